@@ -1,0 +1,1 @@
+"""The method: spiking students, artificial teachers, and the relational loss between them. Torch only."""

@@ -1,0 +1,1 @@
+"""One body for each architecture, usable with ReLU or with spiking neurons."""

@@ -1,0 +1,1 @@
+"""The search: arms, studies, trials on Ray, tracking, verification and export."""
