@@ -271,8 +271,8 @@ def _fields_of_values(annotation: Any, _key: object) -> list[str]:
 Scalar = str | int | float | bool | None
 
 
-def flatten(config: Section) -> dict[str, Scalar]:
-    """Return every leaf of the configuration under its dotted key, e.g. ``loss.relation.weight``."""
+def flatten(config: Section | Mapping[str, Any]) -> dict[str, Scalar]:
+    """Return every leaf of a configuration (or of nested plain values) by dotted key, as ``loss.relation.weight``."""
 
     def leaves(data: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Scalar]]:
         for key, value in data.items():
@@ -281,7 +281,7 @@ def flatten(config: Section) -> dict[str, Scalar]:
             else:
                 yield prefix + key, value
 
-    return dict(leaves(config.model_dump(mode="json"), ""))
+    return dict(leaves(config.model_dump(mode="json") if isinstance(config, Section) else config, ""))
 
 
 def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:

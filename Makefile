@@ -1,0 +1,45 @@
+# Every target makes what it needs. `make help` lists them.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+TORCH  := torch torchvision
+
+.DEFAULT_GOAL := help
+.PHONY: help install install-test demo test lint ui clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(BIN)/pip:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/pip
+	$(BIN)/pip install --quiet $(TORCH)
+	$(BIN)/pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/pip install --quiet --editable '.[test]'
+	@touch $@
+
+install: $(VENV)/.installed  ## make .venv with the supersnn command in it
+
+install-test: $(VENV)/.installed-test
+
+demo: install  ## run a real sweep on handwritten digits, in a few minutes
+	$(BIN)/supersnn sweep configs/digits.yaml
+
+test: install-test lint  ## linter, types, import floors, unit tests, a tiny sweep
+	$(BIN)/python -m pytest -m 'not slow and not chaos'
+
+lint: install-test  ## linter, types and import floors alone
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+ui: install  ## open the MLflow UI of the store
+	$(BIN)/supersnn ui
+
+clean:  ## remove the virtual environment and the caches, never the store
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

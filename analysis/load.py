@@ -1,0 +1,89 @@
+"""Doors to the tables: a sweep's folder, several sweeps of a store, or an MLflow server (the only room with MLflow)."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from analysis.errors import UserError
+from analysis.journal import read
+from analysis.tables import Sweep, Together, build, together
+
+DEFAULT_STORE = "supersnn-store"
+
+
+def sweep(folder: Path | str, cache: bool = True) -> Sweep:
+    """Return the tables of the sweep in a folder of the store, finished or running.
+
+    Args:
+        folder: holds `config.yaml`, `journal.jsonl` and, once there are any, `verified.json`, `test-ledger.jsonl`.
+        cache: read and refresh Parquet files in the folder's `cache/`.
+
+    Raises:
+        UserError: no sweep is there.
+    """
+    folder = Path(folder)
+    if not (folder / "config.yaml").exists() and not (folder / "journal.jsonl").exists():
+        raise UserError(f"{folder}: no sweep here: expected a folder with config.yaml and journal.jsonl")
+    config = _yaml(folder / "config.yaml")
+    journal = read(folder / "journal.jsonl", folder / "cache" if cache else None)
+    verified, faults = _json(folder / "verified.json")
+    ledger, more = _json_lines(folder / "test-ledger.jsonl")
+    journal.faults.extend([*faults, *more])
+    return build(str(config.get("name") or folder.resolve().name), config, journal, verified, ledger)
+
+
+def sweeps(*names: Path | str, store: Path | str | None = None, cache: bool = True) -> Together:
+    """Return the tables of several sweeps together; iterate over the result for the sweeps themselves.
+
+    Args:
+        names: names of sweeps in the store, or paths of their folders; none means every sweep of the store.
+        store: the store's folder; else the environment's `SUPERSNN_STORE`, else `supersnn-store`.
+        cache: as in `sweep`.
+
+    Raises:
+        UserError: a name that is neither in the store nor a folder.
+    """
+    root = Path(store or os.environ.get("SUPERSNN_STORE") or DEFAULT_STORE) / "sweeps"
+    known = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    if not (names or known):
+        raise UserError(f"{root}: no sweep here")
+    return together(sweep(_folder(root, name, known), cache) for name in (names or known))
+
+
+def _folder(root: Path, name: Path | str, known: list[str]) -> Path:
+    for folder in (root / name, Path(name)):
+        if (folder / "config.yaml").exists() or (folder / "journal.jsonl").exists():
+            return folder
+    raise UserError(f"{name}: no such sweep in {root}; there: {', '.join(known) or 'none'}")
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: expected a mapping of keys, found {type(found).__name__}")
+    return found
+
+
+def _json(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """Return a JSON mapping and what is wrong with the file; a missing file is empty."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return (found, []) if isinstance(found, dict) else ({}, [f"{path.name}: expected a mapping"])
+    except ValueError as error:
+        return {}, [f"{path.name}: not valid JSON: {error}"]
+
+
+def _json_lines(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    rows, faults = [], []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines() if path.exists() else [], start=1):
+        try:
+            rows.append(dict(json.loads(line)))
+        except (ValueError, TypeError) as error:
+            faults.append(f"{path.name}, line {number}: {error}")
+    return rows, faults

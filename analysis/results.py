@@ -1,0 +1,168 @@
+"""A sweep's results as plain values: what `report --json` prints, the rows of its table, and the answer in words."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis import compare
+from analysis.tables import Sweep
+
+STATES = ("finished", "stopped", "failed", "running")
+
+
+def results(sweep: Sweep, margin: float = compare.MARGIN) -> dict[str, Any]:
+    """Return the sweep's results, fit for JSON: what is unknown is None, accuracies are fractions.
+
+    `gpu_s` and `cpu_s` are the arm's own trainings, searched and verified; `teacher_s` is what its teachers and
+    their banks cost besides.
+    """
+    judged = compare.verdicts(sweep.verified, margin=margin)
+    summary = compare.arms(sweep.verified).set_index("arm")
+    return _plain({
+        "sweep": sweep.name,
+        "complete": sweep.complete,
+        "ended": sweep.ended,
+        "dataset": (sweep.config.get("dataset") or {}).get("name"),
+        "arms": {arm: _arm(sweep, arm, summary.loc[arm] if arm in summary.index else None) for arm in sweep.arms},
+        "verdicts": judged.to_dict("records"),
+        "answer": answer(judged),
+        "margin": margin,
+        "problems": len(sweep.problems),
+        "provenance": dict(sweep.provenance),
+    })  # fmt: skip
+
+
+def _arm(sweep: Sweep, arm: str, summary: pd.Series | None) -> dict[str, Any]:
+    trials = sweep.trials[sweep.trials["arm"] == arm]
+    verified = sweep.verified[(sweep.verified["arm"] == arm) & sweep.verified["winner"]]
+    counts = trials["state"].value_counts()
+    best = trials.loc[trials["state"] == "finished"].sort_values("value", ascending=False, na_position="last").head(1)
+    winner = trials[trials["winner"]].head(1) if trials["winner"].any() else best
+    spent = trials["seconds"].sum() + verified["seconds"].sum()
+    resources = sweep.config.get("resources") or {}
+    known = {column: _first(winner, column) for column in ("student", "teacher", "pairing", "trial")}
+    taught = sweep.teachers[sweep.teachers["name"].isin(trials["teacher"].dropna())]
+    teacher = sweep.teachers[sweep.teachers["name"] == known["teacher"]]
+    cost = {"spike_rate": "spikes/rate", "synaptic_ops": "ops/synaptic", "energy_nj": "energy/nj"}
+    return {
+        "trials": len(trials),
+        **{state: int(counts.get(state, 0)) for state in STATES},
+        "best_val": _first(best, "value"),
+        "verified": verified[["seed", "val", "test"]].to_dict("records"),
+        "test_mean": summary["mean"] if summary is not None else None,
+        "test_sd": summary["sd"] if summary is not None else None,
+        "test_low": summary["low"] if summary is not None else None,
+        "test_high": summary["high"] if summary is not None else None,
+        "test_iqm": summary["iqm"] if summary is not None else None,
+        "shrinkage": summary["shrinkage"] if summary is not None else None,
+        **{short: verified[short].mean() if verified[short].notna().any() else _first(winner, metric)
+           for short, metric in cost.items()},
+        **known,
+        "teacher_val": _first(teacher, "val_accuracy"),
+        "teacher_parameters": _first(teacher, "parameters"),
+        "gpu_s": spent * float(resources.get("gpus") or 0),
+        "cpu_s": spent * float(resources.get("cpus", 1) or 0),
+        "teacher_s": taught["seconds"].sum() + taught["bank_seconds"].sum(),
+    }  # fmt: skip
+
+
+def table(results: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return the arms of `results` as rows of a printed table: heading → text."""
+    found = []
+    for arm, told in results["arms"].items():
+        low, high = told["test_low"], told["test_high"]
+        interval = f"{percent(low)} to {percent(high)}" if low is not None and high is not None else "–"
+        found.append({
+            "arm": arm,
+            "teacher": told["teacher"] or "–",
+            "trials": str(told["trials"]),
+            "finished / stopped / failed": f"{told['finished']} / {told['stopped']} / {told['failed']}",
+            "best val %": percent(told["best_val"]),
+            "seeds": str(len(told["verified"])),
+            "test %": percent(told["test_mean"]),
+            "95 % interval": interval,
+            "spike rate": number(told["spike_rate"]),
+            "synaptic ops": number(told["synaptic_ops"]),
+            "energy nJ": number(told["energy_nj"]),
+        })  # fmt: skip
+    return found
+
+
+def verdict_table(results: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return the verdicts of `results` as rows of a printed table: heading → text."""
+    return [
+        {
+            "comparison": f"{told['a']} − {told['b']}",
+            "difference, points": signed(told["difference"]),
+            "95 % interval": f"{signed(told['low'])} to {signed(told['high'])}",
+            "p (Holm)": "–" if told["p"] is None else f"{told['p']:.3g}",
+            "P(improvement)": "–" if told["prob_improvement"] is None else f"{told['prob_improvement']:.2f}",
+            "pairs": str(told["n"]),
+            "verdict": told["verdict"],
+        }
+        for told in results["verdicts"]
+    ]
+
+
+def answer(verdicts: pd.DataFrame) -> str:
+    """Return the first verdict, the one the sweep was run for, as a sentence."""
+    told = verdicts[verdicts["n"] > 0]
+    if not len(told):
+        return "No two arms have verified results that can be paired yet."
+    row = told.iloc[0]
+    size, between = points(abs(row["difference"])), f"{signed(row['low'])} to {signed(row['high'])}"
+    evidence = f"95 % interval {between} points, Holm-adjusted p = {row['p']:.2g}, {row['n']} paired seeds"
+    a, b = str(row["a"]).capitalize(), row["b"]
+    if row["verdict"] in ("better", "worse"):
+        return f"{a} is {row['verdict']} than {b} by {size} points of test accuracy ({evidence})."
+    if row["verdict"] == "equivalent":
+        return f"{a} and {b} are equivalent: their difference is {signed(row['difference'])} points ({evidence})."
+    if row["verdict"] == "too few seeds":
+        return (f"{a} − {b} is {signed(row['difference'])} points ({evidence}), but so few paired seeds "
+                "cannot reach significance.")  # fmt: skip
+    return f"No difference found between {row['a']} and {b}: {signed(row['difference'])} points ({evidence})."
+
+
+def percent(value: float | None) -> str:
+    """Return a fraction as per cent with two digits, a dash where there is none."""
+    return "–" if value is None or not math.isfinite(value) else f"{100 * value:.2f}"
+
+
+points = percent
+
+
+def signed(value: float | None) -> str:
+    """Return a difference of fractions in points, with its sign."""
+    if value is None or math.isnan(value):
+        return "–"
+    return f"{100 * value:+.2f}".replace("-", "−") if math.isfinite(value) else ("∞" if value > 0 else "−∞")
+
+
+def number(value: float | None) -> str:
+    """Return a quantity to three digits, with k, M, G for thousands."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g} {letter}"
+    return f"{value:.3g}"
+
+
+def _first(frame: pd.DataFrame, column: str) -> Any:
+    return frame[column].iloc[0] if column in frame and len(frame) else None
+
+
+def _plain(value: Any) -> Any:
+    """Return the value with NumPy scalars unwrapped and what is not finite replaced by None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return None if value is pd.NA or value is pd.NaT else value

@@ -1,0 +1,90 @@
+"""Variation of training images: crop, flip and cutout, each sample by itself, replayable by its address.
+
+What happens to a sample depends on (seed, view, index) alone: not on its batch, its device, or what was drawn before.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from supersnn.config import AugmentConfig
+from supersnn.randomness import below, draws, key
+
+
+def augment(pixels: Tensor, index: Tensor, view: int, seed: int, config: AugmentConfig) -> Tensor:
+    """Return one view of each image.
+
+    In this order: `crop` pads every side by that many black pixels and cuts a window of the image's size at
+    an offset uniform in 0 … 2·crop; `flip` mirrors left and right with probability 1/2; `cutout` blackens a
+    square of that side around a centre uniform over the image, clipped at its borders (DeVries & Taylor
+    2017). Black is the pixel value 0.
+
+    Args:
+        pixels: uint8 [B, C, H, W].
+        index: int64 [B] on the same device: each image's `Images.index`.
+        view: which of an image's views.
+        seed: the seed of all views.
+        config: what is varied; with everything off, `pixels` itself is returned.
+
+    Returns:
+        uint8 [B, C, H, W].
+    """
+    if not (config.crop or config.flip or config.cutout):
+        return pixels
+    height, width = pixels.shape[-2:]
+    down, right, mirror, centre_y, centre_x = draws(key(seed, view), index, 5)
+    if config.crop or config.flip:
+        offset = below(down, 2 * config.crop + 1), below(right, 2 * config.crop + 1)
+        pixels = _windows(pixels, *offset, below(mirror, 1 + config.flip).bool(), config.crop)
+    if config.cutout:
+        rows = _covered(below(centre_y, height), config.cutout, height)
+        columns = _covered(below(centre_x, width), config.cutout, width)
+        kept = ~(rows.unsqueeze(2) & columns.unsqueeze(1))
+        pixels = pixels * kept.unsqueeze(1)
+    return pixels
+
+
+def _windows(pixels: Tensor, down: Tensor, right: Tensor, mirror: Tensor, padding: int) -> Tensor:
+    """Cut a window out of each padded image, and mirror it where `mirror` says so.
+
+    Args:
+        pixels: uint8 [B, C, H, W].
+        down: int64 [B], the padded image's row that the window starts at.
+        right: int64 [B], the column.
+        mirror: bool [B].
+        padding: black pixels on every side.
+
+    Returns:
+        uint8 [B, C, H, W].
+    """
+    channels, height, width = pixels.shape[1:]
+    rows = down.unsqueeze(1) + torch.arange(height, device=pixels.device)
+    columns = right.unsqueeze(1) + torch.arange(width, device=pixels.device)
+    columns = torch.where(mirror.unsqueeze(1), columns.flip(1), columns)
+    places = rows.unsqueeze(2) * (width + 2 * padding) + columns.unsqueeze(1)  # [B, H, W]
+    padded = F.pad(pixels, (padding,) * 4).flatten(2)
+    return padded.gather(2, places.flatten(1).unsqueeze(1).expand(-1, channels, -1)).view(pixels.shape)
+
+
+def _covered(centre: Tensor, side: int, length: int) -> Tensor:
+    """Return which of `length` places lie within `side` places around each centre [B]: bool [B, length]."""
+    from_start = torch.arange(length, device=centre.device) - centre.unsqueeze(1) + side // 2
+    return (from_start >= 0) & (from_start < side)
+
+
+def normalise(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Return (pixels / 255 - mean) / std of each channel, in the memory format of `pixels`.
+
+    Args:
+        pixels: uint8 [B, C, H, W].
+        mean: C means of the training images, on the scale 0 … 1.
+        std: C standard deviations, on the same scale.
+
+    Returns:
+        float32 [B, C, H, W].
+    """
+    scale = torch.tensor([1 / (255 * s) for s in std], device=pixels.device).view(-1, 1, 1)
+    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=pixels.device).view(-1, 1, 1)
+    return torch.addcmul(shift, pixels.float(), scale)

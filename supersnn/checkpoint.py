@@ -1,0 +1,73 @@
+"""Files that are whole or not there: tensors with their description, and small texts."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+STUDENT = "student."  # before the names of the network's own tensors in a training's snapshot
+
+_META = "supersnn"
+
+
+class DamagedFile(Exception):
+    """A stored file is not what was written: torn, changed, or of another kind."""
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part (one machine's file system).
+
+    The content survives the death of the process, not that of the machine.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def save(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+    """Write tensors of any shape and their JSON-able description as one safetensors file, atomically."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    header = {_META: json.dumps(meta, allow_nan=False)}
+    write_atomically(path, safetensors.torch.save(plain, metadata=header))
+
+
+def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors (on the CPU) and the description that `save` wrote.
+
+    A safetensors file that was not written by `save` has an empty description.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DamagedFile: the file is torn, or is no safetensors file.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        return tensors, json.loads(header.get(_META, "{}"))
+    except (safetensors.SafetensorError, json.JSONDecodeError) as error:
+        raise DamagedFile(f"{path}: not a whole safetensors file: {error}") from error
+
+
+def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors under names that begin with `prefix`."""
+    return {prefix + name: tensor for name, tensor in tensors.items()}
+
+
+def under_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with `prefix`, without it: the inverse of `with_prefix`."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def student_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the network's own state dict out of a training's snapshot."""
+    return under_prefix(STUDENT, tensors)

@@ -1,0 +1,126 @@
+"""The images of a training: cut into train and validation, measured and fingerprinted. The test part is not here."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from supersnn.config import DatasetConfig
+from supersnn.errors import UserError
+from supersnn.networks.base import ImageShape
+from supersnn.sources.base import RawImages
+from supersnn.sources.cut import stratified
+from supersnn.sources.registry import read
+
+_SUBSET, _VALIDATION = 1, 2  # streams of the split seed
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Some images of one part of a source.
+
+    pixels: uint8 [N, C, H, W].
+    labels: int64 [N].
+    index: int64 [N], ascending: each image's position in the source's part. It is the image's name: views
+        are drawn by it, so an image looks the same in every cut. `rows` leads back from it.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    index: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device | str) -> "Images":
+        """Return the same images on a device."""
+        return Images(self.pixels.to(device), self.labels.to(device), self.index.to(device))
+
+    def rows(self, index: Tensor) -> Tensor:
+        """Return the rows of images that are here, int64 [B], by their `index` values, int64 [B]."""
+        return torch.searchsorted(self.index, index)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """What a training may see.
+
+    mean, std: of each channel over the train cut, on the scale 0 … 1; everything is normalised by them.
+    fingerprint: 16 hexadecimal digits that stand for the pixels, labels and order of both cuts and the
+        names of the classes. Who was trained under another fingerprint may have seen these validation images.
+    """
+
+    train: Images
+    validation: Images
+    shape: ImageShape
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fingerprint: str
+
+
+def training_data(config: DatasetConfig, device: torch.device | str = "cpu") -> TrainingData:
+    """Return the train and validation cuts of a data set's training part, on the device.
+
+    `config.images` first keeps that many images; then the share `config.validation` is set aside. Both cuts
+    are stratified and decided by `config.split_seed`.
+
+    Raises:
+        UserError: the images cannot be had, or are too few for the cuts.
+    """
+    raw = read(config, "train")
+    kept = torch.arange(len(raw.labels))
+    if config.images is not None:
+        if config.images > len(kept):
+            raise UserError(f"dataset.images: {config.images} asked, {config.name} has {len(kept)} to train on")
+        _, kept = stratified(raw.labels, config.images, config.split_seed, _SUBSET)
+    count = round(config.validation * len(kept))
+    stays, aside = stratified(raw.labels[kept], count, config.split_seed, _VALIDATION)
+    absent = torch.bincount(raw.labels[kept[stays]], minlength=len(raw.classes)) == 0
+    if count == 0 or absent.any():
+        lacking = f"train without class {raw.classes[int(absent.nonzero()[0])]!r}" if count else "validation empty"
+        raise UserError(
+            f"dataset.validation: {config.validation} of the {len(kept)} images of {config.name} leaves {lacking}"
+        )
+    train, validation = images_at(raw, kept[stays]), images_at(raw, kept[aside])
+    mean, std = _moments(train.pixels)
+    return TrainingData(
+        train=train.to(device),
+        validation=validation.to(device),
+        shape=ImageShape(channels=raw.pixels.shape[1], side=raw.pixels.shape[2]),
+        classes=raw.classes,
+        mean=mean,
+        std=std,
+        fingerprint=fingerprint(raw.classes, train, validation),
+    )
+
+
+def images_at(raw: RawImages, rows: Tensor) -> Images:
+    """Return a part's images at these rows, int64 [N] ascending."""
+    return Images(raw.pixels[rows], raw.labels[rows], rows)
+
+
+def fingerprint(classes: Sequence[str], *cuts: Images) -> str:
+    """Return 16 hexadecimal digits of the SHA-256 of the cuts' shapes, pixels and labels, and the classes."""
+    sha = hashlib.sha256("\0".join(classes).encode())
+    for cut in cuts:
+        sha.update(str(tuple(cut.pixels.shape)).encode())
+        sha.update(cut.pixels.cpu().contiguous().numpy().data)
+        sha.update(cut.labels.cpu().numpy().data)
+    return sha.hexdigest()[:16]
+
+
+def _moments(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return each channel's mean and standard deviation on the scale 0 … 1, exactly, from counts of its levels.
+
+    A channel of one level only has the deviation 1.
+    """
+    level = torch.arange(256, dtype=torch.float64) / 255
+    counts = torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in pixels.unbind(1)])
+    share = counts.double() / counts.sum(1, keepdim=True)  # [C, 256]
+    mean = share @ level
+    std = (share * (level - mean.unsqueeze(1)) ** 2).sum(1).sqrt()
+    std[(counts > 0).sum(1) == 1] = 1.0
+    return tuple(mean.tolist()), tuple(std.tolist())

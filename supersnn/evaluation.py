@@ -1,0 +1,112 @@
+"""How good a network is on given images, and how much it fires meanwhile."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from supersnn.augment import normalise
+from supersnn.data import Images
+from supersnn.networks.base import Network
+from supersnn.operations import weighted_layers
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Of a network on a set of images; accuracies, rates and densities are fractions.
+
+    `per_class` has None for a class that has no image here. `rates` is, by spiking layer, the share of its
+    neurons' steps with a spike, `rate` that of all of them together (None without spiking layers). `density`
+    is, by convolution and linear layer, the share of its input values that are not zero.
+    """
+
+    images: int
+    accuracy: float
+    top5: float
+    loss: float
+    per_class: tuple[float | None, ...]
+    rate: float | None
+    rates: dict[str, float]
+    density: dict[str, float]
+
+
+class _Tally:
+    """Non-zero values seen at one place of the network, kept on the device."""
+
+    def __init__(self) -> None:
+        self.nonzero: Tensor | int = 0
+        self.values = 0
+
+    def add(self, seen: Tensor) -> None:
+        self.nonzero = self.nonzero + torch.count_nonzero(seen)
+        self.values += seen.numel()
+
+    @property
+    def share(self) -> float:
+        return float(self.nonzero) / self.values if self.values else 0.0
+
+
+@contextmanager
+def _watched(network: Network) -> Iterator[tuple[dict[str, _Tally], dict[str, _Tally]]]:
+    """Count spikes behind the spiking layers and non-zero inputs of the weighted ones, for the time being."""
+    spikes = {name: _Tally() for name in network.spiking_layers()}
+    inputs = {name: _Tally() for name, _ in weighted_layers(network)}
+
+    def after(tally: _Tally) -> Callable[[nn.Module, Any, Tensor], None]:
+        return lambda _layer, _inputs, output: tally.add(output)
+
+    def before(tally: _Tally) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        return lambda _layer, inputs: tally.add(inputs[0])
+
+    hooks = [network.get_submodule(name).register_forward_hook(after(tally)) for name, tally in spikes.items()]
+    hooks += [network.get_submodule(name).register_forward_pre_hook(before(tally)) for name, tally in inputs.items()]
+    try:
+        yield spikes, inputs
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def evaluate(
+    network: Network, images: Images, mean: Sequence[float], std: Sequence[float], batch_size: int = 256
+) -> Evaluation:
+    """Return how the network, in evaluation mode and in full precision, does on the images.
+
+    Args:
+        network: left in the mode it was in, without any trace of this call.
+        images: pixels uint8 [N, C, H, W] and labels int64 [N]; N of at least 1.
+        mean: of each channel, as in training.
+        std: of each channel.
+        batch_size: how many images are shown at once; it does not change the result beyond rounding.
+    """
+    device = next(network.parameters()).device
+    training = network.training
+    logits: list[Tensor] = []
+    network.eval()
+    try:
+        with torch.no_grad(), _watched(network) as (spikes, inputs):
+            for pixels in images.pixels.split(batch_size):
+                logits.append(network(normalise(pixels.to(device), mean, std)).logits.float().mean(0))
+    finally:
+        network.train(training)
+    scores, labels = torch.cat(logits), images.labels.to(device)
+    classes = scores.shape[1]
+    right = scores.argmax(1) == labels
+    among_five = (scores.topk(min(5, classes)).indices == labels[:, None]).any(1)
+    seen = torch.bincount(labels, minlength=classes).tolist()
+    hits = torch.bincount(labels[right], minlength=classes).tolist()
+    fired, steps = sum(float(t.nonzero) for t in spikes.values()), sum(t.values for t in spikes.values())
+    return Evaluation(
+        images=len(labels),
+        accuracy=float(right.float().mean()),
+        top5=float(among_five.float().mean()),
+        loss=float(functional.cross_entropy(scores, labels)),
+        per_class=tuple(hit / n if n else None for hit, n in zip(hits, seen, strict=True)),
+        rate=fired / steps if steps else None,
+        rates={name: tally.share for name, tally in spikes.items()},
+        density={name: tally.share for name, tally in inputs.items()},
+    )

@@ -1,0 +1,179 @@
+"""An export folder: a trained student that proves itself and needs nothing but this package to run.
+
+config.yaml           the training, complete
+student.safetensors   the weights
+preprocessing.json    how pixels become the network's input, and what its classes are called
+metrics.json          what was measured, and the SHA-256 of every other file
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from supersnn import checkpoint
+from supersnn.augment import normalise
+from supersnn.config import TrainConfig, to_yaml
+from supersnn.config import load as load_config
+from supersnn.data import TrainingData
+from supersnn.errors import UserError
+from supersnn.networks.base import ImageShape, Network
+from supersnn.networks.build import build
+
+LAYOUT = "BCHW uint8"
+
+
+class DamagedExport(Exception):
+    """An export folder is not what was exported: a file is missing, changed or unreadable."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How pixels become the network's input: (pixels / 255 - mean) / std by channel; and the names of the classes."""
+
+    channels: int
+    side: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    classes: tuple[str, ...]
+    layout: str = LAYOUT
+
+    @classmethod
+    def of(cls, data: TrainingData) -> "Preprocessing":
+        """Return that of a training's images."""
+        return cls(data.shape.channels, data.shape.side, data.mean, data.std, data.classes)
+
+    @classmethod
+    def read(cls, path: Path) -> "Preprocessing":
+        """Return what a file holds.
+
+        Raises:
+            ValueError, TypeError: it holds something else.
+        """
+        plain: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()})
+
+
+@dataclass(frozen=True, eq=False)
+class Student:
+    """A trained student, frozen."""
+
+    module: Network
+    config: TrainConfig
+    preprocessing: Preprocessing
+    metrics: dict[str, Any]
+
+    def predict(self, images: Tensor) -> Tensor:
+        """Return the logits [B, K], their mean over time, of images uint8 [B, C, H, W].
+
+        Raises:
+            UserError: the images have another type or shape.
+        """
+        expected = (self.preprocessing.channels, self.preprocessing.side, self.preprocessing.side)
+        if images.dtype != torch.uint8 or images.dim() != 4 or tuple(images.shape[1:]) != expected:
+            raise UserError(
+                f"images: {str(images.dtype).removeprefix('torch.')} {list(images.shape)}, expected uint8 "
+                f"[B, {', '.join(map(str, expected))}]"
+            )
+        device = next(self.module.parameters()).device
+        with torch.no_grad():
+            inputs = normalise(images.to(device), self.preprocessing.mean, self.preprocessing.std)
+            logits: Tensor = self.module(inputs).logits.mean(0)
+        return logits
+
+
+def write(
+    folder: Path,
+    config: TrainConfig,
+    weights: Mapping[str, Tensor],
+    preprocessing: Preprocessing,
+    metrics: Mapping[str, Any],
+    attach: Callable[[Path], None] | None = None,
+) -> None:
+    """Write an export folder; one that is there already is replaced when the new one is whole.
+
+    Args:
+        folder: its name.
+        config: the training, with the seed that the weights are of.
+        weights: the network's state dict.
+        preprocessing: of the images it was trained on.
+        metrics: JSON-able; anything but the key `sha256`.
+        attach: called with the unfinished folder, to put further files beside these four.
+    """
+    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    try:
+        (unfinished / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+        checkpoint.save(unfinished / "student.safetensors", weights, {})
+        (unfinished / "preprocessing.json").write_text(_json(asdict(preprocessing)), encoding="utf-8")
+        if attach is not None:
+            attach(unfinished)
+        (unfinished / "metrics.json").write_text(_json({**metrics, "sha256": _sums(unfinished)}), encoding="utf-8")
+        _put_in_place(unfinished, folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def load(folder: Path, device: torch.device | str = "cpu") -> Student:
+    """Return the student of an export folder, after every file is found to be what was exported.
+
+    Raises:
+        UserError: there is no export folder of this name.
+        DamagedExport: one of its files is missing, changed or unreadable.
+    """
+    if not (folder / "metrics.json").is_file():
+        raise UserError(f"{folder}: not an export folder: it holds no metrics.json")
+    metrics = _checked(folder)
+    try:
+        config = load_config(folder / "config.yaml")
+        preprocessing = Preprocessing.read(folder / "preprocessing.json")
+        shape = ImageShape(preprocessing.channels, preprocessing.side)
+        with torch.random.fork_rng([]):
+            module = build(config.student, config.neuron, shape, len(preprocessing.classes))
+        module.load_state_dict(checkpoint.load(folder / "student.safetensors")[0])
+    except (UserError, checkpoint.DamagedFile, RuntimeError, TypeError, ValueError) as error:
+        raise DamagedExport(f"{folder}: its files do not make a student: {' '.join(str(error).split())}") from error
+    return Student(module.eval().requires_grad_(False).to(device), config, preprocessing, metrics)
+
+
+def _checked(folder: Path) -> dict[str, Any]:
+    """Return the metrics of a folder whose every file has the sum they name."""
+    try:
+        metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        expected: dict[str, str] = metrics["sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedExport(f"{folder / 'metrics.json'}: not the metrics of an export") from error
+    found = _sums(folder)
+    for name in ("config.yaml", "student.safetensors", "preprocessing.json", *expected):
+        if name not in expected or found.get(name) != expected[name]:
+            state = "missing" if name not in found else "not the file that was exported (its SHA-256 differs)"
+            raise DamagedExport(f"{folder / name}: {state}")
+    return metrics
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file of a folder but `metrics.json`, by its path within."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / "metrics.json")
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def _put_in_place(unfinished: Path, folder: Path) -> None:
+    if folder.exists():
+        aside = folder.with_name(f".{folder.name}.{os.getpid()}.before")
+        os.rename(folder, aside)
+        os.rename(unfinished, folder)
+        shutil.rmtree(aside)
+    else:
+        os.rename(unfinished, folder)
+
+
+def _json(data: Mapping[str, Any]) -> str:
+    return json.dumps(data, indent=2, allow_nan=False) + "\n"

@@ -1,0 +1,47 @@
+"""The only door to the test images: whoever opens it leaves a line in the ledger first."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import torch
+
+from supersnn.config import DatasetConfig
+from supersnn.data import Images, fingerprint, images_at
+from supersnn.sources.registry import read
+
+
+def open_test(config: DatasetConfig, ledger: Path, purpose: str, device: torch.device | str = "cpu") -> Images:
+    """Return the test images, on the device, after the ledger has taken note.
+
+    The note is one JSON object a line, `{"time", "dataset", "purpose", "fingerprint", "count"}`, time in Unix
+    seconds, on disk before this returns; lines are only ever appended. The images are to be normalised with
+    the mean and std of the `TrainingData` of the same configuration (or of what it was exported as).
+
+    Raises:
+        UserError: the images cannot be had.
+        OSError: the ledger cannot be written; then nothing is returned.
+    """
+    raw = read(config, "test")
+    images = images_at(raw, torch.arange(len(raw.labels)))
+    note = {
+        "time": time.time(),
+        "dataset": config.name,
+        "purpose": purpose,
+        "fingerprint": fingerprint(raw.classes, images),
+        "count": len(images),
+    }
+    _append(ledger, json.dumps(note) + "\n")
+    return images.to(device)
+
+
+def _append(path: Path, line: str) -> None:
+    """Add a line to a file in one write, and wait until it is on disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(descriptor, line.encode())
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,117 @@
+"""What every network is: a stem, an activation, a body, a pooled linear read-out; and the pieces of a body.
+
+Time is folded into the batch, [T·B, C, H, W], from the stem's activation on, so that a convolution sees one big
+batch and a batch norm takes its statistics over time and batch together.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from supersnn.config import NeuronConfig, StudentConfig
+from supersnn.neurons import LIF, PLIF
+
+
+class ImageShape(NamedTuple):
+    """An image: its channels, and its side in pixels."""
+
+    channels: int
+    side: int
+
+
+class Output(NamedTuple):
+    """What a network answers: logits [T, B, K], and the last map before pooling, features [T, B, C, H, W]."""
+
+    logits: Tensor
+    features: Tensor
+
+
+class Network(nn.Module):
+    """A classifier, spiking or artificial: read-out(pool(body(activation(stem(images))))).
+
+    `stem` ends in a current, without activation; `body` ends in the feature map [T·B, `channels`, H, W]. With
+    ReLU there is one step, T = 1.
+
+    An image [B, C, H, W] is the same at every step, so the stem runs once and its current is repeated T times
+    (direct encoding). That is what the folded batch of T copies would give, to the last factor of the stem
+    norm's running variance: n/(n-1) with n = B·H·W instead of T·B·H·W. Event frames [T, B, C, H, W] differ
+    between the steps: there the stem runs on the folded batch. A network with ReLU sees their mean over time.
+    """
+
+    def __init__(
+        self, steps: int, stem: nn.Module, activation: nn.Module, body: nn.Module, channels: int, classes: int
+    ) -> None:
+        super().__init__()
+        self.steps, self.channels, self.classes = steps, channels, classes
+        self.stem, self.activation, self.body = stem, activation, body
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.readout = nn.Linear(channels, classes)
+
+    def forward(self, images: Tensor) -> Output:
+        """Return the answer to images [B, C, H, W], or to frames [T, B, C, H, W]."""
+        if images.dim() == 4:
+            current = self.stem(images)
+            if self.steps > 1:
+                current = torch.cat([current] * self.steps)
+        elif self.steps == 1:
+            current = self.stem(images.mean(0))
+        else:
+            current = self.stem(images.flatten(0, 1))
+        maps = self.body(self.activation(current))
+        logits = self.readout(self.pool(maps).flatten(1))
+        return Output(logits.unflatten(0, (self.steps, -1)), maps.unflatten(0, (self.steps, -1)))
+
+    def spiking_layers(self) -> dict[str, LIF]:
+        """Return the layers that spike by their module names, in the order of construction."""
+        return {name: module for name, module in self.named_modules() if isinstance(module, LIF)}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The pieces that bodies are made of, for one student and its neuron."""
+
+    student: StudentConfig
+    neuron: NeuronConfig
+
+    @property
+    def steps(self) -> int:
+        """The time steps: 1 with ReLU."""
+        return 1 if self.neuron.kind == "relu" else self.student.time_steps
+
+    def activation(self) -> nn.Module:
+        """Return a layer of neurons."""
+        n = self.neuron
+        if n.kind == "relu":
+            return nn.ReLU()
+        kind = PLIF if n.kind == "plif" else LIF
+        return kind(self.steps, n.threshold, n.decay, n.reset, n.surrogate, n.width, n.detach_reset)
+
+    def norm(self, channels: int, summands: int = 1) -> nn.BatchNorm2d:
+        """Return a batch norm whose result is one of `summands` currents that are added before a neuron.
+
+        tdBN (Zheng et al. 2021, "Going deeper with directly-trained larger spiking neural networks") scales the
+        normalised current by threshold/√summands; here that is the initial value of its weight.
+        """
+        norm = nn.BatchNorm2d(channels)
+        if self.student.norm == "tdbn" and self.neuron.kind != "relu":
+            nn.init.constant_(norm.weight, self.neuron.threshold / math.sqrt(summands))
+        return norm
+
+    def stem_stride(self, side: int) -> int:
+        """Return the stem's stride for images of this side: the student's own, or 1, from 64 on 2, from 128 on 4."""
+        if self.student.stem_stride is not None:
+            return self.student.stem_stride
+        return 1 if side < 64 else 2 if side < 128 else 4
+
+
+def conv(inputs: int, outputs: int, side: int = 3, stride: int = 1) -> nn.Conv2d:
+    """Return a convolution without bias that keeps the map's side at stride 1.
+
+    Its weights are normal with variance 2 / (outputs · side²): He et al. 2015, "Delving deep into rectifiers".
+    """
+    layer = nn.Conv2d(inputs, outputs, side, stride, side // 2, bias=False)
+    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    return layer

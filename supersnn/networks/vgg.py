@@ -1,0 +1,31 @@
+"""VGG networks: Simonyan & Zisserman 2015, "Very deep convolutional networks for large-scale image recognition".
+
+With batch norm, and with average pooling, because neuromorphic hardware has no maximum over spikes.
+"""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from supersnn.networks.base import ImageShape, Network, Parts, conv
+
+
+def vgg(parts: Parts, shape: ImageShape, classes: int, stages: Sequence[Sequence[int]]) -> Network:
+    """Return a network of 3x3 convolutions with these widths, stage by stage.
+
+    Between two stages a 2x2 average pooling halves the map's side, as long as it is above 1.
+    """
+    first = stages[0][0]
+    stride = parts.stem_stride(shape.side)
+    stem = nn.Sequential(conv(shape.channels, first, stride=stride), parts.norm(first))
+    activation = parts.activation()
+    body = nn.Sequential()
+    inputs, side = first, -(-shape.side // stride)
+    for index, widths in enumerate(stages):
+        if index > 0 and side > 1:
+            body.append(nn.AvgPool2d(2))
+            side //= 2
+        for width in widths[1:] if index == 0 else widths:
+            body.extend([conv(inputs, width), parts.norm(width), parts.activation()])
+            inputs = width
+    return Network(parts.steps, stem, activation, body, inputs, classes)

@@ -1,0 +1,56 @@
+"""Wide residual networks: Zagoruyko & Komodakis 2016, "Wide residual networks".
+
+Pre-activation: what runs from block to block is a sum of currents, and neurons stand before the convolutions.
+"""
+
+from torch import Tensor, nn
+
+from supersnn.networks.base import ImageShape, Network, Parts, conv
+
+
+class PreactivationBlock(nn.Module):
+    """norm, activation, 3x3 convolution, twice; their result is added to the block's own current."""
+
+    def __init__(self, parts: Parts, width: int) -> None:
+        super().__init__()
+        self.norm1, self.activation1, self.conv1 = parts.norm(width), parts.activation(), conv(width, width)
+        self.norm2, self.activation2, self.conv2 = parts.norm(width), parts.activation(), conv(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return currents [T·B, width, H, W] of currents x of the same shape."""
+        inner = self.conv1(self.activation1(self.norm1(x)))
+        return x + self.conv2(self.activation2(self.norm2(inner)))
+
+
+class WideningBlock(nn.Module):
+    """The first block of a stage: another width, perhaps half the side; its shortcut is a 1x1 convolution.
+
+    Both branches start from activations: the activation before them is not the block's.
+    """
+
+    def __init__(self, parts: Parts, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = conv(inputs, outputs, stride=stride)
+        self.norm, self.activation = parts.norm(outputs), parts.activation()
+        self.conv2 = conv(outputs, outputs)
+        self.shortcut = conv(inputs, outputs, 1, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return currents [T·B, outputs, H/stride, W/stride] of activations x [T·B, inputs, H, W]."""
+        inner = self.conv2(self.activation(self.norm(self.conv1(x))))
+        return self.shortcut(x) + inner
+
+
+def wide_resnet(parts: Parts, shape: ImageShape, classes: int, depth: int, widen: int) -> Network:
+    """Return WRN-`depth`-`widen`: three stages of (depth - 4)/6 blocks, 16·widen, 32·widen and 64·widen wide."""
+    stem = nn.Sequential(conv(shape.channels, 16, stride=parts.stem_stride(shape.side)), parts.norm(16))
+    activation = parts.activation()
+    body = nn.Sequential()
+    inputs = 16
+    for stage in range(3):
+        width = 16 * widen * 2**stage
+        body.append(WideningBlock(parts, inputs, width, stride=1 if stage == 0 else 2))
+        body.extend([PreactivationBlock(parts, width) for _ in range((depth - 4) // 6 - 1)])
+        body.extend([parts.norm(width), parts.activation()])
+        inputs = width
+    return Network(parts.steps, stem, activation, body, inputs, classes)

@@ -1,0 +1,63 @@
+"""Tiny ImageNet: 200 classes of 64×64 RGB images, unpacked; its validation images are the test part (their test has no labels)."""
+
+import os
+import zipfile
+from pathlib import Path
+
+from supersnn.errors import UserError
+from supersnn.sources.base import Part, RawImages, data_root
+from supersnn.sources.files import File, obtain
+from supersnn.sources.folder import class_names, read_files, read_tree
+
+_ARCHIVE = File(
+    "tiny-imagenet-200.zip",
+    "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
+    "90528d7ca1a48142e341f4ef8d21d0de",
+)
+_SHAPE = (3, 64)
+
+
+class TinyImageNet:
+    """`tiny-imagenet-200` under the data folder, as the archive holds it."""
+
+    class_count = 200
+
+    @property
+    def folder(self) -> Path:
+        """Where it is, or belongs."""
+        return data_root() / "tiny-imagenet-200"
+
+    def has_test(self) -> bool:
+        """It has one: its validation images."""
+        return True
+
+    def present(self) -> bool:
+        """Whether the archive has been unpacked."""
+        return (self.folder / "val" / "val_annotations.txt").exists()
+
+    def fetch(self) -> None:
+        """Download the archive and unpack it, if that has not been done."""
+        if self.present():
+            return
+        obtain([_ARCHIVE], data_root(), "tiny-imagenet")
+        unfinished = data_root() / f".tiny-imagenet.{os.getpid()}"
+        with zipfile.ZipFile(data_root() / _ARCHIVE.name) as archive:
+            archive.extractall(unfinished)
+        os.replace(unfinished / self.folder.name, self.folder)
+        unfinished.rmdir()
+
+    def read(self, part: Part) -> RawImages:
+        """Return one part."""
+        self.fetch()
+        classes = class_names(self.folder / "train")
+        if part == "train":
+            return read_tree(self.folder / "train", classes, _SHAPE)
+        label = {name: position for position, name in enumerate(classes)}
+        notes = self.folder / "val" / "val_annotations.txt"
+        files = []
+        for line in notes.read_text().splitlines():
+            name, word, *_ = line.split("\t")
+            if word not in label:
+                raise UserError(f"{notes}: {name}: class {word!r} is not in {self.folder / 'train'}")
+            files.append((notes.parent / "images" / name, label[word]))
+        return read_files(files, classes, _SHAPE, notes.parent)

@@ -1,0 +1,328 @@
+"""One training as a generator of epoch reports: no callbacks, no logger, nothing left behind but the thread count.
+
+Everything random is a pure function of (seed, epoch, index): the initial weights of the seed, the order of the
+images of (seed, epoch), their augmented views of (`dataset.split_seed`, view, index). The views do not depend on
+the training's seed, because all trainings of a sweep share one bank of a teacher's answers to them.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from supersnn.augment import augment, normalise
+from supersnn.checkpoint import STUDENT, under_prefix, with_prefix
+from supersnn.config import OptimizerConfig, TeacherConfig, TrainConfig, digest
+from supersnn.data import Images, TrainingData
+from supersnn.errors import UserError
+from supersnn.evaluation import evaluate
+from supersnn.losses import FeatureLoss, Guidance, total
+from supersnn.networks.base import Output
+from supersnn.networks.build import build
+from supersnn.operations import count
+from supersnn.randomness import key, permutation
+
+SILENT, SATURATED = 0.001, 0.99  # mean firing rates beyond which a spiking network counts as failed
+
+TERMS = ("relation", "logit", "feature")
+
+_PRECISION = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_INITIAL, _PROJECTION, _ORDER, _NOISE = 1, 2, 3, 4  # streams of the training's seed
+_CHUNK = 2048  # images that are augmented at once: fewer calls, and what one image gets does not depend on it
+
+Snapshot = tuple[dict[str, Tensor], dict[str, Any]]
+
+
+class Guide(Protocol):
+    """What stands beside a training and tells what the teacher says of its batches."""
+
+    def __call__(self, position: Tensor, view: int, images: Tensor) -> Guidance:
+        """Return the teacher's word on a batch.
+
+        Args:
+            position: int64 [B] on the CPU, rows of the training's `data.train`.
+            view: which augmented view of them is shown.
+            images: that view, float32 [B, C, H, W], normalised, on the training's device.
+        """
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What one epoch came to.
+
+    `epoch` counts from 1. `metrics` are finite, under MLflow's names. `ended` is None while the training goes
+    on, then "finished" or "failed:REASON".
+    """
+
+    epoch: int
+    metrics: dict[str, float]
+    ended: str | None
+    _snapshot: Callable[[], Snapshot] = field(repr=False, compare=False)
+
+    def snapshot(self) -> Snapshot:
+        """Return copies, on the CPU, of all that `train(resume=…)` needs to go on to the same bits.
+
+        The network's weights are among the tensors (`checkpoint.student_weights`); the description holds
+        `epoch`, `ended` and `history`: the metrics of every epoch so far.
+
+        Raises:
+            RuntimeError: the training has gone on since this report.
+        """
+        return self._snapshot()
+
+
+def train(
+    config: TrainConfig,
+    data: TrainingData,
+    guide: Guide | None = None,
+    resume: Snapshot | None = None,
+    device: torch.device | str = "cpu",
+) -> Iterator[EpochReport]:
+    """Train, and yield a report after each epoch.
+
+    A last batch that is not full is left out, unless it is the only one: the relational term and batch norm
+    would weigh its images more. Weight decay acts on the weights of convolutions and linear layers alone, not
+    on batch norms, biases and learnable decays. Sets torch's number of threads to `train.threads`.
+
+    Args:
+        config: the training.
+        data: its images.
+        guide: the teacher; needed where `config.teacher.name` is set.
+        resume: a `snapshot` of the same training; epochs after it follow.
+        device: where to train.
+
+    Raises:
+        UserError: `train.precision` is not one the device offers.
+        ValueError: a guide is missing, or `resume` is of another training.
+    """
+    device = torch.device(device)
+    if config.train.precision != "fp32" and device.type != "cuda":
+        raise UserError(
+            f"train.precision: {config.train.precision!r} needs a CUDA device, this training runs on "
+            f"{device.type}; expected 'fp32'"
+        )
+    if config.teacher.name is not None and guide is None:
+        raise ValueError(f"a training taught by {config.teacher.name!r} needs a guide")
+    if resume is not None and resume[1]["training"] != _identity(config, data):
+        raise ValueError("the snapshot to resume from is of another configuration or another split")
+    return _epochs(config, data, guide, resume, device)
+
+
+def _epochs(
+    config: TrainConfig, data: TrainingData, guide: Guide | None, resume: Snapshot | None, device: torch.device
+) -> Iterator[EpochReport]:
+    torch.set_num_threads(config.train.threads)
+    training = _Training(config, data, guide, device)
+    if resume is not None:
+        training.restore(*resume)
+    while training.ended is None:
+        training.run_epoch()
+        yield training.report()
+
+
+def shown(images: Images, rows: Tensor, view: int, config: TrainConfig) -> Tensor:
+    """Return a view of some training images: uint8 [B, C, H, W] of rows int64 [B]; the same for every seed."""
+    pixels = images.pixels[rows]
+    if config.teacher.views == 1:
+        return pixels
+    return augment(pixels, images.index[rows], view, config.dataset.split_seed, config.dataset.augment)
+
+
+def view_of(epoch: int, config: TeacherConfig) -> int:
+    """Return the view that is shown in an epoch, counted from 0."""
+    return epoch if config.views == "off" else epoch % config.views
+
+
+def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
+    """Return the rate of a step, counted from 0.
+
+    It rises linearly over the first `warmup` share of all steps; then it stays, or falls along half a cosine
+    (Loshchilov & Hutter 2017, without restarts) that reaches 0 behind the last step.
+    """
+    warmup = config.warmup * steps
+    if step + 1 <= warmup:
+        return config.lr * (step + 1) / warmup
+    if config.schedule == "constant":
+        return config.lr
+    return config.lr * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))) / 2
+
+
+def optimiser(config: OptimizerConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """Return the optimiser over the parameters, in two groups: with weight decay and without."""
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if config.name == "adamw":
+        return torch.optim.AdamW(groups, lr=config.lr, fused=True)
+    nesterov = config.momentum > 0
+    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov, fused=True)
+
+
+def _identity(config: TrainConfig, data: TrainingData) -> str:
+    return digest(config, data.fingerprint)
+
+
+class _Training:
+    """All that changes in the course of a training, and the epoch that changes it."""
+
+    def __init__(self, config: TrainConfig, data: TrainingData, guide: Guide | None, device: torch.device) -> None:
+        self.config, self.data, self.device = config, data, device
+        self.guide = guide if config.loss.terms_on() else None
+        self.epoch = 0
+        self.ended: str | None = None
+        self.history: list[dict[str, float]] = []
+        self.batch = min(config.train.batch_size, len(data.train))
+        self.steps = len(data.train) // self.batch
+        self.layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
+        with _seeded(key(config.seed, _INITIAL), device):
+            self.network = build(config.student, config.neuron, data.shape, len(data.classes))
+        self.network.to(device).to(memory_format=self.layout)
+        self.projection = self._projection() if config.loss.feature.weight > 0 else None
+        self.parameters = [*self.network.parameters(), *(self.projection.parameters() if self.projection else ())]
+        self.optimizer = optimiser(config.optimizer, self.parameters)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=config.train.precision == "fp16")
+
+    def _projection(self) -> FeatureLoss:
+        """Build the feature term's projection onto as many channels as the teacher's maps turn out to have."""
+        assert self.guide is not None
+        position = torch.arange(1)
+        said = self.guide(position, 0, self._images(position, view=0)).features
+        if said is None:
+            raise ValueError("loss.feature.weight is above zero, but the guide gives no features")
+        seed = key(self.config.seed, _PROJECTION)
+        return FeatureLoss(self.network.channels, said.shape[1], seed).to(self.device)
+
+    def run_epoch(self) -> None:
+        """Train for an epoch, look at the validation images, and add the metrics to the history."""
+        started = time.perf_counter()
+        metrics = self._train()
+        self.epoch += 1
+        self.ended = "finished" if self.epoch == self.config.train.epochs else None
+        if _finite(metrics):
+            metrics |= self._validate()
+        if not _finite(metrics):
+            self.ended = "failed:nan"
+        metrics["time/epoch_s"] = time.perf_counter() - started
+        self.history.append({name: value for name, value in metrics.items() if math.isfinite(value)})
+
+    def _train(self) -> dict[str, float]:
+        """Make the steps of an epoch; return the mean of each loss term, waiting for the device only once."""
+        view = view_of(self.epoch, self.config.teacher)
+        order = permutation(len(self.data.train), self.config.seed, _ORDER, self.epoch)[: self.steps * self.batch]
+        step = self.epoch * self.steps
+        sums: dict[str, Tensor] = {}
+        self.network.train()
+        with _seeded(key(self.config.seed, _NOISE, self.epoch), self.device):
+            for chunk in order.split(max(1, _CHUNK // self.batch) * self.batch):
+                parts = (chunk, self._images(chunk, view), self.data.train.labels[chunk])
+                for position, images, labels in zip(*(part.split(self.batch) for part in parts), strict=True):
+                    guidance = self.guide(position, view, images) if self.guide else None
+                    for name, loss in self._step(images, labels, guidance, step).items():
+                        sums[name] = sums[name] + loss if name in sums else loss
+                    step += 1
+        means = dict(zip(sums, (torch.stack(list(sums.values())) / self.steps).tolist(), strict=True))
+        weighted = {f"loss/{t}_weighted": getattr(self.config.loss, t).weight * means[t] for t in means.keys() & TERMS}
+        return {"train/loss": means.pop("total")} | {f"loss/{t}": m for t, m in means.items()} | weighted
+
+    def _images(self, position: Tensor, view: int) -> Tensor:
+        pixels = shown(self.data.train, position, view, self.config)
+        images = normalise(pixels, self.data.mean, self.data.std)
+        return images.contiguous(memory_format=self.layout)
+
+    def _step(self, images: Tensor, labels: Tensor, guidance: Guidance | None, step: int) -> dict[str, Tensor]:
+        """Change the weights once; return the loss terms without their graph."""
+        loop = self.config.train
+        with torch.autocast(self.device.type, _PRECISION[loop.precision], enabled=loop.precision != "fp32"):
+            output = self.network(images)
+        output = Output(*(part.float() for part in output))
+        terms = total(self.config.loss, output, labels, guidance, self.projection)
+        self.optimizer.zero_grad()
+        self.scaler.scale(terms["total"]).backward()
+        if self.config.optimizer.clip is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.parameters, self.config.optimizer.clip)
+        rate = learning_rate(self.config.optimizer, step, self.steps * loop.epochs)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return {name: term.detach() for name, term in terms.items()}
+
+    def _validate(self) -> dict[str, float]:
+        """Return the validation images' metrics; a network that fires nowhere or everywhere has failed."""
+        seen = evaluate(self.network, self.data.validation, self.data.mean, self.data.std)
+        operations = count(self.network, self.data.shape, seen.density)
+        metrics = {
+            "val/accuracy": seen.accuracy,
+            "val/loss": seen.loss,
+            "ops/synaptic": operations.synaptic,
+            "ops/mac": operations.mac,
+            "energy/nj": operations.energy_nj,
+        }
+        if seen.rate is not None:
+            metrics["spikes/rate"] = seen.rate
+            if seen.rate < SILENT:
+                self.ended = "failed:silent"
+            elif seen.rate > SATURATED:
+                self.ended = "failed:saturated"
+        return metrics
+
+    def report(self) -> EpochReport:
+        """Return the report of the epoch that was run last."""
+        epoch = self.epoch
+
+        def snapshot() -> Snapshot:
+            if self.epoch != epoch:
+                raise RuntimeError(f"the training has gone on since epoch {epoch}: take its snapshot before that")
+            return self.snapshot()
+
+        return EpochReport(epoch, dict(self.history[-1]), self.ended, snapshot)
+
+    def snapshot(self) -> Snapshot:
+        """Return copies, on the CPU, of all that changes."""
+        tensors = with_prefix(STUDENT, self.network.state_dict())
+        if self.projection is not None:
+            tensors |= with_prefix("projection.", self.projection.state_dict())
+        for number, parameter in enumerate(self.parameters):
+            tensors |= with_prefix(f"optimizer.{number}.", self.optimizer.state[parameter])
+        meta = {
+            "training": _identity(self.config, self.data),
+            "split": self.data.fingerprint,
+            "epoch": self.epoch,
+            "ended": self.ended,
+            "history": [dict(metrics) for metrics in self.history],
+            "scaler": self.scaler.state_dict(),
+        }
+        return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}, meta
+
+    def restore(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+        """Take up the state of a snapshot."""
+        self.network.load_state_dict(under_prefix(STUDENT, tensors))
+        if self.projection is not None:
+            self.projection.load_state_dict(under_prefix("projection.", tensors))
+        for number, parameter in enumerate(self.parameters):
+            for name, value in under_prefix(f"optimizer.{number}.", tensors).items():
+                own = value.clone() if name == "step" else torch.empty_like(parameter).copy_(value)
+                self.optimizer.state[parameter][name] = own.detach()
+        if meta["scaler"]:
+            self.scaler.load_state_dict(meta["scaler"])
+        self.epoch, self.ended, self.history = meta["epoch"], meta["ended"], list(meta["history"])
+
+
+def _finite(metrics: dict[str, float]) -> bool:
+    return all(math.isfinite(value) for value in metrics.values())
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Draw from torch's generators as of this seed, and leave them as they were."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

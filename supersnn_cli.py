@@ -1,0 +1,400 @@
+"""The command line: each subcommand opens its floor only when it runs. Tables and JSON go to standard output,
+progress and complaints to standard error; exit 0 done, 1 our fault or a failed check, 2 the user's mistake, 130
+interrupted.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from supersnn.training import EpochReport
+    from tune.conductor import Conductor
+
+app = typer.Typer(
+    help="Search, train, verify and export spiking networks taught by artificial ones.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+StoreOption = Annotated[Path | None, typer.Option("--store", help="The store [SUPERSNN_STORE, else supersnn-store].")]
+SetOption = Annotated[list[str], typer.Option("--set", help="Replace a value: dotted.key=value (YAML).")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+
+
+@app.command()
+def sweep(
+    config: Annotated[Path, typer.Argument(help="The sweep's YAML file.")],
+    set_: SetOption = [],  # noqa: B006 (typer reads it)
+    store: StoreOption = None,
+    address: Annotated[str | None, typer.Option(help="A Ray cluster to join [RAY_ADDRESS, else this machine].")] = None,
+    local: Annotated[bool, typer.Option("--local", help="Run in this process, without Ray.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and show the plan; start nothing.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a sweep, or continue it: teachers, search, verification, export, report."""
+    from tune import sweep as sweeps
+    from tune.arms import resolve
+    from tune.plan import plan, plan_table
+
+    described = sweeps.load(config, tuple(set_))
+    arms = resolve(described, str(config))
+    if dry_run:
+        _show(plan(described, arms), plan_table, as_json)
+        return
+    from tune.progress import Board, Display
+    from tune.store import Store
+
+    place = Store.at(store)
+    board = Board(
+        described.name, dict.fromkeys(arms, described.search.trials), described.train.epochs, described.verify.seeds
+    )
+    from tune import conductor, tracking
+
+    def executor(driver: "Conductor") -> Any:
+        if local:
+            from tune.local import LocalExecutor
+
+            return LocalExecutor(described.search.max_failures)
+        from tune.cluster import RayExecutor
+
+        where = address or os.environ.get("RAY_ADDRESS")
+        scratch = driver.folder.path / "ray"
+        return RayExecutor(described.resources, described.search.max_failures, scratch, driver.token, where)
+
+    def tracker(driver: "Conductor") -> Any:
+        return tracking.start(driver.folder, place, described)
+
+    with Display(board) as display:
+        try:
+            done = conductor.conduct(described, place, executor, tracker, display.event, str(config))
+        except KeyboardInterrupt:
+            _say(f"interrupted; the same command goes on from here: supersnn sweep {config}")
+            raise
+    _report_sweep(described.name, place, done, as_json)
+
+
+def _report_sweep(name: str, place: Any, done: Any, as_json: bool) -> None:
+    from analysis import load, report
+
+    tables = load.sweep(done.folder.path)
+    if done.worked or not done.folder.report.exists():
+        report.write_html([tables], done.folder.report)
+    if as_json:
+        print(json.dumps(report.results(tables)))
+        return
+    _print_tables(report.results(tables))
+    if not done.worked:
+        _say("nothing was left to do")
+    if done.pending:
+        _say(f"{done.pending} events still wait for MLflow; they are sent when the sweep is started again")
+    print(f"report   {done.folder.report}\nbest     {done.folder.best}\nsweep    {done.folder.path}")
+    print(f"MLflow   supersnn ui --store {place.path}")
+
+
+@app.command()
+def train(
+    file: Annotated[Path, typer.Argument(help="A training's YAML file, or an exported config.yaml.")],
+    set_: SetOption = [],  # noqa: B006
+    store: StoreOption = None,
+    to: Annotated[Path | None, typer.Option(help="Write the trained student as an export folder.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train one student; a missing teacher or bank is built first, by the same code as in a sweep."""
+    import torch
+
+    from supersnn.bank import guide_for
+    from supersnn.config import load, with_values
+    from supersnn.data import training_data
+    from supersnn.training import train as train_student
+    from tune.store import Store
+    from tune.sweep import parse_override
+
+    config = with_values(load(file), dict(parse_override(text) for text in set_), str(file))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    data = training_data(config.dataset, device)
+    guide = guide_for(config, data, Store.at(store).path, device)
+    seconds, report = 0.0, None
+    for report in train_student(config, data, guide, device=device):
+        seconds += report.metrics["time/epoch_s"]
+        _say(_epoch_line(report, config.train.epochs))
+    assert report is not None
+    if to is not None:
+        from supersnn import exported
+        from supersnn.checkpoint import student_weights
+
+        found = {"val_accuracy": report.metrics.get("val/accuracy"), "seed": config.seed}
+        exported.write(to, config, student_weights(report.snapshot()[0]), exported.Preprocessing.of(data), found)
+    result = {
+        "val_accuracy": report.metrics.get("val/accuracy"),
+        "epochs": report.epoch,
+        "spike_rate": report.metrics.get("spikes/rate"),
+        "synaptic_ops": report.metrics.get("ops/synaptic"),
+        "energy_nj": report.metrics.get("energy/nj"),
+        "seconds": seconds,
+        "ended": report.ended,
+    }
+    _show(result, _two_columns, as_json)
+
+
+def _epoch_line(report: "EpochReport", epochs: int) -> str:
+    shown = {name: report.metrics.get(name) for name in ("train/loss", "val/accuracy", "spikes/rate")}
+    parts = [f"{name} {value:.4f}" for name, value in shown.items() if value is not None]
+    return f"epoch {report.epoch}/{epochs}  " + "  ".join(parts)
+
+
+@app.command()
+def teach(
+    config: Annotated[Path, typer.Argument(help="A sweep's YAML file.")],
+    set_: SetOption = [],  # noqa: B006
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a sweep's teachers and fill their banks, and nothing else."""
+    from tune import sweep as sweeps
+    from tune.arms import resolve
+    from tune.local import LocalExecutor
+    from tune.prepare import prepare
+    from tune.store import Store
+
+    arms = resolve(sweeps.load(config, tuple(set_)), str(config))
+    found = [fields for done in prepare(arms, Store.at(store).path, LocalExecutor()) for _, fields in done.events()]
+    _show(found, _rows, as_json)
+
+
+@app.command()
+def evaluate(
+    folder: Annotated[Path, typer.Argument(help="An export folder.")],
+    data: Annotated[str, typer.Option(help="A data set by name, or folder:PATH; its test part is opened.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Measure an exported student on a test set; the opening is written down beside the export."""
+    from supersnn import exported
+    from supersnn.evaluation import evaluate as measure
+    from supersnn.held_out import open_test
+
+    student = exported.load(folder)
+    dataset = student.config.dataset.model_copy(update={"name": data})
+    test = open_test(dataset, folder / "test-ledger.jsonl", f"evaluate {folder.name}")
+    found = measure(student.module, test, student.preprocessing.mean, student.preprocessing.std)
+    result = {
+        "images": found.images,
+        "accuracy": found.accuracy,
+        "top5": found.top5,
+        "loss": found.loss,
+        "per_class": dict(zip(student.preprocessing.classes, found.per_class, strict=True)),
+        "spike_rate": found.rate,
+        "rates": found.rates,
+    }
+    _show(result, _two_columns, as_json)
+
+
+@app.command()
+def predict(
+    folder: Annotated[Path, typer.Argument(help="An export folder.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Classify image files with an exported student."""
+    from supersnn import exported
+
+    student = exported.load(folder)
+    rows = [{"image": str(path), **student.classify(path)} for path in images]
+    _show(rows, _rows, as_json)
+
+
+@app.command()
+def report(
+    sweeps: Annotated[list[str], typer.Argument(help="Sweeps of the store, by name.")],
+    store: StoreOption = None,
+    html: Annotated[Path | None, typer.Option(help="Write the page here.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the tables into this folder.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Answer the question that sweeps were run for: tables, verdicts, the page."""
+    from analysis import load
+    from analysis import report as reports
+    from tune.store import Store
+
+    place = Store.at(store)
+    tables = [load.sweep(place.existing(name).path) for name in sweeps]
+    if html is not None:
+        reports.write_html(tables, html)
+    if csv is not None:
+        for one in tables:
+            reports.write_csv(one, csv)
+    results = [reports.results(one) for one in tables]
+    if as_json:
+        print(json.dumps(results[0] if len(results) == 1 else results))
+    else:
+        for result in results:
+            _print_tables(result)
+
+
+@app.command()
+def status(
+    sweep_name: Annotated[str | None, typer.Argument(metavar="[SWEEP]", help="A sweep; all of them without it.")] = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show how far a sweep is, from a second terminal."""
+    from tune.status import board_of, summary
+    from tune.store import Store
+
+    place = Store.at(store)
+    names = [sweep_name] if sweep_name else place.names()
+    folders = [place.existing(name) for name in names]
+    if as_json:
+        print(json.dumps([summary(folder) for folder in folders]))
+        return
+    from rich.console import Console
+
+    for folder in folders:
+        Console().print(board_of(folder))
+
+
+data_app = typer.Typer(help="The data sets.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+
+@data_app.command("list")
+def data_list(as_json: JsonOption = False) -> None:
+    """List the data sets, and which of them are here."""
+    from supersnn.sources import registry
+
+    _show(registry.available(), _rows, as_json)
+
+
+@data_app.command("get")
+def data_get(name: Annotated[str, typer.Argument(help="A data set's name.")]) -> None:
+    """Fetch a data set, or say which files to put where."""
+    from supersnn.sources import registry
+
+    registry.fetch(name)
+    _say(f"{name} is here")
+
+
+@app.command()
+def ui(
+    store: StoreOption = None,
+    host: Annotated[str, typer.Option(help="Where to listen; only this machine unless told.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port.")] = 5000,
+) -> None:
+    """Open the store's MLflow UI, with the addresses of each sweep's comparison views."""
+    from tune import tracking
+    from tune.store import Store
+
+    raise typer.Exit(tracking.serve(Store.at(store).path, host, port))
+
+
+def _show(value: Any, table: Any, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(value, default=str))
+        return
+    from rich.console import Console
+
+    Console().print(table(value))
+
+
+def _rows(rows: Sequence[Any]) -> Any:
+    """A table of a list of mappings."""
+    from rich.table import Table
+
+    plain = [row if isinstance(row, Mapping) else vars(row) for row in rows]
+    table = Table(box=None, pad_edge=False)
+    for key in plain[0] if plain else ():
+        table.add_column(str(key))
+    for row in plain:
+        table.add_row(*(_text(value) for value in row.values()))
+    return table
+
+
+def _two_columns(values: Mapping[str, Any]) -> Any:
+    """A table of one mapping, a line a key."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for key, value in values.items():
+        table.add_row(key, _text(value))
+    return table
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_text(one)}" for key, one in value.items())
+    return "" if value is None else str(value)
+
+
+def _print_tables(results: Mapping[str, Any]) -> None:
+    """The arms and the verdicts, as the report's JSON has them."""
+    from rich.console import Console
+    from rich.table import Table
+
+    arms = Table(title=f"{results['sweep']}: arms", title_justify="left", box=None, pad_edge=False)
+    for name in ("arm", "trials", "best validation", "verified test", "spike rate", "synaptic ops", "energy"):
+        arms.add_column(name, justify="left" if name == "arm" else "right")
+    for name, arm in results["arms"].items():
+        test = _accuracy(arm["test_mean"]) + (f" ± {100 * arm['test_sd']:.2f}" if arm["test_sd"] is not None else "")
+        ops = f"{arm['synaptic_ops'] / 1e6:.3f} M" if arm["synaptic_ops"] is not None else ""
+        energy = f"{arm['energy_nj'] / 1000:.3f} µJ" if arm["energy_nj"] is not None else ""
+        rate = _accuracy(arm["spike_rate"], " %")
+        arms.add_row(name, str(arm["trials"]), _accuracy(arm["best_val"], " %"), test, rate, ops, energy)
+    verdicts = Table(title="verdicts, in points of test accuracy", title_justify="left", box=None, pad_edge=False)
+    for name in ("difference", "", "95 % interval", "p (Holm)", "probability of improvement", "equivalent"):
+        verdicts.add_column(name, justify="left" if name == "difference" else "right")
+    for verdict in results["verdicts"]:
+        interval = f"[{100 * verdict['low']:+.2f}, {100 * verdict['high']:+.2f}]"
+        cells = (f"{100 * verdict['difference']:+.2f}", interval, f"{verdict['p']:.3f}")
+        more = (f"{verdict['prob_improvement']:.2f}", "yes" if verdict["equivalent"] else "no")
+        verdicts.add_row(f"{verdict['a']} − {verdict['b']}", *cells, *more)
+    console = Console()
+    console.print(arms)
+    if results["verdicts"]:
+        console.print()
+        console.print(verdicts)
+        console.print()
+
+
+def _accuracy(value: float | None, unit: str = "") -> str:
+    return "" if value is None else f"{100 * value:.2f}{unit}"
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Run the command line; a mistake of the user's becomes one line and exit code 2."""
+    try:
+        app(standalone_mode=True)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        code = _exit_code(error)
+        if code is None:
+            raise
+        _say(f"supersnn: {error}")
+        sys.exit(code)
+
+
+def _exit_code(error: Exception) -> int | None:
+    """2 for the user's mistakes, 1 for a damaged file, None for what is a fault of ours and shows its traceback."""
+    from analysis.errors import UserError as AnalysisError
+    from supersnn.checkpoint import DamagedFile
+    from supersnn.errors import UserError
+
+    if isinstance(error, UserError | AnalysisError):
+        return 2
+    return 1 if isinstance(error, DamagedFile) else None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""What each arm of a sweep is: which pairings, terms and knobs it has. Everything is checked before it starts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from supersnn.networks.build import family
+
+from supersnn.config import TrainConfig, flatten, merge, parse, unflatten
+from supersnn.errors import UserError, nearest
+from tune.space import DEFAULTS, Knob, Values
+from tune.sweep import TERMS, ArmConfig, SweepConfig
+
+USUAL_TERMS: dict[str, tuple[str, ...]] = {"logit": ("logit",), "feature": ("feature",)}
+"""The terms of an arm that is named after them; every other arm with teachers has `relation`."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm, resolved: `base` holds every key of its trainings, `knobs` what is searched, in order."""
+
+    name: str
+    base: Mapping[str, Any]
+    knobs: Mapping[str, Knob]
+    terms: tuple[str, ...]
+    teachers: tuple[str, ...]
+    students: tuple[str, ...]
+
+    def config(self, values: Values) -> TrainConfig:
+        """Return the training that some sampled values describe."""
+        return parse(TrainConfig, merge(self.base, unflatten(values)), f"arm {self.name}")
+
+
+def resolve(sweep: SweepConfig, origin: str = "sweep") -> dict[str, Arm]:
+    """Return the sweep's arms by name.
+
+    Raises:
+        UserError: an arm's pairing contradicts its name, or a knob names no key of a training.
+    """
+    arms = {name: _resolve(sweep, name, arm, f"{origin}: arms.{name}") for name, arm in sweep.arms.items()}
+    for key in sweep.space:
+        if not any(key in arm.knobs for arm in arms.values()):
+            raise UserError(f"{origin}: space.{key}: no arm has this knob on")
+    return arms
+
+
+def _resolve(sweep: SweepConfig, name: str, arm: ArmConfig, origin: str) -> Arm:
+    students = arm.students or (sweep.student.architecture,)
+    terms = _terms(name, arm, origin)
+    _check_pairing(name, students, arm.teachers, origin)
+    fixed = dict(arm.set)
+    if name == "shuffled":
+        fixed["loss.relation.shuffle"] = True
+    knobs = _pairing_knobs(students, arm.teachers) | _own_knobs(sweep, arm, terms, origin)
+    for term in terms:
+        weight = f"loss.{term}.weight"
+        if weight not in knobs and weight not in fixed and not getattr(sweep.loss, term).weight:
+            knobs[weight] = DEFAULTS[weight]
+    base = merge(sweep.base(), unflatten(fixed))
+    for term in TERMS:
+        if term not in terms:
+            base = merge(base, {"loss": {term: {"weight": 0.0}}})
+    base = merge(base, {"student": {"architecture": students[0]}})
+    base = merge(base, {"teacher": {"name": arm.teachers[0] if arm.teachers else None}})
+    knobs = {key: knob for key, knob in knobs.items() if key not in fixed}
+    resolved = Arm(name, base, knobs, terms, arm.teachers, students)
+    for share in (0.0, 0.999999):
+        resolved.config({key: knob.at(share) for key, knob in knobs.items()})
+    return resolved
+
+
+def _terms(name: str, arm: ArmConfig, origin: str) -> tuple[str, ...]:
+    if arm.losses is None:
+        return USUAL_TERMS.get(name, ("relation",)) if arm.teachers else ()
+    if arm.losses and not arm.teachers:
+        raise UserError(f"{origin}.losses: {list(arm.losses)} need teachers")
+    if arm.teachers and not arm.losses:
+        raise UserError(f"{origin}.losses: teachers without a term that they take part in")
+    return arm.losses
+
+
+def _check_pairing(name: str, students: tuple[str, ...], teachers: tuple[str, ...], origin: str) -> None:
+    families = {_family(student, f"{origin}.students") for student in students}
+    for teacher in teachers:
+        same = _family(teacher, f"{origin}.teachers") in families
+        if (name == "homogeneous" and not same) or (name == "heterogeneous" and same):
+            raise UserError(
+                f"{origin}.teachers: {teacher} is of family {family(teacher)!r}, which is "
+                f"{'one' if same else 'none'} of the students' ({', '.join(sorted(families))})"
+            )
+    if name == "direct" and teachers:
+        raise UserError(f"{origin}.teachers: the direct arm has no teacher, found {list(teachers)}")
+    if name in ("homogeneous", "heterogeneous", "logit", "feature", "shuffled") and not teachers:
+        raise UserError(f"{origin}.teachers: this arm needs at least one teacher")
+
+
+def _family(architecture: str, origin: str) -> str:
+    try:
+        return family(architecture)
+    except UserError as error:
+        raise UserError(f"{origin}: {error}") from error
+
+
+def _pairing_knobs(students: tuple[str, ...], teachers: tuple[str, ...]) -> dict[str, Knob]:
+    choices = {"student.architecture": students, "teacher.name": teachers}
+    return {key: Knob(categorical=names) for key, names in choices.items() if len(names) > 1}
+
+
+def _own_knobs(sweep: SweepConfig, arm: ArmConfig, terms: tuple[str, ...], origin: str) -> dict[str, Knob]:
+    """The sweep's space and the arm's upon it, without the knobs of terms that are off."""
+    known = set(flatten(TrainConfig.model_validate(sweep.base() | {"loss": {}})))
+    knobs = dict(sweep.space) | dict(arm.space)
+    for key, knob in knobs.items():
+        for named in (key, *(knob.when or {})):
+            if named not in known:
+                raise UserError(f"{origin}: space.{key}: no such key {named!r}{nearest(named, known)}")
+        if key.startswith(("dataset.", "teacher.")) or key == "seed":
+            raise UserError(f"{origin}: space.{key}: not searched: it would change the data or the teachers")
+    off = tuple(f"loss.{term}." for term in TERMS if term not in terms)
+    return {key: knob for key, knob in knobs.items() if not key.startswith(off)}

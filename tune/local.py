@@ -1,0 +1,44 @@
+"""The in-process twin of the cluster: the same sweep without Ray, a trial at a time, for debugging and tests."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+from tune.search import Search
+from tune.trial import Disowned, Runner
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class LocalExecutor:
+    """Runs everything in this process, in order."""
+
+    def __init__(self, max_failures: int = 0) -> None:
+        self._max_failures = max_failures
+        self._runner = Runner()
+
+    def search(self, search: Search) -> None:
+        """Run the search's trials one after another; one that raises is tried again from its checkpoint."""
+        while (job := search.next_job()) is not None:
+            for attempt in range(self._max_failures + 1):
+                try:
+                    for report in self._runner.run(job):
+                        if search.reported(job.key, report.epoch, report.metrics, report.ended):
+                            break
+                    break
+                except Disowned:
+                    raise
+                except Exception:
+                    if attempt == self._max_failures:
+                        search.failed(job.key)
+
+    def tasks(self, function: Callable[[T], R], items: Sequence[T]) -> Iterator[tuple[T, R | Exception]]:
+        """Yield each item with its result or its exception."""
+        for item in items:
+            try:
+                yield item, function(item)
+            except Exception as error:
+                yield item, error
+
+    def close(self) -> None:
+        """Nothing is held."""

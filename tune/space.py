@@ -1,0 +1,152 @@
+"""The search space: YAML knobs, the default ranges, and what they become in Optuna."""
+
+import hashlib
+import math
+from collections.abc import Mapping
+from typing import Any, Self
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from pydantic import ConfigDict, Field, model_validator
+
+from supersnn.config import Scalar, Section
+
+Values = dict[str, Scalar]
+
+
+class Knob(Section):
+    """One searched key: exactly one of `uniform`, `log`, `int` and `categorical`.
+
+    `step` goes with `uniform` and `int`. `when` names other keys and the value (or list of values) that each must
+    have for this knob to exist.
+    """
+
+    model_config = ConfigDict(serialize_by_alias=True, validate_by_name=True, validate_by_alias=True)
+
+    uniform: tuple[float, float] | None = None
+    log: tuple[float, float] | None = None
+    integer: tuple[int, int] | None = Field(None, alias="int")
+    categorical: tuple[Scalar, ...] | None = None
+    step: float | None = Field(None, gt=0)
+    when: dict[str, Scalar | tuple[Scalar, ...]] | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        given = [k for k in (self.uniform, self.log, self.integer, self.categorical) if k is not None]
+        if len(given) != 1:
+            raise ValueError("give exactly one of uniform, log, int, categorical")
+        if self.categorical is not None:
+            if not self.categorical or len(set(self.categorical)) < len(self.categorical):
+                raise ValueError(f"categorical needs different values, found {list(self.categorical)}")
+        else:
+            low, high = given[0]
+            if not low < high:
+                raise ValueError(f"the range must rise, found [{low}, {high}]")
+            if self.log is not None and low <= 0:
+                raise ValueError(f"a log range must lie above 0, found [{low}, {high}]")
+        if self.step is not None and (self.log is not None or self.categorical is not None):
+            raise ValueError("step goes with uniform or int only")
+        return self
+
+    def distribution(self) -> BaseDistribution:
+        """Return the knob as Optuna's distribution."""
+        if self.uniform is not None:
+            return FloatDistribution(*self.uniform, step=self.step)
+        if self.log is not None:
+            return FloatDistribution(*self.log, log=True)
+        if self.integer is not None:
+            return IntDistribution(*self.integer, step=int(self.step or 1))
+        assert self.categorical is not None
+        return CategoricalDistribution(self.categorical)
+
+    def suggest(self, trial: optuna.trial.BaseTrial, key: str) -> Scalar:
+        """Return the trial's value for this knob under the name `key`."""
+        d = self.distribution()
+        if isinstance(d, FloatDistribution):
+            return trial.suggest_float(key, d.low, d.high, step=d.step, log=d.log)
+        if isinstance(d, IntDistribution):
+            return trial.suggest_int(key, d.low, d.high, step=d.step)
+        assert isinstance(d, CategoricalDistribution)
+        return trial.suggest_categorical(key, d.choices)
+
+    def at(self, share: float) -> Scalar:
+        """Return the value at a share in [0, 1) of the range (of its logarithm, for `log`)."""
+        if self.categorical is not None:
+            return self.categorical[int(share * len(self.categorical))]
+        if self.log is not None:
+            low, high = map(math.log, self.log)
+            return math.exp(low + share * (high - low))
+        if self.integer is not None:
+            step = int(self.step or 1)
+            steps = (self.integer[1] - self.integer[0]) // step + 1
+            return self.integer[0] + step * int(share * steps)
+        assert self.uniform is not None
+        low, high = self.uniform
+        if self.step is None:
+            return low + share * (high - low)
+        steps = int((high - low) / self.step + 1e-9) + 1
+        return low + self.step * int(share * steps)
+
+    def exists(self, values: Mapping[str, Any]) -> bool:
+        """Say whether every key under `when` has a value that it asks for."""
+        return all(
+            values.get(key) in (wanted if isinstance(wanted, tuple) else (wanted,))
+            for key, wanted in (self.when or {}).items()
+        )
+
+
+DEFAULTS: dict[str, Knob] = {
+    "neuron.threshold": Knob(uniform=(0.3, 2.0)),
+    "neuron.decay": Knob(uniform=(0.1, 0.95)),
+    "neuron.reset": Knob(categorical=("hard", "soft")),
+    "neuron.surrogate": Knob(categorical=("triangle", "rectangle", "atan", "sigmoid")),
+    "neuron.width": Knob(log=(0.25, 4.0)),
+    "optimizer.lr": Knob(log=(0.01, 0.3)),
+    "optimizer.weight_decay": Knob(log=(5e-5, 1e-3)),
+    "loss.relation.weight": Knob(log=(1.0, 1000.0)),
+    "loss.relation.time": Knob(categorical=("mean", "concat", "per_step")),
+    "loss.relation.pool": Knob(categorical=(1, 2, 4)),
+    "loss.logit.weight": Knob(log=(0.05, 5.0)),
+    "loss.logit.temperature": Knob(uniform=(1.0, 8.0)),
+    "loss.feature.weight": Knob(log=(0.05, 5.0)),
+}
+"""Published or typical ranges, used for the words `default` in a sweep file and for a term without a weight."""
+
+
+def suggest(trial: optuna.trial.BaseTrial, knobs: Mapping[str, Knob], fixed: Mapping[str, Any]) -> Values:
+    """Return a trial's values: each knob in its order, left out where its condition does not hold.
+
+    Args:
+        trial: Optuna's trial; asked again for the same knobs it answers the same.
+        knobs: the arm's space.
+        fixed: the values of the keys that are not searched, for conditions.
+    """
+    values: Values = {}
+    for key, knob in knobs.items():
+        if knob.exists({**fixed, **values}):
+            values[key] = knob.suggest(trial, key)
+    return values
+
+
+def startup_design(knobs: Mapping[str, Knob], number: int, count: int, seed: int) -> Values:
+    """Return design `number` of a Latin hypercube of `count`, drawn for each knob from its name and the seed.
+
+    A knob that two arms share therefore gets the same values in both, whatever else they search.
+    """
+    return {key: knob.at(_stratum(key, number, count, seed)) for key, knob in knobs.items()}
+
+
+def _stratum(key: str, number: int, count: int, seed: int) -> float:
+    """A share in [0, 1): the knob's own permutation of the strata, and a place inside the stratum."""
+    order = sorted(range(count), key=lambda i: _hash(key, seed, "order", i))
+    return (order[number % count] + _hash(key, seed, "place", number)) / count
+
+
+def _hash(*parts: object) -> float:
+    digest = hashlib.sha256(repr(parts).encode()).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48

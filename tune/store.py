@@ -1,0 +1,104 @@
+"""Where everything of a store and of a sweep lies. Paths only."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from supersnn.errors import UserError, nearest
+
+DEFAULT = "supersnn-store"
+
+
+@dataclass(frozen=True)
+class SweepFolder:
+    """The folder of one sweep."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The sweep as it was given, complete."""
+        return self.path / "config.yaml"
+
+    @property
+    def journal(self) -> Path:
+        """Every event."""
+        return self.path / "journal.jsonl"
+
+    @property
+    def owner(self) -> Path:
+        """The token of the driver that the sweep belongs to."""
+        return self.path / "owner"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the driver while it lives."""
+        return self.path / "lock"
+
+    @property
+    def verified(self) -> Path:
+        """The verified results."""
+        return self.path / "verified.json"
+
+    @property
+    def ledger(self) -> Path:
+        """Each opening of the test images."""
+        return self.path / "test-ledger.jsonl"
+
+    @property
+    def best(self) -> Path:
+        """The export folders, one an arm and `overall`."""
+        return self.path / "best"
+
+    @property
+    def report(self) -> Path:
+        """The page."""
+        return self.path / "report.html"
+
+    @property
+    def tracking(self) -> Path:
+        """How far MLflow has been told."""
+        return self.path / "tracking"
+
+
+@dataclass(frozen=True)
+class Store:
+    """The folder that all sweeps share."""
+
+    path: Path
+
+    @classmethod
+    def at(cls, given: Path | None) -> "Store":
+        """Return the store that was named, else the environment's SUPERSNN_STORE, else the usual one."""
+        return cls((given or Path(os.environ.get("SUPERSNN_STORE", DEFAULT))).expanduser().resolve())
+
+    @property
+    def sweeps(self) -> Path:
+        """The folder with a folder for each sweep."""
+        return self.path / "sweeps"
+
+    @property
+    def optuna_url(self) -> str:
+        """The address of the studies' database."""
+        return os.environ.get("SUPERSNN_OPTUNA_STORAGE") or f"sqlite:///{self.path / 'optuna.db'}"
+
+    def sweep(self, name: str) -> SweepFolder:
+        """Return the folder of a sweep, which need not be there."""
+        return SweepFolder(self.sweeps / name)
+
+    def existing(self, name: str) -> SweepFolder:
+        """Return the folder of a sweep that is there.
+
+        Raises:
+            UserError: there is no such sweep.
+        """
+        folder = self.sweep(name)
+        if not folder.config.exists():
+            known = self.names()
+            hint = nearest(name, known) or (f"; there are: {', '.join(known)}" if known else "; there is none yet")
+            raise UserError(f"{self.path}: no sweep {name!r}{hint}")
+        return folder
+
+    def names(self) -> list[str]:
+        """Return the names of the sweeps that are there, sorted."""
+        return sorted(folder.parent.name for folder in self.sweeps.glob("*/config.yaml"))

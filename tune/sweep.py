@@ -1,0 +1,129 @@
+"""A sweep, described: a training's keys, plus the arms, their space, the budget and the resources."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from supersnn.config import Count, Positive, Section, TrainConfig, merge, parse, read_yaml, unflatten
+from supersnn.errors import UserError, nearest
+from tune.space import DEFAULTS, Knob
+
+TERMS = ("relation", "logit", "feature")
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+
+
+class ArmConfig(Section):
+    """One arm: the teachers and students it may pair, the terms that are on, its own space and fixed values.
+
+    `losses` is left out for the usual ones: none without teachers, else those that the arm's name says
+    (`tune.arms`). `space` adds to the sweep's or overrides it; `set` fixes dotted keys.
+    """
+
+    teachers: tuple[str, ...] = ()
+    students: tuple[str, ...] = ()
+    losses: tuple[Literal["relation", "logit", "feature"], ...] | None = None
+    space: dict[str, Knob] = {}
+    set: dict[str, str | int | float | bool | None] = {}
+
+    @field_validator("space", mode="before")
+    @classmethod
+    def _defaults(cls, value: object) -> object:
+        return with_defaults(value)
+
+
+class SearchConfig(Section):
+    """The budget and the way it is spent. `trials` counts for each arm, the failed ones among them."""
+
+    trials: Count = 16
+    sampler: Literal["tpe", "random", "qmc", "gp", "cmaes", "grid"] = "tpe"
+    scheduler: Literal["asha", "hyperband", "median", "none"] = "asha"
+    startup: Count | None = None
+    min_epochs: Count | None = None
+    reduction: int = Field(3, ge=2)
+    max_failures: int = Field(2, ge=0)
+
+    def startup_trials(self) -> int:
+        """Return how many trials of each arm are start-up designs, shared by the arms."""
+        return min(self.startup or min(10, max(4, self.trials // 4)), self.trials)
+
+
+class VerifyConfig(Section):
+    """How a winner is believed: trained again with `seeds` fresh seeds, the first being `first_seed`."""
+
+    seeds: Count = 10
+    first_seed: int = Field(1000, ge=0)
+
+
+class ResourcesConfig(Section):
+    """What one trial takes."""
+
+    cpus: Positive = 1.0
+    gpus: float = Field(0.0, ge=0)
+    trials_at_once: Count | None = None
+
+
+class SweepConfig(TrainConfig):
+    """A whole sweep. The keys of a training hold for every arm unless the arm or the space says otherwise."""
+
+    name: str = Field(pattern=NAME)
+    arms: dict[str, ArmConfig] = Field(min_length=1)
+    space: dict[str, Knob] = {}
+    search: SearchConfig = SearchConfig()
+    verify: VerifyConfig = VerifyConfig()
+    resources: ResourcesConfig = ResourcesConfig()
+
+    @field_validator("space", mode="before")
+    @classmethod
+    def _defaults(cls, value: object) -> object:
+        return with_defaults(value)
+
+    @model_validator(mode="after")
+    def _names(self) -> Self:
+        for arm in self.arms:
+            if not re.match(NAME, arm):
+                raise ValueError(f"arms: {arm!r} is no name (letters, digits, '_', '.', '-')")
+        return self
+
+    def base(self) -> dict[str, Any]:
+        """Return the part that is a training's, as plain nested values."""
+        return {
+            key: value
+            for key, value in self.model_dump(mode="json").items()
+            if key in TrainConfig.model_fields
+        }
+
+
+def with_defaults(space: object) -> object:
+    """Return the space with each `default` replaced by the usual range of that key."""
+    if not isinstance(space, Mapping):
+        return space
+    for key, knob in space.items():
+        if knob == "default" and key not in DEFAULTS:
+            raise ValueError(f"{key} has no default range{nearest(key, DEFAULTS)}")
+    return {key: DEFAULTS[key] if knob == "default" else knob for key, knob in space.items()}
+
+
+def load(path: Path, overrides: tuple[str, ...] = ()) -> SweepConfig:
+    """Return the sweep of a YAML file, with `key=value` overrides (values are YAML) laid upon it.
+
+    Raises:
+        UserError: the file or an override is wrong; one line says where and how.
+    """
+    data = merge(read_yaml(path), unflatten(dict(parse_override(text) for text in overrides)))
+    return parse(SweepConfig, data, str(path))
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Return the dotted key and the YAML value of `key=value`."""
+    import yaml
+
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UserError(f"--set {text}: expected key=value")
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {text}: the value is not YAML: {' '.join(str(error).split())}") from error

@@ -1,0 +1,84 @@
+"""What passes from the journal's fold to MLflow: runs, and what each has yet to be told."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as it is found (by its key) or created: `started` in Unix seconds, `tags` those it is born with."""
+
+    key: str
+    name: str
+    started: float
+    tags: Mapping[str, str]
+    parent: "Run | None" = None
+
+
+class Point(NamedTuple):
+    """One value of a metric; `time` in Unix seconds."""
+
+    name: str
+    value: float
+    time: float
+    step: int
+
+
+class Dataset(NamedTuple):
+    """The images a run was trained on: their name, and the fingerprint of the split."""
+
+    name: str
+    split: str
+
+
+class Export(NamedTuple):
+    """An exported winner: its folder, and the mean test accuracy (a fraction) of its verification."""
+
+    folder: Path
+    score: float
+
+
+@dataclass
+class Change:
+    """What a run has yet to be told; `ended` in Unix seconds, `files` are texts by their artifact's name."""
+
+    run: Run
+    tags: dict[str, str] = field(default_factory=dict)
+    params: dict[str, str] = field(default_factory=dict)
+    points: list[Point] = field(default_factory=list)
+    status: Status | None = None
+    ended: float | None = None
+    dataset: Dataset | None = None
+    files: dict[str, str] = field(default_factory=dict)
+    exports: list[Export] = field(default_factory=list)
+
+    def add_points(self, values: Mapping[str, float | None], time: float, step: int) -> None:
+        """Add a metric's value each, at one time and step; those that are None are left out."""
+        self.points += [Point(k, float(v), time, step) for k, v in values.items() if v is not None]
+
+    def set_status(self, status: Status, ended: float | None = None) -> None:
+        """Say how the run stands; `ended` only where it has."""
+        self.status, self.ended = status, ended
+
+
+def params(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return a mapping's leaves under dotted keys, as params: a text as it is, anything else as JSON."""
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in _leaves(values, "")}
+
+
+def joined(words: Iterable[str]) -> str:
+    """Return distinct words in order, as one tag."""
+    return ", ".join(sorted(set(words)))
+
+
+def _leaves(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + str(key), value
