@@ -239,7 +239,9 @@ def report(
 
 @app.command()
 def status(
-    sweep_name: Annotated[str | None, typer.Argument(metavar="[SWEEP]", help="A sweep; all of them without it.")] = None,
+    sweep_name: Annotated[
+        str | None, typer.Argument(metavar="[SWEEP]", help="Without it, all sweeps.")
+    ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -68,9 +68,7 @@ def verdicts(
     return table
 
 
-def _verdict(
-    scores: pd.DataFrame, keys: list[str], a: str, b: str, margin: float, level: float
-) -> dict[str, object]:
+def _verdict(scores: pd.DataFrame, keys: list[str], a: str, b: str, margin: float, level: float) -> dict[str, object]:
     for arm in (a, b):
         if arm not in scores:
             raise UserError(f"arm {arm!r} has no verified results; there: {', '.join(scores.columns) or 'none'}")

@@ -7,9 +7,10 @@ from typing import Any
 
 import yaml
 
+from analysis.build import build
 from analysis.errors import UserError
 from analysis.journal import read
-from analysis.tables import Sweep, Together, build, together
+from analysis.tables import Sweep, Together, together
 
 DEFAULT_STORE = "supersnn-store"
 

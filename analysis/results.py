@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import compare
-from analysis.tables import Sweep
+from analysis.tables import Sweep, records
 
 STATES = ("finished", "stopped", "failed", "running")
 
@@ -20,22 +20,23 @@ def results(sweep: Sweep, margin: float = compare.MARGIN) -> dict[str, Any]:
     their banks cost besides.
     """
     judged = compare.verdicts(sweep.verified, margin=margin)
-    summary = compare.arms(sweep.verified).set_index("arm")
-    return _plain({
+    summaries = {str(row["arm"]): row for row in records(compare.arms(sweep.verified))}
+    told: dict[str, Any] = _plain({
         "sweep": sweep.name,
         "complete": sweep.complete,
         "ended": sweep.ended,
         "dataset": (sweep.config.get("dataset") or {}).get("name"),
-        "arms": {arm: _arm(sweep, arm, summary.loc[arm] if arm in summary.index else None) for arm in sweep.arms},
-        "verdicts": judged.to_dict("records"),
+        "arms": {arm: _arm(sweep, arm, summaries.get(arm, {})) for arm in sweep.arms},
+        "verdicts": records(judged),
         "answer": answer(judged),
         "margin": margin,
         "problems": len(sweep.problems),
         "provenance": dict(sweep.provenance),
     })  # fmt: skip
+    return told
 
 
-def _arm(sweep: Sweep, arm: str, summary: pd.Series | None) -> dict[str, Any]:
+def _arm(sweep: Sweep, arm: str, summary: Mapping[str, Any]) -> dict[str, Any]:
     trials = sweep.trials[sweep.trials["arm"] == arm]
     verified = sweep.verified[(sweep.verified["arm"] == arm) & sweep.verified["winner"]]
     counts = trials["state"].value_counts()
@@ -51,13 +52,13 @@ def _arm(sweep: Sweep, arm: str, summary: pd.Series | None) -> dict[str, Any]:
         "trials": len(trials),
         **{state: int(counts.get(state, 0)) for state in STATES},
         "best_val": _first(best, "value"),
-        "verified": verified[["seed", "val", "test"]].to_dict("records"),
-        "test_mean": summary["mean"] if summary is not None else None,
-        "test_sd": summary["sd"] if summary is not None else None,
-        "test_low": summary["low"] if summary is not None else None,
-        "test_high": summary["high"] if summary is not None else None,
-        "test_iqm": summary["iqm"] if summary is not None else None,
-        "shrinkage": summary["shrinkage"] if summary is not None else None,
+        "verified": records(verified[["seed", "val", "test"]]),
+        "test_mean": summary.get("mean"),
+        "test_sd": summary.get("sd"),
+        "test_low": summary.get("low"),
+        "test_high": summary.get("high"),
+        "test_iqm": summary.get("iqm"),
+        "shrinkage": summary.get("shrinkage"),
         **{short: verified[short].mean() if verified[short].notna().any() else _first(winner, metric)
            for short, metric in cost.items()},
         **known,

@@ -6,7 +6,7 @@ What happens to a sample depends on (seed, view, index) alone: not on its batch,
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 
 from supersnn.config import AugmentConfig

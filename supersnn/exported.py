@@ -58,7 +58,8 @@ class Preprocessing:
             ValueError, TypeError: it holds something else.
         """
         plain: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()})
+        lists: dict[str, Any] = {key: tuple(value) for key, value in plain.items() if isinstance(value, list)}
+        return cls(**(plain | lists))
 
 
 @dataclass(frozen=True, eq=False)

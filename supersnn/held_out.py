@@ -37,11 +37,12 @@ def open_test(config: DatasetConfig, ledger: Path, purpose: str, device: torch.d
 
 
 def _append(path: Path, line: str) -> None:
-    """Add a line to a file in one write, and wait until it is on disk."""
+    """Add a line to a file in one write, after a torn one on a line of its own, and wait until it is on disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        os.write(descriptor, line.encode())
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with path.open("ab+", buffering=0) as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                line = "\n" + line
+        file.write(line.encode())
+        os.fsync(file.fileno())

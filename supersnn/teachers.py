@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,7 +36,8 @@ from supersnn.training import train
 Progress = Callable[[str, int, int], None]
 """Told of what is done now, how many parts of it are done, and of how many."""
 
-BATCH_SIZE = 64
+BATCH_SIZE = 64  # of every teacher's training
+SAVE_EVERY = 30.0  # seconds that a killed teacher's training loses at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,20 +134,24 @@ def _train(
             resume = checkpoint.load(saved)
         except checkpoint.DamagedFile:
             saved.unlink()
+    last_saved = time.monotonic()
     for report in train(config, data, resume=resume, device=device):
-        if report.ended not in (None, "finished"):
+        if progress is not None:
+            progress(f"teacher {name}", report.epoch, epochs)
+        if report.ended == "finished":
+            tensors, meta = report.snapshot()
+            seconds = sum(metrics["time/epoch_s"] for metrics in meta["history"])
+            _write(folder, config, data, checkpoint.student_weights(tensors), seconds, known_split=True)
+        elif report.ended is not None:
             saved.unlink(missing_ok=True)
             raise UserError(
                 f"teacher.lr: {config.optimizer.lr} makes the teacher {name!r} diverge in epoch {report.epoch} "
                 f"({report.ended}); expected a smaller one"
             )
-        checkpoint.save(saved, *report.snapshot())
-        if progress is not None:
-            progress(f"teacher {name}", report.epoch, epochs)
-    tensors, meta = checkpoint.load(saved)
-    seconds = sum(metrics["time/epoch_s"] for metrics in meta["history"])
-    _write(folder, config, data, checkpoint.student_weights(tensors), seconds, known_split=True)
-    saved.unlink()
+        elif time.monotonic() - last_saved > SAVE_EVERY:
+            checkpoint.save(saved, *report.snapshot())
+            last_saved = time.monotonic()
+    saved.unlink(missing_ok=True)
 
 
 def _take_in(folder: Path, config: TrainConfig, data: TrainingData, path: Path) -> None:

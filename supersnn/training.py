@@ -29,8 +29,6 @@ from supersnn.randomness import key, permutation
 
 SILENT, SATURATED = 0.001, 0.99  # mean firing rates beyond which a spiking network counts as failed
 
-TERMS = ("relation", "logit", "feature")
-
 _PRECISION = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _INITIAL, _PROJECTION, _ORDER, _NOISE = 1, 2, 3, 4  # streams of the training's seed
 _CHUNK = 2048  # images that are augmented at once: fewer calls, and what one image gets does not depend on it
@@ -228,8 +226,10 @@ class _Training:
                         sums[name] = sums[name] + loss if name in sums else loss
                     step += 1
         means = dict(zip(sums, (torch.stack(list(sums.values())) / self.steps).tolist(), strict=True))
-        weighted = {f"loss/{t}_weighted": getattr(self.config.loss, t).weight * means[t] for t in means.keys() & TERMS}
-        return {"train/loss": means.pop("total")} | {f"loss/{t}": m for t, m in means.items()} | weighted
+        metrics = {"train/loss": means.pop("total")} | {f"loss/{term}": mean for term, mean in means.items()}
+        for term in self.config.loss.terms_on():
+            metrics[f"loss/{term}_weighted"] = getattr(self.config.loss, term).weight * means[term]
+        return metrics
 
     def _images(self, position: Tensor, view: int) -> Tensor:
         pixels = shown(self.data.train, position, view, self.config)

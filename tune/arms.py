@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from supersnn.networks.build import family
-
 from supersnn.config import TrainConfig, flatten, merge, parse, unflatten
 from supersnn.errors import UserError, nearest
+from supersnn.networks.build import family
 from tune.space import DEFAULTS, Knob, Values
 from tune.sweep import TERMS, ArmConfig, SweepConfig
 

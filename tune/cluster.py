@@ -1,9 +1,11 @@
 """Ray: starting it or joining it, the one Tune run of a search, and tasks. The only rooms with Ray are this and
-`searcher.py`."""
+`searcher.py`.
+"""
 
 import logging
 import math
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -77,6 +79,8 @@ class RayExecutor:
                 num_samples=-1,
                 max_concurrent_trials=self.at_once,
                 reuse_actors=True,
+                trial_name_creator=lambda trial: str(trial.config["job"]["key"]).replace("/", "-"),
+                trial_dirname_creator=lambda trial: trial.trial_id,
             ),
             run_config=ray.tune.RunConfig(
                 name=self._run,
@@ -104,3 +108,4 @@ class RayExecutor:
     def close(self) -> None:
         """Leave Ray; what was started here ends with it."""
         ray.shutdown()
+        shutil.rmtree(self._scratch / self._run, ignore_errors=True)

@@ -19,7 +19,7 @@ from tune.arms import Arm, resolve
 from tune.executor import Executor
 from tune.export import export_verified
 from tune.journal import Journal, read
-from tune.prepare import Teaching, prepare
+from tune.prepare import prepare
 from tune.search import Search
 from tune.store import Store, SweepFolder
 from tune.studies import Studies, open_storage
@@ -224,7 +224,8 @@ def _check_continued(sweep: SweepConfig, folder: SweepFolder) -> None:
     ]
     if other:
         raise UserError(
-            f"sweep {sweep.name!r} was begun with other values ({'; '.join(other)}): give it another name, or its values"
+            f"sweep {sweep.name!r} was begun with other values ({'; '.join(other)}): "
+            "give it another name, or the same values"
         )
 
 

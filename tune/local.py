@@ -23,7 +23,7 @@ class LocalExecutor:
             for attempt in range(self._max_failures + 1):
                 try:
                     for report in self._runner.run(job):
-                        if search.reported(job.key, report.epoch, report.metrics, report.ended):
+                        if search.reported(job.key, report):
                             break
                     break
                 except Disowned:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from supersnn.bank import Bank, kinds_for
+from supersnn.bank import Bank
 from supersnn.config import TrainConfig
 from supersnn.data import training_data
 from supersnn.teachers import TeacherStore
@@ -22,7 +22,8 @@ class Preparation:
     """One teacher, and all that the arms will ask of it: plain values only, so that it travels anywhere."""
 
     config: dict[str, Any]
-    kinds: tuple[str, ...]
+    pools: tuple[int, ...]
+    features: bool
     store: str
 
 
@@ -54,22 +55,36 @@ def prepare(arms: Mapping[str, Arm], store: Path, executor: Executor) -> Iterato
 
 def preparations(arms: Mapping[str, Arm], store: Path) -> list[Preparation]:
     """Return one preparation a teacher, with what any arm may ask of it."""
-    configs: dict[str, TrainConfig] = {}
-    kinds: dict[str, dict[str, None]] = {}
-    for arm in arms.values():
-        for teacher in arm.teachers:
-            for pool in _pools(arm):
-                values = {key: knob.at(0.0) for key, knob in arm.knobs.items()}
-                config = arm.config({**values, "teacher.name": teacher, **pool})
-                configs.setdefault(teacher, config)
-                kinds.setdefault(teacher, {}).update(dict.fromkeys(kinds_for(config.loss)))
-    return [Preparation(configs[name].model_dump(mode="json"), tuple(kinds[name]), str(store)) for name in configs]
+    asking = {teacher: [arm for arm in arms.values() if teacher in arm.teachers] for teacher in _teachers(arms)}
+    return [
+        Preparation(
+            config=_example(with_it[0], teacher).model_dump(mode="json"),
+            pools=tuple(sorted({pool for arm in with_it for pool in _pools(arm)})),
+            features=any("feature" in arm.terms for arm in with_it),
+            store=str(store),
+        )
+        for teacher, with_it in asking.items()
+    ]
 
 
-def _pools(arm: Arm) -> list[dict[str, Any]]:
-    """The pooled sides that an arm searches, each as values of a configuration."""
+def _teachers(arms: Mapping[str, Arm]) -> list[str]:
+    """The teachers of all arms, each once, in their order."""
+    return list(dict.fromkeys(teacher for arm in arms.values() for teacher in arm.teachers))
+
+
+def _example(arm: Arm, teacher: str) -> TrainConfig:
+    """A training with this teacher: the teacher's own recipe does not depend on what is searched."""
+    values = {key: knob.at(0.0) for key, knob in arm.knobs.items()}
+    return arm.config({**values, "teacher.name": teacher})
+
+
+def _pools(arm: Arm) -> list[int]:
+    """The pooled sides of the relational term that an arm may ask for."""
+    if "relation" not in arm.terms:
+        return []
     knob = arm.knobs.get(POOL)
-    return [{POOL: choice} for choice in knob.categorical] if knob and knob.categorical else [{}]
+    choices = knob.categorical if knob and knob.categorical else (arm.base["loss"]["relation"]["pool"],)
+    return [int(str(choice)) for choice in choices]
 
 
 def prepare_one(item: Preparation) -> Teaching:
@@ -93,6 +108,6 @@ def prepare_one(item: Preparation) -> Teaching:
     }
     if config.teacher.views == "off":
         return Teaching(fields, None)
-    bank = Bank.open(store / "banks", teacher, data, config, item.kinds)
+    bank = Bank.open(store / "banks", teacher, data, config, item.pools, item.features)
     about = {"teacher": name, "digest": bank.digest, "views": config.teacher.views}
     return Teaching(fields, about | {"seconds": bank.seconds, "bytes": bank.bytes})

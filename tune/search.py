@@ -1,4 +1,4 @@
-"""The driver's side of a search, the same on Ray and in process: hands trials out, takes reports, writes the journal."""
+"""The driver's side of a search, the same on Ray and in process: hand trials out, take reports, keep the journal."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,6 +21,15 @@ class Job:
     store: str
     token: str
     told: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """One epoch of a trial, in plain values; `ended` is None while the training goes on."""
+
+    epoch: int
+    metrics: dict[str, float]
+    ended: str | None
 
 
 class Search:
@@ -69,22 +78,18 @@ class Search:
         plain = assignment.config.model_dump(mode="json")
         return Job(key, plain, str(folder), str(self._folder), str(self._store), self._token, assignment.told)
 
-    def reported(self, key: str, epoch: int, metrics: Mapping[str, float], ended: str | None) -> bool:
-        """Take a trial's epoch; return whether the trial is to stop. Epochs that are known already change nothing."""
+    def reported(self, key: str, report: Report) -> bool:
+        """Take a trial's epoch; return whether the trial is to stop. An epoch that is known already changes nothing."""
         known, _ = self._last[key]
-        value = metrics.get("val/accuracy")
-        if epoch > known:
-            self._write("epoch", key, epoch=epoch, metrics=dict(metrics))
-        self._last[key] = (max(epoch, known), value)
-        if ended is not None:
-            if epoch > known and value is not None:
-                self.studies.report(key, epoch, value)
-            self.ended(key, ended)
-            return True
-        if epoch > known and value is not None and self.studies.report(key, epoch, value):
-            self.ended(key, "stopped")
-            return True
-        return False
+        value = report.metrics.get("val/accuracy")
+        stop = False
+        if report.epoch > known:
+            self._write("epoch", key, epoch=report.epoch, metrics=report.metrics)
+            stop = value is not None and self.studies.report(key, report.epoch, value)
+        self._last[key] = max(report.epoch, known), value
+        if report.ended is not None or stop:
+            self.ended(key, report.ended or "stopped")
+        return stop or report.ended is not None
 
     def ended(self, key: str, end: str) -> None:
         """Close a trial once: ``finished``, ``stopped`` or ``failed:REASON``; a second call changes nothing."""
@@ -104,9 +109,7 @@ class Search:
         """Write the end of each trial that the studies know as ended and the journal does not."""
         for key, trial in self.studies.ended().items():
             if key not in ended_in_journal:
-                end = trial.user_attrs.get(
-                    END, "stopped" if trial.state.name == "PRUNED" else "failed:unknown"
-                )
+                end = trial.user_attrs.get(END, "stopped" if trial.state.name == "PRUNED" else "failed:unknown")
                 epochs = len(trial.intermediate_values)
                 self._write("end", key, end=end, epochs=epochs, value=trial.value)
 

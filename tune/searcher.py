@@ -1,16 +1,24 @@
 """The two hooks by which Ray Tune asks our search: what to run next, and whether a trial goes on. Both are thin."""
 
+import json
 from typing import Any
 
 import ray.tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from tune.search import Job, Search
+from tune.search import Job, Report, Search
 from tune.trial import Runner
 
 
-class StudySearcher(Searcher):
+class _NotKept:
+    """Tune keeps a copy of what conducts a run; ours is empty, because the studies hold the state."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class StudySearcher(_NotKept, Searcher):
     """Hands the search's jobs to Tune. Results go through `StudyScheduler`, which sees every one of them."""
 
     def __init__(self, search: Search) -> None:
@@ -33,12 +41,18 @@ class StudySearcher(Searcher):
         """Close a trial that gave up; one that ended by itself or was stopped is closed already."""
         self._search.failed(self._keys.pop(trial_id))
 
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the studies are on disk."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: a restarted sweep begins a new run over the same studies."""
+
     def set_search_properties(self, *args: Any, **spec: Any) -> bool:
         """Refuse Tune's own metric and space: the studies have them."""
         return False
 
 
-class StudyScheduler(FIFOScheduler):
+class StudyScheduler(_NotKept, FIFOScheduler):
     """Takes each report to the search, and stops the trial where the search says so."""
 
     def __init__(self, search: Search) -> None:
@@ -47,8 +61,7 @@ class StudyScheduler(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Return Tune's word for going on or stopping."""
-        key = trial.config["job"]["key"]
-        stop = self._search.reported(key, result["epoch"], result["metrics"], result["ended"])
+        stop = self._search.reported(trial.config["job"]["key"], Report(**json.loads(result["report"])))
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
 
 
@@ -66,14 +79,11 @@ class StudentTrial(ray.tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train an epoch and return its report."""
-        report = next(self._reports)
-        return {
-            "epoch": report.epoch,
-            "metrics": report.metrics,
-            "ended": report.ended,
-            "done": report.ended is not None,
-        }
+        """Train an epoch and return its report, as text, because Tune would take its mappings apart.
+
+        A trial never says itself that it is done: Tune would not show that last result to the scheduler.
+        """
+        return {"report": json.dumps(vars(next(self._reports)))}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing: the runner keeps the trial's own checkpoint."""

@@ -70,9 +70,7 @@ def open_storage(url: str) -> BaseStorage:
 class Studies:
     """The arms' studies, and the fair hand-out of their trials."""
 
-    def __init__(
-        self, sweep: SweepConfig, arms: Mapping[str, Arm], storage: BaseStorage, driver: str = ""
-    ) -> None:
+    def __init__(self, sweep: SweepConfig, arms: Mapping[str, Arm], storage: BaseStorage, driver: str = "") -> None:
         """Open the studies, or create them; `driver` distinguishes the random draws of each start."""
         self._sweep, self._arms, self._driver = sweep, arms, driver
         self._studies = {name: self._open(name, arm, storage) for name, arm in arms.items()}
@@ -117,17 +115,12 @@ class Studies:
         """Hand out a trial: an interrupted one first, else a new one of the arm that had the fewest; None when full."""
         if self._interrupted:
             arm, frozen = self._interrupted.popleft()
-            return self._assign(
-                arm, Trial(self._studies[arm], frozen._trial_id), len(frozen.intermediate_values)
-            )
+            return self._assign(arm, Trial(self._studies[arm], frozen._trial_id), len(frozen.intermediate_values))
         arm = min(self.counts, key=lambda name: self.counts[name].handed_out)
         counts, study = self.counts[arm], self._studies[arm]
         if counts.handed_out >= self._sweep.search.trials:
             return None
-        if (
-            counts.handed_out < self._sweep.search.startup_trials()
-            and self._sweep.search.sampler in _DESIGNED
-        ):
+        if counts.handed_out < self._sweep.search.startup_trials() and self._sweep.search.sampler in _DESIGNED:
             self._enqueue_design(arm, counts.handed_out)
         counts.handed_out += 1
         return self._assign(arm, study.ask(), 0)
@@ -226,9 +219,7 @@ def _sampler(sweep: SweepConfig, arm: Arm, driver: str) -> BaseSampler:
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         match sweep.search.sampler:
             case "tpe":
-                return samplers.TPESampler(
-                    seed=seed, n_startup_trials=startup, multivariate=True, group=conditional
-                )
+                return samplers.TPESampler(seed=seed, n_startup_trials=startup, multivariate=True, group=conditional)
             case "random":
                 return samplers.RandomSampler(seed=seed)
             case "qmc":

@@ -89,11 +89,7 @@ class SweepConfig(TrainConfig):
 
     def base(self) -> dict[str, Any]:
         """Return the part that is a training's, as plain nested values."""
-        return {
-            key: value
-            for key, value in self.model_dump(mode="json").items()
-            if key in TrainConfig.model_fields
-        }
+        return {key: value for key, value in self.model_dump(mode="json").items() if key in TrainConfig.model_fields}
 
 
 def with_defaults(space: object) -> object:

@@ -3,7 +3,6 @@
 import shutil
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,22 +12,13 @@ from supersnn.bank import guide_for
 from supersnn.config import DatasetConfig, TrainConfig, parse
 from supersnn.data import TrainingData, training_data
 from supersnn.training import train
-from tune.search import Job
+from tune.search import Job, Report
 
 CHECKPOINT, TRACEBACK = "checkpoint.safetensors", "traceback.txt"
 
 
 class Disowned(RuntimeError):
     """The sweep has another driver now: this worker may write nothing more."""
-
-
-@dataclass(frozen=True)
-class Report:
-    """One epoch of a trial, in plain values."""
-
-    epoch: int
-    metrics: dict[str, float]
-    ended: str | None
 
 
 class Runner:

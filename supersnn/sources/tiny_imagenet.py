@@ -1,4 +1,7 @@
-"""Tiny ImageNet: 200 classes of 64×64 RGB images, unpacked; its validation images are the test part (their test has no labels)."""
+"""Tiny ImageNet: 64×64 RGB images of 200 classes.
+
+Its own test images have no labels, so its validation images are the test part.
+"""
 
 import os
 import zipfile

@@ -42,7 +42,7 @@ def write_sweep(
         clock += wait
         lines.append(json.dumps({"event": event, "time": round(clock, 3), **fields}, separators=(",", ":")))
 
-    tell("sweep", driver="d1", code="0.1.0+abc", versions={"torch": "2.14.1"}, split="f00d", resumed=False)
+    tell("sweep", driver="d1", code="0.1.0+abc", versions={"torch": "2.14.1"}, resumed=False)
     used = [t for names in (taught_by[a] for a in arms) for t in names if t]
     for name in dict.fromkeys(used):
         kind, parameters, accuracy = teachers[name]
@@ -81,7 +81,6 @@ def write_sweep(
                            "time/epoch_s": 1.5 if teacher else 1.2}  # fmt: skip
                 if teacher:
                     metrics["loss/relation"] = 0.1 * np.exp(-epoch / epochs)
-                metrics |= {f"spikes/rate/layer{k}": rate * (1.3 - 0.3 * k) for k in range(layers)}
                 tell("epoch", metrics["time/epoch_s"], arm=arm, trial=number, epoch=epoch, metrics=metrics)
             end = "failed:silent" if failing else "stopped" if stopping else "finished"
             tell("end", 0.0, arm=arm, trial=number, end=end, epochs=told, value=value)
@@ -95,9 +94,10 @@ def write_sweep(
         for fresh in range(1000, 1000 + seeds):
             test = 0.9 + arms[arm] + rng.normal(0, noise)
             row = {"seed": fresh, "val": test + rng.normal(0, 0.003), "test": test, "spike_rate": 0.2,
-                   "synaptic_ops": 8e6, "energy_nj": 12_720.0, "seconds": 1.5 * epochs}  # fmt: skip
+                   "synaptic_ops": 8e6, "energy_nj": 12_720.0, "seconds": 1.5 * epochs,
+                   "rates": {f"layer{k}": float(0.26 - 0.06 * k + rng.normal(0, 0.005)) for k in range(layers)}}  # fmt: skip
             found.append(row)
-            ledger.append({"time": clock, "purpose": "verify", "arm": arm, "trial": number, "seed": fresh})
+            ledger.append({"time": clock, "dataset": dataset, "purpose": f"verify {arm}/{number}/{fresh}", "count": 360})
             tell("verified", row["seconds"], arm=arm, trial=number, seed=fresh, seconds=row["seconds"],
                  config=configs[arm, number] | {"seed": fresh},
                  metrics={"val/accuracy": row["val"], "test/accuracy": test, "spikes/rate": 0.2,

@@ -16,20 +16,22 @@
 | `trial` | `heterogeneous #14 vgg8→resnet8` | arm | FINISHED (also when stopped early), FAILED, KILLED (interrupted) |
 | `verification` | `heterogeneous verify seed 1003` | arm | FINISHED |
 
-Tags: `supersnn.key` (unique: sweep @ journal / arm / trial / seed), `supersnn.journal`, `supersnn.level`, `.arm`, `.pairing`
-(none, homogeneous, heterogeneous), `.teacher`, `.teacher_family`, `.teacher_digest`, `.teacher_accuracy`,
-`.teacher_parameters`, `.student`, `.student_family`, `.split` (fingerprint of the cut), `.seed`, `.code` (version), `.sampled`
-(keys that were searched), `.end` (finished, stopped, failed:REASON), `.traceback` (path), `.winner`, `.export` (path).
+Tags, each after `supersnn.`: `key` (unique: sweep @ journal / arm / trial / verify / seed), `journal`, `level`, `arm`,
+`pairing` (none, homogeneous, heterogeneous), `teacher`, `teacher_family`, `teacher_digest`, `teacher_accuracy`,
+`teacher_parameters`, `student`, `student_family`, `split` (fingerprint of the cut), `seed`, `code` (version),
+`sampled` (the keys that were searched), `end` (finished, stopped, failed:REASON), `traceback` (path),
+`winner`, `export` (path). An arm's have every distinct value of its trials'.
 
-Params: the flat dotted keys of the configuration, as JSON scalars; an arm's are its own section of the sweep file.
+Params: the flat dotted keys of the configuration, texts as they are, anything else as JSON. An arm's are its own
+section of the sweep file; the sweep's are all but those that a continued sweep may change (they are in `config.yaml`).
 
-Metrics of trials, step = epoch: those of the epoch reports (`val/accuracy`, `loss/relation`, `spikes/rate`, …). Of
-verifications, step = the last epoch: the same and `test/accuracy`. Of arms and of the sweep, step = how many
-trials have ended: `trials/started`, `trials/finished`, `trials/stopped`, `trials/failed`, `val/best` (last epoch's value,
-finished trials only); step = how many seeds are verified: `test/mean`, `test/sd` (sample), `test/seeds`, and on arms the means
-of `spikes/rate`, `ops/synaptic`, `energy/nj`. The sweep's `test/…` are those of the arm with the best validation value
-(`supersnn.best_arm`). Of the sweep, step 0: `teacher/NAME/{val_accuracy,parameters,seconds}`.
+Metrics of a trial, step = epoch: those of the epoch reports (`val/accuracy`, `loss/relation`, `spikes/rate`, …). Of a
+verification, step = the last epoch: the same, and `test/accuracy`. Of an arm and of the sweep, step = how many trials
+have ended: `trials/started`, `trials/finished`, `trials/stopped`, `trials/failed`, and `val/best`, the best last value
+of the finished trials; step = how many seeds are verified: `test/mean`, `test/sd` (of the sample), `test/seeds`, and on
+arms the means of `spikes/rate`, `ops/synaptic`, `energy/nj`. The sweep's `test/…` are those of the arm with the best
+`val/best` (tag `best_arm`). Of the sweep, step 0: `teacher/NAME/{val_accuracy,parameters,seconds}`.
 
-Dataset input: name and split fingerprint. Artifacts of the sweep's run: `config.yaml`, `environment.json`.
+Dataset input: its name and the split's fingerprint. Artifacts of the sweep's run: `config.yaml`, `environment.json`.
 Registered model: the sweep's name; a version an exported winner, tagged `supersnn.test_mean`; alias `champion`.
 """

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import yaml
 
@@ -19,6 +18,8 @@ from tune.tracking.changes import Change, Dataset, Export, Run, Status, joined, 
 
 Event = Mapping[str, Any]
 AVERAGED = ("spikes/rate", "ops/synaptic", "energy/nj")
+MAY_CHANGE = ("search.trials", "verify.seeds", "resources.")
+"""The keys that a sweep may be continued with another value of: a param is said once and for all."""
 ON_CLOSE: Mapping[str, Status] = {"done": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 
 
@@ -122,16 +123,16 @@ class Tree:
         self._learn_split(event)
         change = self._change(self._root)
         change.tags["supersnn.code"] = self._origin["supersnn.code"] = str(event["code"])
+        change.files["config.yaml"] = yaml.safe_dump(dict(self.config), sort_keys=False)
         change.files["environment.json"] = json.dumps(event.get("versions", {}), indent=1, sort_keys=True)
 
     def _new_root(self, event: Event) -> Run:
         journal = digest(dict(event))
         self._origin = {"supersnn.journal": journal}
         tags = {**self._origin, "supersnn.level": "sweep", "supersnn.seed": str(self.config.get("seed", 0))}
-        run = Run(f"{quote(self.sweep, safe='')}@{journal}", self.sweep, event["time"], tags)
-        change = self._change(run)
-        change.params = params(self.config)
-        change.files["config.yaml"] = yaml.safe_dump(dict(self.config), sort_keys=False)
+        run = Run(f"{self.sweep}@{journal}", self.sweep, event["time"], tags)
+        fixed = params(self.config).items()
+        self._change(run).params = {key: text for key, text in fixed if not key.startswith(MAY_CHANGE)}
         return run
 
     def _learn_split(self, event: Event) -> None:
@@ -234,7 +235,7 @@ class Tree:
         name = event["arm"]
         if name not in self._arms:
             tags = {**self._origin, "supersnn.level": "arm", "supersnn.arm": name}
-            run = Run(f"{self._sweep_run.key}/{quote(name, safe='')}", name, event["time"], tags, self._sweep_run)
+            run = Run(f"{self._sweep_run.key}/{name}", name, event["time"], tags, self._sweep_run)
             self._arms[name] = Arm(run)
             self._change(run).params = params((self.config.get("arms") or {}).get(name) or {})
         return self._arms[name]

@@ -1,0 +1,111 @@
+"""The door to the test images: what is written down, and that there is no other."""
+
+import ast
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import supersnn
+from supersnn.config import DatasetConfig
+from supersnn.data import fingerprint, training_data
+from supersnn.errors import UserError
+from supersnn.held_out import open_test
+
+ROOT = Path(supersnn.__file__).parents[1]
+DIGITS = DatasetConfig(name="digits")
+
+
+def test_each_opening_adds_a_line(tmp_path: Path) -> None:
+    ledger = tmp_path / "sweep" / "test-ledger.jsonl"
+    images = open_test(DIGITS, ledger, "verify direct/3 seed 1")
+    first = ledger.read_bytes()
+    open_test(DIGITS, ledger, "check")
+    assert ledger.read_bytes().startswith(first)
+    lines = [json.loads(line) for line in ledger.read_text().splitlines()]
+    assert [line["purpose"] for line in lines] == ["verify direct/3 seed 1", "check"]
+    assert lines[0]["dataset"] == "digits"
+    assert lines[0]["count"] == len(images) == 359
+    assert lines[0]["fingerprint"] == lines[1]["fingerprint"] == fingerprint(tuple("0123456789"), images)
+    assert 1.7e9 < lines[0]["time"] <= lines[1]["time"]
+
+
+def test_without_the_line_there_are_no_images(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError):
+        open_test(DIGITS, tmp_path / "file" / "ledger.jsonl", "verify")
+
+
+def test_a_mistake_opens_nothing_and_writes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(UserError):
+        open_test(DatasetConfig(name="digit"), tmp_path / "ledger.jsonl", "verify")
+    assert not (tmp_path / "ledger.jsonl").exists()
+
+
+def test_a_torn_line_does_not_swallow_the_next(tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger.jsonl"
+    ledger.write_text('{"time": 1')
+    open_test(DIGITS, ledger, "verify")
+    assert json.loads(ledger.read_text().splitlines()[-1])["purpose"] == "verify"
+
+
+def test_no_test_image_is_in_the_training_data(tmp_path: Path) -> None:
+    held_out = {image.numpy().tobytes() for image in open_test(DIGITS, tmp_path / "ledger", "test").pixels}
+    data = training_data(DIGITS)
+    seen = {image.numpy().tobytes() for image in torch.cat([data.train.pixels, data.validation.pixels])}
+    assert not held_out & seen
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    """Every module of the packages outside `supersnn.sources`, by its path."""
+    for path in [
+        ROOT / "supersnn_cli.py",
+        *(p for f in ("supersnn", "tune", "analysis") for p in (ROOT / f).rglob("*.py")),
+    ]:
+        name = path.relative_to(ROOT).as_posix()
+        if path.exists() and not name.startswith("supersnn/sources/"):
+            yield name, ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imported(module: ast.Module) -> dict[str, str]:
+    """Return what the names that a module imports stand for: `{"read": "supersnn.sources.registry.read"}`."""
+    names = {}
+    for node in ast.walk(module):
+        if isinstance(node, ast.Import):
+            names |= {alias.asname or alias.name: alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def used(module: ast.Module, package: str) -> set[str]:
+    """Return what a module uses of a package, by full name; of a room that it imports whole, each attribute."""
+    names = {name: full for name, full in imported(module).items() if full.startswith(package)}
+    attributes = {
+        f"{names[ast.unparse(node.value)]}.{node.attr}"
+        for node in ast.walk(module)
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) in names
+    }
+    whole = {full for full in names.values() if any(a.startswith(f"{full}.") for a in attributes)}
+    return (set(names.values()) - whole) | attributes
+
+
+def test_only_two_rooms_read_sources_and_only_one_asks_for_the_test_part() -> None:
+    sources = "supersnn.sources."
+    harmless = {f"{sources}{n}" for n in ("registry.available", "registry.fetch", "base.RawImages", "cut.stratified")}
+    readers = {}
+    for name, module in modules():
+        if reading := used(module, sources.rstrip(".")) - harmless:
+            assert reading == {f"{sources}registry.read"}, f"{name} takes {reading}"
+            mentions = [n for n in ast.walk(module) if isinstance(n, ast.Name) and n.id == "read"]
+            calls = [n for n in ast.walk(module) if isinstance(n, ast.Call) and ast.unparse(n.func) == "read"]
+            assert len(mentions) == len(calls), f"{name} hands `read` on"
+            readers[name] = {ast.unparse(call.args[1]) for call in calls}
+    assert readers == {"supersnn/data.py": {"'train'"}, "supersnn/held_out.py": {"'test'"}}
+
+
+def test_the_door_is_opened_by_verification_and_the_command_line_alone() -> None:
+    opening = {name for name, module in modules() if used(module, "supersnn.held_out")}
+    assert opening <= {"tune/verify.py", "supersnn_cli.py"}
