@@ -55,7 +55,8 @@ def sweep(
     board = Board(
         described.name, dict.fromkeys(arms, described.search.trials), described.train.epochs, described.verify.seeds
     )
-    from tune import conductor, tracking
+    from tune import conductor
+    from tune.tracking import tracker as tracking
 
     def executor(driver: "Conductor") -> Any:
         if local:
@@ -89,7 +90,8 @@ def _report_sweep(name: str, place: Any, done: Any, as_json: bool) -> None:
     if as_json:
         print(json.dumps(report.results(tables)))
         return
-    _print_tables(report.results(tables))
+    _print_results(report.results(tables))
+    print()
     if not done.worked:
         _say("nothing was left to do")
     if done.pending:
@@ -234,14 +236,12 @@ def report(
         print(json.dumps(results[0] if len(results) == 1 else results))
     else:
         for result in results:
-            _print_tables(result)
+            _print_results(result)
 
 
 @app.command()
 def status(
-    sweep_name: Annotated[
-        str | None, typer.Argument(metavar="[SWEEP]", help="Without it, all sweeps.")
-    ] = None,
+    sweep_name: Annotated[str | None, typer.Argument(metavar="[SWEEP]", help="Without it, all sweeps.")] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -335,38 +335,18 @@ def _text(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _print_tables(results: Mapping[str, Any]) -> None:
-    """The arms and the verdicts, as the report's JSON has them."""
+def _print_results(results: Mapping[str, Any]) -> None:
+    """The arms, the verdicts and the answer of a sweep, as its report has them."""
     from rich.console import Console
-    from rich.table import Table
 
-    arms = Table(title=f"{results['sweep']}: arms", title_justify="left", box=None, pad_edge=False)
-    for name in ("arm", "trials", "best validation", "verified test", "spike rate", "synaptic ops", "energy"):
-        arms.add_column(name, justify="left" if name == "arm" else "right")
-    for name, arm in results["arms"].items():
-        test = _accuracy(arm["test_mean"]) + (f" ± {100 * arm['test_sd']:.2f}" if arm["test_sd"] is not None else "")
-        ops = f"{arm['synaptic_ops'] / 1e6:.3f} M" if arm["synaptic_ops"] is not None else ""
-        energy = f"{arm['energy_nj'] / 1000:.3f} µJ" if arm["energy_nj"] is not None else ""
-        rate = _accuracy(arm["spike_rate"], " %")
-        arms.add_row(name, str(arm["trials"]), _accuracy(arm["best_val"], " %"), test, rate, ops, energy)
-    verdicts = Table(title="verdicts, in points of test accuracy", title_justify="left", box=None, pad_edge=False)
-    for name in ("difference", "", "95 % interval", "p (Holm)", "probability of improvement", "equivalent"):
-        verdicts.add_column(name, justify="left" if name == "difference" else "right")
-    for verdict in results["verdicts"]:
-        interval = f"[{100 * verdict['low']:+.2f}, {100 * verdict['high']:+.2f}]"
-        cells = (f"{100 * verdict['difference']:+.2f}", interval, f"{verdict['p']:.3f}")
-        more = (f"{verdict['prob_improvement']:.2f}", "yes" if verdict["equivalent"] else "no")
-        verdicts.add_row(f"{verdict['a']} − {verdict['b']}", *cells, *more)
+    from analysis.report import table, verdict_table
+
     console = Console()
-    console.print(arms)
-    if results["verdicts"]:
-        console.print()
-        console.print(verdicts)
-        console.print()
-
-
-def _accuracy(value: float | None, unit: str = "") -> str:
-    return "" if value is None else f"{100 * value:.2f}{unit}"
+    for rows in (table(results), verdict_table(results)):
+        if rows:
+            console.print(_rows(rows))
+            console.print()
+    print(results["answer"])
 
 
 def _say(line: str) -> None:

@@ -41,8 +41,7 @@ def augment(pixels: Tensor, index: Tensor, view: int, seed: int, config: Augment
     if config.cutout:
         rows = _covered(below(centre_y, height), config.cutout, height)
         columns = _covered(below(centre_x, width), config.cutout, width)
-        kept = ~(rows.unsqueeze(2) & columns.unsqueeze(1))
-        pixels = pixels * kept.unsqueeze(1)
+        pixels = pixels * (1 - rows.unsqueeze(2) * columns.unsqueeze(1)).unsqueeze(1)
     return pixels
 
 
@@ -69,9 +68,9 @@ def _windows(pixels: Tensor, down: Tensor, right: Tensor, mirror: Tensor, paddin
 
 
 def _covered(centre: Tensor, side: int, length: int) -> Tensor:
-    """Return which of `length` places lie within `side` places around each centre [B]: bool [B, length]."""
+    """Return which of `length` places lie within `side` places around each centre [B]: uint8 0 or 1, [B, length]."""
     from_start = torch.arange(length, device=centre.device) - centre.unsqueeze(1) + side // 2
-    return (from_start >= 0) & (from_start < side)
+    return ((from_start >= 0) & (from_start < side)).to(torch.uint8)
 
 
 def normalise(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:

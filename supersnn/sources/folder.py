@@ -50,35 +50,35 @@ def class_names(tree: Path) -> tuple[str, ...]:
 
 
 def read_tree(tree: Path, classes: tuple[str, ...], shape: tuple[int, int] | None = None) -> RawImages:
-    """Return the images under a tree's class folders, at any depth; the decoded ones are kept (see `cached`)."""
-    files = [(path, label) for label, name in enumerate(classes) for path in _images(tree / name)]
-    return read_files(files, classes, shape, tree)
+    """Return the images under a tree's class folders, at any depth, as `read_files` does."""
+    files = [(name, label) for label, folder in enumerate(classes) for name in _images(tree, folder)]
+    return read_files(tree, files, classes, shape)
 
 
 def read_files(
-    files: Sequence[tuple[Path, int]], classes: tuple[str, ...], shape: tuple[int, int] | None, tree: Path
+    tree: Path, files: Sequence[tuple[str, int]], classes: tuple[str, ...], shape: tuple[int, int] | None
 ) -> RawImages:
-    """Return the images of some files with their labels, as `image_files.decode` does, and keep them decoded.
+    """Return some images of a tree, by name and label, as `image_files.decode` does.
 
-    They are decoded anew when the path, size or time of change of any file is another.
+    They are kept decoded, and decoded anew when the name, label, size or time of change of any is another.
 
     Raises:
-        UserError: there is none, or what `image_files.decode` raises.
+        UserError: there are none, or what `image_files.decode` raises.
     """
     if not files:
         raise UserError(f"dataset.name: no images ({', '.join(_SUFFIXES)}) in the class folders of {tree}")
     listing = []
-    for path, label in files:
-        status = path.stat()
-        listing.append([str(path.relative_to(tree)), label, status.st_size, status.st_mtime_ns])
+    for name, label in files:
+        status = os.stat(f"{tree}/{name}")
+        listing.append((name, label, status.st_size, status.st_mtime_ns))
     key = [str(tree.resolve()), listing, classes, shape]
-    return cached("folder", key, lambda: image_files.decode(files, classes, shape))
+    return cached("folder", key, lambda: image_files.decode(tree, files, classes, shape))
 
 
-def _images(folder: Path) -> list[Path]:
-    return sorted(
-        Path(where, name)
-        for where, _, names in os.walk(folder)
-        for name in names
-        if name.lower().endswith(_SUFFIXES) and name[0] != "."
-    )
+def _images(tree: Path, folder: str) -> list[str]:
+    """Return the images anywhere under a folder of the tree, as paths from the tree, sorted."""
+    found = []
+    for where, _, names in os.walk(tree / folder):
+        within = Path(where).relative_to(tree).as_posix()
+        found += [f"{within}/{n}" for n in names if n.lower().endswith(_SUFFIXES) and n[0] != "."]
+    return sorted(found)

@@ -15,36 +15,34 @@ _EIGHT_BIT = (*_GREY, "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 
 
 def decode(
-    files: Sequence[tuple[Path, int]], classes: tuple[str, ...], shape: tuple[int, int] | None = None
+    tree: Path, files: Sequence[tuple[str, int]], classes: tuple[str, ...], shape: tuple[int, int] | None = None
 ) -> RawImages:
     """Return the images of some files, in their order: grey if every file is, else RGB.
 
     Args:
-        files: each image's path and label; at least one.
+        tree: the folder that the names start from.
+        files: each image's name and label; at least one.
         classes: the names of the labels.
         shape: the channels and side that these images must have; None: as the first one.
 
     Raises:
         UserError: names the first file that is no 8-bit image, is not square, or has another size.
     """
-    side = shape[1] if shape else None
-    pixels, grey = None, True
-    for row, (path, _) in enumerate(files):
+    side = shape[1] if shape else _opened(tree / files[0][0])[0].width
+    pixels, grey = np.empty((len(files), 3, side, side), np.uint8), True
+    for row, (name, _) in enumerate(files):
+        path = tree / name
         image, colourless = _opened(path)
-        side = side or image.width
         if image.size != (side, side):
             found = f"{image.width}×{image.height}"
             raise UserError(f"{path}: {found} pixels; expected square images of one size, here {side}×{side}")
-        if pixels is None:
-            pixels = np.empty((len(files), 3, side, side), np.uint8)
         pixels[row] = np.asarray(image).transpose(2, 0, 1)
         grey = grey and colourless
         if shape and shape[0] == 1 and not grey:
             raise UserError(f"{path}: a colour image; the training images are grey")
-    assert pixels is not None, "no files"
-    whole = torch.from_numpy(pixels)
+    channels = shape[0] if shape else 1 if grey else 3
     labels = torch.tensor([label for _, label in files])
-    return RawImages(whole[:, :1] if grey and not (shape and shape[0] == 3) else whole, labels, classes)
+    return RawImages(torch.from_numpy(pixels)[:, :channels], labels, classes)
 
 
 def _opened(path: Path) -> tuple[Image.Image, bool]:

@@ -4,8 +4,12 @@ Its own test images have no labels, so its validation images are the test part.
 """
 
 import os
-import zipfile
+from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from zipfile import ZipFile
+
+from filelock import FileLock
 
 from supersnn.errors import UserError
 from supersnn.sources.base import Part, RawImages, data_root
@@ -39,15 +43,19 @@ class TinyImageNet:
         return (self.folder / "val" / "val_annotations.txt").exists()
 
     def fetch(self) -> None:
-        """Download the archive and unpack it, if that has not been done."""
+        """Download the archive and unpack it, if that has not been done; several processes may ask at once."""
         if self.present():
             return
         obtain([_ARCHIVE], data_root(), "tiny-imagenet")
-        unfinished = data_root() / f".tiny-imagenet.{os.getpid()}"
-        with zipfile.ZipFile(data_root() / _ARCHIVE.name) as archive:
-            archive.extractall(unfinished)
-        os.replace(unfinished / self.folder.name, self.folder)
-        unfinished.rmdir()
+        with FileLock(data_root() / ".tiny-imagenet.lock"):
+            if self.present():
+                return
+            if self.folder.exists():
+                raise UserError(f"{self.folder}: no val/val_annotations.txt in it: delete it, to have it unpacked anew")
+            content = _ARCHIVE.content(data_root() / _ARCHIVE.name)
+            with TemporaryDirectory(dir=data_root()) as unfinished, ZipFile(BytesIO(content)) as archive:
+                archive.extractall(unfinished)
+                os.replace(Path(unfinished) / self.folder.name, self.folder)
 
     def read(self, part: Part) -> RawImages:
         """Return one part."""
@@ -62,5 +70,5 @@ class TinyImageNet:
             name, word, *_ = line.split("\t")
             if word not in label:
                 raise UserError(f"{notes}: {name}: class {word!r} is not in {self.folder / 'train'}")
-            files.append((notes.parent / "images" / name, label[word]))
-        return read_files(files, classes, _SHAPE, notes.parent)
+            files.append((f"images/{name}", label[word]))
+        return read_files(notes.parent, files, classes, _SHAPE)

@@ -1,0 +1,131 @@
+"""What was spent and what it bought: cost with and without the teacher, best so far, equal trials, equal compute."""
+
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from scipy.special import gammaln
+
+By = Literal["trials", "compute"]
+
+
+def costs(trials: pd.DataFrame, verified: pd.DataFrame, teachers: pd.DataFrame) -> pd.DataFrame:
+    """Return each arm's seconds of training: `search`, `verify`, `teacher` (with its bank) and `total`.
+
+    A teacher that two arms share is charged to both in full: either would have needed it alone.
+    """
+    keys = ["sweep", "arm"]
+    table = pd.DataFrame({"search": trials.groupby(keys, sort=False)["seconds"].sum()})
+    table["verify"] = verified.groupby(keys)["seconds"].sum()
+    table["teacher"] = _teacher_seconds(trials, teachers)
+    table = table.fillna(0.0)
+    return table.assign(total=table.sum(axis=1)).reset_index()
+
+
+def progress(trials: pd.DataFrame, teachers: pd.DataFrame, *, with_teacher: bool = False) -> pd.DataFrame:
+    """Return one row a trial that has ended, in the order of its end within its arm.
+
+    Columns: `sweep`, `arm`, `trial`, `order` (from 1), `compute` (the arm's seconds so far), `value`, `best` (the best
+    last-epoch validation accuracy of the trials that were trained to the end so far).
+
+    Args:
+        trials: the trials table.
+        teachers: the teachers table.
+        with_teacher: start an arm's clock at what its teachers and their banks cost.
+    """
+    done = trials[trials["state"] != "running"].sort_values(["sweep", "arm", "ended"], kind="stable")
+    table = done[["sweep", "arm", "trial", "state", "value"]].reset_index(drop=True)
+    groups = [table["sweep"], table["arm"]]
+    table["order"] = table.groupby(groups).cumcount() + 1
+    spent = done["seconds"].fillna(0.0).reset_index(drop=True)
+    table["compute"] = spent.groupby(groups).cumsum()
+    if with_teacher:
+        ahead = _teacher_seconds(trials, teachers)
+        table["compute"] += [ahead[pair] for pair in zip(table["sweep"], table["arm"], strict=True)]
+    counted = table["value"].where(table["state"] == "finished")
+    table["best"] = counted.groupby(groups).cummax().groupby(groups).ffill()
+    return table[["sweep", "arm", "trial", "state", "order", "compute", "value", "best"]]
+
+
+def at_equal(
+    trials: pd.DataFrame, teachers: pd.DataFrame, by: By = "trials", *, with_teacher: bool = False
+) -> pd.DataFrame:
+    """Return what each arm had found when the arm that spent least was spent.
+
+    Columns: `sweep`, `arm`, `budget` (trials, or seconds), `trials` and `seconds` used within it, `best` and its
+    `trial`, and `holds`: that trial is the arm's verified winner, so that the verdict stands at this budget too.
+    """
+    path = progress(trials, teachers, with_teacher=with_teacher)
+    measure = "order" if by == "trials" else "compute"
+    rows = []
+    for sweep, of_sweep in path.groupby("sweep", sort=False):
+        budget = of_sweep.groupby("arm")[measure].max().min()
+        winners = set(
+            trials.loc[(trials["sweep"] == sweep) & trials["winner"], ["arm", "trial"]].itertuples(index=False)
+        )
+        for arm, part in of_sweep.groupby("arm", sort=False):
+            within = part[part[measure] <= budget]
+            finished = within[within["state"] == "finished"]
+            at = finished["value"].idxmax() if finished["value"].notna().any() else None
+            trial = int(finished.loc[at, "trial"]) if at is not None else None
+            rows.append({
+                "sweep": sweep, "arm": arm, "by": by, "budget": float(budget), "trials": len(within),
+                "seconds": float(within["compute"].max()) if len(within) else 0.0,
+                "best": float(finished.loc[at, "value"]) if at is not None else np.nan, "trial": trial,
+                "holds": trial is not None and (arm, trial) in winners,
+            })  # fmt: skip
+    names = ["sweep", "arm", "by", "budget", "trials", "seconds", "best", "trial", "holds"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def expected_best(values: np.ndarray, up_to: int | None = None, band: float = 0.8) -> pd.DataFrame:
+    """Return, for n = 1 … `up_to`, the expected best of n of these N values, drawn without replacement.
+
+    P(best of n ≤ v₍ᵢ₎) = C(i, n) / C(N, n) for the i-th smallest value: its mean is `expected`, its quantiles `low`
+    and `high` bound the central `band` of what a search of n trials would have found. The mean is Dodge et al. 2019,
+    "Show Your Work", without their replacement, which biases it. It assumes trials in no order: true of start-up
+    designs and of random search, an approximation for a sampler that learns.
+    """
+    x = np.sort(np.asarray(values, dtype=float))
+    total = len(x)
+    n = np.arange(1, (min(up_to, total) if up_to else total) + 1)
+    below = np.exp(_log_choose(np.arange(1, total + 1)[:, None], n) - _log_choose(total, n))
+    share = np.diff(below, axis=0, prepend=0.0)
+    low, high = (x[np.argmax(below >= edge - 1e-9, axis=0)] for edge in ((1 - band) / 2, (1 + band) / 2))
+    return pd.DataFrame({"n": n, "expected": x @ share, "low": low, "high": high})
+
+
+def expected_best_by_arm(trials: pd.DataFrame, band: float = 0.8) -> pd.DataFrame:
+    """Return `expected_best` of each arm's ended trials, with `sweep` and `arm`.
+
+    A stopped trial counts with its last value; a failed one with the lowest value of its sweep: it was a trial.
+    """
+    done = trials[trials["state"] != "running"]
+    floor = done.groupby("sweep")["value"].transform("min")
+    counted = done["value"].where(done["state"] != "failed").fillna(floor)
+    parts = []
+    for (sweep, arm), values in counted.dropna().groupby([done["sweep"], done["arm"]], sort=False):
+        parts.append(expected_best(values.to_numpy(), band=band).assign(sweep=sweep, arm=arm))
+    return (
+        pd.concat(parts, ignore_index=True)
+        if parts
+        else pd.DataFrame(columns=["n", "expected", "low", "high", "sweep", "arm"])
+    )
+
+
+def _log_choose(n: np.ndarray | int, k: np.ndarray) -> np.ndarray:
+    n, k = np.broadcast_arrays(np.asarray(n, dtype=float), np.asarray(k, dtype=float))
+    with np.errstate(invalid="ignore"):
+        chosen = gammaln(n + 1) - gammaln(k + 1) - gammaln(np.maximum(n - k, 0) + 1)
+    return np.where(k <= n, chosen, -np.inf)
+
+
+def _teacher_seconds(trials: pd.DataFrame, teachers: pd.DataFrame) -> pd.Series:
+    """Seconds of an arm's teachers and their banks, by (sweep, arm); 0 where there are none."""
+    cost = teachers.set_index(["sweep", "name"])[["seconds", "bank_seconds"]].sum(axis=1)
+    used = trials[["sweep", "arm", "teacher"]].drop_duplicates()
+    used["cost"] = [
+        cost.get((s, t), 0.0) if isinstance(t, str) else 0.0
+        for s, t in zip(used["sweep"], used["teacher"], strict=True)
+    ]
+    return used.groupby(["sweep", "arm"], sort=False)["cost"].sum()

@@ -1,0 +1,148 @@
+"""Which knob mattered, arm by arm, with how sure that is; and how the score runs along a knob, or along two."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import optuna
+import pandas as pd
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.importance import BaseImportanceEvaluator, FanovaImportanceEvaluator, PedAnovaImportanceEvaluator
+
+Method = Literal["ped-anova", "fanova"]
+COLUMNS = ["sweep", "arm", "knob", "importance", "low", "high", "chance", "trials"]
+FEWEST = 8
+"""Finished trials below which nothing is said of importances."""
+TOP = 0.25
+"""PED-ANOVA asks what it takes to be among this share of the trials."""
+
+
+def knobs(trials: pd.DataFrame) -> list[str]:
+    """Return the sampled knobs of a trials table: its columns with a dot in the name."""
+    return [column for column in trials.columns if "." in column]
+
+
+def importances(
+    trials: pd.DataFrame,
+    method: Method = "ped-anova",
+    space: Mapping[str, Any] | None = None,
+    repeats: int = 40,
+    band: float = 0.8,
+    most: int = 400,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Return each arm's knobs with their share of importance, most important first.
+
+    `low` and `high` bound the central `band` over bootstrap samples of the trials; `chance` is what 95 % of knobs that
+    do not matter at all stay below (the same evaluation with the scores shuffled): a knob not above it has not been
+    shown to matter. Only finished trials count, and only knobs that all of an arm's finished trials have and vary.
+
+    Args:
+        trials: the trials table.
+        method: "ped-anova" (Watanabe et al. 2023: what it takes to be in the top quarter) or "fanova" (Hutter et al.
+            2014: shares of the variance; slower).
+        space: the sweep file's `space`, for which knobs are logarithmic; without it wide positive ranges are.
+        repeats: bootstrap samples, and as many shuffles.
+        band: central share of the bootstrap that `low` and `high` bound.
+        most: trials that one evaluation uses at most, drawn evenly.
+        seed: of the bootstrap, the shuffles and the forest.
+    """
+    parts = []
+    for (sweep, arm), part in _finished(trials).groupby(["sweep", "arm"], sort=False):
+        names = [k for k in knobs(part) if part[k].notna().all() and part[k].nunique() > 1]
+        if len(part) < FEWEST or not names:
+            continue
+        parts.append(_of_arm(part, names, method, space or {}, repeats, band, most, seed).assign(sweep=sweep, arm=arm))
+    return pd.concat(parts, ignore_index=True)[COLUMNS] if parts else pd.DataFrame(columns=COLUMNS)
+
+
+def _of_arm(
+    part: pd.DataFrame, names: list[str], method: Method, space: Mapping[str, Any], repeats: int, band: float,
+    most: int, seed: int,
+) -> pd.DataFrame:  # fmt: skip
+    rng = np.random.default_rng(seed)
+    distributions = {name: _distribution(part[name], space.get(name)) for name in names}
+    values = part["value"].to_numpy(dtype=float)
+    columns = {name: part[name].tolist() for name in names}
+    size = min(len(values), most)
+
+    def shares(rows: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        return _shares(columns, distributions, rows, scores, _evaluator(method, seed))
+
+    every = rng.permutation(len(values))[:size]
+    draws = [rng.integers(0, len(values), size) for _ in range(repeats)]
+    resampled = np.array([shares(rows, values[rows]) for rows in draws])
+    shuffled = np.array([shares(every, rng.permutation(values[every])) for _ in range(repeats)])
+    low, high = np.quantile(resampled, [(1 - band) / 2, (1 + band) / 2], axis=0)
+    table = pd.DataFrame({"knob": names, "importance": shares(every, values[every]), "low": low, "high": high,
+                          "chance": np.quantile(shuffled, 0.95, axis=0), "trials": len(values)})  # fmt: skip
+    return table.sort_values("importance", ascending=False, ignore_index=True)
+
+
+def _shares(
+    columns: Mapping[str, list[Any]], distributions: Mapping[str, BaseDistribution], rows: np.ndarray,
+    scores: np.ndarray, evaluator: BaseImportanceEvaluator,
+) -> np.ndarray:  # fmt: skip
+    """Importances in the order of `columns`, with sum 1 (all 0 where the scores do not differ)."""
+    study = optuna.create_study(direction="maximize")
+    study.add_trials([
+        optuna.trial.create_trial(params={name: values[row] for name, values in columns.items()},
+                                  distributions=dict(distributions), value=float(score))
+        for row, score in zip(rows, scores, strict=True)
+    ])  # fmt: skip
+    found = evaluator.evaluate(study, params=list(columns))
+    raw = np.array([max(0.0, float(found[name])) for name in columns])
+    raw = np.nan_to_num(raw)
+    return raw / raw.sum() if raw.sum() else raw
+
+
+def _evaluator(method: Method, seed: int) -> BaseImportanceEvaluator:
+    if method == "fanova":
+        return FanovaImportanceEvaluator(n_trees=24, max_depth=16, seed=seed)
+    return PedAnovaImportanceEvaluator(target_quantile=TOP)
+
+
+def _distribution(values: pd.Series, knob: Mapping[str, Any] | None) -> BaseDistribution:
+    if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
+        return CategoricalDistribution(sorted(values.unique().tolist(), key=str))
+    low, high = float(values.min()), float(values.max())
+    return FloatDistribution(low, high, log=logarithmic(values, knob))
+
+
+def logarithmic(values: pd.Series, knob: Mapping[str, Any] | None = None) -> bool:
+    """Return whether a knob is searched on a logarithmic scale: as the sweep file says, else by its range."""
+    low, high = float(values.min()), float(values.max())
+    return bool(knob["log"]) if knob and "log" in knob else low > 0 and high / low > 30
+
+
+def marginals(trials: pd.DataFrame, knob: str, bins: int = 8, space: Mapping[str, Any] | None = None) -> pd.DataFrame:
+    """Return, per arm and bin of a knob, how many finished trials fell there and how they scored.
+
+    Columns: `sweep`, `arm`, `at` (the bin's middle, or the category), `trials`, `median`, `low`, `high` (quartiles),
+    `best`. Bins hold about equally many trials of all arms together.
+    """
+    done = _finished(trials).dropna(subset=[knob])
+    if pd.api.types.is_numeric_dtype(done[knob]) and done[knob].nunique() > bins:
+        cut = pd.qcut(done[knob], bins, duplicates="drop")
+        middles = done.groupby(cut, observed=True)[knob].median()
+        at = cut.map(middles).astype(float)
+    else:
+        at = done[knob]
+    groups = done.assign(at=at).groupby(["sweep", "arm", "at"], sort=False)["value"]
+    table = groups.agg(
+        trials="size", median="median", low=lambda v: v.quantile(0.25), high=lambda v: v.quantile(0.75), best="max"
+    )
+    return table.reset_index().sort_values(["sweep", "arm", "at"], ignore_index=True)
+
+
+def landscape(trials: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
+    """Return the finished trials that have both knobs: `sweep`, `arm`, `trial`, `x`, `y`, `value`."""
+    if x not in trials or y not in trials:
+        return pd.DataFrame(columns=["sweep", "arm", "trial", "x", "y", "value"])
+    done = _finished(trials).dropna(subset=[x, y])
+    return done[["sweep", "arm", "trial", x, y, "value"]].rename(columns={x: "x", y: "y"}).reset_index(drop=True)
+
+
+def _finished(trials: pd.DataFrame) -> pd.DataFrame:
+    return trials[(trials["state"] == "finished") & trials["value"].notna()]
