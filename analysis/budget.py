@@ -105,7 +105,7 @@ def expected_best_by_arm(trials: pd.DataFrame, band: float = 0.8) -> pd.DataFram
     counted = done["value"].where(done["state"] != "failed").fillna(floor)
     parts = []
     for (sweep, arm), values in counted.dropna().groupby([done["sweep"], done["arm"]], sort=False):
-        parts.append(expected_best(values.to_numpy(), band=band).assign(sweep=sweep, arm=arm))
+        parts.append(expected_best(values.to_numpy(), band=band).assign(sweep=str(sweep), arm=str(arm)))
     return (
         pd.concat(parts, ignore_index=True)
         if parts

@@ -11,7 +11,7 @@ COSTS = {
 
 
 def front(cost: np.ndarray, score: np.ndarray) -> np.ndarray:
-    """Return which points [n] no other point beats: none is at most as costly and scores at least as well, one strictly.
+    """Return which points [n] no other beats, by costing at most as much and scoring at least as well, one strictly.
 
     Of equal points each is on the front. Points with NaN never are.
     """

@@ -1,7 +1,7 @@
 """Which knob mattered, arm by arm, with how sure that is; and how the score runs along a knob, or along two."""
 
-import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -53,7 +53,9 @@ def importances(
         names = [k for k in knobs(part) if part[k].notna().all() and part[k].nunique() > 1]
         if len(part) < FEWEST or not names:
             continue
-        parts.append(_of_arm(part, names, method, space or {}, repeats, band, most, seed).assign(sweep=sweep, arm=arm))
+        with _quiet():
+            found = _of_arm(part, names, method, space or {}, repeats, band, most, seed)
+        parts.append(found.assign(sweep=str(sweep), arm=str(arm)))
     return pd.concat(parts, ignore_index=True)[COLUMNS] if parts else pd.DataFrame(columns=COLUMNS)
 
 
@@ -92,9 +94,20 @@ def _shares(
         for row, score in zip(rows, scores, strict=True)
     ])  # fmt: skip
     found = evaluator.evaluate(study, params=list(columns))
-    raw = np.array([max(0.0, float(found[name])) for name in columns])
-    raw = np.nan_to_num(raw)
-    return raw / raw.sum() if raw.sum() else raw
+    raw = np.nan_to_num(np.array([max(0.0, float(found[name])) for name in columns]))
+    total = float(raw.sum())
+    return np.asarray(raw / total if total else raw)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Optuna from telling of each study that is rebuilt."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
 
 
 def _evaluator(method: Method, seed: int) -> BaseImportanceEvaluator:

@@ -23,8 +23,8 @@ class Images:
 
     pixels: uint8 [N, C, H, W].
     labels: int64 [N].
-    index: int64 [N], ascending: each image's position in the source's part. It is the image's name: views
-        are drawn by it, so an image looks the same in every cut. `rows` leads back from it.
+    index: int64 [N], ascending: each image's position in the source's part. It is the image's name:
+        `augment` draws views by it, so that they are the same in whatever cut the image lies.
     """
 
     pixels: Tensor
@@ -37,10 +37,6 @@ class Images:
     def to(self, device: torch.device | str) -> "Images":
         """Return the same images on a device."""
         return Images(self.pixels.to(device), self.labels.to(device), self.index.to(device))
-
-    def rows(self, index: Tensor) -> Tensor:
-        """Return the rows of images that are here, int64 [B], by their `index` values, int64 [B]."""
-        return torch.searchsorted(self.index, index)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from supersnn import checkpoint
@@ -30,7 +32,7 @@ from supersnn.networks.build import build
 LAYOUT = "BCHW uint8"
 
 
-class DamagedExport(Exception):
+class DamagedExport(checkpoint.DamagedFile):
     """An export folder is not what was exported: a file is missing, changed or unreadable."""
 
 
@@ -88,6 +90,25 @@ class Student:
             inputs = normalise(images.to(device), self.preprocessing.mean, self.preprocessing.std)
             logits: Tensor = self.module(inputs).logits.mean(0)
         return logits
+
+    def classify(self, path: Path) -> dict[str, str | float]:
+        """Return the likeliest `class` of an image file, and its `probability`, the softmax of the logits.
+
+        The file's middle square is taken, in grey or RGB as the network needs it, and brought to its side.
+
+        Raises:
+            UserError: the file is no image that can be read.
+        """
+        side = self.preprocessing.side
+        try:
+            with Image.open(path) as image:
+                colours = image.convert("L" if self.preprocessing.channels == 1 else "RGB")
+        except OSError as error:
+            raise UserError(f"{path}: not a readable image: {error}") from error
+        pixels = torch.from_numpy(np.array(ImageOps.fit(colours, (side, side)))).view(1, side, side, -1)
+        probabilities = self.predict(pixels.permute(0, 3, 1, 2)).softmax(1)[0]
+        best = int(probabilities.argmax())
+        return {"class": self.preprocessing.classes[best], "probability": float(probabilities[best])}
 
 
 def write(

@@ -10,8 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from supersnn.surrogates import SURROGATES
 
-_CACHED = 2**17
-"""How many potentials a CPU core works on at a time: few enough to stay in its cache."""
+_IN_CACHE = 2**17  # potentials that a CPU core works on at a time: a few tensors of this size fit its cache
 
 
 def lif(
@@ -33,8 +32,8 @@ def lif(
         v[t] = u[t] · (1 - s[t])                  hard reset      (soft: v[t] = u[t] - threshold · s[t])
 
     Backward, ds/du is the surrogate's derivative at u - threshold; with `detach_reset` the s in v[t] counts as
-    a constant. `decay` may be a 0-dimensional tensor with a gradient of its own. The result has the memory
-    layout of `current`, and the same bits in every run.
+    a constant. `decay` may be a 0-dimensional tensor with a gradient of its own. Each step of the result has the
+    memory layout of `current`'s; a constant current may be expanded along T. The bits are the same in every run.
 
     With `overwrite` the potentials take the place of `current` in memory, and in the backward pass, which then
     can run only once, the gradient takes theirs: for a current that nothing else reads, as a norm's result is.
@@ -60,37 +59,54 @@ class _Lif(torch.autograd.Function):
         detach_reset: bool,
         overwrite: bool,
     ) -> Tensor:
-        potentials = current if overwrite else current.clone()
-        spikes = torch.empty_like(potentials)
-        for u, s in _parts(potentials, spikes):
-            for t in range(len(u)):
+        spikes = _empty_as(current)
+        potentials = current if overwrite else _empty_as(current)
+        learned = isinstance(decay, Tensor)
+        for i, u, s in _parts(spikes, current, potentials, spikes):
+            rows = list(zip(i.unbind(), u.unbind(), s.unbind(), strict=True))
+            for t, (i_t, u_t, s_t) in enumerate(rows):
                 if t > 0:
-                    u[t] += decay * _after_reset(u[t - 1], s[t - 1], threshold, hard)
-                torch.ge(u[t], threshold, out=s[t])
-        ctx.save_for_backward(potentials, *([decay] if isinstance(decay, Tensor) else []))
-        ctx.constants = (decay, threshold, hard, derivative, width, detach_reset, overwrite)
+                    v = _after_reset(*rows[t - 1][1:], threshold, hard)
+                    if learned:
+                        torch.addcmul(i_t, v, decay, out=u_t)
+                    else:
+                        torch.add(i_t, v, alpha=decay, out=u_t)
+                elif not overwrite:
+                    u_t.copy_(i_t)
+                torch.ge(u_t, threshold, out=s_t)
+        ctx.save_for_backward(potentials, *([decay] if learned else []))
+        ctx.constants = (None if learned else decay, threshold, hard, derivative, width, detach_reset, overwrite)
         return spikes
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_spikes: Tensor) -> tuple[Tensor | None, ...]:
         decay, threshold, hard, derivative, width, detach_reset, overwrite = ctx.constants
-        potentials = ctx.saved_tensors[0]
+        potentials, *learned = ctx.saved_tensors
         of_current = potentials if overwrite else torch.empty_like(potentials)
-        of_decay = torch.zeros_like(decay) if isinstance(decay, Tensor) else None
-        for u, gs, gu in _parts(potentials, of_spikes, of_current):
-            slope = derivative(u - threshold, width)
+        of_decay = torch.zeros_like(learned[0]) if learned else None
+        scratch = None
+        for u, gs, gu in _parts(potentials, potentials, of_spikes, of_current):
+            if scratch is None or scratch.shape != u.shape:
+                scratch = torch.empty_like(u)
+                carry = torch.empty_like(u[1:])
+            slope = derivative(torch.sub(u, threshold, out=scratch), width)
             before = u[:-1]
-            carry = before.lt(threshold).to(u.dtype) if hard else torch.ones_like(before)
-            if of_decay is not None:
+            if hard:
+                torch.lt(before, threshold, out=carry)
+            else:
+                carry.fill_(1)
+            if learned:
                 v = before * carry if hard else before - threshold * before.ge(threshold)
             if not detach_reset:
                 carry -= slope[:-1] * (before if hard else threshold)
-            carry *= decay
+            if learned:
+                carry *= learned[0]
             torch.mul(gs, slope, out=gu)
-            for t in reversed(range(len(u) - 1)):
-                gu[t].addcmul_(gu[t + 1], carry[t])
-            if of_decay is not None:
+            rows, c = gu.unbind(), carry.unbind()
+            for t in reversed(range(len(c))):
+                rows[t].addcmul_(rows[t + 1], c[t], value=1 if learned else decay)
+            if learned:
                 of_decay += torch.sum(gu[1:] * v)
         return of_current, of_decay, None, None, None, None, None, None
 
@@ -99,18 +115,22 @@ def _after_reset(u: Tensor, s: Tensor, threshold: float, hard: bool) -> Tensor:
     return torch.addcmul(u, u, s, value=-1) if hard else torch.sub(u, s, alpha=threshold)
 
 
-def _parts(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Yield tensors [T, ...] of one shape as views [T, n] of some neurons each, in the first one's memory order.
+def _empty_as(x: Tensor) -> Tensor:
+    """Return an empty tensor of the shape of x [T, ...], each step of it laid out in memory as x's first."""
+    step = torch.empty_like(x[0])
+    return torch.empty_strided(x.shape, (step.numel(), *step.stride()), dtype=x.dtype, device=x.device)
+
+
+def _parts(pattern: Tensor, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Yield tensors [T, ...] as views [T, n], in the memory order of `pattern`, of so many neurons at a time.
 
     On a CPU n is such that the work stays in its cache, because memory is what the loop over time waits for.
     """
-    first = tensors[0]
-    order = sorted(range(1, first.dim()), key=lambda d: -first.stride(d))
+    order = sorted(range(1, pattern.dim()), key=lambda d: -pattern.stride(d))
     flat = [x.permute(0, *order).flatten(1) for x in tensors]
-    neurons = flat[0].shape[1]
-    size = max(1, torch.get_num_threads() * _CACHED // len(first)) if first.device.type == "cpu" else neurons
-    for start in range(0, neurons, size):
-        yield tuple(x[:, start : start + size] for x in flat)
+    steps, neurons = flat[0].shape
+    n = max(1, torch.get_num_threads() * _IN_CACHE // steps) if pattern.device.type == "cpu" else neurons
+    return zip(*(x.split(n, dim=1) for x in flat), strict=True)
 
 
 class LIF(nn.Module):
@@ -137,17 +157,17 @@ class LIF(nn.Module):
     def _set_decay(self, decay: float) -> None:
         self.decay: float | Tensor = decay
 
-    def forward(self, current: Tensor) -> Tensor:
-        """Return the spikes [T·B, ...] for currents [T·B, ...], in their memory layout."""
+    def forward(self, current: Tensor, constant: bool = False) -> Tensor:
+        """Return the spikes [T·B, ...] for currents [T·B, ...], or [B, ...] that are `constant` over time."""
         spikes = lif(
-            current.unflatten(0, (self.steps, -1)),
+            current.expand(self.steps, *current.shape) if constant else current.unflatten(0, (self.steps, -1)),
             self.threshold,
             self.decay,
             self.reset,
             self.surrogate,
             self.width,
             self.detach_reset,
-            overwrite=True,
+            overwrite=not constant,
         )
         return spikes.flatten(0, 1)
 

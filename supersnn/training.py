@@ -154,7 +154,7 @@ def optimiser(config: OptimizerConfig, parameters: list[nn.Parameter]) -> torch.
     """Return the optimiser over the parameters, in two groups: with weight decay and without."""
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": config.weight_decay},
     ]
     groups = [group for group in groups if group["params"]]
     if config.name == "adamw":

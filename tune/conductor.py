@@ -121,7 +121,8 @@ class Conductor:
         self.watch("stage", {"stage": "verify"})
         told = {(e["arm"], e["trial"], e["seed"]) for e in known if e["event"] == "verified"}
         winners = {}
-        for arm, (value, number) in self.studies.best.items():
+        for arm in (arm for arm in self.arms if arm in self.studies.best):
+            value, number = self.studies.best[arm]
             winners[arm] = number, self.studies.config(arm, number)
             self._event("winner", arm=arm, trial=number, value=value)
         seeds = range(self.sweep.verify.first_seed, self.sweep.verify.first_seed + self.sweep.verify.seeds)

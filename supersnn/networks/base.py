@@ -8,7 +8,6 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from supersnn.config import NeuronConfig, StudentConfig
@@ -52,15 +51,13 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Output:
         """Return the answer to images [B, C, H, W], or to frames [T, B, C, H, W]."""
-        if images.dim() == 4:
-            current = self.stem(images)
-            if self.steps > 1:
-                current = torch.cat([current] * self.steps)
-        elif self.steps == 1:
-            current = self.stem(images.mean(0))
+        if self.steps == 1:
+            spikes = self.activation(self.stem(images if images.dim() == 4 else images.mean(0)))
+        elif images.dim() == 4:
+            spikes = self.activation(self.stem(images), constant=True)
         else:
-            current = self.stem(images.flatten(0, 1))
-        maps = self.body(self.activation(current))
+            spikes = self.activation(self.stem(images.flatten(0, 1)))
+        maps = self.body(spikes)
         logits = self.readout(self.pool(maps).flatten(1))
         return Output(logits.unflatten(0, (self.steps, -1)), maps.unflatten(0, (self.steps, -1)))
 

@@ -38,6 +38,8 @@ def test_images_keeps_a_stratified_part() -> None:
     share = torch.bincount(raw.labels) * 400 / len(raw.labels)
     assert ((torch.bincount(raw.labels[kept]) - share).abs() <= 1).all()
     assert torch.equal(data.train.pixels, raw.pixels[data.train.index])
+    other = training_data(DatasetConfig(name="digits", images=400, split_seed=1))
+    assert set(kept.tolist()) != {*other.train.index.tolist(), *other.validation.index.tolist()}
 
 
 def test_mean_and_deviation_are_those_of_the_train_cut() -> None:

@@ -71,7 +71,7 @@ def modules() -> Iterator[tuple[str, ast.Module]]:
 
 def imported(module: ast.Module) -> dict[str, str]:
     """Return what the names that a module imports stand for: `{"read": "supersnn.sources.registry.read"}`."""
-    names = {}
+    names: dict[str, str] = {}
     for node in ast.walk(module):
         if isinstance(node, ast.Import):
             names |= {alias.asname or alias.name: alias.name for alias in node.names}

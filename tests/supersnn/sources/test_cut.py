@@ -21,6 +21,11 @@ def test_each_row_is_on_one_side_and_each_class_keeps_its_share(count: int) -> N
     assert ((torch.bincount(LABELS[aside], minlength=4) - share).abs() < 1).all()
 
 
+def test_what_does_not_divide_goes_to_the_largest_remainders() -> None:
+    labels = torch.repeat_interleave(torch.arange(4), torch.tensor([10, 10, 5, 5]))
+    assert torch.bincount(labels[stratified(labels, 15, 0)[1]]).tolist() == [5, 5, 3, 2]
+
+
 def test_the_counters_decide() -> None:
     first, again, other = (stratified(LABELS, 30, *counters)[1] for counters in [(3, 1), (3, 1), (3, 2)])
     assert torch.equal(first, again)

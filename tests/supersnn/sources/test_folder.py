@@ -1,11 +1,13 @@
 """Folders of images, Tiny ImageNet's among them, and the decoded copy that is kept of them."""
 
+import hashlib
 import os
 import subprocess
 import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from PIL import Image
 
 from supersnn.errors import UserError
 from supersnn.sources import image_files, tiny_imagenet
+from supersnn.sources.base import RawImages
 from supersnn.sources.folder import Folder
 
 RANDOM = np.random.default_rng(0)
@@ -134,7 +137,12 @@ def test_folders_that_cannot_be_a_data_set(tmp_path: Path) -> None:
 def test_files_are_decoded_once_until_one_changes(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded = []
     decode = image_files.decode
-    monkeypatch.setattr(image_files, "decode", lambda *a: decoded.append(1) or decode(*a))
+
+    def counted(*given: Any) -> RawImages:
+        decoded.append(given)
+        return decode(*given)
+
+    monkeypatch.setattr(image_files, "decode", counted)
     first = Folder(tree).read("train")
     second = Folder(tree).read("train")
     assert len(decoded) == 1
@@ -181,8 +189,6 @@ def test_two_processes_may_ask_at_once(tree: Path, data_folder: Path) -> None:
 @pytest.fixture
 def tiny_zip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return an archive in Tiny ImageNet's form that can be downloaded."""
-    import hashlib
-
     root = tmp_path / "origin" / "tiny-imagenet-200"
     for word in ("n02", "n01"):
         for number in range(2):

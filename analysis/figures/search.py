@@ -1,0 +1,100 @@
+"""Figures of the search: best so far, the expected best of n, learning curves."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from analysis.budget import By
+from analysis.figures.style import by_arm, figure, grey, names
+
+CURVES = 16
+"""Learning curves drawn for each arm besides its best."""
+FRACTIONS = ("val/accuracy", "test/accuracy", "spikes/rate")
+
+
+def best_so_far(progress: pd.DataFrame, by: By = "trials", arms: Sequence[str] = ()) -> go.Figure:
+    """The best validation accuracy that each arm had reached after so many trials, or so much compute."""
+    known = progress.dropna(subset=["best"])
+    told = names(f"{arm} {100 * part['best'].iloc[-1]:.2f} %" for arm, part, _ in by_arm(known, arms))
+    unit, size = _unit(progress["compute"].max()) if by == "compute" else ("trials", 1.0)
+    fig = figure(f"Best validation accuracy so far against {by}. At the end: {told}.",
+                 x="trials ended" if by == "trials" else f"compute, {unit}", y="best validation accuracy, %")  # fmt: skip
+    for arm, part, look in by_arm(known, arms):
+        rises = _rises(part)
+        place = rises["order"] if by == "trials" else rises["compute"] / size
+        fig.add_scatter(
+            x=place.tolist(), y=(100 * rises["best"]).tolist(), name=arm, mode="lines",
+            line={"color": look.colour, "width": 2.5, "shape": "hv", "dash": look.dash},
+            hovertemplate=f"{arm}, %{{x:.3~g}} {unit}: %{{y:.2f}} %<extra></extra>",
+        )  # fmt: skip
+    return fig
+
+
+def expected_best(curves: pd.DataFrame, arms: Sequence[str] = ()) -> go.Figure:
+    """The expected best of n trials of each arm, with the band that holds four searches in five."""
+    told = names(f"{arm} {100 * part['expected'].iloc[-1]:.2f} %" for arm, part, _ in by_arm(curves, arms))
+    fig = figure(f"Expected best validation accuracy of n trials. At the largest n: {told}.",
+                 x="n, trials", y="expected best of n, %")  # fmt: skip
+    for arm, whole, look in by_arm(curves, arms):
+        part = _logarithmic(whole)
+        n = part["n"].tolist()
+        band = [*(100 * part["low"]), *(100 * part["high"])[::-1]]
+        fig.add_scatter(x=n + n[::-1], y=band, fill="toself", fillcolor=look.faint(0.12), line={"width": 0},
+                        hoverinfo="skip", showlegend=False, mode="lines", legendgroup=arm)  # fmt: skip
+        fig.add_scatter(
+            x=n, y=(100 * part["expected"]).tolist(), name=arm, mode="lines", legendgroup=arm,
+            line={"color": look.colour, "width": 2.5, "dash": look.dash},
+            hovertemplate=f"{arm}, best of %{{x}}: %{{y:.2f}} %<extra></extra>",
+        )  # fmt: skip
+    fig.update_xaxes(type="log", dtick=1, minor={"dtick": "D2", "gridcolor": grey(0.12)})
+    return fig
+
+
+def learning_curves(
+    epochs: pd.DataFrame, trials: pd.DataFrame, metric: str = "val/accuracy", arms: Sequence[str] = ()
+) -> go.Figure:
+    """A metric against epochs: thick each arm's winner, thin some of its other trials, evenly from best to worst."""
+    scale, unit = (100, ", %") if metric in FRACTIONS else (1, "")
+    told = names(arm for arm, _, _ in by_arm(trials, arms))
+    fig = figure(f"{metric} by epoch for {told}: thick each arm's best trial, thin a sample of its others.",
+                 x="epoch", y=metric + unit)  # fmt: skip
+    for arm, part, look in by_arm(trials, arms):
+        ranked = part.sort_values("value", ascending=False, na_position="last")
+        best = pd.concat([ranked[ranked["winner"]], ranked[ranked["state"] == "finished"]])["trial"].head(1).tolist()
+        sample = ranked["trial"].iloc[np.unique(np.linspace(0, len(ranked) - 1, min(CURVES, len(ranked))).astype(int))]
+        own = epochs[(epochs["arm"] == arm) & epochs["trial"].isin([*best, *sample])]
+        curves = {trial: curve for trial, curve in own.groupby("trial")}  # noqa: C416 (a GroupBy is no mapping)
+        fig.add_scatter(
+            x=[x for curve in curves.values() for x in [*curve["epoch"].tolist(), None]],
+            y=[y for curve in curves.values() for y in [*(scale * curve[metric]).tolist(), None]],
+            mode="lines", line={"color": look.faint(0.28), "width": 1}, hoverinfo="skip", showlegend=False,
+            legendgroup=arm,
+        )  # fmt: skip
+        for trial in best:
+            if trial in curves:
+                fig.add_scatter(
+                    x=curves[trial]["epoch"].tolist(), y=(scale * curves[trial][metric]).tolist(), name=arm,
+                    mode="lines" if len(curves[trial]) > 1 else "markers", legendgroup=arm,
+                    line={"color": look.colour, "width": 3, "dash": look.dash},
+                    hovertemplate=f"{arm}, trial {trial}, epoch %{{x}}: %{{y:.4~g}}<extra></extra>",
+                )  # fmt: skip
+    return fig
+
+
+def _unit(seconds: float) -> tuple[str, float]:
+    """The unit that suits a duration, and its seconds."""
+    return ("hours", 3600.0) if seconds > 7200 else ("minutes", 60.0) if seconds > 180 else ("seconds", 1.0)
+
+
+def _rises(path: pd.DataFrame) -> pd.DataFrame:
+    """Without the rows at which nothing rose, but for the first and the last."""
+    kept = path["best"].diff().fillna(1.0) > 0
+    kept.iloc[-1:] = True
+    return path[kept]
+
+
+def _logarithmic(curve: pd.DataFrame, most: int = 120) -> pd.DataFrame:
+    """At most so many rows, spaced evenly on a logarithmic axis."""
+    return curve.iloc[np.unique(np.geomspace(1, len(curve), most).astype(int)) - 1]

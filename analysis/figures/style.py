@@ -1,0 +1,97 @@
+"""What all figures share: an arm's look, plain axes that read on light and dark, a description in words."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import pandas as pd
+import plotly.graph_objects as go
+
+INK = "#6b7280"
+SEQUENTIAL = "Cividis"
+DIVERGING = [[0, "#b9541a"], [0.5, "#e9e7e2"], [1, "#2a78c8"]]
+
+
+class Look(NamedTuple):
+    """How an arm is drawn in every figure of a page."""
+
+    colour: str
+    symbol: str
+    dash: str
+
+    def faint(self, opacity: float) -> str:
+        """Return the colour with an opacity."""
+        return translucent(self.colour, opacity)
+
+
+USUAL = {
+    "direct": Look("#7d848d", "circle", "dot"),
+    "homogeneous": Look("#2a78c8", "square", "dash"),
+    "heterogeneous": Look("#d2600f", "diamond", "solid"),
+    "logit": Look("#16876a", "triangle-up", "dashdot"),
+    "feature": Look("#a9559b", "triangle-down", "longdash"),
+    "shuffled": Look("#97790b", "x", "longdashdot"),
+}
+"""The usual arms: told apart in the common colour blindnesses, and without colour."""
+OTHERS = [
+    Look("#5b63c9", "star", "solid"),
+    Look("#0f8299", "pentagon", "dash"),
+    Look("#b8434e", "hexagon", "dot"),
+    Look("#6f8a1e", "cross", "dashdot"),
+]
+
+
+def by_arm(table: pd.DataFrame, arms: Sequence[str] = ()) -> Iterator[tuple[str, pd.DataFrame, Look]]:
+    """Yield each arm of a table with its rows and its look, in the order of `arms`, then of the table.
+
+    Give every figure of a page the same `arms`, and an arm looks the same in all of them.
+    """
+    present = list(dict.fromkeys(table["arm"]))
+    order = list(dict.fromkeys([*arms, *present]))
+    unusual = [arm for arm in order if arm not in USUAL]
+    for arm in order:
+        if arm in present:
+            look = USUAL[arm] if arm in USUAL else OTHERS[unusual.index(arm) % len(OTHERS)]
+            yield arm, table[table["arm"] == arm], look
+
+
+def grey(opacity: float) -> str:
+    """Return the grey that shows on light and on dark ground."""
+    return translucent("#808691", opacity)
+
+
+def figure(description: str, x: str = "", y: str = "", height: int = 380, legend: bool = True) -> go.Figure:
+    """Return an empty figure with titled axes; `description` says in words what it will show."""
+    fig = go.Figure()
+    axis = {
+        "gridcolor": grey(0.22),
+        "zerolinecolor": grey(0.22),
+        "linecolor": grey(0.22),
+        "ticks": "",
+        "automargin": True,
+    }
+    fig.update_layout(
+        template="none", height=height, margin={"l": 8, "r": 16, "t": 12, "b": 8}, showlegend=legend,
+        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", hovermode="closest",
+        font={"family": "system-ui, sans-serif", "size": 13, "color": INK}, meta={"description": description},
+        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "title": {"text": ""}},
+        xaxis={**axis, "title": {"text": x, "standoff": 10}}, yaxis={**axis, "title": {"text": y, "standoff": 10}},
+    )  # fmt: skip
+    return fig
+
+
+def description(fig: go.Figure) -> str:
+    """Return what a figure shows, in words."""
+    return str((fig.layout.meta or {}).get("description", ""))
+
+
+def translucent(colour: str, opacity: float) -> str:
+    """Return a `#rrggbb` colour with an opacity."""
+    red, green, blue = (int(part, 16) for part in re.findall("..", colour[1:]))
+    return f"rgba({red}, {green}, {blue}, {opacity})"
+
+
+def names(items: Iterable[str]) -> str:
+    """Return names as a list in words."""
+    words = list(items)
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -1,0 +1,42 @@
+"""A sweep so small that it runs in seconds, on real digits."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+TINY: dict[str, Any] = {
+    "name": "tiny",
+    "dataset": {"name": "digits", "images": 400, "augment": {"crop": 1}},
+    "student": {"architecture": "resnet8"},
+    "teacher": {"epochs": 1, "views": 2},
+    "train": {"epochs": 3},
+    "arms": {
+        "direct": {},
+        "homogeneous": {"teachers": ["resnet8"]},
+        "heterogeneous": {"teachers": ["vgg8", "wrn16_2"]},
+    },
+    "space": {
+        "neuron.threshold": {"uniform": [0.3, 1.0]},
+        "optimizer.lr": "default",
+        "loss.relation.weight": "default",
+    },
+    "search": {"trials": 2},
+    "verify": {"seeds": 2},
+}
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """The tiny sweep as a file."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(TINY), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def no_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the tests to their own stores."""
+    for name in ("MLFLOW_TRACKING_URI", "SUPERSNN_OPTUNA_STORAGE", "SUPERSNN_STORE", "RAY_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)

@@ -1,0 +1,96 @@
+"""Interrupted under Ray, uninterrupted, and `supersnn train` in a fresh process: the same bits."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from supersnn import checkpoint
+from supersnn.bank import guide_for
+from supersnn.config import TrainConfig, parse, to_yaml
+from supersnn.data import training_data
+from supersnn.training import train
+from tune.search import Job
+from tune.trial import CHECKPOINT, Runner
+
+PLAIN = {
+    "dataset": {"name": "digits", "images": 400, "augment": {"crop": 1}},
+    "student": {"architecture": "resnet8"},
+    "teacher": {"name": "vgg8", "epochs": 1, "views": 2},
+    "loss": {"relation": {"weight": 30.0}},
+    "train": {"epochs": 3},
+}
+
+
+def job(tmp_path: Path, name: str) -> Job:
+    sweep = tmp_path / name
+    sweep.mkdir(exist_ok=True)
+    (sweep / "owner").write_text("token", encoding="utf-8")
+    return Job("arm/0", PLAIN, str(sweep / "trials/arm/0"), str(sweep), str(tmp_path / "store"), "token", 0)
+
+
+@pytest.fixture
+def ray_with_tune() -> Iterator[None]:
+    import ray
+
+    from tune import cluster  # noqa: F401 (sets what Ray reads when it starts)
+
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning:ray")
+@pytest.mark.usefixtures("ray_with_tune")
+def test_interrupted_under_ray_uninterrupted_and_a_fresh_process_agree(tmp_path: Path) -> None:
+    import ray
+
+    config = parse(TrainConfig, PLAIN, "test")
+    data = training_data(config.dataset)
+    guide = guide_for(config, data, tmp_path / "store")
+    *_, whole = train(config, data, guide)
+    tensors, _ = whole.snapshot()
+
+    @ray.remote(num_cpus=1, max_calls=1)
+    def some_epochs(work: Job, stop_after: int) -> list[dict[str, float]]:
+        reports = Runner().run(work)
+        return [next(reports).metrics for _ in range(stop_after)]
+
+    interrupted = job(tmp_path, "interrupted")
+    first = ray.get(some_epochs.remote(interrupted, 1))
+    rest = ray.get(some_epochs.remote(Job(**{**vars(interrupted), "told": 1}), 2))
+    found, meta = checkpoint.load(Path(interrupted.folder) / CHECKPOINT)
+    assert tensors.keys() == found.keys()
+    assert all(torch.equal(tensors[name], found[name]) for name in tensors)
+    assert meta["ended"] == "finished"
+
+    file = tmp_path / "config.yaml"
+    file.write_text(to_yaml(config), encoding="utf-8")
+    command = [sys.executable, "-m", "supersnn_cli", "train", str(file), "--store", str(tmp_path / "fresh"), "--json"]
+    fresh = subprocess.run([*command, "--to", str(tmp_path / "export")], capture_output=True, text=True, check=True)
+    told = json.loads(fresh.stdout)
+    assert told["val_accuracy"] == whole.metrics["val/accuracy"] == rest[-1]["val/accuracy"]
+    weights, _ = checkpoint.load(tmp_path / "export" / "student.safetensors")
+    ours = checkpoint.student_weights(tensors)
+    assert all(torch.equal(ours[name], weights[name]) for name in ours)
+    timeless = [{k: v for k, v in metrics.items() if not k.startswith("time/")} for metrics in (*first, *rest)]
+    assert timeless == [
+        {k: v for k, v in metrics.items() if not k.startswith("time/")} for metrics in whole.snapshot()[1]["history"]
+    ]
+
+
+def test_a_worker_of_an_earlier_driver_can_write_nothing(tmp_path: Path) -> None:
+    from tune.trial import Disowned
+
+    work = job(tmp_path, "taken")
+    reports = Runner().run(work)
+    next(reports)
+    before = (Path(work.folder) / CHECKPOINT).read_bytes()
+    (tmp_path / "taken" / "owner").write_text("another", encoding="utf-8")
+    with pytest.raises(Disowned):
+        next(reports)
+    assert (Path(work.folder) / CHECKPOINT).read_bytes() == before

@@ -1,0 +1,85 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from supersnn.augment import normalise
+from supersnn.config import TrainConfig
+from supersnn.data import Images, TrainingData
+from supersnn.evaluation import evaluate
+from supersnn.networks.base import ImageShape, Network
+from supersnn.networks.build import build
+
+
+@pytest.fixture
+def network(configured: Callable[..., TrainConfig]) -> Network:
+    config = configured()
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        return build(config.student, config.neuron, ImageShape(1, 8), 7)
+
+
+def one_by_one(network: Network, data: TrainingData, images: Images) -> tuple[list[torch.Tensor], dict[str, list]]:
+    """Show one image at a time and keep its logits, and what each spiking layer gave and each weighted one got."""
+    seen: dict[str, list] = {}
+    hooks = []
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            keep = lambda _m, i, _o, name=name: seen.setdefault(name, []).append(i[0].clone())  # noqa: E731
+            hooks.append(module.register_forward_hook(keep))
+        elif name in network.spiking_layers():
+            keep = lambda _m, _i, o, name=name: seen.setdefault(name, []).append(o.clone())  # noqa: E731
+            hooks.append(module.register_forward_hook(keep))
+    network.eval()
+    with torch.no_grad():
+        logits = [network(normalise(pixels[None], data.mean, data.std)).logits.mean(0)[0] for pixels in images.pixels]
+    for hook in hooks:
+        hook.remove()
+    return logits, seen
+
+
+def share(tensors: list[torch.Tensor]) -> float:
+    return float(torch.cat([t.flatten() for t in tensors]).ne(0).double().mean())
+
+
+@pytest.mark.parametrize("batch_size", [7, 256])
+def test_it_equals_a_count_image_by_image(network: Network, bars: TrainingData, batch_size: int):
+    images = bars.validation
+    logits, seen = one_by_one(network, bars, images)
+    found = evaluate(network, images, bars.mean, bars.std, batch_size)
+    labels = images.labels.tolist()
+    right = [int(score.argmax()) == label for score, label in zip(logits, labels, strict=True)]
+    among = [label in score.topk(5).indices.tolist() for score, label in zip(logits, labels, strict=True)]
+    losses = [float(functional.cross_entropy(s, torch.tensor(label))) for s, label in zip(logits, labels, strict=True)]
+    assert found.images == len(labels)
+    assert found.accuracy == sum(right) / len(labels)
+    assert found.top5 == sum(among) / len(labels)
+    assert found.loss == pytest.approx(sum(losses) / len(labels), rel=1e-5)
+    for label in range(4):
+        own = [r for r, wanted in zip(right, labels, strict=True) if wanted == label]
+        assert found.per_class[label] == sum(own) / len(own)
+    assert found.per_class[4:] == (None, None, None)
+    spiking = list(network.spiking_layers())
+    assert found.rates == pytest.approx({name: share(seen[name]) for name in spiking}, abs=1e-4)
+    assert found.rate == pytest.approx(share([t for name in spiking for t in seen[name]]), abs=1e-4)
+    assert found.density == pytest.approx({n: share(seen[n]) for n in seen if n not in spiking}, abs=1e-4)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_it_leaves_no_trace(network: Network, bars: TrainingData, training: bool):
+    network.train(training)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    evaluate(network, bars.validation, bars.mean, bars.std)
+    assert network.training == training
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_an_artificial_network_has_no_rate(configured: Callable[..., TrainConfig], bars: TrainingData):
+    config = configured(neuron__kind="relu")
+    found = evaluate(build(config.student, config.neuron, bars.shape, 4), bars.validation, bars.mean, bars.std)
+    assert found.rate is None
+    assert found.rates == {}
+    assert 0 < found.density["readout"] <= 1

@@ -1,0 +1,127 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from supersnn import exported
+from supersnn.augment import normalise
+from supersnn.config import TrainConfig
+from supersnn.data import TrainingData
+from supersnn.errors import UserError
+from supersnn.exported import DamagedExport, Preprocessing
+from supersnn.networks.base import Network
+from supersnn.networks.build import build
+
+Exported = tuple[Path, TrainConfig, Network]
+
+
+@pytest.fixture
+def export(configured: Callable[..., TrainConfig], bars: TrainingData, tmp_path: Path) -> Exported:
+    config = configured(seed=3)
+    network = build(config.student, config.neuron, bars.shape, 4).eval()
+    folder = tmp_path / "best" / "arm"
+    exported.write(folder, config, network.state_dict(), Preprocessing.of(bars), {"val_accuracy": 0.5})
+    return folder, config, network
+
+
+def test_an_export_is_the_student(export: Exported, bars: TrainingData):
+    folder, config, network = export
+    student = exported.load(folder)
+    assert student.config == config
+    assert student.preprocessing == Preprocessing.of(bars)
+    assert student.metrics["val_accuracy"] == 0.5
+    assert not student.module.training
+    pixels = bars.validation.pixels
+    with torch.no_grad():
+        expected = network(normalise(pixels, bars.mean, bars.std)).logits.mean(0)
+    assert torch.equal(student.predict(pixels), expected)
+
+
+def test_the_metrics_name_every_other_file(export: Exported):
+    folder, *_ = export
+    sums = json.loads((folder / "metrics.json").read_text())["sha256"]
+    assert sums.keys() == {path.name for path in folder.iterdir()} - {"metrics.json"}
+    assert sums.keys() == {"config.yaml", "student.safetensors", "preprocessing.json"}
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "student.safetensors", "preprocessing.json"])
+def test_a_changed_or_missing_file_is_named(export: Exported, name: str):
+    folder, *_ = export
+    content = bytearray((folder / name).read_bytes())
+    content[-2] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(DamagedExport, match=f"{name}: not the file that was exported"):
+        exported.load(folder)
+    (folder / name).unlink()
+    with pytest.raises(DamagedExport, match=f"{name}: missing"):
+        exported.load(folder)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"sha256": {}}'])
+def test_metrics_that_prove_nothing_are_refused(export: Exported, content: str):
+    folder, *_ = export
+    (folder / "metrics.json").write_text(content)
+    with pytest.raises(DamagedExport):
+        exported.load(folder)
+
+
+def test_a_folder_that_is_no_export_is_the_users_mistake(tmp_path: Path):
+    with pytest.raises(UserError, match="not an export folder"):
+        exported.load(tmp_path)
+
+
+def test_a_new_export_replaces_the_old_one_whole(export: Exported, bars: TrainingData):
+    folder, config, network = export
+    (folder / "old").write_text("")
+
+    def attach(unfinished: Path) -> None:
+        assert (folder / "old").exists()
+        (unfinished / "MODEL_CARD.md").write_text("card")
+
+    exported.write(folder, config, network.state_dict(), Preprocessing.of(bars), {}, attach)
+    assert not (folder / "old").exists()
+    assert list(folder.parent.iterdir()) == [folder]
+    assert "MODEL_CARD.md" in exported.load(folder).metrics["sha256"]
+
+
+def test_an_export_that_fails_leaves_the_old_one(export: Exported, bars: TrainingData):
+    folder, config, network = export
+
+    def fail(_: Path) -> None:
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        exported.write(folder, config, network.state_dict(), Preprocessing.of(bars), {"new": True}, fail)
+    assert "new" not in exported.load(folder).metrics
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize(
+    ("images", "found"),
+    [
+        (torch.zeros(2, 1, 8, 8), r"float32 \[2, 1, 8, 8\]"),
+        (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), r"uint8 \[2, 3, 8, 8\]"),
+        (torch.zeros(1, 8, 8, dtype=torch.uint8), r"uint8 \[1, 8, 8\]"),
+    ],
+)
+def test_images_of_another_kind_are_refused(export: Exported, images: torch.Tensor, found: str):
+    with pytest.raises(UserError, match=rf"{found}, expected uint8 \[B, 1, 8, 8\]"):
+        exported.load(export[0]).predict(images)
+
+
+def test_an_image_file_is_classified(export: Exported, bars: TrainingData, tmp_path: Path):
+    student = exported.load(export[0])
+    pixels = bars.validation.pixels[:1]
+    Image.fromarray(pixels[0, 0].numpy()).save(tmp_path / "grey.png")
+    found = student.classify(tmp_path / "grey.png")
+    probabilities = student.predict(pixels).softmax(1)[0]
+    assert found["probability"] == pytest.approx(float(probabilities.max()))
+    assert found["class"] == "abcd"[int(probabilities.argmax())]
+    Image.new("RGB", (40, 20)).save(tmp_path / "other.png")
+    assert student.classify(tmp_path / "other.png")["class"] in "abcd"
+    (tmp_path / "none.png").write_text("no image")
+    with pytest.raises(UserError, match=r"none\.png: not a readable image"):
+        student.classify(tmp_path / "none.png")

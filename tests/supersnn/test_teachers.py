@@ -1,0 +1,191 @@
+import dataclasses
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from supersnn import checkpoint, teachers
+from supersnn.config import TrainConfig, load
+from supersnn.data import TrainingData
+from supersnn.errors import UserError
+from supersnn.evaluation import evaluate
+from supersnn.teachers import Teacher, TeacherStore, recipe
+
+Configured = Callable[..., TrainConfig]
+TAUGHT = {"teacher__name": "resnet8", "loss__logit__weight": 1.0}
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> TeacherStore:
+    return TeacherStore(tmp_path / "teachers")
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise AssertionError("trained a second time")
+
+
+def test_a_recipe_is_of_the_teacher_alone(configured: Configured):
+    own = recipe(configured(**TAUGHT, teacher__lr=0.03, teacher__seed=4, train__threads=2))
+    assert own.student.architecture == "resnet8"
+    assert own.neuron.kind == "relu"
+    assert own.teacher.name is None
+    assert (own.optimizer.lr, own.seed, own.train.epochs, own.train.threads) == (0.03, 4, 2, 2)
+    searched = {
+        "student__architecture": "vgg8",
+        "student__time_steps": 4,
+        "neuron__threshold": 0.3,
+        "loss__logit__weight": 2.0,
+        "optimizer__lr": 0.2,
+        "train__batch_size": 8,
+        "train__epochs": 9,
+        "train__channels_last": False,
+        "seed": 7,
+    }
+    assert recipe(configured(**(TAUGHT | searched), teacher__lr=0.03, teacher__seed=4, train__threads=2)) == own
+    assert recipe(configured(**TAUGHT)) != recipe(configured(**TAUGHT, dataset__split_seed=1))
+
+
+def test_a_teacher_is_trained_once_and_found_again(
+    configured: Configured, bars: TrainingData, store: TeacherStore, monkeypatch: pytest.MonkeyPatch
+):
+    told: list[tuple[str, int, int]] = []
+    teacher = store.get(configured(**TAUGHT), bars, progress=lambda *what: told.append(what))
+    assert told == [("teacher resnet8", 1, 2), ("teacher resnet8", 2, 2)]
+    assert not teacher.network.training
+    assert not any(parameter.requires_grad for parameter in teacher.network.parameters())
+    assert teacher.known_split
+    assert teacher.family == "resnet"
+    assert teacher.parameters == sum(parameter.numel() for parameter in teacher.network.parameters())
+    assert teacher.val_accuracy == evaluate(teacher.network, bars.validation, bars.mean, bars.std).accuracy
+    assert teacher.operations.synaptic == 0
+    assert teacher.seconds > 0
+    home = store.folder / teacher.digest
+    assert {path.name for path in home.iterdir()} == {"config.yaml", "weights.safetensors", "metrics.json"}
+    assert load(home / "config.yaml") == teacher.config
+    monkeypatch.setattr(teachers, "train", refuse)
+    again = store.get(configured(**TAUGHT, seed=9), bars)
+    for field in dataclasses.fields(Teacher):
+        if field.name != "network":
+            assert getattr(again, field.name) == getattr(teacher, field.name)
+
+
+def test_finding_a_teacher_leaves_torchs_generator_alone(
+    configured: Configured, bars: TrainingData, store: TeacherStore
+):
+    before = torch.get_rng_state()
+    store.get(configured(**TAUGHT), bars)
+    store.get(configured(**TAUGHT), bars)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_another_split_has_another_teacher(configured: Configured, bars: TrainingData, store: TeacherStore):
+    other = dataclasses.replace(bars, fingerprint="f" * 16)
+    assert store.get(configured(**TAUGHT), bars).digest != store.get(configured(**TAUGHT), other).digest
+
+
+def test_a_teacher_of_another_split_is_refused(configured: Configured, bars: TrainingData, store: TeacherStore):
+    teacher = store.get(configured(**TAUGHT), bars)
+    path = store.folder / teacher.digest / "metrics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"split": "f" * 16}))
+    with pytest.raises(UserError, match=r"trained on split f+, expected 0123456789abcdef"):
+        store.get(configured(**TAUGHT), bars)
+
+
+def test_changed_weights_are_noticed(configured: Configured, bars: TrainingData, store: TeacherStore):
+    teacher = store.get(configured(**TAUGHT), bars)
+    path = store.folder / teacher.digest / "weights.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(checkpoint.DamagedFile, match=r"weights\.safetensors"):
+        store.get(configured(**TAUGHT), bars)
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(
+    configured: Configured, bars: TrainingData, store: TeacherStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    config = configured(**TAUGHT, teacher__epochs=4)
+    whole = TeacherStore(tmp_path / "other").get(config, bars)
+    monkeypatch.setattr(teachers, "SAVE_EVERY", 0.0)
+
+    def kill(_: str, epoch: int, __: int) -> None:
+        if epoch == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        store.get(config, bars, progress=kill)
+    epochs: list[int] = []
+    teacher = store.get(config, bars, progress=lambda _, epoch, __: epochs.append(epoch))
+    assert epochs == [3, 4]
+    assert teacher.weights_digest == whole.weights_digest
+
+
+def test_two_who_want_a_teacher_train_one(configured: Configured, bars: TrainingData, store: TeacherStore):
+    epochs: list[int] = []
+    found: list[Teacher] = []
+
+    def want() -> None:
+        found.append(store.get(configured(**TAUGHT), bars, progress=lambda _, epoch, __: epochs.append(epoch)))
+
+    threads = [threading.Thread(target=want) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert epochs == [1, 2]
+    assert found[0].weights_digest == found[1].weights_digest
+
+
+def test_a_teacher_that_diverges_is_the_users_mistake(configured: Configured, bars: TrainingData, store: TeacherStore):
+    with pytest.raises(UserError, match=r"teacher\.lr: 1e\+38 .*'resnet8' .*smaller"):
+        store.get(configured(**TAUGHT, teacher__lr=1e38), bars)
+    assert not [path for path in store.folder.iterdir() if path.name[0] != "."]
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pt"])
+def test_weights_are_brought_along(
+    configured: Configured, bars: TrainingData, store: TeacherStore, tmp_path: Path, suffix: str
+):
+    source = TeacherStore(tmp_path / "other").get(configured(**TAUGHT), bars)
+    path = tmp_path / f"mine.{suffix}"
+    state = source.network.state_dict()
+    if suffix == "pt":
+        torch.save(state, path)
+    else:
+        checkpoint.save(path, state, {})
+    teacher = store.get(configured(**TAUGHT, teacher__weights=str(path)), bars)
+    assert not teacher.known_split
+    assert teacher.val_accuracy == source.val_accuracy
+    assert teacher.digest != source.digest
+    assert all(torch.equal(value, teacher.network.state_dict()[name]) for name, value in state.items())
+
+
+def test_a_stores_own_weights_tell_their_split(
+    configured: Configured, bars: TrainingData, store: TeacherStore, tmp_path: Path
+):
+    source = TeacherStore(tmp_path / "other").get(configured(**TAUGHT), bars)
+    weights = str(tmp_path / "other" / source.digest / "weights.safetensors")
+    assert store.get(configured(**TAUGHT, teacher__weights=weights), bars).known_split
+    other = dataclasses.replace(bars, fingerprint="f" * 16)
+    with pytest.raises(UserError, match=r"teacher\.weights: .* may have seen the validation images"):
+        store.get(configured(**TAUGHT, teacher__weights=weights), other)
+
+
+def test_weights_that_do_not_fit_are_named(
+    configured: Configured, bars: TrainingData, store: TeacherStore, tmp_path: Path
+):
+    torch.save({"a": torch.ones(2)}, tmp_path / "a.pt")
+    with pytest.raises(UserError, match=r"teacher\.weights: .*teacher\.name 'resnet8'"):
+        store.get(configured(**TAUGHT, teacher__weights=str(tmp_path / "a.pt")), bars)
+    (tmp_path / "b.pt").write_text("no weights")
+    with pytest.raises(UserError, match=r"teacher\.weights: .*b\.pt cannot be read"):
+        store.get(configured(**TAUGHT, teacher__weights=str(tmp_path / "b.pt")), bars)
+    with pytest.raises(UserError, match=r"teacher\.weights: .*c\.pt cannot be read"):
+        store.get(configured(**TAUGHT, teacher__weights=str(tmp_path / "c.pt")), bars)

@@ -1,0 +1,273 @@
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from supersnn import checkpoint, training
+from supersnn.augment import normalise
+from supersnn.config import OptimizerConfig, TrainConfig
+from supersnn.data import Images, TrainingData
+from supersnn.errors import UserError
+from supersnn.losses import Guidance
+from supersnn.training import EpochReport, learning_rate, optimiser, train
+
+Configured = Callable[..., TrainConfig]
+
+TAUGHT = {
+    "teacher__name": "resnet8",
+    "loss__relation__weight": 1.0,
+    "loss__logit__weight": 0.5,
+    "loss__feature__weight": 0.1,
+}
+
+
+class Echo:
+    """A teacher that says the pixels themselves, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Tensor, int, Tensor]] = []
+
+    def __call__(self, position: Tensor, view: int, images: Tensor) -> Guidance:
+        self.asked.append((position, view, images))
+        vectors = images.flatten(1)
+        return Guidance({1: vectors, 2: vectors}, vectors[:, :4], images.repeat(1, 3, 1, 1))
+
+
+def without_time(report: EpochReport) -> dict[str, float]:
+    return {name: value for name, value in report.metrics.items() if name != "time/epoch_s"}
+
+
+def final(config: TrainConfig, data: TrainingData, guide: training.Guide | None = None) -> training.Snapshot:
+    snapshots = [report.snapshot() for report in train(config, data, guide)]
+    return snapshots[-1]
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_training_learns_and_reports_every_epoch(configured: Configured, bars: TrainingData):
+    reports = list(train(configured(train__epochs=6, neuron__width=2.0), bars))
+    assert [report.epoch for report in reports] == [1, 2, 3, 4, 5, 6]
+    assert [report.ended for report in reports] == [None] * 5 + ["finished"]
+    names = "train/loss loss/label val/accuracy val/loss spikes/rate ops/synaptic ops/mac energy/nj time/epoch_s"
+    for report in reports:
+        assert report.metrics.keys() == set(names.split())
+        assert all(math.isfinite(value) for value in report.metrics.values())
+    assert reports[-1].metrics["val/accuracy"] > 0.6
+
+
+def test_an_artificial_network_has_no_rate_and_is_never_silent(configured: Configured, bars: TrainingData):
+    *_, last = train(configured(neuron__kind="relu"), bars)
+    assert last.ended == "finished"
+    assert "spikes/rate" not in last.metrics
+    assert last.metrics["ops/synaptic"] == 0
+
+
+def test_each_term_stands_by_itself_and_weighted(configured: Configured, bars: TrainingData):
+    config = configured(**TAUGHT, train__epochs=1)
+    (report,) = train(config, bars, Echo())
+    m = report.metrics
+    for term, weight in (("relation", 1.0), ("logit", 0.5), ("feature", 0.1)):
+        assert m[f"loss/{term}_weighted"] == pytest.approx(weight * m[f"loss/{term}"])
+    terms = ("label", "relation_weighted", "logit_weighted", "feature_weighted")
+    assert m["train/loss"] == pytest.approx(sum(m[f"loss/{term}"] for term in terms), rel=1e-5)
+
+
+def test_the_seed_decides_the_bits_and_nothing_else_does(configured: Configured, bars: TrainingData):
+    torch.manual_seed(1)
+    first, _ = final(configured(), bars)
+    torch.manual_seed(2)
+    again, _ = final(configured(), bars)
+    other, _ = final(configured(seed=1), bars)
+    assert same(first, again)
+    assert not same(first, other)
+
+
+def test_torchs_own_generator_is_left_alone(configured: Configured, bars: TrainingData):
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    for _ in train(configured(train__epochs=1), bars):
+        assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_teacher_changes_neither_the_first_weights_nor_the_order(configured: Configured, bars: TrainingData):
+    still = {"train__epochs": 1, "optimizer__lr": 1e-12, "optimizer__weight_decay": 0.0}
+    alone, _ = final(configured(**still), bars)
+    taught, _ = final(configured(**still, **TAUGHT), bars, Echo())
+    weights = checkpoint.student_weights(taught)
+    for name, value in checkpoint.student_weights(alone).items():
+        torch.testing.assert_close(weights[name], value, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"optimizer__name": "adamw", "optimizer__lr": 0.01, "optimizer__clip": 1.0},
+        {"neuron__kind": "plif", "neuron__reset": "soft"},
+        TAUGHT,
+        {**TAUGHT, "optimizer__name": "adamw", "neuron__kind": "plif"},
+        {"teacher__views": "off", "train__channels_last": False},
+    ],
+)
+def test_a_resumed_training_goes_on_to_the_same_bits(
+    configured: Configured, bars: TrainingData, tmp_path: Path, values: dict
+):
+    config = configured(**values)
+    whole = []
+    for report in train(config, bars, Echo()):
+        checkpoint.save(tmp_path / f"{report.epoch}.safetensors", *report.snapshot())
+        whole.append(report)
+    resumed = list(train(config, bars, Echo(), resume=checkpoint.load(tmp_path / "1.safetensors")))
+    assert [r.epoch for r in resumed] == [2, 3]
+    for expected, report in zip(whole[1:], resumed, strict=True):
+        assert without_time(report) == without_time(expected)
+        assert report.ended == expected.ended
+    expected_tensors, expected_meta = checkpoint.load(tmp_path / "3.safetensors")
+    tensors, meta = resumed[-1].snapshot()
+    assert same(tensors, expected_tensors)
+    assert meta["history"][0] == expected_meta["history"][0]
+    assert len(meta["history"]) == meta["epoch"] == 3
+
+
+def test_what_has_ended_does_not_go_on(configured: Configured, bars: TrainingData):
+    config = configured(train__epochs=1)
+    assert list(train(config, bars, resume=final(config, bars))) == []
+
+
+def test_a_snapshot_is_of_its_own_epoch(configured: Configured, bars: TrainingData):
+    reports = train(configured(), bars)
+    first = next(reports)
+    tensors, _ = first.snapshot()
+    kept = {name: tensor.clone() for name, tensor in tensors.items()}
+    next(reports)
+    assert same(tensors, kept)
+    with pytest.raises(RuntimeError, match="gone on"):
+        first.snapshot()
+
+
+def test_callers_mistakes_are_refused_before_anything_runs(configured: Configured, bars: TrainingData):
+    with pytest.raises(ValueError, match="guide"):
+        train(configured(**TAUGHT), bars)
+    with pytest.raises(UserError, match=r"train\.precision: 'bf16'.*expected 'fp32'"):
+        train(configured(train__precision="bf16"), bars)
+    snapshot = final(configured(train__epochs=1), bars)
+    with pytest.raises(ValueError, match="another configuration"):
+        train(configured(train__epochs=2), bars, resume=snapshot)
+
+
+def test_each_epoch_shows_whole_batches_of_different_images(configured: Configured, bars: TrainingData):
+    guide = Echo()
+    list(train(configured(**TAUGHT), bars, guide))
+    asked = guide.asked[1:]  # the first one asks for the number of channels
+    assert [len(position) for position, _, _ in asked] == [16] * (3 * (72 // 16))
+    epochs = torch.stack([position for position, _, _ in asked]).view(3, -1)
+    assert all(len(epoch.unique()) == 64 for epoch in epochs)
+    assert not torch.equal(epochs[0], epochs[1])
+
+
+def test_a_training_of_less_than_a_batch_has_one_batch(configured: Configured, bars: TrainingData):
+    guide = Echo()
+    list(train(configured(**TAUGHT, train__batch_size=100, train__epochs=1), bars, guide))
+    assert [len(position) for position, _, _ in guide.asked[1:]] == [72]
+
+
+@pytest.mark.parametrize(("views", "expected"), [(2, [0, 1, 0]), (1, [0, 0, 0]), ("off", [0, 1, 2])])
+def test_views_are_cycled_and_the_guide_sees_what_the_student_sees(
+    configured: Configured, bars: TrainingData, views: int | str, expected: list[int]
+):
+    guide = Echo()
+    config = configured(**TAUGHT, teacher__views=views, seed=5)
+    list(train(config, bars, guide))
+    assert [view for _, view, _ in guide.asked[1::4]] == expected
+    for position, view, images in guide.asked[1:]:
+        seen = training.shown(bars.train, position, view, config)
+        assert torch.equal(images, normalise(seen, bars.mean, bars.std))
+        assert torch.equal(seen, bars.train.pixels[position]) == (views == 1)
+
+
+def test_views_do_not_depend_on_the_seed(configured: Configured, bars: TrainingData):
+    rows = torch.arange(5)
+    one, other = (training.shown(bars.train, rows, 1, configured(seed=seed)) for seed in (0, 1))
+    assert torch.equal(one, other)
+    cut = configured(dataset__split_seed=1)
+    assert not torch.equal(one, training.shown(bars.train, rows, 1, cut))
+
+
+class Broken(Echo):
+    def __call__(self, position: Tensor, view: int, images: Tensor) -> Guidance:
+        said = super().__call__(position, view, images)
+        return Guidance(said.vectors, said.logits * float("nan"), said.features)  # type: ignore[operator]
+
+
+def test_a_loss_that_is_not_finite_ends_the_training(configured: Configured, bars: TrainingData):
+    (report,) = train(configured(**TAUGHT), bars, Broken())
+    assert report.ended == "failed:nan"
+    assert all(math.isfinite(value) for value in report.metrics.values())
+    assert report.snapshot()[1]["ended"] == "failed:nan"
+
+
+def test_weights_that_are_not_finite_end_the_training(configured: Configured, bars: TrainingData):
+    few = Images(bars.train.pixels[:16], bars.train.labels[:16], bars.train.index[:16])
+    data = TrainingData(few, bars.validation, bars.shape, bars.classes, bars.mean, bars.std, "f")
+    (report,) = train(configured(optimizer__lr=1e38, optimizer__warmup=0.0, neuron__kind="relu"), data)
+    assert report.ended == "failed:nan"
+    assert "val/loss" not in report.metrics
+
+
+def test_a_silent_student_ends_the_training(configured: Configured, bars: TrainingData):
+    (report,) = train(configured(neuron__threshold=1e6), bars)
+    assert report.ended == "failed:silent"
+    assert report.metrics["spikes/rate"] == 0
+
+
+def test_a_saturated_student_ends_the_training(
+    configured: Configured, bars: TrainingData, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(training, "SATURATED", 0.01)
+    (report,) = train(configured(), bars)
+    assert report.ended == "failed:saturated"
+
+
+def test_the_rate_rises_and_falls_to_zero():
+    config = OptimizerConfig(lr=0.2, warmup=0.1)
+    rates = [learning_rate(config, step, 100) for step in range(101)]
+    assert rates[:10] == pytest.approx([0.02 * (step + 1) for step in range(10)])
+    for step in (10, 37, 99):
+        assert rates[step] == pytest.approx(0.1 * (1 + math.cos(math.pi * (step - 10) / 90)))
+    assert rates[100] == pytest.approx(0)
+    assert rates[10] == 0.2
+
+
+def test_a_constant_rate_stays():
+    config = OptimizerConfig(lr=0.2, warmup=0.0, schedule="constant")
+    assert {learning_rate(config, step, 100) for step in range(100)} == {0.2}
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_only_the_weights_of_convolutions_and_linear_layers_decay(name: str):
+    matrix, bias, decay = (torch.nn.Parameter(torch.ones(shape)) for shape in ((2, 2), (2,), ()))
+    made = optimiser(OptimizerConfig(name=name, lr=0.1, weight_decay=0.5), [matrix, bias, decay])
+    for parameter in (matrix, bias, decay):
+        parameter.grad = torch.zeros_like(parameter)
+    made.step()
+    assert torch.all(matrix < 1)
+    assert torch.all(bias == 1)
+    assert decay == 1
+
+
+def test_a_sgd_step_is_nesterovs(configured: Configured):
+    parameter = torch.nn.Parameter(torch.ones(2, 2))
+    made = optimiser(OptimizerConfig(lr=0.1, momentum=0.9, weight_decay=0.0), [parameter])
+    value, velocity = 1.0, 0.0
+    for gradient in (1.0, 2.0):
+        parameter.grad = torch.full((2, 2), gradient)
+        made.step()
+        velocity = 0.9 * velocity + gradient
+        value -= 0.1 * (gradient + 0.9 * velocity)
+        torch.testing.assert_close(parameter.detach(), torch.full((2, 2), value))
