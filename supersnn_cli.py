@@ -289,10 +289,10 @@ def ui(
     port: Annotated[int, typer.Option(help="The port.")] = 5000,
 ) -> None:
     """Open the store's MLflow UI, with the addresses of each sweep's comparison views."""
-    from tune import tracking
     from tune.store import Store
+    from tune.tracking import server
 
-    raise typer.Exit(tracking.serve(Store.at(store).path, host, port))
+    raise typer.Exit(server.serve(Store.at(store).path, host, port))
 
 
 def _show(value: Any, table: Any, as_json: bool) -> None:

@@ -1,20 +1,153 @@
-"""The page."""
+"""The page: one HTML file with everything in it, which a reader understands from the top and which needs no network."""
 
-from html import escape
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
-from analysis import compare
-from analysis.results import results, table, verdict_table
-from analysis.tables import Sweep
+import jinja2
+import pandas as pd
+import plotly.offline
+import yaml
+
+from analysis import compare, words
+from analysis.figures.style import description
+from analysis.findings import findings
+from analysis.grid import grid
+from analysis.results import answer, results
+from analysis.sections import Chapter, chapters
+from analysis.tables import Sweep, together
+
+TEMPLATES = Path(__file__).parent / "templates"
+TRIAL_ROWS = 150
+VERDICT = ["a", "b", "difference", "low", "high", "p", "prob_improvement", "equivalent", "pairs", "verdict"]
 
 
 def render(sweeps: list[Sweep], margin: float = compare.MARGIN) -> str:
-    """Return the page's HTML."""
-    parts = ["<!doctype html><html lang=en><meta charset=utf-8><title>SuperSNN report</title>"]
-    for sweep in sweeps:
-        told = results(sweep, margin)
-        parts.append(f"<h1>{escape(sweep.name)}</h1><p>{escape(told['answer'])}</p>")
-        for found in (table(told), verdict_table(told)):
-            heads = "".join(f"<th>{escape(h)}</th>" for h in (found[0] if found else {}))
-            body = "".join("<tr>" + "".join(f"<td>{escape(v)}</td>" for v in r.values()) + "</tr>" for r in found)
-            parts.append(f"<table><tr>{heads}</tr>{body}</table>")
-    return "\n".join(parts)
+    """Return the report of one or several sweeps as HTML."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
+    parts = [_part(sweep, margin, f"s{k}") for k, sweep in enumerate(sweeps)]
+    return environment.get_template("report.html.j2").render(
+        parts=parts,
+        across=_across(sweeps, margin) if len(sweeps) > 1 else None,
+        style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
+        script=(TEMPLATES / "report.js").read_text(encoding="utf-8"),
+        plotly=plotly.offline.get_plotlyjs(),
+    )
+
+
+def _part(sweep: Sweep, margin: float, prefix: str) -> dict[str, Any]:
+    """What the template shows of one sweep."""
+    verdicts = compare.verdicts(sweep.verified, margin=margin)
+    told = results(sweep, margin)
+    failed = sweep.trials[sweep.trials["state"] == "failed"]
+    return {
+        "prefix": prefix,
+        "name": sweep.name,
+        "complete": sweep.complete,
+        "ended": sweep.ended,
+        "answer": answer(verdicts),
+        "findings": findings(sweep, verdicts),
+        "facts": _facts(sweep, told),
+        "arms": grid(_arms(told)),
+        "verdicts": grid(verdicts.rename(columns={"n": "pairs"})[VERDICT]),
+        "chapters": [_chapter(chapter, prefix) for chapter in chapters(sweep, verdicts, margin)],
+        "teachers": grid(sweep.teachers.drop(columns=["sweep", "digest", "split"])),
+        "trials": grid(_trials(sweep), TRIAL_ROWS),
+        "failures": grid(failed[["arm", "trial", "reason", "epochs", "value"]]),
+        "problems": grid(sweep.problems.drop(columns=["sweep"])),
+        "ledger": grid(_ledger(sweep)),
+        "config": yaml.safe_dump(dict(sweep.config), sort_keys=False, allow_unicode=True),
+        "provenance": _provenance(sweep),
+    }  # fmt: skip
+
+
+def _chapter(chapter: Chapter, prefix: str) -> dict[str, Any]:
+    pictures = []
+    for picture in chapter.pictures:
+        data = picture.figure.to_json().replace("<", "\\u003c")
+        told = {"title": picture.title, "note": picture.note, "wide": picture.wide, "grid": grid(picture.table)}
+        drawn = {"data": data, "description": description(picture.figure), "height": picture.figure.layout.height}
+        pictures.append({"key": f"{prefix}-{picture.key}", **told, **drawn})
+    return {"key": f"{prefix}-{chapter.key}", "title": chapter.title, "pictures": pictures}
+
+
+def _arms(told: dict[str, Any]) -> pd.DataFrame:
+    return pd.DataFrame([
+        {"arm": arm, "student": row["student"], "teacher": str(row["teacher"] or "none"), "trials": row["trials"],
+         "finished": row["finished"], "stopped": row["stopped"], "failed": row["failed"], "best": row["best_val"],
+         "seeds": len(row["verified"]), "test": row["test_mean"], "low": row["test_low"], "high": row["test_high"],
+         "spike_rate": row["spike_rate"], "synaptic_ops": row["synaptic_ops"], "energy_nj": row["energy_nj"],
+         "seconds": row["cpu_s"]}
+        for arm, row in told["arms"].items()
+    ])  # fmt: skip
+
+
+def _trials(sweep: Sweep) -> pd.DataFrame:
+    shown = [
+        "arm",
+        "trial",
+        "state",
+        "value",
+        "epochs",
+        "seconds",
+        "teacher",
+        "spikes/rate",
+        "ops/synaptic",
+        "energy/nj",
+    ]
+    shown += [column for column in sweep.trials.columns if "." in column and column != "teacher.name"]
+    known = [column for column in shown if column in sweep.trials]
+    return sweep.trials.sort_values("value", ascending=False, na_position="last")[known]
+
+
+def _ledger(sweep: Sweep) -> pd.DataFrame:
+    table = sweep.ledger.drop(columns=["sweep"])
+    return table.assign(time=[_moment(value) for value in table["time"]])
+
+
+def _facts(sweep: Sweep, told: dict[str, Any]) -> list[tuple[str, str]]:
+    student = (sweep.config.get("student") or {}).get("architecture")
+    spent = sweep.trials["seconds"].sum() + sweep.verified["seconds"].sum()
+    teachers = sweep.teachers["seconds"].sum() + sweep.teachers["bank_seconds"].sum()
+    return [
+        ("data", str(told["dataset"] or "–")),
+        ("student", str(student or "–")),
+        ("trials", f"{len(sweep.trials)} in {len(sweep.arms)} arms"),
+        ("verified", f"{int(sweep.verified['winner'].sum())} fresh seeds"),
+        ("training", words.duration(spent)),
+        ("teachers", words.duration(teachers)),
+    ]
+
+
+def _provenance(sweep: Sweep) -> list[tuple[str, str]]:
+    about = sweep.provenance
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    return [
+        ("state", "done" if sweep.complete else f"so far: {sweep.ended or 'a driver is at work, or died'}"),
+        ("started", _moment(about["started"])),
+        ("last event", _moment(about["updated"])),
+        ("drivers", str(about["drivers"])),
+        ("code", str(about["code"] or "–")),
+        ("versions", versions or "–"),
+        ("split", str(about["split"] or "–")),
+    ]
+
+
+def _moment(seconds: float | None) -> str:
+    if seconds is None or pd.isna(seconds):
+        return "–"
+    return datetime.fromtimestamp(float(seconds), UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _across(sweeps: list[Sweep], margin: float) -> dict[str, Any]:
+    """What holds over all sweeps: each a block, paired by seed within it."""
+    tables = together(sweeps)
+    verdicts = compare.verdicts(tables.verified, margin=margin)
+    return {
+        "answer": answer(verdicts),
+        "verdicts": grid(verdicts.rename(columns={"n": "pairs"})[[*VERDICT, "blocks"]]),
+        "complete": all(sweep.complete for sweep in sweeps),
+    }

@@ -9,6 +9,7 @@ import pandas as pd
 
 from analysis import compare
 from analysis.tables import Sweep, records
+from analysis.words import answer_to, number, percent, signed
 
 STATES = ("finished", "stopped", "failed", "running")
 
@@ -110,46 +111,8 @@ def verdict_table(results: Mapping[str, Any]) -> list[dict[str, str]]:
 
 def answer(verdicts: pd.DataFrame) -> str:
     """Return the first verdict, the one the sweep was run for, as a sentence."""
-    told = verdicts[verdicts["n"] > 0]
-    if not len(told):
-        return "No two arms have verified results that can be paired yet."
-    row = told.iloc[0]
-    size, between = points(abs(row["difference"])), f"{signed(row['low'])} to {signed(row['high'])}"
-    evidence = f"95 % interval {between} points, Holm-adjusted p = {row['p']:.2g}, {row['n']} paired seeds"
-    a, b = str(row["a"]).capitalize(), row["b"]
-    if row["verdict"] in ("better", "worse"):
-        return f"{a} is {row['verdict']} than {b} by {size} points of test accuracy ({evidence})."
-    if row["verdict"] == "equivalent":
-        return f"{a} and {b} are equivalent: their difference is {signed(row['difference'])} points ({evidence})."
-    if row["verdict"] == "too few seeds":
-        return (f"{a} − {b} is {signed(row['difference'])} points ({evidence}), but so few paired seeds "
-                "cannot reach significance.")  # fmt: skip
-    return f"No difference found between {row['a']} and {b}: {signed(row['difference'])} points ({evidence})."
-
-
-def percent(value: float | None) -> str:
-    """Return a fraction as per cent with two digits, a dash where there is none."""
-    return "–" if value is None or not math.isfinite(value) else f"{100 * value:.2f}"
-
-
-points = percent
-
-
-def signed(value: float | None) -> str:
-    """Return a difference of fractions in points, with its sign."""
-    if value is None or math.isnan(value):
-        return "–"
-    return f"{100 * value:+.2f}".replace("-", "−") if math.isfinite(value) else ("∞" if value > 0 else "−∞")
-
-
-def number(value: float | None) -> str:
-    """Return a quantity to three digits, with k, M, G for thousands."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:.3g} {letter}"
-    return f"{value:.3g}"
+    told = [row for row in records(verdicts) if row["n"]]
+    return answer_to(told[0]) if told else "No two arms have verified results that can be paired yet."
 
 
 def _first(frame: pd.DataFrame, column: str) -> Any:

@@ -22,7 +22,7 @@ from supersnn.networks.base import Network
 from supersnn.teachers import Progress, Teacher, TeacherStore
 from supersnn.training import Guide, shown
 
-_CHUNK = 256  # images that the teacher sees at once; part of what decides the bits
+_CHUNK = 128  # images that the teacher sees at once; part of what decides the bits
 _HALF_MAX = torch.finfo(torch.float16).max
 
 Kind = str

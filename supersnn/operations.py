@@ -70,6 +70,8 @@ def count(
     In a network without spiking layers every operation is a multiply-accumulate. In a spiking one the first
     layer is (it sees the image); in every later layer a weight is added only where its input is not zero:
     its synaptic operations are its multiply-accumulates over all T steps times the density of its input.
+    A mean of spikes (behind an average pooling) counts once where it is not zero; hardware that cannot multiply
+    would add once for every spike in it.
 
     Args:
         network: the network as it runs.
@@ -83,5 +85,5 @@ def count(
     spiking = bool(network.spiking_layers())
     dense = {name for name in macs if not spiking or name == first}
     mac = float(sum(macs[name] for name in dense))
-    synaptic = sum(macs[name] * density[name] for name in macs if name not in dense)
+    synaptic = float(sum(macs[name] * density[name] for name in macs if name not in dense))
     return Operations(mac, synaptic, (mac * mac_pj + synaptic * ac_pj) / 1000)

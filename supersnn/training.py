@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from supersnn.augment import augment, normalise
 from supersnn.checkpoint import STUDENT, under_prefix, with_prefix
-from supersnn.config import OptimizerConfig, TeacherConfig, TrainConfig, digest
+from supersnn.config import TeacherConfig, TrainConfig, digest
 from supersnn.data import Images, TrainingData
 from supersnn.errors import UserError
 from supersnn.evaluation import evaluate
@@ -25,13 +25,14 @@ from supersnn.losses import FeatureLoss, Guidance, total
 from supersnn.networks.base import Output
 from supersnn.networks.build import build
 from supersnn.operations import count
+from supersnn.optimisation import learning_rate, optimiser
 from supersnn.randomness import key, permutation
 
 SILENT, SATURATED = 0.001, 0.99  # mean firing rates beyond which a spiking network counts as failed
 
 _PRECISION = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _INITIAL, _PROJECTION, _ORDER, _NOISE = 1, 2, 3, 4  # streams of the training's seed
-_CHUNK = 2048  # images that are augmented at once: fewer calls, and what one image gets does not depend on it
+_CHUNK = 2**23  # pixel values that are augmented at once: what an image gets does not depend on it
 
 Snapshot = tuple[dict[str, Tensor], dict[str, Any]]
 
@@ -136,33 +137,6 @@ def view_of(epoch: int, config: TeacherConfig) -> int:
     return epoch if config.views == "off" else epoch % config.views
 
 
-def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
-    """Return the rate of a step, counted from 0.
-
-    It rises linearly over the first `warmup` share of all steps; then it stays, or falls along half a cosine
-    (Loshchilov & Hutter 2017, without restarts) that reaches 0 behind the last step.
-    """
-    warmup = config.warmup * steps
-    if step + 1 <= warmup:
-        return config.lr * (step + 1) / warmup
-    if config.schedule == "constant":
-        return config.lr
-    return config.lr * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))) / 2
-
-
-def optimiser(config: OptimizerConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """Return the optimiser over the parameters, in two groups: with weight decay and without."""
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": config.weight_decay},
-    ]
-    groups = [group for group in groups if group["params"]]
-    if config.name == "adamw":
-        return torch.optim.AdamW(groups, lr=config.lr, fused=True)
-    nesterov = config.momentum > 0
-    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov, fused=True)
-
-
 def _identity(config: TrainConfig, data: TrainingData) -> str:
     return digest(config, data.fingerprint)
 
@@ -203,9 +177,9 @@ class _Training:
         metrics = self._train()
         self.epoch += 1
         self.ended = "finished" if self.epoch == self.config.train.epochs else None
-        if _finite(metrics):
+        if all(map(math.isfinite, metrics.values())):
             metrics |= self._validate()
-        if not _finite(metrics):
+        if not all(map(math.isfinite, metrics.values())):
             self.ended = "failed:nan"
         metrics["time/epoch_s"] = time.perf_counter() - started
         self.history.append({name: value for name, value in metrics.items() if math.isfinite(value)})
@@ -215,10 +189,11 @@ class _Training:
         view = view_of(self.epoch, self.config.teacher)
         order = permutation(len(self.data.train), self.config.seed, _ORDER, self.epoch)[: self.steps * self.batch]
         step = self.epoch * self.steps
+        chunk_batches = max(1, _CHUNK // (self.batch * self.data.train.pixels[0].numel()))
         sums: dict[str, Tensor] = {}
         self.network.train()
         with _seeded(key(self.config.seed, _NOISE, self.epoch), self.device):
-            for chunk in order.split(max(1, _CHUNK // self.batch) * self.batch):
+            for chunk in order.split(chunk_batches * self.batch):
                 parts = (chunk, self._images(chunk, view), self.data.train.labels[chunk])
                 for position, images, labels in zip(*(part.split(self.batch) for part in parts), strict=True):
                     guidance = self.guide(position, view, images) if self.guide else None
@@ -314,10 +289,6 @@ class _Training:
         if meta["scaler"]:
             self.scaler.load_state_dict(meta["scaler"])
         self.epoch, self.ended, self.history = meta["epoch"], meta["ended"], list(meta["history"])
-
-
-def _finite(metrics: dict[str, float]) -> bool:
-    return all(math.isfinite(value) for value in metrics.values())
 
 
 @contextmanager

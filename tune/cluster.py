@@ -23,6 +23,7 @@ import ray
 import ray.tune
 
 from supersnn.errors import UserError
+from supersnn.sources.base import data_root
 from tune.search import Search
 from tune.searcher import StudentTrial, StudyScheduler, StudySearcher
 from tune.sweep import ResourcesConfig
@@ -45,12 +46,16 @@ class RayExecutor:
         self._resources, self._max_failures, self._scratch, self._run = resources, max_failures, scratch, run
         for name in ("ray", "ray.tune", "ray.data", "ray.train"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+        common = {
+            "log_to_driver": False,
+            "logging_level": "ERROR",
+            "runtime_env": {"env_vars": {"SUPERSNN_DATA": str(data_root().resolve())}},
+        }
         try:
             if address is None:
-                ray.init(address="local", num_cpus=os.cpu_count(), include_dashboard=False, **quiet)
+                ray.init(address="local", num_cpus=os.cpu_count(), include_dashboard=False, **common)
             else:
-                ray.init(address=address, **quiet)
+                ray.init(address=address, **common)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise UserError(f"--address {address}: no Ray cluster there: {error}") from error
         self.at_once = self._slots()

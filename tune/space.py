@@ -37,14 +37,14 @@ class Knob(Section):
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        given = [k for k in (self.uniform, self.log, self.integer, self.categorical) if k is not None]
-        if len(given) != 1:
+        ranges = [bounds for bounds in (self.uniform, self.log, self.integer) if bounds is not None]
+        if len(ranges) + (self.categorical is not None) != 1:
             raise ValueError("give exactly one of uniform, log, int, categorical")
-        if self.categorical is not None:
-            if not self.categorical or len(set(self.categorical)) < len(self.categorical):
-                raise ValueError(f"categorical needs different values, found {list(self.categorical)}")
-        else:
-            low, high = given[0]
+        if self.categorical is not None and (
+            not self.categorical or len(set(self.categorical)) < len(self.categorical)
+        ):
+            raise ValueError(f"categorical needs different values, found {list(self.categorical)}")
+        for low, high in ranges:
             if not low < high:
                 raise ValueError(f"the range must rise, found [{low}, {high}]")
             if self.log is not None and low <= 0:

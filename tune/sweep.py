@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from supersnn.config import Count, Positive, Section, TrainConfig, merge, parse, read_yaml, unflatten
+from supersnn.config import Count, Positive, Section, TrainConfig, merge, parse, read_yaml, unflatten, with_values
 from supersnn.errors import UserError, nearest
 from tune.space import DEFAULTS, Knob
 
@@ -109,7 +109,11 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> SweepConfig:
         UserError: the file or an override is wrong; one line says where and how.
     """
     data = merge(read_yaml(path), unflatten(dict(parse_override(text) for text in overrides)))
-    return parse(SweepConfig, data, str(path))
+    sweep = parse(SweepConfig, data, str(path))
+    kind, _, folder = sweep.dataset.name.partition("folder:")
+    if folder and not kind:  # workers have another working folder
+        return with_values(sweep, {"dataset.name": f"folder:{Path(folder).expanduser().resolve()}"}, str(path))
+    return sweep
 
 
 def parse_override(text: str) -> tuple[str, Any]:

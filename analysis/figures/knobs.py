@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.figures.style import INK, SEQUENTIAL, by_arm, figure, grey, names, translucent
+from analysis.figures.style import INK, SEQUENTIAL, by_arm, figure, grey, translucent
 from analysis.importance import logarithmic
 from analysis.tables import records
+from analysis.words import listed
 
 MOST = 600
 """Points or lines drawn for each arm; more would hide each other."""
@@ -20,7 +21,7 @@ def importances(table: pd.DataFrame, arms: Sequence[str] = ()) -> go.Figure:
     order = table.groupby("knob")["importance"].max().sort_values().index.tolist()
     parts = list(by_arm(table, arms))
     above = {arm: part.loc[part["importance"] > part["chance"], "knob"] for arm, part, _ in parts}
-    told = "; ".join(f"{arm} {names(knobs) or 'none'}" for arm, knobs in above.items())
+    told = "; ".join(f"{arm} {listed(knobs) or 'none'}" for arm, knobs in above.items())
     fig = figure(f"Importance of each knob by arm. Above what chance reaches: {told}.", x="share of importance, %",
                  height=120 + len(order) * (16 + 13 * len(parts)))  # fmt: skip
     for k, (arm, part, look) in enumerate(parts):
@@ -46,7 +47,7 @@ def importances(table: pd.DataFrame, arms: Sequence[str] = ()) -> go.Figure:
 def marginal(table: pd.DataFrame, knob: str, log: bool = False, arms: Sequence[str] = ()) -> go.Figure:
     """The validation accuracy along one knob: by arm the median of each bin, and its middle half."""
     best = {arm: records(part.nlargest(1, "median"))[0]["at"] for arm, part, _ in by_arm(table, arms)}
-    told = names(f"{arm} near {at if isinstance(at, str) else f'{at:.3g}'}" for arm, at in best.items())
+    told = listed(f"{arm} near {at if isinstance(at, str) else f'{at:.3g}'}" for arm, at in best.items())
     fig = figure(
         f"Validation accuracy along {knob}. Best median: {told}.", x=knob, y="validation accuracy, %", height=300
     )
@@ -100,8 +101,8 @@ def parallel(
     varied = [knob for knob in knobs if done[knob].nunique() > 1]
     axes = {knob: _axis(done[knob], (space or {}).get(knob)) for knob in varied}
     axes["validation accuracy"] = _axis(100 * done["value"], {"log": None})
-    fig = figure(f"Each finished trial as a line over {names(axes)}; in colour the best {100 * share:.0f} % of each arm.",
-                 height=440)  # fmt: skip
+    told = f"Each finished trial as a line over {listed(axes)}; in colour the best {100 * share:.0f} % of each arm."
+    fig = figure(told, height=440)
     by = done.groupby("arm")["value"]
     top = by.rank(ascending=False, method="first") <= np.maximum(1, np.ceil(share * by.transform("size")))
     heights = np.column_stack([height for height, _ in axes.values()])
@@ -132,8 +133,8 @@ def _axis(values: pd.Series, knob: Mapping[str, Any] | None) -> tuple[np.ndarray
     if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
         levels = sorted(values.dropna().astype(str).unique())
         step = {level: (k + 0.5) / len(levels) for k, level in enumerate(levels)}
-        heights = [step[str(value)] if pd.notna(value) else np.nan for value in values]
-        return np.array(heights), [(height, level) for level, height in step.items()]
+        places = np.array([step[str(value)] if pd.notna(value) else np.nan for value in values])
+        return places, [(height, level) for level, height in step.items()]
     numbers = values.to_numpy(dtype=float)
     log = logarithmic(values.dropna(), knob)
     scaled = np.log(numbers) if log else numbers

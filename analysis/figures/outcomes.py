@@ -7,8 +7,9 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis import compare
-from analysis.figures.style import INK, by_arm, figure, grey, names, translucent
+from analysis.figures.style import INK, by_arm, figure, grey, translucent
 from analysis.tables import records
+from analysis.words import listed
 
 STATES = {"finished": 1.0, "stopped": 0.5, "failed": 0.2, "running": 0.08}
 """How a trial ended → how strongly its bar is drawn."""
@@ -18,7 +19,7 @@ def verified_scores(verified: pd.DataFrame, score: str = "test", arms: Sequence[
     """Every fresh seed of each arm's winner as a point, with the mean and its 95 % interval."""
     rows = verified[verified["winner"].astype(bool)].dropna(subset=[score])
     summary = {row["arm"]: row for row in records(compare.arms(rows, score))}
-    told = names(f"{arm} {100 * row['mean']:.2f} %" for arm, row in summary.items())
+    told = listed(f"{arm} {100 * row['mean']:.2f} %" for arm, row in summary.items())
     fig = figure(f"Accuracy on the {score} images of every verified seed. Means: {told}.",
                  x=f"{score} accuracy, %", height=110 + 62 * len(summary), legend=False)  # fmt: skip
     labels = []
@@ -73,7 +74,7 @@ def verdict_intervals(verdicts: pd.DataFrame, margin: float = compare.MARGIN, ar
 def outcomes(trials: pd.DataFrame, arms: Sequence[str] = ()) -> go.Figure:
     """How many of each arm's trials finished, were stopped early, failed, or still run."""
     counts = {arm: part["state"].value_counts() for arm, part, _ in by_arm(trials, arms)}
-    told = names(
+    told = listed(
         f"{arm} {', '.join(f'{count[state]} {state}' for state in STATES if state in count)}"
         for arm, count in counts.items()
     )
@@ -93,7 +94,7 @@ def outcomes(trials: pd.DataFrame, arms: Sequence[str] = ()) -> go.Figure:
 
 def layer_rates(layers: pd.DataFrame, arms: Sequence[str] = ()) -> go.Figure:
     """Share of steps at which each spiking layer's neurons fire: the mean over verified seeds, and their range."""
-    told = names(f"{arm} {100 * part['rate'].mean():.1f} %" for arm, part, _ in by_arm(layers, arms))
+    told = listed(f"{arm} {100 * part['rate'].mean():.1f} %" for arm, part, _ in by_arm(layers, arms))
     fig = figure(f"Spike rate by layer, from the input to the output. Mean over layers: {told}.", y="spike rate, %")
     for arm, part, look in by_arm(layers, arms):
         groups = part.sort_values("place").groupby(["place", "layer"], sort=False)["rate"]

@@ -7,7 +7,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.budget import By
-from analysis.figures.style import by_arm, figure, grey, names
+from analysis.figures.style import by_arm, figure, grey
+from analysis.words import listed
 
 CURVES = 16
 """Learning curves drawn for each arm besides its best."""
@@ -17,10 +18,12 @@ FRACTIONS = ("val/accuracy", "test/accuracy", "spikes/rate")
 def best_so_far(progress: pd.DataFrame, by: By = "trials", arms: Sequence[str] = ()) -> go.Figure:
     """The best validation accuracy that each arm had reached after so many trials, or so much compute."""
     known = progress.dropna(subset=["best"])
-    told = names(f"{arm} {100 * part['best'].iloc[-1]:.2f} %" for arm, part, _ in by_arm(known, arms))
+    told = listed(f"{arm} {100 * part['best'].iloc[-1]:.2f} %" for arm, part, _ in by_arm(known, arms))
     unit, size = _unit(progress["compute"].max()) if by == "compute" else ("trials", 1.0)
-    fig = figure(f"Best validation accuracy so far against {by}. At the end: {told}.",
-                 x="trials ended" if by == "trials" else f"compute, {unit}", y="best validation accuracy, %")  # fmt: skip
+    x = "trials ended" if by == "trials" else f"compute, {unit}"
+    fig = figure(
+        f"Best validation accuracy so far against {by}. At the end: {told}.", x=x, y="best validation accuracy, %"
+    )
     for arm, part, look in by_arm(known, arms):
         rises = _rises(part)
         place = rises["order"] if by == "trials" else rises["compute"] / size
@@ -34,7 +37,7 @@ def best_so_far(progress: pd.DataFrame, by: By = "trials", arms: Sequence[str] =
 
 def expected_best(curves: pd.DataFrame, arms: Sequence[str] = ()) -> go.Figure:
     """The expected best of n trials of each arm, with the band that holds four searches in five."""
-    told = names(f"{arm} {100 * part['expected'].iloc[-1]:.2f} %" for arm, part, _ in by_arm(curves, arms))
+    told = listed(f"{arm} {100 * part['expected'].iloc[-1]:.2f} %" for arm, part, _ in by_arm(curves, arms))
     fig = figure(f"Expected best validation accuracy of n trials. At the largest n: {told}.",
                  x="n, trials", y="expected best of n, %")  # fmt: skip
     for arm, whole, look in by_arm(curves, arms):
@@ -57,7 +60,7 @@ def learning_curves(
 ) -> go.Figure:
     """A metric against epochs: thick each arm's winner, thin some of its other trials, evenly from best to worst."""
     scale, unit = (100, ", %") if metric in FRACTIONS else (1, "")
-    told = names(arm for arm, _, _ in by_arm(trials, arms))
+    told = listed(arm for arm, _, _ in by_arm(trials, arms))
     fig = figure(f"{metric} by epoch for {told}: thick each arm's best trial, thin a sample of its others.",
                  x="epoch", y=metric + unit)  # fmt: skip
     for arm, part, look in by_arm(trials, arms):

@@ -1,7 +1,7 @@
 """What all figures share: an arm's look, plain axes that read on light and dark, a description in words."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -89,9 +89,3 @@ def translucent(colour: str, opacity: float) -> str:
     """Return a `#rrggbb` colour with an opacity."""
     red, green, blue = (int(part, 16) for part in re.findall("..", colour[1:]))
     return f"rgba({red}, {green}, {blue}, {opacity})"
-
-
-def names(items: Iterable[str]) -> str:
-    """Return names as a list in words."""
-    words = list(items)
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

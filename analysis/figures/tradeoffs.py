@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.figures.style import DIVERGING, INK, by_arm, figure, names
+from analysis.figures.style import DIVERGING, INK, by_arm, figure
 from analysis.frontier import COSTS
 from analysis.tables import records
+from analysis.words import listed
 
 MOST = 500
 """Trials off the front that are drawn for each arm."""
@@ -16,11 +17,11 @@ MOST = 500
 
 def pareto(points: pd.DataFrame, cost: str = "ops/synaptic", arms: Sequence[str] = ()) -> go.Figure:
     """Finished trials, accuracy against cost, and the front that no trial beats; the arms' winners are ringed."""
-    told = names(f"{part['front'].sum()} of {arm}" for arm, part, _ in by_arm(points, arms))
+    told = listed(f"{part['front'].sum()} of {arm}" for arm, part, _ in by_arm(points, arms))
     fig = figure(f"Validation accuracy against {COSTS[cost]}. The front that no trial beats holds {told}.",
                  x=COSTS[cost], y="validation accuracy, %", height=420)  # fmt: skip
     for arm, part, look in by_arm(points, arms):
-        kept = (part["front"] | part["winner"]).to_numpy()
+        kept = (part["front"] | part["winner"]).to_numpy(copy=True)
         off = np.flatnonzero(~kept)
         kept[off[np.linspace(0, len(off) - 1, min(MOST, len(off))).astype(int)]] = True
         drawn = part[kept]

@@ -34,8 +34,8 @@ def cached(name: str, key: object, decode: Callable[[], RawImages]) -> RawImages
         with FileLock(path.with_suffix(".lock")):
             found = _load(path)
             return _store(path, decode()) if found is None else found
-    except PermissionError as error:
-        raise UserError(f"{path.parent}: cannot be written to: set SUPERSNN_DATA to a folder that can") from error
+    except OSError as error:
+        raise UserError(f"{path.parent}: {error}: set SUPERSNN_DATA to a folder that can be written to") from error
 
 
 def _load(path: Path) -> RawImages | None:

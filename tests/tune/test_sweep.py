@@ -8,7 +8,7 @@ from supersnn.config import TrainConfig, flatten, parse, read_yaml, to_yaml
 from supersnn.errors import UserError
 from tune.arms import resolve
 from tune.space import DEFAULTS
-from tune.sweep import SweepConfig, load
+from tune.sweep import load
 
 MINIMAL = """
 name: tiny

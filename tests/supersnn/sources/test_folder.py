@@ -163,6 +163,12 @@ def test_a_torn_copy_is_made_anew(tree: Path, data_folder: Path) -> None:
         assert torch.equal(Folder(tree).read("train").pixels, first.pixels)
 
 
+def test_a_data_folder_that_cannot_be_written_to_is_named(tree: Path, data_folder: Path) -> None:
+    data_folder.write_text("a file")
+    with pytest.raises(UserError, match="set SUPERSNN_DATA"):
+        Folder(tree).read("train")
+
+
 def test_writing_to_the_pixels_does_not_reach_the_kept_copy(tree: Path) -> None:
     Folder(tree).read("train")
     mapped = Folder(tree).read("train")

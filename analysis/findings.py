@@ -1,0 +1,100 @@
+"""What a reader should know besides the answer, in sentences: equal budgets, the teacher's part, luck, openness."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from analysis import budget, compare, pairings
+from analysis.tables import Sweep, records
+from analysis.words import answer_to, duration, listed, percent, signed
+
+
+def findings(sweep: Sweep, verdicts: pd.DataFrame) -> list[str]:
+    """Return the sentences that stand below a sweep's answer."""
+    return [
+        *_other_verdicts(verdicts),
+        *_equal_budgets(sweep),
+        *_teacher_cost(sweep),
+        *_teacher_strength(sweep),
+        *_shrinkage(sweep),
+        *_reach(verdicts),
+        *_openness(sweep),
+    ]
+
+
+def _other_verdicts(verdicts: pd.DataFrame) -> Iterator[str]:
+    for row in [row for row in records(verdicts) if row["n"]][1:]:
+        yield answer_to(row)
+
+
+def _equal_budgets(sweep: Sweep) -> Iterator[str]:
+    """Say for equal trials and equal compute whether the verified winners would have been found."""
+    if sweep.trials["arm"].nunique() < 2 or not sweep.trials["winner"].any():
+        return
+    cases: list[tuple[str, pd.DataFrame]] = [
+        ("At equal trials", budget.at_equal(sweep.trials, sweep.teachers, "trials"))
+    ]
+    for text, with_teacher in (("without the teachers' cost", False), ("with the teachers' cost", True)):
+        table = budget.at_equal(sweep.trials, sweep.teachers, "compute", with_teacher=with_teacher)
+        cases.append((f"At equal compute, {text}", table))
+    for text, table in cases:
+        size = table["budget"].iloc[0]
+        spent = f"{size:.0f} trials" if "trials" in text else duration(size)
+        other = [row for row in records(table) if not row["holds"]]
+        if not other:
+            yield f"{text} ({spent} an arm), every arm had found its verified winner: the verdicts stand."
+        else:
+            told = listed(
+                f"{r['arm']} would have chosen another trial ({percent(r['best'])} % validation)" for r in other
+            )
+            yield f"{text} ({spent} an arm), {told}: the verdicts are not shown for this budget."
+
+
+def _teacher_cost(sweep: Sweep) -> Iterator[str]:
+    table = budget.costs(sweep.trials, sweep.verified, sweep.teachers)
+    taught = [row for row in records(table) if row["teacher"] > 0 and row["total"] > 0]
+    if taught:
+        shares = [(row["arm"], duration(row["teacher"]), 100 * row["teacher"] / row["total"]) for row in taught]
+        told = listed(f"{seconds} for {arm} ({share:.0f} % of all it took)" for arm, seconds, share in shares)
+        yield f"Teachers and their banks cost {told}."
+
+
+def _teacher_strength(sweep: Sweep) -> Iterator[str]:
+    """Say whether "heterogeneous" may only mean "one better teacher"."""
+    table = pairings.matrix(sweep.trials, sweep.teachers)
+    taught = table[table["teacher"].notna() & (table["arm"] != "shuffled")]
+    if taught["pairing"].nunique() < 2:
+        return
+    effect = records(pairings.teacher_effect(table))[0]
+    if pd.notna(effect["low"]):
+        interval = f"{signed(effect['low'])} to {signed(effect['high'])}"
+        yield (f"With the teacher's accuracy and size held equal, a heterogeneous pairing gains "
+               f"{signed(effect['estimate'])} points of validation accuracy (95 % interval {interval}).")  # fmt: skip
+        return
+    means = taught.drop_duplicates("teacher").groupby("pairing")["teacher_val"].mean()
+    known = {kind: percent(means.get(kind)) for kind in ("heterogeneous", "homogeneous")}
+    yield (f"With {taught['teacher'].nunique()} teachers, being heterogeneous cannot be told apart from a stronger "
+           f"or larger teacher: heterogeneous teachers reach {known['heterogeneous']} % themselves, homogeneous ones "
+           f"{known['homogeneous']} %.")  # fmt: skip
+
+
+def _shrinkage(sweep: Sweep) -> Iterator[str]:
+    known = [row for row in records(compare.arms(sweep.verified)) if pd.notna(row["shrinkage"])]
+    if known:
+        told = listed(f"{signed(row['shrinkage'])} ({row['arm']})" for row in known)
+        yield f"Search scores less the validation accuracy of fresh seeds, which is luck: {told} points."
+
+
+def _reach(verdicts: pd.DataFrame) -> Iterator[str]:
+    tested = verdicts[verdicts["n"] > 0]
+    if len(tested):
+        floor = min(1.0, float(tested["p_floor"].max()) * len(tested))
+        cannot = " No difference can be significant with so few pairs." if floor >= compare.ALPHA else ""
+        yield (f"With {int(tested['n'].min())} pairs and {len(tested)} comparisons the smallest adjusted p that can be "
+               f"reached is {floor:.2g}. Intervals hold for each comparison by itself.{cannot}")  # fmt: skip
+
+
+def _openness(sweep: Sweep) -> Iterator[str]:
+    if len(sweep.ledger):
+        yield (f"Everything was chosen on validation images; the test images were opened {len(sweep.ledger)} times, "
+               "each time written down below.")  # fmt: skip

@@ -1,0 +1,62 @@
+"""Numbers and verdicts as a reader sees them. Fractions are shown in per cent, differences in points."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+def answer_to(row: Mapping[str, Any]) -> str:
+    """Return a verdict, a row of `compare.verdicts` with pairs in it, as a sentence."""
+    evidence = (f"95 % interval {signed(row['low'])} to {signed(row['high'])}, Holm-adjusted p = {row['p']:.2g}, "
+                f"{row['n']} paired seeds")  # fmt: skip
+    a, b, difference = str(row["a"]), row["b"], signed(row["difference"])
+    head = a[:1].upper() + a[1:]
+    match row["verdict"]:
+        case "better" | "worse":
+            small = ", less than what counts as a difference" if row["equivalent"] else ""
+            size = percent(abs(row["difference"]))
+            return f"{head} is {row['verdict']} than {b} by {size} points of test accuracy{small} ({evidence})."
+        case "equivalent":
+            return f"{head} and {b} are equivalent: they differ by {difference} points of test accuracy ({evidence})."
+        case "too few seeds":
+            return (f"{head} differs from {b} by {difference} points of test accuracy ({evidence}), but so few seeds "
+                    "cannot show whether that is luck.")  # fmt: skip
+    return f"No difference found between {a} and {b}: {difference} points of test accuracy ({evidence})."
+
+
+def percent(value: float | None) -> str:
+    """Return a fraction as per cent with two digits, a dash where there is none."""
+    return "–" if value is None or not math.isfinite(value) else f"{100 * value:.2f}"
+
+
+def signed(value: float | None) -> str:
+    """Return a difference of fractions in points, with its sign."""
+    if value is None or math.isnan(value):
+        return "–"
+    return f"{100 * value:+.2f}".replace("-", "−") if math.isfinite(value) else ("∞" if value > 0 else "−∞")
+
+
+def number(value: float | None) -> str:
+    """Return a quantity to three digits, with k, M, G for thousands."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    for size, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.3g}"
+
+
+def duration(seconds: float | None) -> str:
+    """Return seconds in the unit that suits them."""
+    if seconds is None or not math.isfinite(seconds):
+        return "–"
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} s"
+
+
+def listed(items: Iterable[str]) -> str:
+    """Return items as a list in words."""
+    words = list(items)
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
