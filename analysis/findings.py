@@ -31,23 +31,24 @@ def _equal_budgets(sweep: Sweep) -> Iterator[str]:
     """Say for equal trials and equal compute whether the verified winners would have been found."""
     if sweep.trials["arm"].nunique() < 2 or not sweep.trials["winner"].any():
         return
-    cases: list[tuple[str, pd.DataFrame]] = [
-        ("At equal trials", budget.at_equal(sweep.trials, sweep.teachers, "trials"))
-    ]
-    for text, with_teacher in (("without the teachers' cost", False), ("with the teachers' cost", True)):
+    by_trials = budget.at_equal(sweep.trials, sweep.teachers, "trials")
+    cases = [(f"at equal trials ({by_trials['budget'].iloc[0]:.0f} an arm)", by_trials)]
+    for text, with_teacher in (("without", False), ("with", True)):
         table = budget.at_equal(sweep.trials, sweep.teachers, "compute", with_teacher=with_teacher)
-        cases.append((f"At equal compute, {text}", table))
+        spent = duration(table["budget"].iloc[0])
+        cases.append((f"at equal compute {text} the teachers' cost ({spent} an arm)", table))
+    if stand := [text for text, table in cases if table["holds"].all()]:
+        yield _sentence(f"{listed(stand)}, every arm had found its verified winner: there the verdicts stand.")
     for text, table in cases:
-        size = table["budget"].iloc[0]
-        spent = f"{size:.0f} trials" if "trials" in text else duration(size)
-        other = [row for row in records(table) if not row["holds"]]
-        if not other:
-            yield f"{text} ({spent} an arm), every arm had found its verified winner: the verdicts stand."
-        else:
+        if other := [row for row in records(table) if not row["holds"]]:
             told = listed(
                 f"{r['arm']} would have chosen another trial ({percent(r['best'])} % validation)" for r in other
             )
-            yield f"{text} ({spent} an arm), {told}: the verdicts are not shown for this budget."
+            yield _sentence(f"{text}, {told}: there the verdicts are not shown.")
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _teacher_cost(sweep: Sweep) -> Iterator[str]:

@@ -15,13 +15,14 @@ PERCENT = {"value", "best", "val", "test", "search_value", "score", "spread", "d
            "teacher_val", "val_accuracy"}  # fmt: skip
 POINTS = {"difference", "gain", "shrinkage"}
 SECONDS = {"seconds", "compute", "teacher_seconds", "bank_seconds", "search", "verify", "total"}
+NANOJOULES = {"energy_nj", "energy/nj"}
 HEADINGS = {
-    "value": "validation, %", "best": "best validation, %", "val": "validation, %", "test": "test, %", "low": "low, %",
+    "value": "validation, %", "best": "best val., %", "val": "validation, %", "test": "test, %", "low": "low, %",
     "high": "high, %", "val_accuracy": "validation, %", "seconds": "training", "bank_seconds": "bank",
     "difference": "difference, points", "gain": "gain, points", "importance": "importance, %", "chance": "chance, %",
     "spikes/rate": "spike rate, %", "spike_rate": "spike rate, %", "ops/synaptic": "synaptic ops", "rate": "rate, %",
-    "synaptic_ops": "synaptic ops", "energy_nj": "energy, nJ", "energy/nj": "energy, nJ", "p": "p (Holm)",
-    "prob_improvement": "P(improvement)", "p_raw": "p, raw", "p_floor": "smallest p", "expected": "expected, %",
+    "synaptic_ops": "synaptic ops", "energy_nj": "energy, µJ", "energy/nj": "energy, µJ", "p": "p (Holm)",
+    "prob_improvement": "P(better)", "p_raw": "p, raw", "p_floor": "smallest p", "expected": "expected, %",
 }  # fmt: skip
 
 
@@ -63,6 +64,8 @@ def _cell(column: str, value: Any) -> Cell:
         text = words.signed(value)
     elif column in SECONDS or (column == "teacher" and isinstance(value, float)):
         text = words.duration(value)
+    elif column in NANOJOULES:
+        text = words.number(value / 1000)
     else:
         text = str(value) if isinstance(value, int) else words.number(value)
     return Cell(text, repr(float(value)), True)

@@ -129,13 +129,15 @@ def logarithmic(values: pd.Series, knob: Mapping[str, Any] | None = None) -> boo
     return bool(knob["log"]) if knob and "log" in knob else low > 0 and high / low > 30
 
 
-def marginals(trials: pd.DataFrame, knob: str, bins: int = 8, space: Mapping[str, Any] | None = None) -> pd.DataFrame:
+def marginals(trials: pd.DataFrame, knob: str, bins: int | None = None) -> pd.DataFrame:
     """Return, per arm and bin of a knob, how many finished trials fell there and how they scored.
 
     Columns: `sweep`, `arm`, `at` (the bin's middle, or the category), `trials`, `median`, `low`, `high` (quartiles),
-    `best`. Bins hold about equally many trials of all arms together.
+    `best`. Bins hold about equally many trials of all arms together; left open, there are as many bins as give each
+    arm about five trials in each, from 2 to 8.
     """
     done = _finished(trials).dropna(subset=[knob])
+    bins = bins or int(np.clip(len(done) / max(1, done["arm"].nunique()) / 5, 2, 8))
     if pd.api.types.is_numeric_dtype(done[knob]) and done[knob].nunique() > bins:
         cut = pd.qcut(done[knob], bins, duplicates="drop")
         middles = done.groupby(cut, observed=True)[knob].median()

@@ -15,11 +15,10 @@ from analysis.findings import findings
 from analysis.grid import grid
 from analysis.results import answer, results
 from analysis.sections import Chapter, chapters
-from analysis.tables import Sweep, together
+from analysis.tables import Sweep, records, together
 
 TEMPLATES = Path(__file__).parent / "templates"
 TRIAL_ROWS = 150
-VERDICT = ["a", "b", "difference", "low", "high", "p", "prob_improvement", "equivalent", "pairs", "verdict"]
 
 
 def render(sweeps: list[Sweep], margin: float = compare.MARGIN) -> str:
@@ -48,11 +47,11 @@ def _part(sweep: Sweep, margin: float, prefix: str) -> dict[str, Any]:
         "name": sweep.name,
         "complete": sweep.complete,
         "ended": sweep.ended,
-        "answer": answer(verdicts),
-        "findings": findings(sweep, verdicts),
+        **_headline(verdicts),
+        "findings": [_unbroken(sentence) for sentence in findings(sweep, verdicts)],
         "facts": _facts(sweep, told),
         "arms": grid(_arms(told)),
-        "verdicts": grid(verdicts.rename(columns={"n": "pairs"})[VERDICT]),
+        "verdicts": grid(_verdicts(verdicts)),
         "chapters": [_chapter(chapter, prefix) for chapter in chapters(sweep, verdicts, margin)],
         "teachers": grid(sweep.teachers.drop(columns=["sweep", "digest", "split"])),
         "trials": grid(_trials(sweep), TRIAL_ROWS),
@@ -69,19 +68,43 @@ def _chapter(chapter: Chapter, prefix: str) -> dict[str, Any]:
     for picture in chapter.pictures:
         data = picture.figure.to_json().replace("<", "\\u003c")
         told = {"title": picture.title, "note": picture.note, "wide": picture.wide, "grid": grid(picture.table)}
-        drawn = {"data": data, "description": description(picture.figure), "height": picture.figure.layout.height}
+        drawn = {"data": data, "description": description(picture.figure), "height": picture.figure.layout.height,
+                 "least": picture.least}  # fmt: skip
         pictures.append({"key": f"{prefix}-{picture.key}", **told, **drawn})
     return {"key": f"{prefix}-{chapter.key}", "title": chapter.title, "pictures": pictures}
 
 
+def _headline(verdicts: pd.DataFrame) -> dict[str, str]:
+    """The answer, as a claim and what it rests on."""
+    told = [row for row in records(verdicts) if row["n"]]
+    if not told:
+        return {"answer": answer(verdicts), "evidence": ""}
+    resting = words.evidence(told[0])
+    return {"answer": words.claim(told[0]) + ".", "evidence": _unbroken(resting[:1].upper() + resting[1:] + ".")}
+
+
+def _unbroken(text: str) -> str:
+    """Keep a number and its per cent sign on one line."""
+    return text.replace(" %", "\u00a0%")
+
+
 def _arms(told: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame([
-        {"arm": arm, "student": row["student"], "teacher": str(row["teacher"] or "none"), "trials": row["trials"],
-         "finished": row["finished"], "stopped": row["stopped"], "failed": row["failed"], "best": row["best_val"],
-         "seeds": len(row["verified"]), "test": row["test_mean"], "low": row["test_low"], "high": row["test_high"],
+        {"arm": arm, "teacher": str(row["teacher"] or "none"), "trials": row["trials"], "best": row["best_val"],
+         "seeds": len(row["verified"]), "test": row["test_mean"],
+         "95 % interval": words.between(row["test_low"], row["test_high"], words.percent),
          "spike_rate": row["spike_rate"], "synaptic_ops": row["synaptic_ops"], "energy_nj": row["energy_nj"],
          "seconds": row["cpu_s"]}
         for arm, row in told["arms"].items()
+    ])  # fmt: skip
+
+
+def _verdicts(verdicts: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame([
+        {"comparison": f"{row['a']} − {row['b']}", "difference": row["difference"],
+         "95 % interval": words.between(row["low"], row["high"], words.signed), "p": row["p"],
+         "prob_improvement": row["prob_improvement"], "pairs": row["n"], "verdict": row["verdict"]}
+        for row in records(verdicts)
     ])  # fmt: skip
 
 
@@ -147,7 +170,7 @@ def _across(sweeps: list[Sweep], margin: float) -> dict[str, Any]:
     tables = together(sweeps)
     verdicts = compare.verdicts(tables.verified, margin=margin)
     return {
-        "answer": answer(verdicts),
-        "verdicts": grid(verdicts.rename(columns={"n": "pairs"})[[*VERDICT, "blocks"]]),
+        **_headline(verdicts),
+        "verdicts": grid(_verdicts(verdicts)),
         "complete": all(sweep.complete for sweep in sweeps),
     }

@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis import compare
 from analysis.tables import Sweep, records
-from analysis.words import answer_to, number, percent, signed
+from analysis.words import answer_to, between, number, percent, signed
 
 STATES = ("finished", "stopped", "failed", "running")
 
@@ -75,8 +75,6 @@ def table(results: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return the arms of `results` as rows of a printed table: heading → text."""
     found = []
     for arm, told in results["arms"].items():
-        low, high = told["test_low"], told["test_high"]
-        interval = f"{percent(low)} to {percent(high)}" if low is not None and high is not None else "–"
         found.append({
             "arm": arm,
             "teacher": told["teacher"] or "–",
@@ -85,7 +83,7 @@ def table(results: Mapping[str, Any]) -> list[dict[str, str]]:
             "best val %": percent(told["best_val"]),
             "seeds": str(len(told["verified"])),
             "test %": percent(told["test_mean"]),
-            "95 % interval": interval,
+            "95 % interval": between(told["test_low"], told["test_high"], percent),
             "spike rate": number(told["spike_rate"]),
             "synaptic ops": number(told["synaptic_ops"]),
             "energy nJ": number(told["energy_nj"]),
@@ -99,7 +97,7 @@ def verdict_table(results: Mapping[str, Any]) -> list[dict[str, str]]:
         {
             "comparison": f"{told['a']} − {told['b']}",
             "difference, points": signed(told["difference"]),
-            "95 % interval": f"{signed(told['low'])} to {signed(told['high'])}",
+            "95 % interval": between(told["low"], told["high"], signed),
             "p (Holm)": "–" if told["p"] is None else f"{told['p']:.3g}",
             "P(improvement)": "–" if told["prob_improvement"] is None else f"{told['prob_improvement']:.2f}",
             "pairs": str(told["n"]),

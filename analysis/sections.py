@@ -18,7 +18,10 @@ RELATION, THRESHOLD = "loss.relation.weight", "neuron.threshold"
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure with its title, how to read it, and its data; `wide` ones take the page's whole width."""
+    """A figure with its title, how to read it, and its data; `wide` ones take the page's whole width.
+
+    One that is not drawn narrower than `least` pixels is scrolled on a narrow screen.
+    """
 
     key: str
     title: str
@@ -26,6 +29,7 @@ class Picture:
     figure: go.Figure
     table: pd.DataFrame
     wide: bool = True
+    least: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,7 @@ def _results(sweep: Sweep, verdicts: pd.DataFrame, margin: float) -> Iterator[Pi
     if not len(winners):
         return
     seeds = winners[["arm", "trial", "seed", "val", "test", "spike_rate", "synaptic_ops", "energy_nj"]]
-    note = (
-        "Each point is a fresh seed of the arm's winner. Below its name the mean and its 95 % interval (Student's t)."
-    )
+    note = "Each point is a fresh seed of the arm's winner; above them their mean and its 95 % interval (Student's t)."
     yield Picture("scores", "Every verified seed", note, outcomes.verified_scores(winners, arms=sweep.arms), seeds)
     if (verdicts["n"] > 0).any():
         note = (f"Mean difference over seeds with its 95 % interval. The grey band is ±{100 * margin:.2g} points: what "
@@ -148,7 +150,8 @@ def _knobs(sweep: Sweep) -> Iterator[Picture]:
     done = sweep.trials[sweep.trials["state"] == "finished"].sort_values("value", ascending=False)
     shown = done[["arm", "trial", "value", *importance.knobs(done)]]
     note = "A line a finished trial. A knob that an arm does not have interrupts its lines."
-    yield Picture("parallel", "All knobs at once", note, drawn, shown)
+    least = 110 * (1 + len(importance.knobs(done)))
+    yield Picture("parallel", "All knobs at once", note, drawn, shown, least=least)
 
 
 def _trials(sweep: Sweep) -> Iterator[Picture]:

@@ -1,27 +1,40 @@
 """Numbers and verdicts as a reader sees them. Fractions are shown in per cent, differences in points."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 
-def answer_to(row: Mapping[str, Any]) -> str:
-    """Return a verdict, a row of `compare.verdicts` with pairs in it, as a sentence."""
-    evidence = (f"95 % interval {signed(row['low'])} to {signed(row['high'])}, Holm-adjusted p = {row['p']:.2g}, "
-                f"{row['n']} paired seeds")  # fmt: skip
+def claim(row: Mapping[str, Any]) -> str:
+    """Return what a verdict, a row of `compare.verdicts` with pairs in it, says: a sentence without its full stop."""
     a, b, difference = str(row["a"]), row["b"], signed(row["difference"])
     head = a[:1].upper() + a[1:]
     match row["verdict"]:
         case "better" | "worse":
             small = ", less than what counts as a difference" if row["equivalent"] else ""
             size = percent(abs(row["difference"]))
-            return f"{head} is {row['verdict']} than {b} by {size} points of test accuracy{small} ({evidence})."
+            return f"{head} is {row['verdict']} than {b} by {size} points of test accuracy{small}"
         case "equivalent":
-            return f"{head} and {b} are equivalent: they differ by {difference} points of test accuracy ({evidence})."
+            return f"{head} and {b} are equivalent: they differ by {difference} points of test accuracy"
         case "too few seeds":
-            return (f"{head} differs from {b} by {difference} points of test accuracy ({evidence}), but so few seeds "
-                    "cannot show whether that is luck.")  # fmt: skip
-    return f"No difference found between {a} and {b}: {difference} points of test accuracy ({evidence})."
+            return f"{head} differs from {b} by {difference} points of test accuracy, which so few seeds cannot confirm"
+    return f"No difference found between {a} and {b}: {difference} points of test accuracy"
+
+
+def evidence(row: Mapping[str, Any]) -> str:
+    """Return what a verdict rests on."""
+    between = f"95 % interval {signed(row['low'])} to {signed(row['high'])}"
+    return f"{between}, Holm-adjusted p = {row['p']:.2g}, {row['n']} paired seeds"
+
+
+def answer_to(row: Mapping[str, Any]) -> str:
+    """Return a verdict and what it rests on as a sentence."""
+    return f"{claim(row)} ({evidence(row)})."
+
+
+def between(low: float | None, high: float | None, form: Callable[[float | None], str]) -> str:
+    """Return an interval, each end in the given form."""
+    return "–" if low is None or high is None else f"{form(low)} to {form(high)}"
 
 
 def percent(value: float | None) -> str:

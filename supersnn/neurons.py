@@ -63,17 +63,16 @@ class _Lif(torch.autograd.Function):
         potentials = current if overwrite else _empty_as(current)
         learned = isinstance(decay, Tensor)
         for i, u, s in _parts(spikes, current, potentials, spikes):
-            rows = list(zip(i.unbind(), u.unbind(), s.unbind(), strict=True))
-            for t, (i_t, u_t, s_t) in enumerate(rows):
+            for t in range(len(u)):
                 if t > 0:
-                    v = _after_reset(*rows[t - 1][1:], threshold, hard)
+                    v = _after_reset(u[t - 1], s[t - 1], threshold, hard)
                     if learned:
-                        torch.addcmul(i_t, v, decay, out=u_t)
+                        torch.addcmul(i[t], v, decay, out=u[t])
                     else:
-                        torch.add(i_t, v, alpha=decay, out=u_t)
+                        torch.add(i[t], v, alpha=decay, out=u[t])
                 elif not overwrite:
-                    u_t.copy_(i_t)
-                torch.ge(u_t, threshold, out=s_t)
+                    u[t].copy_(i[t])
+                torch.ge(u[t], threshold, out=s[t])
         ctx.save_for_backward(potentials, *([decay] if learned else []))
         ctx.constants = (None if learned else decay, threshold, hard, derivative, width, detach_reset, overwrite)
         return spikes
@@ -85,29 +84,23 @@ class _Lif(torch.autograd.Function):
         potentials, *learned = ctx.saved_tensors
         of_current = potentials if overwrite else torch.empty_like(potentials)
         of_decay = torch.zeros_like(learned[0]) if learned else None
-        scratch = None
+        x, keep = None, None
         for u, gs, gu in _parts(potentials, potentials, of_spikes, of_current):
-            if scratch is None or scratch.shape != u.shape:
-                scratch = torch.empty_like(u)
-                carry = torch.empty_like(u[1:])
-            slope = derivative(torch.sub(u, threshold, out=scratch), width)
-            before = u[:-1]
-            if hard:
-                torch.lt(before, threshold, out=carry)
-            else:
-                carry.fill_(1)
-            if learned:
-                v = before * carry if hard else before - threshold * before.ge(threshold)
-            if not detach_reset:
-                carry -= slope[:-1] * (before if hard else threshold)
-            if learned:
-                carry *= learned[0]
-            torch.mul(gs, slope, out=gu)
-            rows, c = gu.unbind(), carry.unbind()
-            for t in reversed(range(len(c))):
-                rows[t].addcmul_(rows[t + 1], c[t], value=1 if learned else decay)
-            if learned:
-                of_decay += torch.sum(gu[1:] * v)
+            if x is None or len(x) != len(u[0]):
+                x, keep = torch.empty_like(u[0]), torch.empty_like(u[0])
+            for t in reversed(range(len(u))):
+                slope = derivative(torch.sub(u[t], threshold, out=x), width)
+                last = t == len(u) - 1
+                if not last:
+                    if hard:
+                        torch.lt(u[t], threshold, out=keep)
+                    else:
+                        keep.fill_(1)
+                    if not detach_reset:
+                        keep -= slope * (u[t] if hard else threshold)
+                torch.mul(gs[t], slope, out=gu[t])
+                if not last:
+                    gu[t].addcmul_(gu[t + 1], keep, value=decay)
         return of_current, of_decay, None, None, None, None, None, None
 
 
@@ -121,16 +114,12 @@ def _empty_as(x: Tensor) -> Tensor:
     return torch.empty_strided(x.shape, (step.numel(), *step.stride()), dtype=x.dtype, device=x.device)
 
 
-def _parts(pattern: Tensor, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Yield tensors [T, ...] as views [T, n], in the memory order of `pattern`, of so many neurons at a time.
-
-    On a CPU n is such that the work stays in its cache, because memory is what the loop over time waits for.
-    """
+def _parts(pattern: Tensor, *tensors: Tensor):
     order = sorted(range(1, pattern.dim()), key=lambda d: -pattern.stride(d))
-    flat = [x.permute(0, *order).flatten(1) for x in tensors]
-    steps, neurons = flat[0].shape
-    n = max(1, torch.get_num_threads() * _IN_CACHE // steps) if pattern.device.type == "cpu" else neurons
-    return zip(*(x.split(n, dim=1) for x in flat), strict=True)
+    n = torch.get_num_threads() * _IN_CACHE if pattern.device.type == "cpu" else pattern.numel()
+    rows = [[row.split(n) for row in x.permute(0, *order).flatten(1).unbind()] for x in tensors]
+    for c in range(len(rows[0][0])):
+        yield tuple([row[c] for row in x] for x in rows)
 
 
 class LIF(nn.Module):

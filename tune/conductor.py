@@ -16,6 +16,7 @@ from supersnn.config import TrainConfig, flatten, parse, read_yaml, to_yaml
 from supersnn.errors import UserError
 from tune import verify
 from tune.arms import Arm, resolve
+from tune.budget import Budget
 from tune.executor import Executor
 from tune.export import export_verified
 from tune.journal import Journal, read
@@ -27,7 +28,7 @@ from tune.sweep import SweepConfig
 from tune.versions import code_version, versions
 
 Watch = Callable[[str, Mapping[str, Any]], None]
-MAY_CHANGE = ("search.trials", "verify.seeds", "resources.")
+MAY_CHANGE = ("search.trials", "search.hours", "search.gpu_hours", "verify.seeds", "resources.")
 """The keys that a sweep may be continued with another value of."""
 
 
@@ -51,10 +52,11 @@ class Conductor:
 
     def run(self, executor: Callable[["Conductor"], Executor], tracker: Callable[["Conductor"], Any]) -> Conducted:
         """Do whatever is left to do; `executor` and `tracker` are started only when something is."""
+        known = [event for event, _ in read(self.folder.journal)]
+        self.budget = Budget(self.sweep, self.studies, self.folder.path, known)
         if not self._left_to_do():
             return Conducted(self.folder, False, 0)
         write_atomically(self.folder.owner, self.token)
-        known = [event for event, _ in read(self.folder.journal)]
         self.journal = Journal(self.folder.journal)
         self._event(
             "sweep",
@@ -87,7 +89,7 @@ class Conductor:
         return Conducted(self.folder, True, pending)
 
     def _left_to_do(self) -> bool:
-        if not self.studies.done():
+        if self._left_to_search():
             return True
         verified = read_verified(self.folder)
         return any(
@@ -96,6 +98,9 @@ class Conductor:
             or not (self.folder.best / arm).exists()
             for arm, (_, number) in self.studies.best.items()
         )
+
+    def _left_to_search(self) -> bool:
+        return self.studies.under_way() or not (self.studies.full() or self.budget.exhausted())
 
     def _event(self, event: str, **fields: Any) -> None:
         self.journal.append(event, **fields)
@@ -112,10 +117,22 @@ class Conductor:
 
     def _search(self, executor: Executor, known: list[dict[str, Any]]) -> None:
         self.watch("stage", {"stage": "search"})
-        search = Search(self.studies, self.journal, self.folder.path, self.store.path, self.token, self.watch)
-        search.reconcile({f"{e['arm']}/{e['trial']}" for e in known if e["event"] == "end"})
-        if not self.studies.done():
+        search = Search(
+            self.studies,
+            self.journal,
+            self.budget,
+            self.folder.path,
+            self.store.path,
+            self.token,
+            tuple(range(self.sweep.seed, self.sweep.seed + self.sweep.search.seeds_per_trial)),
+            {f"{event['arm']}/{event['trial']}": event["epoch"] for event in known if event["event"] == "epoch"},
+            self.watch,
+        )
+        search.reconcile({f"{event['arm']}/{event['trial']}" for event in known if event["event"] == "end"})
+        if self._left_to_search():
             executor.search(search)
+        if search.halted is not None:
+            raise search.halted
 
     def _verify(self, executor: Executor, known: list[dict[str, Any]]) -> None:
         self.watch("stage", {"stage": "verify"})

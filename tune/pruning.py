@@ -1,11 +1,15 @@
-"""Early stopping by name: Optuna's pruners, one for each arm's study, with epochs as the fidelity."""
+"""Early stopping by name: Optuna's pruners, one for each arm's study, with epochs (or seeds) as the fidelity."""
 
+import warnings
+
+from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import (
     BasePruner,
     HyperbandPruner,
     MedianPruner,
     NopPruner,
     SuccessiveHalvingPruner,
+    WilcoxonPruner,
 )
 
 from tune.sweep import SweepConfig
@@ -14,8 +18,8 @@ from tune.sweep import SweepConfig
 def pruner(sweep: SweepConfig) -> BasePruner:
     """Return the pruner that the sweep names.
 
-    The smallest budget is `search.min_epochs`, by default a ninth of all epochs; each rung is `search.reduction`
-    times the one below. A pruner ranks the trials of its own study only, so no arm stops another's.
+    The smallest budget is `search.min_epochs`, by default a ninth of a training's epochs; each rung is
+    `search.reduction` times the one below. A pruner ranks the trials of its own study only, so no arm stops another's.
     """
     search = sweep.search
     lowest = search.min_epochs or max(1, round(sweep.train.epochs / 9))
@@ -23,8 +27,12 @@ def pruner(sweep: SweepConfig) -> BasePruner:
         case "asha":
             return SuccessiveHalvingPruner(min_resource=lowest, reduction_factor=search.reduction)
         case "hyperband":
-            return HyperbandPruner(lowest, sweep.train.epochs, search.reduction)
+            return HyperbandPruner(lowest, sweep.train.epochs * search.seeds_per_trial, search.reduction)
         case "median":
             return MedianPruner(n_startup_trials=search.startup_trials(), n_warmup_steps=lowest)
+        case "wilcoxon":
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                return WilcoxonPruner()
         case "none":
             return NopPruner()

@@ -1,26 +1,36 @@
 """The driver's side of a search, the same on Ray and in process: hand trials out, take reports, keep the journal."""
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from supersnn.config import flatten
+from supersnn.errors import UserError
+from tune.arm_study import END, Assignment
+from tune.budget import Budget
 from tune.journal import Journal
-from tune.studies import END, Assignment, Studies
+from tune.studies import Studies, split_key
+
+NO_ROOM = "No space left on device"
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker needs to run a trial: plain values only, so that it travels anywhere."""
+    """What a worker needs to run a trial: plain values only, so that it travels anywhere.
+
+    `config` is trained once for each of `seeds`; the first `told` epochs of all of them are known already.
+    """
 
     key: str
     config: dict[str, Any]
+    seeds: tuple[int, ...]
     folder: str
     sweep: str
     store: str
     token: str
-    told: int
+    told: int = 0
 
 
 @dataclass(frozen=True)
@@ -35,74 +45,96 @@ class Report:
 class Search:
     """One search under way: the studies decide, the journal remembers, a listener may watch.
 
-    A report is written to the journal before the study hears of it, so that the journal never misses an epoch
-    that the study counts.
+    A report is written to the journal before the study hears of it, so that the journal never misses an epoch that the
+    study counts; `known` are the epochs of interrupted trials that it has. After the search `halted` says why it was
+    cut short, if it was.
     """
 
     def __init__(
         self,
         studies: Studies,
         journal: Journal,
+        budget: Budget,
         folder: Path,
         store: Path,
         token: str,
+        seeds: tuple[int, ...],
+        known: Mapping[str, int],
         watch: Callable[[str, Mapping[str, Any]], None] = lambda event, fields: None,
     ) -> None:
         self.studies = studies
-        self._journal, self._folder, self._store, self._token, self._watch = (
-            journal,
-            folder,
-            store,
-            token,
-            watch,
-        )
+        self._journal, self._budget, self._watch = journal, budget, watch
+        self._folder, self._store, self._token, self._seeds = folder, store, token, seeds
+        self._known = dict(known)
         self._running: dict[str, Assignment] = {}
         self._last: dict[str, tuple[int, float | None]] = {}
+        self.halted: UserError | None = None
 
     def next_job(self) -> Job | None:
-        """Hand out the next trial, or None when every arm has had its number."""
-        assignment = self.studies.next()
+        """Hand out the next trial, or None when there is none left or the budget is spent."""
+        if self.halted is None and (complaint := self._budget.disk_full()):
+            self.halted = UserError(complaint)
+        if self.halted is not None:
+            return None
+        assignment = self.studies.next(new=self._budget.exhausted() is None)
         if assignment is None:
             return None
         key = assignment.key
         self._running[key] = assignment
-        self._last[key] = (assignment.told, None)
-        self._write(
-            "start",
-            key,
-            config=flatten(assignment.config),
-            params=assignment.values,
-            resumed_at=assignment.told,
+        self._last[key] = assignment.told, None
+        config = flatten(assignment.config)
+        self._write("start", key, config=config, params=assignment.values, resumed_at=assignment.told)
+        return Job(
+            key=key,
+            config=assignment.config.model_dump(mode="json"),
+            seeds=self._seeds,
+            folder=str(self.trial_folder(key)),
+            sweep=str(self._folder),
+            store=str(self._store),
+            token=self._token,
+            told=assignment.told,
         )
-        folder = self._folder / "trials" / key
-        plain = assignment.config.model_dump(mode="json")
-        return Job(key, plain, str(folder), str(self._folder), str(self._store), self._token, assignment.told)
+
+    def trial_folder(self, key: str) -> Path:
+        """Return where a trial keeps its checkpoints and its traceback."""
+        return self._folder / "trials" / key
 
     def reported(self, key: str, report: Report) -> bool:
-        """Take a trial's epoch; return whether the trial is to stop. An epoch that is known already changes nothing."""
-        known, _ = self._last[key]
-        value = report.metrics.get("val/accuracy")
-        stop = False
-        if report.epoch > known:
+        """Take a trial's epoch; return whether the trial is to stop. What is known already is not taken twice."""
+        if report.epoch > self._known.get(key, 0):
             self._write("epoch", key, epoch=report.epoch, metrics=report.metrics)
-            stop = value is not None and self.studies.report(key, report.epoch, value)
-        self._last[key] = max(report.epoch, known), value
+            self._known[key] = report.epoch
+            self._budget.spend(report.metrics)
+        stop = self.studies.report(key, report.epoch, report.metrics)
+        self._last[key] = report.epoch, report.metrics.get("val/accuracy")
         if report.ended is not None or stop:
             self.ended(key, report.ended or "stopped")
         return stop or report.ended is not None
 
     def ended(self, key: str, end: str) -> None:
-        """Close a trial once: ``finished``, ``stopped`` or ``failed:REASON``; a second call changes nothing."""
+        """Close a trial once: ``finished``, ``stopped`` or ``failed:REASON``; a second call changes nothing.
+
+        Its checkpoints go: a winner is trained again from its seed, so none is needed any more.
+        """
         if self._running.pop(key, None) is None:
             return
         epochs, value = self._last.pop(key)
-        self.studies.finish(key, end, value)
+        self.studies.finish(key, end)
         self._write("end", key, end=end, epochs=epochs, value=value)
+        self._tidy(key)
 
     def failed(self, key: str) -> None:
-        """Close a trial whose worker gave up, with the reason that it left behind, if any."""
-        trace = self._folder / "trials" / key / "traceback.txt"
+        """Close a trial whose worker gave up, with the reason that it left behind, if any.
+
+        A full disk is no fault of the trial: it stays interrupted, and the search comes to a halt.
+        """
+        if key not in self._running:
+            return
+        trace = self.trial_folder(key) / "traceback.txt"
         lines = trace.read_text(encoding="utf-8").strip().splitlines() if trace.exists() else []
+        if lines and NO_ROOM in lines[-1]:
+            self.halted = UserError(f"{self._folder}: the disk is full; make room, then give the same command again")
+            return
         self.ended(key, f"failed:{lines[-1][:300] if lines else 'the worker died'}")
 
     def reconcile(self, ended_in_journal: set[str]) -> None:
@@ -110,11 +142,19 @@ class Search:
         for key, trial in self.studies.ended().items():
             if key not in ended_in_journal:
                 end = trial.user_attrs.get(END, "stopped" if trial.state.name == "PRUNED" else "failed:unknown")
-                epochs = len(trial.intermediate_values)
-                self._write("end", key, end=end, epochs=epochs, value=trial.value)
+                value = trial.values[0] if trial.values else None
+                self._write("end", key, end=end, epochs=self._known.get(key, 0), value=value)
+            self._tidy(key)
+
+    def _tidy(self, key: str) -> None:
+        folder = self.trial_folder(key)
+        for path in folder.glob("checkpoint-*"):
+            path.unlink(missing_ok=True)
+        if folder.exists() and not any(folder.iterdir()):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _write(self, event: str, key: str, **fields: Any) -> None:
-        arm, _, number = key.rpartition("/")
-        fields = {"arm": arm, "trial": int(number), **fields}
+        arm, number = split_key(key)
+        fields = {"arm": arm, "trial": number, **fields}
         self._journal.append(event, **fields)
         self._watch(event, fields)

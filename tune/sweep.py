@@ -7,11 +7,24 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from supersnn.config import Count, Positive, Section, TrainConfig, merge, parse, read_yaml, unflatten, with_values
+from supersnn.config import (
+    Count,
+    Positive,
+    Scalar,
+    Section,
+    TrainConfig,
+    merge,
+    parse,
+    read_yaml,
+    unflatten,
+    with_values,
+)
 from supersnn.errors import UserError, nearest
 from tune.space import DEFAULTS, Knob
 
 TERMS = ("relation", "logit", "feature")
+CONSTRAINED = ("spikes/rate", "ops/synaptic", "ops/mac", "energy/nj", "val/loss")
+"""The metrics of an epoch that a search may be constrained by."""
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
 
@@ -26,7 +39,7 @@ class ArmConfig(Section):
     students: tuple[str, ...] = ()
     losses: tuple[Literal["relation", "logit", "feature"], ...] | None = None
     space: dict[str, Knob] = {}
-    set: dict[str, str | int | float | bool | None] = {}
+    set: dict[str, Scalar] = {}
 
     @field_validator("space", mode="before")
     @classmethod
@@ -35,15 +48,46 @@ class ArmConfig(Section):
 
 
 class SearchConfig(Section):
-    """The budget and the way it is spent. `trials` counts for each arm, the failed ones among them."""
+    """The budget and the way it is spent. `trials` counts for each arm, the failed ones among them.
+
+    With `fair: compute` the arms are kept equal in epochs instead: each may spend `trials` times all epochs, and what
+    early stopping saves is spent on further trials. `hours` (of running, downtime left out) and `gpu_hours` end a
+    search for all arms at once, as does `stagnation`: in every arm, that many trials in a row brought nothing better.
+
+    `objectives` are what a trial is judged by, `constraints` upper bounds on final metrics, `seeds_per_trial` how many
+    seeds a trial is trained with, one after another, to judge it by their mean. `enqueue` lists values to be tried
+    first; `warm_start` names sweeps of the same store whose ended trials the samplers are to know.
+    """
 
     trials: Count = 16
-    sampler: Literal["tpe", "random", "qmc", "gp", "cmaes", "grid"] = "tpe"
-    scheduler: Literal["asha", "hyperband", "median", "none"] = "asha"
+    sampler: Literal["tpe", "random", "qmc", "gp", "cmaes", "nsga2", "nsga3", "grid"] = "tpe"
+    scheduler: Literal["asha", "hyperband", "median", "wilcoxon", "none"] = "asha"
+    fair: Literal["trials", "compute"] = "trials"
+    objectives: tuple[Literal["accuracy", "synaptic_ops"], ...] = ("accuracy",)
+    constraints: dict[str, float] = {}
+    seeds_per_trial: Count = 1
     startup: Count | None = None
     min_epochs: Count | None = None
     reduction: int = Field(3, ge=2)
     max_failures: int = Field(2, ge=0)
+    enqueue: tuple[dict[str, Scalar], ...] = ()
+    warm_start: tuple[str, ...] = ()
+    hours: Positive | None = None
+    gpu_hours: Positive | None = None
+    stagnation: Count | None = None
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.objectives[:1] != ("accuracy",) or len(set(self.objectives)) < len(self.objectives):
+            raise ValueError(f"objectives: accuracy comes first, each once; found {list(self.objectives)}")
+        if len(self.objectives) > 1 and self.sampler == "cmaes":
+            raise ValueError("sampler: cmaes knows one objective only")
+        if self.scheduler == "wilcoxon" and self.seeds_per_trial < 2:
+            raise ValueError("scheduler: wilcoxon compares seeds; seeds_per_trial must be 2 or more")
+        unknown = [metric for metric in self.constraints if metric not in CONSTRAINED]
+        if unknown:
+            raise ValueError(f"constraints: no metric {unknown[0]!r}{nearest(unknown[0], CONSTRAINED)}")
+        return self
 
     def startup_trials(self) -> int:
         """Return how many trials of each arm are start-up designs, shared by the arms."""

@@ -1,6 +1,6 @@
-"""A trial in a worker: a job becomes a training, its epochs become reports, each behind a checkpoint."""
+"""A trial in a worker: a job becomes one training a seed, epochs become reports, each behind a checkpoint."""
 
-import shutil
+import statistics
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,12 +9,13 @@ import torch
 
 from supersnn import checkpoint
 from supersnn.bank import guide_for
-from supersnn.config import DatasetConfig, TrainConfig, parse
+from supersnn.config import DatasetConfig, TrainConfig, parse, with_values
 from supersnn.data import TrainingData, training_data
-from supersnn.training import train
+from supersnn.training import Snapshot, train
 from tune.search import Job, Report
 
-CHECKPOINT, TRACEBACK = "checkpoint.safetensors", "traceback.txt"
+TRACEBACK = "traceback.txt"
+ACCURACY = "val/accuracy"
 
 
 class Disowned(RuntimeError):
@@ -37,33 +38,52 @@ class Runner:
     def run(self, job: Job) -> Iterator[Report]:
         """Yield the reports of a job's epochs after the first `job.told`, each already in a checkpoint.
 
-        The training goes on from the checkpoint of an earlier worker. Epochs that are in it and were not told yet
-        come first; where nothing is left to train, the last one comes again, because its end was not told.
+        The training goes on from the checkpoint of an earlier worker; epochs that are in it and were not told yet come
+        first. The report that ends the trial comes in any case, because its end may not have been told.
+
+        Over several seeds epochs count on, and the last epoch of each seed has as `val/accuracy` the mean of the seeds
+        so far, its own as `val/seed_accuracy`.
 
         Raises:
             Disowned: another driver has taken the sweep over.
         """
-        config = parse(TrainConfig, job.config, job.key)
         folder = Path(job.folder)
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            yield from self._run(config, job, folder)
+            yield from self._seeds(parse(TrainConfig, job.config, job.key), job, folder)
         except Disowned:
             raise
         except Exception:
             (folder / TRACEBACK).write_text(traceback.format_exc(), encoding="utf-8")
             raise
 
-    def _run(self, config: TrainConfig, job: Job, folder: Path) -> Iterator[Report]:
-        path = folder / CHECKPOINT
-        resume = checkpoint.load(path) if path.exists() else None
+    def _seeds(self, config: TrainConfig, job: Job, folder: Path) -> Iterator[Report]:
+        finals: list[float] = []
+        for position, seed in enumerate(job.seeds):
+            seeded = with_values(config, {"seed": seed})
+            for report in self._epochs(seeded, job, checkpoint_path(folder, seed)):
+                metrics, ended = report.metrics, report.ended
+                if ended == "finished":
+                    finals.append(metrics[ACCURACY])
+                    if len(job.seeds) > 1:
+                        own = {"val/seed_accuracy": metrics[ACCURACY]}
+                        metrics = {**metrics, **own, ACCURACY: statistics.fmean(finals)}
+                    if position < len(job.seeds) - 1:
+                        ended = None
+                epoch = position * config.train.epochs + report.epoch
+                if epoch > job.told or ended is not None:
+                    yield Report(epoch, metrics, ended)
+                if ended is not None:
+                    return
+
+    def _epochs(self, config: TrainConfig, job: Job, path: Path) -> Iterator[Report]:
+        """Yield all epochs of one training: those in its checkpoint, then those that are trained now."""
+        resume = _checkpoint(path)
         if resume is not None:
-            history = resume[1]["history"]
-            ended = resume[1]["ended"]
-            first = min(job.told, len(history) - 1) if ended else job.told
-            for number, metrics in enumerate(history[first:], start=first + 1):
-                yield Report(number, metrics, ended if number == len(history) else None)
-            if ended:
+            history, ended = resume[1]["history"], resume[1]["ended"]
+            for epoch, metrics in enumerate(history, start=1):
+                yield Report(epoch, metrics, ended if epoch == len(history) else None)
+            if ended is not None:
                 return
         data = self.data(config.dataset)
         guide = guide_for(config, data, Path(job.store), self.device)
@@ -72,6 +92,22 @@ class Runner:
             check_owner(Path(job.sweep), job.token)
             checkpoint.save(path, tensors, meta)
             yield Report(report.epoch, report.metrics, report.ended)
+
+
+def checkpoint_path(folder: Path, seed: int) -> Path:
+    """Return where a trial keeps the checkpoint of one of its seeds."""
+    return folder / f"checkpoint-{seed}.safetensors"
+
+
+def _checkpoint(path: Path) -> Snapshot | None:
+    """Return what an earlier worker left; a damaged file is as good as none."""
+    try:
+        return checkpoint.load(path)
+    except FileNotFoundError:
+        return None
+    except checkpoint.DamagedFile:
+        path.unlink()
+        return None
 
 
 def check_owner(sweep: Path, token: str) -> None:
@@ -83,10 +119,3 @@ def check_owner(sweep: Path, token: str) -> None:
     owner = sweep / "owner"
     if owner.read_text(encoding="utf-8").strip() != token:
         raise Disowned(f"{owner}: another driver has taken over")
-
-
-def discard(folder: Path) -> None:
-    """Remove a trial's checkpoint once it can neither win nor go on; its traceback stays."""
-    (folder / CHECKPOINT).unlink(missing_ok=True)
-    if folder.exists() and not any(folder.iterdir()):
-        shutil.rmtree(folder, ignore_errors=True)

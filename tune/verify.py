@@ -15,7 +15,7 @@ from supersnn.networks.build import build
 from supersnn.operations import count
 from tune.executor import Executor
 from tune.search import Job
-from tune.trial import CHECKPOINT, Runner
+from tune.trial import Runner, checkpoint_path
 
 RESULT, WEIGHTS = "result.json", "student.safetensors"
 
@@ -42,8 +42,15 @@ def plan(
     for seed in seeds:
         for arm, (trial, config) in winners.items():
             key = f"{arm}/{trial}/{seed}"
-            plain = with_values(config, {"seed": seed}).model_dump(mode="json")
-            job = Job(key, plain, str(sweep / "verified" / key), str(sweep), str(store), token, 0)
+            job = Job(
+                key=key,
+                config=with_values(config, {"seed": seed}).model_dump(mode="json"),
+                seeds=(seed,),
+                folder=str(sweep / "verified" / key),
+                sweep=str(sweep),
+                store=str(store),
+                token=token,
+            )
             items.append(Verification(arm, trial, seed, job, str(sweep / "test-ledger.jsonl")))
     return items
 
@@ -72,7 +79,8 @@ def verify_one(item: Verification) -> dict[str, Any]:
     runner, folder = _runner(), Path(item.job.folder)
     config = TrainConfig.model_validate(item.job.config)
     reports = list(runner.run(item.job))
-    tensors, meta = checkpoint.load(folder / CHECKPOINT)
+    trained = checkpoint_path(folder, item.seed)
+    tensors, meta = checkpoint.load(trained)
     weights = checkpoint.student_weights(tensors)
     data = runner.data(config.dataset)
     network = build(config.student, config.neuron, data.shape, len(data.classes)).to(runner.device)
@@ -96,7 +104,7 @@ def verify_one(item: Verification) -> dict[str, Any]:
     }
     checkpoint.save(folder / WEIGHTS, weights, {})
     checkpoint.write_atomically(folder / RESULT, json.dumps(result))
-    (folder / CHECKPOINT).unlink()
+    trained.unlink()
     return result
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.figures.style import INK, SEQUENTIAL, by_arm, figure, grey, translucent
+from analysis.figures.style import INK, SEQUENTIAL, by_arm, figure, grey, log_axis, translucent
 from analysis.importance import logarithmic
 from analysis.tables import records
 from analysis.words import listed
@@ -61,7 +61,7 @@ def marginal(table: pd.DataFrame, knob: str, log: bool = False, arms: Sequence[s
             hovertemplate=f"{arm}, %{{x:.3~g}}: median %{{y:.2f}} % of %{{customdata}} trials<extra></extra>",
         )  # fmt: skip
     if log:
-        fig.update_xaxes(type="log")
+        log_axis("xaxis", fig, float(table["at"].min()), float(table["at"].max()))
     return fig
 
 
@@ -77,10 +77,12 @@ def landscape(points: pd.DataFrame, x: str, y: str, arms: Sequence[str] = ()) ->
             x=part["x"].tolist(), y=part["y"].tolist(), mode="markers", name=arm, customdata=score,
             marker={"color": score, "coloraxis": "coloraxis", "symbol": look.symbol, "size": 10,
                     "line": {"width": 0.5, "color": grey(0.9)}},
-            hovertemplate=f"{arm}, %{{x:.3~g}}, %{{y:.3~g}}: %{{customdata:.2f}} %<extra></extra>",
+            hovertemplate=f"{arm}, %{{x:.3~g}}, %{{y:.3~g}}: %{{customdata:.2f}} %<extra></extra>", showlegend=False,
         )  # fmt: skip
+        plain = {"symbol": look.symbol, "color": INK, "size": 10}
+        fig.add_scatter(x=[None], y=[None], mode="markers", name=arm, marker=plain)
     if logarithmic(points["x"]):
-        fig.update_xaxes(type="log")
+        log_axis("xaxis", fig, float(points["x"].min()), float(points["x"].max()))
     low, high = 100 * points["value"].quantile([0.1, 1.0])
     fig.update_layout(coloraxis={
         "colorscale": SEQUENTIAL, "cmin": float(low), "cmax": float(high),
@@ -125,6 +127,7 @@ def parallel(
     fig.update_xaxes(tickvals=list(range(len(axes))), ticktext=labels, range=[-0.15, len(axes) - 0.6], showgrid=False,
                      tickangle=0)  # fmt: skip
     fig.update_yaxes(visible=False, range=[-0.04, 1.04])
+    fig.update_layout(margin={"l": 48, "r": 24})
     return fig
 
 

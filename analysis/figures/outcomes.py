@@ -66,7 +66,11 @@ def verdict_intervals(verdicts: pd.DataFrame, margin: float = compare.MARGIN, ar
             hovertemplate=f"%{{x:+.2f}} points, 95 % interval {ends[0]:+.2f} to {ends[1]:+.2f}<br>"
                           f"Holm-adjusted p = {row['p']:.3g}, {row['n']} pairs: {row['verdict']}<extra></extra>",
         )  # fmt: skip
-    labels = [f"{row['a']} − {row['b']}" for row in rows]
+    labels = [f"{row['a']}<br>− {row['b']}" for row in rows]
+    ends = 100 * np.array([[row["low"], row["high"], row["difference"]] for row in rows])
+    low, high = (end(ends, initial=0.0, where=np.isfinite(ends)) for end in (np.min, np.max))
+    low, high = min(low, -100 * margin), max(high, 100 * margin)
+    fig.update_xaxes(range=[low - 0.06 * (high - low), high + 0.06 * (high - low)])
     fig.update_yaxes(tickvals=list(range(len(rows))), ticktext=labels, range=[len(rows) - 0.5, -0.5], showgrid=False)
     return fig
 
@@ -87,7 +91,7 @@ def outcomes(trials: pd.DataFrame, arms: Sequence[str] = ()) -> go.Figure:
                 marker={"color": translucent(INK, strength), "line": {"color": INK, "width": 1}},
                 hovertemplate=f"%{{y}}: %{{x}} {state}<extra></extra>",
             )  # fmt: skip
-    fig.update_layout(barmode="stack")
+    fig.update_layout(barmode="stack", legend_traceorder="normal")
     fig.update_yaxes(autorange="reversed", showgrid=False)
     return fig
 

@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.budget import By
-from analysis.figures.style import by_arm, figure, grey
+from analysis.figures.style import by_arm, figure, log_axis
 from analysis.words import listed
 
 CURVES = 16
@@ -51,7 +51,9 @@ def expected_best(curves: pd.DataFrame, arms: Sequence[str] = ()) -> go.Figure:
             line={"color": look.colour, "width": 2.5, "dash": look.dash},
             hovertemplate=f"{arm}, best of %{{x}}: %{{y:.2f}} %<extra></extra>",
         )  # fmt: skip
-    fig.update_xaxes(type="log", dtick=1, minor={"dtick": "D2", "gridcolor": grey(0.12)})
+    log_axis("xaxis", fig, 1, float(curves["n"].max()))
+    low, high = 100 * float(curves["expected"].min()), 100 * float(curves["high"].max())
+    fig.update_yaxes(range=[low - 0.05 * (high - low), high + 0.05 * (high - low)])
     return fig
 
 

@@ -1,5 +1,6 @@
 """What all figures share: an arm's look, plain axes that read on light and dark, a description in words."""
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -9,7 +10,7 @@ import plotly.graph_objects as go
 
 INK = "#6b7280"
 SEQUENTIAL = "Cividis"
-DIVERGING = [[0, "#b9541a"], [0.5, "#e9e7e2"], [1, "#2a78c8"]]
+DIVERGING = [[0, "#e39a6b"], [0.5, "#eceae6"], [1, "#7fb0e6"]]
 
 
 class Look(NamedTuple):
@@ -75,7 +76,7 @@ def figure(description: str, x: str = "", y: str = "", height: int = 380, legend
         paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", hovermode="closest",
         font={"family": "system-ui, sans-serif", "size": 13, "color": INK}, meta={"description": description},
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "title": {"text": ""}},
-        xaxis={**axis, "title": {"text": x, "standoff": 10}}, yaxis={**axis, "title": {"text": y, "standoff": 10}},
+        xaxis={**axis, "title": {"text": x, "standoff": 10, "font": {"size": 13}}}, yaxis={**axis, "title": {"text": y, "standoff": 10, "font": {"size": 13}}},
     )  # fmt: skip
     return fig
 
@@ -83,6 +84,15 @@ def figure(description: str, x: str = "", y: str = "", height: int = 380, legend
 def description(fig: go.Figure) -> str:
     """Return what a figure shows, in words."""
     return str((fig.layout.meta or {}).get("description", ""))
+
+
+def log_axis(axis: str, fig: go.Figure, low: float, high: float) -> None:
+    """Make an axis ("xaxis" or "yaxis") logarithmic, with round ticks that say their whole value."""
+    steps = (1, 2, 5) if high / low < 500 else (1,)
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [step * 10.0**decade for decade in decades for step in steps]
+    shown = [tick for tick in ticks if low / 1.01 <= tick <= high * 1.01]
+    fig.layout[axis].update(type="log", tickvals=shown, ticktext=[f"{tick:g}" for tick in shown])
 
 
 def translucent(colour: str, opacity: float) -> str:

@@ -28,13 +28,13 @@ def pareto(points: pd.DataFrame, cost: str = "ops/synaptic", arms: Sequence[str]
         fig.add_scatter(
             x=drawn["cost"].tolist(), y=(100 * drawn["value"]).tolist(), mode="markers", name=arm,
             customdata=drawn["trial"],
-            marker={"color": look.faint(0.7), "symbol": look.symbol,
+            marker={"color": look.faint(0.85), "symbol": look.symbol,
                     "size": [12 if won else 8 for won in drawn["winner"]],
                     "line": {"color": INK, "width": [2 if won else 0 for won in drawn["winner"]]}},
             hovertemplate=f"{arm}, trial %{{customdata}}<br>%{{x:.4~s}}, %{{y:.2f}} %<extra></extra>",
         )  # fmt: skip
     for _, part in points[points["front"]].sort_values("cost").groupby("sweep", sort=False):
-        fig.add_scatter(x=part["cost"].tolist(), y=(100 * part["value"]).tolist(), mode="lines", name="front",
+        fig.add_scatter(x=part["cost"].tolist(), y=(100 * part["value"]).tolist(), mode="lines", showlegend=False,
                         line={"color": INK, "width": 1.5, "shape": "hv"}, hoverinfo="skip")  # fmt: skip
     fig.update_xaxes(tickformat="~s")
     return fig
@@ -58,7 +58,8 @@ def pairing_matrix(pairings: pd.DataFrame) -> go.Figure:
                  x="student", y="teacher", height=130 + 58 * len(rows))  # fmt: skip
     limit = max(0.5, float(np.abs(gain[np.isfinite(gain)]).max(initial=0.0)))
     fig.add_heatmap(
-        z=gain.tolist(), x=columns, y=rows, text=text.tolist(), texttemplate="%{text}", colorscale=DIVERGING,
+        z=gain.tolist(), x=columns, y=rows, text=text.tolist(), texttemplate="%{text}",
+        textfont={"color": "#1d2126"}, colorscale=DIVERGING,
         zmin=-limit, zmax=limit, xgap=3, ygap=3, hovertemplate="%{y} → %{x}: %{text}<extra></extra>",
         colorbar={"title": {"text": "points"}, "thickness": 10, "outlinewidth": 0},
     )  # fmt: skip

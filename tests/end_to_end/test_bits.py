@@ -15,7 +15,7 @@ from supersnn.config import TrainConfig, parse, to_yaml
 from supersnn.data import training_data
 from supersnn.training import train
 from tune.search import Job
-from tune.trial import CHECKPOINT, Runner
+from tune.trial import Runner, checkpoint_path
 
 PLAIN = {
     "dataset": {"name": "digits", "images": 400, "augment": {"crop": 1}},
@@ -30,7 +30,7 @@ def job(tmp_path: Path, name: str) -> Job:
     sweep = tmp_path / name
     sweep.mkdir(exist_ok=True)
     (sweep / "owner").write_text("token", encoding="utf-8")
-    return Job("arm/0", PLAIN, str(sweep / "trials/arm/0"), str(sweep), str(tmp_path / "store"), "token", 0)
+    return Job("arm/0", PLAIN, (0,), str(sweep / "trials/arm/0"), str(sweep), str(tmp_path / "store"), "token")
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_interrupted_under_ray_uninterrupted_and_a_fresh_process_agree(tmp_path:
     interrupted = job(tmp_path, "interrupted")
     first = ray.get(some_epochs.remote(interrupted, 1))
     rest = ray.get(some_epochs.remote(Job(**{**vars(interrupted), "told": 1}), 2))
-    found, meta = checkpoint.load(Path(interrupted.folder) / CHECKPOINT)
+    found, meta = checkpoint.load(checkpoint_path(Path(interrupted.folder), 0))
     assert tensors.keys() == found.keys()
     assert all(torch.equal(tensors[name], found[name]) for name in tensors)
     assert meta["ended"] == "finished"
@@ -89,8 +89,8 @@ def test_a_worker_of_an_earlier_driver_can_write_nothing(tmp_path: Path) -> None
     work = job(tmp_path, "taken")
     reports = Runner().run(work)
     next(reports)
-    before = (Path(work.folder) / CHECKPOINT).read_bytes()
+    before = (checkpoint_path(Path(work.folder), 0)).read_bytes()
     (tmp_path / "taken" / "owner").write_text("another", encoding="utf-8")
     with pytest.raises(Disowned):
         next(reports)
-    assert (Path(work.folder) / CHECKPOINT).read_bytes() == before
+    assert (checkpoint_path(Path(work.folder), 0)).read_bytes() == before

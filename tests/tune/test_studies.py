@@ -8,14 +8,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from supersnn.config import parse
+from tune.arm_study import Assignment
 from tune.arms import resolve
-from tune.studies import Assignment, Studies, open_storage
+from tune.studies import Studies, open_storage
 from tune.sweep import SweepConfig
 
 ARMS = {"direct": {}, "homogeneous": {"teachers": ["resnet14"]}, "heterogeneous": {"teachers": ["vgg8", "wrn16_2"]}}
 
 
-def sweep(trials: int = 5, scheduler: str = "none", sampler: str = "random", epochs: int = 9) -> SweepConfig:
+def sweep(
+    trials: int = 5, scheduler: str = "none", sampler: str = "random", epochs: int = 9, **search: object
+) -> SweepConfig:
     plain = {
         "name": "tiny",
         "dataset": {"name": "digits"},
@@ -23,13 +26,18 @@ def sweep(trials: int = 5, scheduler: str = "none", sampler: str = "random", epo
         "train": {"epochs": epochs},
         "arms": ARMS,
         "space": {"neuron.threshold": "default", "optimizer.lr": "default", "loss.relation.weight": "default"},
-        "search": {"trials": trials, "scheduler": scheduler, "sampler": sampler},
+        "search": {"trials": trials, "scheduler": scheduler, "sampler": sampler, **search},
     }
     return parse(SweepConfig, plain, "test")
 
 
 def studies(config: SweepConfig, storage: optuna.storages.BaseStorage | None = None, driver: str = "a") -> Studies:
     return Studies(config, resolve(config), storage or optuna.storages.InMemoryStorage(), driver)
+
+
+def end(live: Studies, key: str, value: float, how: str = "finished", epoch: int = 9) -> None:
+    live.report(key, epoch, {"val/accuracy": value, "ops/synaptic": 1000 * value, "spikes/rate": value})
+    live.finish(key, how)
 
 
 actions = st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["finished", "stopped", "failed:nan", "die"])))
@@ -42,13 +50,13 @@ def test_arms_never_differ_by_more_than_one_whatever_happens(steps: list[tuple[i
     config, storage = sweep(), optuna.storages.InMemoryStorage()
     live = studies(config, storage)
     running: list[Assignment] = []
-    for hand_out, end in steps:
+    for hand_out, how in steps:
         for _ in range(hand_out):
             if (assignment := live.next()) is not None:
                 running.append(assignment)
         handed = [counts.handed_out for counts in live.counts.values()]
         assert max(handed) - min(handed) <= 1
-        if end == "die":
+        if how == "die":
             lost, running = {assignment.key for assignment in running}, []
             live = studies(config, storage, driver=str(len(steps)))
             assert [counts.handed_out for counts in live.counts.values()] == handed
@@ -58,8 +66,8 @@ def test_arms_never_differ_by_more_than_one_whatever_happens(steps: list[tuple[i
             assert max(handed_now) - min(handed_now) <= 1
         elif running:
             first = running.pop(0)
-            live.report(first.key, 1, 0.5)
-            live.finish(first.key, end, 0.5)
+            live.report(first.key, 1, {"val/accuracy": 0.5})
+            live.finish(first.key, how)
     assert all(counts.handed_out <= 5 for counts in live.counts.values())
 
 
@@ -68,9 +76,10 @@ def test_every_arm_gets_its_trials_and_no_more() -> None:
     keys = []
     while (assignment := live.next()) is not None:
         keys.append(assignment.key)
-        live.finish(assignment.key, "finished", 0.1 * len(keys) / 2)
+        end(live, assignment.key, 0.1 * len(keys) / 2)
     assert sorted(keys) == sorted(f"{arm}/{n}" for arm in ARMS for n in range(4))
-    assert live.done()
+    assert live.full()
+    assert not live.under_way()
     assert {arm: number for arm, (_, number) in live.best.items()} == dict.fromkeys(ARMS, 3)
 
 
@@ -79,8 +88,8 @@ def test_an_interrupted_trial_comes_back_with_its_number_values_and_epochs() -> 
     first = studies(config, storage)
     before = first.next()
     assert before is not None
-    first.report(before.key, 1, 0.3)
-    first.report(before.key, 2, 0.4)
+    first.report(before.key, 1, {"val/accuracy": 0.3})
+    first.report(before.key, 2, {"val/accuracy": 0.4})
     after = studies(config, storage, "b").next()
     assert after is not None
     assert (after.key, after.values, after.config, after.told) == (before.key, before.values, before.config, 2)
@@ -92,7 +101,7 @@ def test_a_restart_does_not_draw_the_same_points_again() -> None:
     for _ in range(3):
         assignment = first.next()
         assert assignment is not None
-        first.finish(assignment.key, "finished", 0.5)
+        end(first, assignment.key, 0.5)
         drawn.append(assignment.values)
     again = studies(config, storage, "b").next()
     assert again is not None
@@ -106,7 +115,7 @@ def test_a_death_between_the_decision_to_stop_and_its_record_still_stops() -> No
     for value in (0.9, 0.8, 0.7, 0.2, 0.1, 0.05, 0.04, 0.03, 0.02):
         assignment = live.next()
         assert assignment is not None
-        if live.report(assignment.key, 1, value) and stopped is None:
+        if live.report(assignment.key, 1, {"val/accuracy": value}) and stopped is None:
             stopped = assignment.key
     assert stopped is not None
     arm, number = stopped.split("/")
@@ -125,8 +134,8 @@ def test_early_stopping_ranks_an_arm_by_itself(scheduler: str) -> None:
     while (assignment := live.next()) is not None:
         spread = (assignment.number * 7 % 20) / 100
         value = level[assignment.arm] + spread
-        stopped = any(live.report(assignment.key, epoch, value) for epoch in range(1, 10))
-        live.finish(assignment.key, "stopped" if stopped else "finished", value)
+        stopped = any(live.report(assignment.key, epoch, {"val/accuracy": value}) for epoch in range(1, 10))
+        live.finish(assignment.key, "stopped" if stopped else "finished")
     stopped_by_arm = [counts.stopped for counts in live.counts.values()]
     assert min(stopped_by_arm) > 0
     assert max(stopped_by_arm) - min(stopped_by_arm) <= 3
@@ -139,18 +148,137 @@ def test_rungs_survive_a_restart_on_disk(tmp_path: Path) -> None:
     for value in (0.9, 0.91, 0.92, 0.8, 0.81, 0.82, 0.7, 0.71, 0.72):
         assignment = live.next()
         assert assignment is not None
-        live.report(assignment.key, 1, value)
-        live.finish(assignment.key, "stopped", value)
+        live.report(assignment.key, 1, {"val/accuracy": value})
+        live.finish(assignment.key, "stopped")
     again = studies(config, open_storage(url), "b")
     low = again.next()
     assert low is not None
-    assert again.report(low.key, 1, 0.1)
+    assert again.report(low.key, 1, {"val/accuracy": 0.1})
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "gp", "cmaes", "grid"])
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "gp", "cmaes", "nsga2", "nsga3", "grid"])
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_every_sampler_fills_the_budget(sampler: str) -> None:
     live = studies(sweep(trials=6, sampler=sampler))
     while (assignment := live.next()) is not None:
-        live.finish(assignment.key, "finished", 0.5 + assignment.number / 100)
+        end(live, assignment.key, 0.5 + assignment.number / 100)
     assert all(counts.finished == 6 for counts in live.counts.values())
+
+
+def test_with_equal_compute_an_arm_spends_what_its_early_stops_have_saved() -> None:
+    """One arm's trials all stop after an epoch: it gets more of them, and no arm runs ahead in epochs."""
+    live = studies(sweep(trials=4, fair="compute"))
+    spent = dict.fromkeys(ARMS, 0)
+    while (assignment := live.next()) is not None:
+        epochs = 3 if assignment.arm == "direct" else 9
+        end(live, assignment.key, 0.5, "stopped" if epochs < 9 else "finished", epochs)
+        spent[assignment.arm] += epochs
+        assert max(spent.values()) - min(spent.values()) <= 9
+    assert set(spent.values()) == {4 * 9}
+    assert live.counts["direct"].handed_out == 12
+    assert live.full()
+
+
+def test_several_objectives_keep_the_front_and_still_stop() -> None:
+    config, storage = sweep(trials=12, scheduler="asha", objectives=["accuracy", "synaptic_ops"]), None
+    storage = optuna.storages.InMemoryStorage()
+    live = studies(config, storage)
+    ends: dict[str, str] = {}
+    while (assignment := live.next()) is not None:
+        accuracy = (assignment.number * 5 % 12) / 12
+        ops = 1.0 if assignment.number == 7 else 100 + accuracy
+        if assignment.number % 4 == 3:
+            ops += 500
+        metrics = {"val/accuracy": accuracy, "ops/synaptic": ops}
+        stopped = any(live.report(assignment.key, epoch, metrics) for epoch in range(1, 10))
+        live.finish(assignment.key, "stopped" if stopped else "finished")
+        ends[assignment.key] = "stopped" if stopped else "finished"
+    counts = live.counts["direct"]
+    assert counts.stopped > 0
+    assert counts.stopped == sum(e == "stopped" for key, e in ends.items() if key.startswith("direct"))
+    again = studies(config, storage, "b")
+    assert vars(again.counts["direct"]) == vars(counts)
+    assert again.best == live.best
+
+
+def test_an_interrupted_trial_of_several_objectives_goes_on() -> None:
+    config = sweep(objectives=["accuracy", "synaptic_ops"], sampler="nsga2")
+    storage = optuna.storages.InMemoryStorage()
+    first = studies(config, storage)
+    before = first.next()
+    assert before is not None
+    first.report(before.key, 1, {"val/accuracy": 0.4, "ops/synaptic": 9.0})
+    live = studies(config, storage, "b")
+    after = live.next()
+    assert after is not None
+    assert (after.key, after.values, after.told) == (before.key, before.values, 1)
+    end(live, after.key, 0.7)
+    assert live.best["direct"] == (0.7, 0)
+
+
+def test_a_trial_beyond_a_constraint_never_wins() -> None:
+    live = studies(sweep(trials=3, constraints={"spikes/rate": 0.45}, sampler="tpe"))
+    while (assignment := live.next()) is not None:
+        end(live, assignment.key, 0.3 + assignment.number / 10)
+    assert all(number == 1 for _, number in live.best.values())
+    assert [number for _, number in live.ranking("direct")] == [1, 0]
+
+
+def test_enqueued_values_come_first() -> None:
+    wanted = {"neuron.threshold": 0.77, "optimizer.lr": 0.05, "loss.relation.weight": 12.0}
+    live = studies(sweep(sampler="tpe", enqueue=[wanted]))
+    for _ in ARMS:
+        assignment = live.next()
+        assert assignment is not None
+        assert assignment.values["neuron.threshold"] == 0.77
+        assert assignment.values["optimizer.lr"] == 0.05
+
+
+def test_a_warm_start_is_known_to_the_sampler_and_counted_by_nobody() -> None:
+    storage = optuna.storages.InMemoryStorage()
+    earlier = sweep(trials=3)
+    live = studies(earlier, storage)
+    while (assignment := live.next()) is not None:
+        end(live, assignment.key, 0.9)
+    later = earlier.model_copy(update={"name": "later"})
+    later = later.model_copy(update={"search": later.search.model_copy(update={"warm_start": ("tiny",)})})
+    warm = studies(later, storage)
+    assert all(counts.handed_out == 0 for counts in warm.counts.values())
+    assert warm.best == {}
+    known = optuna.load_study(study_name="later/direct", storage=storage).trials
+    assert [trial.user_attrs["warm_start"] for trial in known] == ["tiny"] * 3
+    keys = []
+    while (assignment := warm.next()) is not None:
+        keys.append(assignment.key)
+        end(warm, assignment.key, 0.1)
+    assert len(keys) == 9
+    assert len(optuna.load_study(study_name="later/direct", storage=storage).trials) == 6
+    assert warm.best["direct"][0] == 0.1
+    assert len(studies(later, storage, "b").ended()) == 9
+
+
+def test_a_stagnant_search_is_told_only_when_every_arm_is() -> None:
+    live = studies(sweep(trials=9, stagnation=2))
+    while (assignment := live.next()) is not None:
+        still_rising = assignment.arm == "direct" and assignment.number < 3
+        end(live, assignment.key, 0.1 * assignment.number if still_rising else 0.05)
+        if live.stagnant():
+            break
+    assert live.counts["direct"].handed_out == 5
+
+
+def test_wilcoxon_stops_a_trial_whose_seeds_are_all_worse() -> None:
+    live = studies(sweep(trials=2, scheduler="wilcoxon", epochs=1, seeds_per_trial=8, sampler="random"))
+    best = live.next()
+    assert best is not None
+    for seed in range(1, 9):
+        value = {"val/accuracy": 0.8, "val/seed_accuracy": 0.8 + seed / 1000}
+        assert not live.report(best.key, seed, value)
+    live.finish(best.key, "finished")
+    others = [live.next() for _ in ARMS]
+    worse = next(assignment for assignment in others if assignment and assignment.arm == best.arm)
+    stops = [
+        live.report(worse.key, seed, {"val/accuracy": 0.5, "val/seed_accuracy": 0.5 + seed / 1000})
+        for seed in range(1, 9)
+    ]
+    assert any(stops[:-1])

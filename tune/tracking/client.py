@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from supersnn.errors import UserError
 from tune.tracking.changes import Change, Dataset, Run
+from tune.tracking.registry import register
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -39,7 +40,7 @@ class Connection:
 
     def __init__(self, client: "MlflowClient", experiment: "Experiment") -> None:
         self.client = client
-        self.experiment_id = str(experiment.experiment_id)
+        self.experiment_id, self.experiment = str(experiment.experiment_id), str(experiment.name)
         self.identity = f"{experiment.experiment_id} {experiment.creation_time}"
         self._user = os.environ.get("LOGNAME") or os.environ.get("USER") or "supersnn"
         self._ids: dict[str, str] = {}
@@ -85,6 +86,10 @@ class Connection:
             self.client.set_terminated(run_id, change.status, _milliseconds(change.ended))
         elif change.status is not None:
             self.client.update_run(run_id, change.status)
+        for folder, score in change.exports:
+            if not (folder / "metrics.json").exists():
+                raise RefusedError(f"{folder}: there is no export folder any more")
+            register(self.client, folder, self.experiment, run_id, score)
 
     def _find(self, key: str) -> str | None:
         from mlflow.entities import ViewType
@@ -111,6 +116,7 @@ def connect(uri: str, experiment: str, artifact_root: Path | None) -> Connection
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     timeout = os.environ.get("MLFLOW_HTTP_REQUEST_TIMEOUT")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(FIRST_ANSWER))
     try:
@@ -159,7 +165,9 @@ def _connect(uri: str, experiment: str, artifact_root: Path | None) -> Connectio
             f"MLflow at {shown(uri)}: experiment {experiment!r} was deleted: restore it "
             f"(mlflow experiments restore -x {found.experiment_id}) or give the sweep another name"
         )
-    client.set_experiment_tag(found.experiment_id, "mlflow.note.content", f"The sweep `{experiment}` of SuperSNN.")
+    described = {"note.content": f"The sweep `{experiment}` of SuperSNN.", "experimentKind": "custom_model_development"}
+    for tag, text in described.items():
+        client.set_experiment_tag(found.experiment_id, f"mlflow.{tag}", text)
     return Connection(client, found)
 
 

@@ -74,8 +74,9 @@ def pages_of(uri: str, address: str) -> dict[str, Pages]:
         arms = client.search_runs([number], "tags.`supersnn.level` = 'arm'", order_by=["attributes.start_time ASC"])
         if arms:
             trials = _best_trials(client, number, [arm.data.tags["supersnn.arm"] for arm in arms])
-            runs = f"{address.rstrip('/')}/#/experiments/{number}/runs"
-            curves = f"{runs}?compareRunsMode=CHART"
+            oldest_first = "workflowType=machine_learning&orderByKey=attributes.start_time&orderByAsc=true"
+            runs = f"{address.rstrip('/')}/#/experiments/{number}/runs?{oldest_first}"
+            curves = f"{runs}&compareRunsMode=CHART"
             compared = (comparison_url(address, number, [r.info.run_id for r in rows]) for rows in (arms, trials))
             found[experiment.name] = Pages(runs, curves, *compared)
     return found
@@ -83,7 +84,8 @@ def pages_of(uri: str, address: str) -> dict[str, Pages]:
 
 def comparison_url(address: str, experiment_id: str, run_ids: Sequence[str]) -> str:
     """Return the page that compares some runs: a table, and parallel coordinates of their params and metrics."""
-    query = f"runs={quote(json.dumps(list(run_ids)))}&experiments={quote(json.dumps([experiment_id]))}"
+    names = {"runs": list(run_ids), "experiments": [experiment_id]}
+    query = "&".join(f"{key}={quote(json.dumps(ids, separators=(',', ':')))}" for key, ids in names.items())
     return f"{address.rstrip('/')}/#/compare-runs?{query}"
 
 

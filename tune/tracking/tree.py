@@ -170,7 +170,8 @@ class Tree:
             return
         trial.epoch = event["epoch"]
         trial.value = event["metrics"].get("val/accuracy", trial.value)
-        self._change(trial.run).add_points(event["metrics"], event["time"], trial.epoch)
+        shown_first = {"val/accuracy": event["metrics"].get("val/accuracy")}
+        self._change(trial.run).add_points(shown_first | event["metrics"], event["time"], trial.epoch)
 
     def _read_end(self, event: Event) -> None:
         arm, end, time = self._arm(event), str(event["end"]), event["time"]
@@ -285,7 +286,7 @@ class Tree:
 
     def _tally(self, run: Run, counts: Mapping[str, int], best: float | None, time: float) -> None:
         ended = sum(counts.values()) - counts["trials/started"]
-        self._change(run).add_points({**counts, "val/best": best}, time, ended)
+        self._change(run).add_points({"val/best": best, **counts}, time, ended)
 
     def _average(self, arm: Arm, time: float) -> None:
         """Say an arm's verified results, and the sweep's: those of the arm that is best on validation."""

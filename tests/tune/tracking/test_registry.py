@@ -1,0 +1,110 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from supersnn import exported
+from supersnn.config import TrainConfig
+from supersnn.networks.base import ImageShape
+from supersnn.networks.build import build
+from tune.tracking.client import connect
+from tune.tracking.registry import register
+from tune.tracking.tracker import Tracker
+
+CONFIG = TrainConfig.model_validate({"dataset": {"name": "digits"}, "student": {"architecture": "resnet8"}})
+IMAGES = np.random.default_rng(0).integers(0, 256, (3, 1, 8, 8), np.uint8)
+LOADED = """
+import json, sys, mlflow, numpy
+mlflow.set_tracking_uri(sys.argv[1])
+model = mlflow.pyfunc.load_model(sys.argv[2])
+images = numpy.array(json.loads(sys.argv[3]), numpy.uint8)
+print(json.dumps({"logits": model.predict(images).tolist(), "code": sys.modules["supersnn"].__file__}))
+"""
+
+
+@pytest.fixture
+def export(tmp_path):
+    """Write an export folder, whose weights are its seed's."""
+
+    def write(name, seed):
+        torch.manual_seed(seed)
+        network = build(CONFIG.student, CONFIG.neuron, ImageShape(1, 8), 10)
+        pixels = exported.Preprocessing(1, 8, (0.5,), (0.5,), tuple("0123456789"))
+        exported.write(tmp_path / name, CONFIG, network.state_dict(), pixels, {"val_accuracy": 0.5})
+        return tmp_path / name
+
+    return write
+
+
+@pytest.fixture
+def connection(uri, tmp_path):
+    return connect(uri, "digits", tmp_path / "artifacts")
+
+
+def champion(client):
+    return client.get_model_version_by_alias("digits", "champion")
+
+
+def test_the_champion_is_the_better_one(connection, export):
+    client, run = connection.client, connection.client.create_run(connection.experiment_id).info.run_id
+    scores = {"first": 0.6, "worse": 0.5, "equal": 0.6, "better": 0.7}
+    versions = {}
+    for seed, (name, score) in enumerate(scores.items()):
+        versions[name] = register(client, export(name, seed), "digits", run, score)
+        assert champion(client).version == versions["better" if name == "better" else "first"]
+    assert len(set(versions.values())) == 4
+    assert champion(client).run_id == run
+    assert float(champion(client).tags["supersnn.test_mean"]) == 0.7
+
+
+def test_the_same_weights_are_one_version(connection, export):
+    client, run = connection.client, connection.client.create_run(connection.experiment_id).info.run_id
+    folder = export("best", 0)
+    assert register(client, folder, "digits", run, 0.5) == register(client, folder, "digits", run, 0.5)
+    assert len(client.search_model_versions("name = 'digits'")) == 1
+
+
+def test_it_loads_in_a_fresh_process(connection, uri, export, tmp_path):
+    """By its own copy of the code, and nothing in it is pickled."""
+    client, run = connection.client, connection.client.create_run(connection.experiment_id).info.run_id
+    folder = export("best", 0)
+    register(client, folder, "digits", run, 0.5)
+    arguments = [uri, "models:/digits@champion", json.dumps(IMAGES.tolist())]
+    command = [sys.executable, "-c", LOADED, *arguments]
+    found = json.loads(subprocess.run(command, capture_output=True, check=True, cwd=tmp_path).stdout)
+    expected = exported.load(folder).predict(torch.from_numpy(IMAGES))
+    torch.testing.assert_close(torch.tensor(found["logits"]), expected)
+    model = tmp_path / "artifacts" / run / "artifacts" / "model"
+    assert found["code"].startswith(str(model))
+    assert not [path for path in model.rglob("*") if path.suffix in (".pkl", ".pickle", ".pt", ".pth")]
+
+
+def test_signature_and_example(connection, uri, export, tmp_path):
+    from mlflow.models import Model
+
+    client, run = connection.client, connection.client.create_run(connection.experiment_id).info.run_id
+    register(client, export("best", 0), "digits", run, 0.5)
+    model = Model.load(str(tmp_path / "artifacts" / run / "artifacts" / "model"))
+    (takes,), (gives,) = model.signature.inputs, model.signature.outputs
+    assert (takes.type, takes.shape) == (np.uint8, (-1, 1, 8, 8))
+    assert (gives.type, gives.shape) == (np.float32, (-1, 10))
+    assert model.saved_input_example_info is not None
+
+
+def test_an_export_in_the_journal_is_registered(tmp_path, uri, config, events, write, export):
+    sweep = tmp_path / "sweeps" / "digits"
+    said = {"event": "export", "time": 1.79e9, "arm": "heterogeneous", "folder": str(export("best", 0)), "seed": 1001}
+    gone = {"event": "export", "time": 1.79e9, "arm": "direct", "folder": "best/direct", "seed": 1001}
+    write(sweep / "journal.jsonl", [*events[:-1], said, gone, events[-1]])
+    tracker = Tracker.start(sweep / "journal.jsonl", sweep / "tracking", uri, "digits", config, sweep / "artifacts")
+    assert tracker.close(120) == 0
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    version = champion(client)
+    assert client.get_run(version.run_id).info.run_name == "heterogeneous verify seed 1001"
+    assert float(version.tags["supersnn.test_mean"]) == pytest.approx(0.45)
+    assert "there is no export folder any more" in (sweep / "tracking" / "refused.log").read_text()

@@ -1,0 +1,301 @@
+"""One arm's Optuna study: its trials are asked, told, stopped and taken up again here. Knows nothing of other arms.
+
+With several objectives Optuna can neither report nor prune; then a second study of the same arm, single-objective and
+with the same numbers, carries the reports and the rungs.
+"""
+
+import warnings
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from supersnn.config import TrainConfig, flatten
+from tune.arms import Arm
+from tune.pruning import pruner
+from tune.samplers import DESIGNED, sampler
+from tune.space import Values, startup_design, suggest
+from tune.sweep import SweepConfig
+
+STOP, END, WARM, OPS = "stopped_after", "end", "warm_start", "synaptic_ops"
+"""User attributes of a trial: the epoch after which it was to stop, how it ended, the sweep it was taken over from,
+and (of a rung's trial) its synaptic operations by epoch."""
+
+ACCURACY, OWN, SYNAPTIC = "val/accuracy", "val/seed_accuracy", "ops/synaptic"
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A trial that was handed out: the study knows its first `told` epochs already."""
+
+    arm: str
+    number: int
+    values: Values
+    config: TrainConfig
+    told: int
+
+    @property
+    def key(self) -> str:
+        """The trial's name in its sweep, ``ARM/N``."""
+        return f"{self.arm}/{self.number}"
+
+
+@dataclass
+class Counts:
+    """How many trials of an arm are in which state; `epochs` is what they have spent together."""
+
+    handed_out: int = 0
+    running: int = 0
+    finished: int = 0
+    stopped: int = 0
+    failed: int = 0
+    epochs: int = 0
+
+
+class ArmStudy:
+    """The study of one arm, and what is under way in it."""
+
+    def __init__(self, sweep: SweepConfig, arm: Arm, storage: BaseStorage, driver: str) -> None:
+        self.arm, self._sweep = arm, sweep
+        name = f"{sweep.name}/{arm.name}"
+        several = len(sweep.search.objectives) > 1
+        directions = [StudyDirection.MAXIMIZE] + [StudyDirection.MINIMIZE] * (len(sweep.search.objectives) - 1)
+        self._study = optuna.create_study(
+            study_name=name,
+            storage=storage,
+            directions=directions,
+            load_if_exists=True,
+            sampler=sampler(sweep, arm, driver),
+            pruner=pruner(sweep),
+        )
+        self._rungs = self._study
+        if several:
+            self._rungs = optuna.create_study(
+                study_name=f"{name}:rungs",
+                storage=storage,
+                direction=StudyDirection.MAXIMIZE,
+                load_if_exists=True,
+                pruner=pruner(sweep),
+            )
+        self._live: dict[int, Trial] = {}
+        self._live_rungs: dict[int, Trial] = {}
+        self._told: dict[int, int] = {}
+        self._last: dict[int, Mapping[str, float]] = {}
+        self._seen: dict[int, dict[int, tuple[float, float]]] = {}
+        self.interrupted: deque[FrozenTrial] = deque()
+        self.counts = Counts()
+        self.since_best = 0
+        self.best: tuple[float, int] | None = None
+        self._recall()
+
+    def _recall(self) -> None:
+        """Take up what an earlier driver left: count what ended, queue what was interrupted."""
+        rungs = {trial.number: trial for trial in self._rungs.get_trials(deepcopy=False)}
+        for trial in self._study.get_trials(deepcopy=False):
+            if trial.state == TrialState.WAITING or WARM in trial.user_attrs:
+                continue
+            self.counts.handed_out += 1
+            rung = rungs.get(trial.number, trial)
+            self.counts.epochs += self._epochs(rung)
+            for epoch, ops in rung.user_attrs.get(OPS, {}).items():
+                accuracy = rung.intermediate_values.get(int(epoch))
+                if accuracy is not None:
+                    self._seen.setdefault(int(epoch), {})[trial.number] = accuracy, ops
+            if trial.state == TrialState.RUNNING and STOP in rung.user_attrs:
+                self._study.tell(trial.number, state=TrialState.PRUNED if self._one else TrialState.FAIL)
+                self.counts.stopped += 1
+            elif trial.state == TrialState.RUNNING:
+                self.interrupted.append(trial)
+            else:
+                self._count(self._study.trials[trial.number] if not self._one else trial)
+
+    @property
+    def _one(self) -> bool:
+        """Whether there is one objective, so that the study itself carries the reports."""
+        return self._rungs is self._study
+
+    @property
+    def _paired(self) -> bool:
+        """Whether the pruner's steps are seeds, compared with the best trial's seed by seed."""
+        return self._sweep.search.scheduler == "wilcoxon"
+
+    def resume(self) -> Assignment:
+        """Hand out again the first trial that was interrupted, with its number and values."""
+        frozen = self.interrupted.popleft()
+        return self._assign(Trial(self._study, frozen._trial_id))
+
+    def ask(self) -> Assignment:
+        """Hand out a new trial: an enqueued one, a start-up design, or what the sampler proposes."""
+        search, number = self._sweep.search, self.counts.handed_out
+        if not self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            if number < len(search.enqueue):
+                self._study.enqueue_trial(dict(search.enqueue[number]))
+            elif number < search.startup_trials() and search.sampler in DESIGNED:
+                design = startup_design(self.arm.knobs, number, search.startup_trials(), self._sweep.seed)
+                self._study.enqueue_trial(design)
+        self.counts.handed_out += 1
+        return self._assign(self._study.ask())
+
+    def _assign(self, trial: Trial) -> Assignment:
+        values = suggest(trial, self.arm.knobs, flatten(self.arm.base))
+        number = trial.number
+        rung = trial if self._one else self._rung(number)
+        self._live[number], self._live_rungs[number] = trial, rung
+        frozen = self._rungs.get_trials(deepcopy=False)[number]
+        self._told[number] = self._epochs(frozen)
+        self.counts.running += 1
+        return Assignment(self.arm.name, number, values, self.arm.config(values), self._told[number])
+
+    def _rung(self, number: int) -> Trial:
+        """The trial of the rungs' study under this number; those of trials that need none are made on the way."""
+        trials = self._rungs.get_trials(deepcopy=False)
+        for _ in range(len(trials), number + 1):
+            self._rungs.ask()
+        return Trial(self._rungs, self._rungs.get_trials(deepcopy=False)[number]._trial_id)
+
+    def report(self, number: int, epoch: int, metrics: Mapping[str, float]) -> bool:
+        """Take a running trial's metrics after an epoch; return whether it should be stopped now.
+
+        With several seeds a trial, `epoch` counts on over them; from the second seed on only each seed's last epoch
+        is a step for the pruner, with the mean over the seeds so far (its own value for `wilcoxon`).
+        """
+        self._last[number] = metrics
+        if epoch <= self._told[number] or ACCURACY not in metrics:
+            return False
+        self.counts.epochs += epoch - self._told[number]
+        self._told[number] = epoch
+        step = self._step(epoch)
+        if step is None:
+            return False
+        rung = self._live_rungs[number]
+        rung.report(metrics.get(OWN, metrics[ACCURACY]) if self._paired else metrics[ACCURACY], step)
+        if not self._one:
+            self._note_operations(number, step, metrics)
+        stop = rung.should_prune() and not self._on_front(number, step)
+        if stop:
+            rung.set_user_attr(STOP, epoch)
+        return stop
+
+    def _step(self, epoch: int) -> int | None:
+        """The pruner's step of an epoch, None where it has none."""
+        epochs = self._sweep.train.epochs
+        last_of_seed = epoch % epochs == 0
+        if self._paired:
+            return epoch // epochs if last_of_seed else None
+        return epoch if epoch <= epochs or last_of_seed else None
+
+    def _epochs(self, rung: FrozenTrial) -> int:
+        """The epochs that a trial's steps stand for: the inverse of `_step`."""
+        last = max(rung.intermediate_values, default=0)
+        return last * self._sweep.train.epochs if self._paired else last
+
+    def _note_operations(self, number: int, step: int, metrics: Mapping[str, float]) -> None:
+        self._seen.setdefault(step, {})[number] = metrics[ACCURACY], metrics[SYNAPTIC]
+        noted = {epoch: seen[number][1] for epoch, seen in self._seen.items() if number in seen}
+        self._live_rungs[number].set_user_attr(OPS, noted)
+
+    def _on_front(self, number: int, step: int) -> bool:
+        """Whether, with several objectives, no other trial was both as accurate and as sparse at this step."""
+        if self._one:
+            return False
+        accuracy, ops = self._seen[step][number]
+        others = (seen for other, seen in self._seen[step].items() if other != number)
+        return not any(a >= accuracy and o <= ops for a, o in others)
+
+    def finish(self, number: int, end: str) -> None:
+        """Close a trial with its last metrics: `end` is ``finished``, ``stopped``, or ``failed:REASON``."""
+        trial, metrics = self._live.pop(number), self._last.pop(number, {})
+        rung = self._live_rungs.pop(number)
+        del self._told[number]
+        trial.set_user_attr(END, end)
+        state = _STATES.get(end, TrialState.FAIL)
+        if state == TrialState.COMPLETE:
+            for metric, bound in self._sweep.search.constraints.items():
+                trial.set_constraint(metric, metrics[metric] - bound)
+        values = {"accuracy": metrics.get(ACCURACY), "synaptic_ops": metrics.get(SYNAPTIC)}
+        told = [values[objective] for objective in self._sweep.search.objectives]
+        if state == TrialState.PRUNED and not self._one:
+            state = TrialState.FAIL
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            frozen = self._study.tell(trial, told if state == TrialState.COMPLETE else None, state=state)
+            if not self._one:
+                self._rungs.tell(
+                    rung, metrics.get(ACCURACY) if end == "finished" else None, state=_STATES.get(end, state)
+                )
+        self.counts.running -= 1
+        self._count(frozen)
+
+    def _count(self, trial: FrozenTrial) -> None:
+        """Count a trial that has ended, and remember the best feasible one."""
+        end = trial.user_attrs.get(END, "stopped" if trial.state == TrialState.PRUNED else "failed:unknown")
+        self.since_best += 1
+        if trial.state == TrialState.COMPLETE:
+            self.counts.finished += 1
+            feasible = all(value <= 0 for value in trial.constraints.values())
+            if feasible and (self.best is None or trial.values[0] > self.best[0]):
+                self.best, self.since_best = (trial.values[0], trial.number), 0
+        elif end == "stopped":
+            self.counts.stopped += 1
+        else:
+            self.counts.failed += 1
+
+    def promised(self) -> int:
+        """Return the epochs that the running trials still have before them."""
+        whole = self._sweep.train.epochs * self._sweep.search.seeds_per_trial
+        return sum(whole - told for told in self._told.values())
+
+    def ended(self) -> Iterable[FrozenTrial]:
+        """Return every own trial that has ended."""
+        trials = self._study.get_trials(deepcopy=False)
+        return [trial for trial in trials if trial.state.is_finished() and WARM not in trial.user_attrs]
+
+    def params(self, number: int) -> Values | None:
+        """Return the sampled values of a trial, None where there is no such one."""
+        trials = self._study.get_trials(deepcopy=False)
+        return dict(trials[number].params) if 0 <= number < len(trials) else None
+
+    def ranking(self) -> list[tuple[float, int]]:
+        """Return accuracy and number of the finished, feasible trials, the best first."""
+        trials = (t for t in self.ended() if t.state == TrialState.COMPLETE)
+        feasible = [t for t in trials if all(value <= 0 for value in t.constraints.values())]
+        return sorted(((t.values[0], t.number) for t in feasible), key=lambda pair: (-pair[0], pair[1]))
+
+    def take_over(self, trials: Iterable[FrozenTrial], sweep: str) -> int:
+        """Let the sampler know the ended trials of an earlier sweep, as far as their values lie in this space.
+
+        They are marked and never counted. Returns how many were taken.
+        """
+        if any(trial.user_attrs.get(WARM) == sweep for trial in self._study.get_trials(deepcopy=False)):
+            return 0
+        taken = 0
+        for trial in trials:
+            if trial.state == TrialState.COMPLETE and (known := self._within(trial.params)):
+                distributions = {key: self.arm.knobs[key].distribution() for key in known}
+                self._study.add_trial(
+                    optuna.trial.create_trial(
+                        values=trial.values, params=known, distributions=distributions, user_attrs={WARM: sweep}
+                    )
+                )
+                taken += 1
+        return taken
+
+    def _within(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of keys that are searched here too; nothing where one lies outside its range."""
+        shared = {key: value for key, value in params.items() if key in self.arm.knobs}
+        for key, value in shared.items():
+            distribution = self.arm.knobs[key].distribution()
+            try:
+                if not distribution._contains(distribution.to_internal_repr(value)):
+                    return {}
+            except ValueError:
+                return {}
+        return shared
+
+
+_STATES = {"finished": TrialState.COMPLETE, "stopped": TrialState.PRUNED}

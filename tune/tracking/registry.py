@@ -1,0 +1,82 @@
+"""An export folder as a version of a registered model, and the alias `champion` for the best one."""
+
+import importlib.metadata
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import supersnn
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.models import ModelSignature
+
+CHAMPION = "champion"
+SCORE = "supersnn.test_mean"
+WEIGHTS = "supersnn.weights"
+LIBRARIES = ("mlflow", "torch", "torchvision", "numpy", "pydantic", "pyyaml", "safetensors", "pillow")
+CODE = Path(__file__).with_name("pyfunc_model.py")
+
+
+def register(client: "MlflowClient", export: Path, model: str, run_id: str, score: float) -> str:
+    """Return the version of a registered model that holds an export folder; it is made where it is missing.
+
+    The version belongs to the run `run_id`. `score` is the mean test accuracy (a fraction) of its verification;
+    the alias `champion` moves to the version only where that is better than the champion's. A second call with
+    the same arguments changes nothing.
+    """
+    weights = _weights(export)
+    known = [v for v in client.search_model_versions(f"name = '{model}'") if v.tags.get(WEIGHTS) == weights]
+    version = str(known[0].version if known else _create(client, export, model, run_id, weights))
+    client.set_model_version_tag(model, version, SCORE, repr(score))
+    champion = client.get_registered_model(model).aliases.get(CHAMPION)
+    if champion is None or score > float(client.get_model_version(model, champion).tags[SCORE]):
+        client.set_registered_model_alias(model, CHAMPION, version)
+    return version
+
+
+def _create(client: "MlflowClient", export: Path, model: str, run_id: str, weights: str) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        _save(export, Path(folder) / "model")
+        client.log_artifacts(run_id, str(Path(folder) / "model"), "model")
+    if not client.search_registered_models(f"name = '{model}'"):
+        client.create_registered_model(model, description=f"Winners of the sweep `{model}` of SuperSNN.")
+    source = f"{client.get_run(run_id).info.artifact_uri}/model"
+    tags = {WEIGHTS: weights, "supersnn.export": str(export)}
+    return str(client.create_model_version(model, source, run_id, tags).version)
+
+
+def _save(export: Path, to: Path) -> None:
+    """Write an MLflow model: the export folder, the code that reads it, its signature and an example."""
+    import mlflow.pyfunc
+
+    images, signature = _signature(export)
+    mlflow.pyfunc.save_model(
+        to,
+        python_model=CODE,
+        artifacts={"export": str(export)},
+        code_paths=[str(Path(supersnn.__file__).parent)],
+        signature=signature,
+        input_example=images,
+        pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in LIBRARIES],
+    )
+
+
+def _signature(export: Path) -> tuple[np.ndarray, "ModelSignature"]:
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    about = json.loads((export / "preprocessing.json").read_text(encoding="utf-8"))
+    shape = (about["channels"], about["side"], about["side"])
+    takes = TensorSpec(np.dtype(np.uint8), (-1, *shape), "images")
+    gives = TensorSpec(np.dtype(np.float32), (-1, len(about["classes"])), "logits")
+    return np.zeros((1, *shape), np.uint8), ModelSignature(Schema([takes]), Schema([gives]))
+
+
+def _weights(export: Path) -> str:
+    """The SHA-256 of the weights, as the export folder has it."""
+    metrics = json.loads((export / "metrics.json").read_text(encoding="utf-8"))
+    return str(metrics["sha256"]["student.safetensors"])
