@@ -1,5 +1,6 @@
 """What was spent and what it bought: cost with and without the teacher, best so far, equal trials, equal compute."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -78,8 +79,8 @@ def at_equal(
     return pd.DataFrame(rows, columns=names)
 
 
-def expected_best(values: np.ndarray, up_to: int | None = None, band: float = 0.8) -> pd.DataFrame:
-    """Return, for n = 1 … `up_to`, the expected best of n of these N values, drawn without replacement.
+def expected_best(values: np.ndarray, at: Sequence[int] | None = None, band: float = 0.8) -> pd.DataFrame:
+    """Return, for each n in `at` (1 … N by default), the expected best of n of these N values, without replacement.
 
     P(best of n ≤ v₍ᵢ₎) = C(i, n) / C(N, n) for the i-th smallest value: its mean is `expected`, its quantiles `low`
     and `high` bound the central `band` of what a search of n trials would have found. The mean is Dodge et al. 2019,
@@ -88,15 +89,15 @@ def expected_best(values: np.ndarray, up_to: int | None = None, band: float = 0.
     """
     x = np.sort(np.asarray(values, dtype=float))
     total = len(x)
-    n = np.arange(1, (min(up_to, total) if up_to else total) + 1)
+    n = np.arange(1, total + 1) if at is None else np.asarray(at)
     below = np.exp(_log_choose(np.arange(1, total + 1)[:, None], n) - _log_choose(total, n))
     share = np.diff(below, axis=0, prepend=0.0)
     low, high = (x[np.argmax(below >= edge - 1e-9, axis=0)] for edge in ((1 - band) / 2, (1 + band) / 2))
     return pd.DataFrame({"n": n, "expected": x @ share, "low": low, "high": high})
 
 
-def expected_best_by_arm(trials: pd.DataFrame, band: float = 0.8) -> pd.DataFrame:
-    """Return `expected_best` of each arm's ended trials, with `sweep` and `arm`.
+def expected_best_by_arm(trials: pd.DataFrame, band: float = 0.8, most: int = 120) -> pd.DataFrame:
+    """Return `expected_best` of each arm's ended trials with `sweep` and `arm`, at `most` values of n or fewer.
 
     A stopped trial counts with its last value; a failed one with the lowest value of its sweep: it was a trial.
     """
@@ -105,7 +106,8 @@ def expected_best_by_arm(trials: pd.DataFrame, band: float = 0.8) -> pd.DataFram
     counted = done["value"].where(done["state"] != "failed").fillna(floor)
     parts = []
     for (sweep, arm), values in counted.dropna().groupby([done["sweep"], done["arm"]], sort=False):
-        parts.append(expected_best(values.to_numpy(), band=band).assign(sweep=str(sweep), arm=str(arm)))
+        at = np.unique(np.geomspace(1, len(values), most).round().astype(int))
+        parts.append(expected_best(values.to_numpy(), at.tolist(), band).assign(sweep=str(sweep), arm=str(arm)))
     return (
         pd.concat(parts, ignore_index=True)
         if parts

@@ -27,16 +27,16 @@ def importances(
     trials: pd.DataFrame,
     method: Method = "ped-anova",
     space: Mapping[str, Any] | None = None,
-    repeats: int = 40,
+    repeats: int = 30,
     band: float = 0.8,
-    most: int = 400,
+    most: int = 200,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Return each arm's knobs with their share of importance, most important first.
 
     `low` and `high` bound the central `band` over bootstrap samples of the trials; `chance` is what 95 % of knobs that
     do not matter at all stay below (the same evaluation with the scores shuffled): a knob not above it has not been
-    shown to matter. Only finished trials count, and only knobs that all of an arm's finished trials have and vary.
+    shown to matter (fANOVA tells shares only, which makes its level a strict one). Only finished trials count, and only knobs that all of an arm's finished trials have and vary.
 
     Args:
         trials: the trials table.
@@ -69,24 +69,28 @@ def _of_arm(
     columns = {name: part[name].tolist() for name in names}
     size = min(len(values), most)
 
-    def shares(rows: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        return _shares(columns, distributions, rows, scores, _evaluator(method, seed))
+    def weights(rows: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        return _weights(columns, distributions, rows, scores, _evaluator(method, seed))
 
     every = rng.permutation(len(values))[:size]
+    found = weights(every, values[every])
+    total = float(found.sum()) or 1.0
     draws = [rng.integers(0, len(values), size) for _ in range(repeats)]
-    resampled = np.array([shares(rows, values[rows]) for rows in draws])
-    shuffled = np.array([shares(every, rng.permutation(values[every])) for _ in range(repeats)])
+    resampled = [weights(rows, values[rows]) for rows in draws]
+    resampled = [drawn / (float(drawn.sum()) or 1.0) for drawn in resampled]
+    shuffled = [weights(every, rng.permutation(values[every])) / total for _ in range(repeats)]
     low, high = np.quantile(resampled, [(1 - band) / 2, (1 + band) / 2], axis=0)
-    table = pd.DataFrame({"knob": names, "importance": shares(every, values[every]), "low": low, "high": high,
-                          "chance": np.quantile(shuffled, 0.95, axis=0), "trials": len(values)})  # fmt: skip
+    chance = np.minimum(np.quantile(shuffled, 0.95, axis=0), 1.0)
+    table = pd.DataFrame({"knob": names, "importance": found / total, "low": low, "high": high, "chance": chance,
+                          "trials": len(values)})  # fmt: skip
     return table.sort_values("importance", ascending=False, ignore_index=True)
 
 
-def _shares(
+def _weights(
     columns: Mapping[str, list[Any]], distributions: Mapping[str, BaseDistribution], rows: np.ndarray,
     scores: np.ndarray, evaluator: BaseImportanceEvaluator,
 ) -> np.ndarray:  # fmt: skip
-    """Importances in the order of `columns`, with sum 1 (all 0 where the scores do not differ)."""
+    """Importances in the order of `columns`, on the evaluator's own scale; 0 where the scores do not differ."""
     study = optuna.create_study(direction="maximize")
     study.add_trials([
         optuna.trial.create_trial(params={name: values[row] for name, values in columns.items()},
@@ -94,9 +98,7 @@ def _shares(
         for row, score in zip(rows, scores, strict=True)
     ])  # fmt: skip
     found = evaluator.evaluate(study, params=list(columns))
-    raw = np.nan_to_num(np.array([max(0.0, float(found[name])) for name in columns]))
-    total = float(raw.sum())
-    return np.asarray(raw / total if total else raw)
+    return np.nan_to_num(np.array([max(0.0, float(found[name])) for name in columns]))
 
 
 @contextmanager

@@ -41,7 +41,6 @@ def _part(sweep: Sweep, margin: float, prefix: str) -> dict[str, Any]:
     """What the template shows of one sweep."""
     verdicts = compare.verdicts(sweep.verified, margin=margin)
     told = results(sweep, margin)
-    failed = sweep.trials[sweep.trials["state"] == "failed"]
     return {
         "prefix": prefix,
         "name": sweep.name,
@@ -55,7 +54,7 @@ def _part(sweep: Sweep, margin: float, prefix: str) -> dict[str, Any]:
         "chapters": [_chapter(chapter, prefix) for chapter in chapters(sweep, verdicts, margin)],
         "teachers": grid(sweep.teachers.drop(columns=["sweep", "digest", "split"])),
         "trials": grid(_trials(sweep), TRIAL_ROWS),
-        "failures": grid(failed[["arm", "trial", "reason", "epochs", "value"]]),
+        "failures": grid(_failures(sweep.trials)),
         "problems": grid(sweep.problems.drop(columns=["sweep"])),
         "ledger": grid(_ledger(sweep)),
         "config": yaml.safe_dump(dict(sweep.config), sort_keys=False, allow_unicode=True),
@@ -124,6 +123,14 @@ def _trials(sweep: Sweep) -> pd.DataFrame:
     shown += [column for column in sweep.trials.columns if "." in column and column != "teacher.name"]
     known = [column for column in shown if column in sweep.trials]
     return sweep.trials.sort_values("value", ascending=False, na_position="last")[known]
+
+
+def _failures(trials: pd.DataFrame) -> pd.DataFrame:
+    """Why trials failed: each arm's reasons, how often, and in which trials."""
+    groups = trials[trials["state"] == "failed"].fillna({"reason": "unknown"}).groupby(["arm", "reason"], sort=False)
+    rows = [{"arm": arm, "reason": reason, "trials": len(part), "first of them": part["trial"].iloc[0],
+             "epochs, at most": int(part["epochs"].max())} for (arm, reason), part in groups]  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def _ledger(sweep: Sweep) -> pd.DataFrame:

@@ -30,7 +30,7 @@ def matrix(trials: pd.DataFrame, teachers: pd.DataFrame) -> pd.DataFrame:
     for (sweep, student), part in done.groupby(["sweep", "student"], sort=False):
         groups: dict[Any, pd.DataFrame] = dict(list(part.groupby(["arm", "teacher"], sort=False, dropna=False)))
         fewest = min(len(group) for group in groups.values())
-        scores = {key: float(expected_best(group["value"].to_numpy(), fewest)["expected"].iloc[-1])
+        scores = {key: float(expected_best(group["value"].to_numpy(), [fewest])["expected"].iloc[-1])
                   for key, group in groups.items()}  # fmt: skip
         direct = next((score for (_, teacher), score in scores.items() if not isinstance(teacher, str)), np.nan)
         for (arm, teacher), group in groups.items():

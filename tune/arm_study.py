@@ -217,19 +217,21 @@ class ArmStudy:
         if state == TrialState.COMPLETE:
             for metric, bound in self._sweep.search.constraints.items():
                 trial.set_constraint(metric, metrics[metric] - bound)
-        values = {"accuracy": metrics.get(ACCURACY), "synaptic_ops": metrics.get(SYNAPTIC)}
-        told = [values[objective] for objective in self._sweep.search.objectives]
         if state == TrialState.PRUNED and not self._one:
             state = TrialState.FAIL
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            frozen = self._study.tell(trial, told if state == TrialState.COMPLETE else None, state=state)
+            frozen = self._study.tell(trial, self._values(metrics) if end == "finished" else None, state=state)
             if not self._one:
                 self._rungs.tell(
                     rung, metrics.get(ACCURACY) if end == "finished" else None, state=_STATES.get(end, state)
                 )
         self.counts.running -= 1
         self._count(frozen)
+
+    def _values(self, metrics: Mapping[str, float]) -> list[float]:
+        """What a finished trial is judged by, an objective each."""
+        return [metrics[_METRICS[objective]] for objective in self._sweep.search.objectives]
 
     def _count(self, trial: FrozenTrial) -> None:
         """Count a trial that has ended, and remember the best feasible one."""
@@ -298,4 +300,5 @@ class ArmStudy:
         return shared
 
 
+_METRICS = {"accuracy": ACCURACY, "synaptic_ops": SYNAPTIC}
 _STATES = {"finished": TrialState.COMPLETE, "stopped": TrialState.PRUNED}

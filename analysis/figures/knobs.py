@@ -12,7 +12,7 @@ from analysis.importance import logarithmic
 from analysis.tables import records
 from analysis.words import listed
 
-MOST = 600
+MOST = 300
 """Points or lines drawn for each arm; more would hide each other."""
 
 
@@ -96,17 +96,21 @@ def parallel(
     knobs: Sequence[str],
     space: Mapping[str, Any] | None = None,
     share: float = 0.1,
+    most: int = 12,
     arms: Sequence[str] = (),
 ) -> go.Figure:
-    """Every finished trial as a line over its knobs and its score: each arm's best share in colour, the rest grey."""
+    """Every finished trial as a line over its knobs and its score: each arm's best share in colour, the rest grey.
+
+    `most` bounds how many of an arm are in colour.
+    """
     done = trials[(trials["state"] == "finished") & trials["value"].notna()].reset_index(drop=True)
     varied = [knob for knob in knobs if done[knob].nunique() > 1]
     axes = {knob: _axis(done[knob], (space or {}).get(knob)) for knob in varied}
     axes["validation accuracy"] = _axis(100 * done["value"], {"log": None})
-    told = f"Each finished trial as a line over {listed(axes)}; in colour the best {100 * share:.0f} % of each arm."
+    told = f"Each finished trial as a line over {listed(axes)}; in colour the best of each arm."
     fig = figure(told, height=440)
     by = done.groupby("arm")["value"]
-    top = by.rank(ascending=False, method="first") <= np.maximum(1, np.ceil(share * by.transform("size")))
+    top = by.rank(ascending=False, method="first") <= np.clip(np.ceil(share * by.transform("size")), 1, most)
     heights = np.column_stack([height for height, _ in axes.values()])
     lines = [("the others", done.index[~top], grey(0.22), 1.0)]
     lines += [(arm, part.index, look.faint(0.85), 2.0) for arm, part, look in by_arm(done[top], arms)]

@@ -40,8 +40,7 @@ def expected_best(curves: pd.DataFrame, arms: Sequence[str] = ()) -> go.Figure:
     told = listed(f"{arm} {100 * part['expected'].iloc[-1]:.2f} %" for arm, part, _ in by_arm(curves, arms))
     fig = figure(f"Expected best validation accuracy of n trials. At the largest n: {told}.",
                  x="n, trials", y="expected best of n, %")  # fmt: skip
-    for arm, whole, look in by_arm(curves, arms):
-        part = _logarithmic(whole)
+    for arm, part, look in by_arm(curves, arms):
         n = part["n"].tolist()
         band = [*(100 * part["low"]), *(100 * part["high"])[::-1]]
         fig.add_scatter(x=n + n[::-1], y=band, fill="toself", fillcolor=look.faint(0.12), line={"width": 0},
@@ -98,8 +97,3 @@ def _rises(path: pd.DataFrame) -> pd.DataFrame:
     kept = path["best"].diff().fillna(1.0) > 0
     kept.iloc[-1:] = True
     return path[kept]
-
-
-def _logarithmic(curve: pd.DataFrame, most: int = 120) -> pd.DataFrame:
-    """At most so many rows, spaced evenly on a logarithmic axis."""
-    return curve.iloc[np.unique(np.geomspace(1, len(curve), most).astype(int)) - 1]

@@ -64,19 +64,15 @@ def grey(opacity: float) -> str:
 def figure(description: str, x: str = "", y: str = "", height: int = 380, legend: bool = True) -> go.Figure:
     """Return an empty figure with titled axes; `description` says in words what it will show."""
     fig = go.Figure()
-    axis = {
-        "gridcolor": grey(0.22),
-        "zerolinecolor": grey(0.22),
-        "linecolor": grey(0.22),
-        "ticks": "",
-        "automargin": True,
-    }
+    faint = grey(0.22)
+    axis = {"gridcolor": faint, "zerolinecolor": faint, "linecolor": faint, "ticks": "", "automargin": True}
+    titles = [{"title": {"text": text, "standoff": 10, "font": {"size": 13}}} for text in (x, y)]
     fig.update_layout(
         template="none", height=height, margin={"l": 8, "r": 16, "t": 12, "b": 8}, showlegend=legend,
         paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", hovermode="closest",
         font={"family": "system-ui, sans-serif", "size": 13, "color": INK}, meta={"description": description},
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "title": {"text": ""}},
-        xaxis={**axis, "title": {"text": x, "standoff": 10, "font": {"size": 13}}}, yaxis={**axis, "title": {"text": y, "standoff": 10, "font": {"size": 13}}},
+        xaxis=axis | titles[0], yaxis=axis | titles[1],
     )  # fmt: skip
     return fig
 

@@ -11,7 +11,7 @@ from analysis.frontier import COSTS
 from analysis.tables import records
 from analysis.words import listed
 
-MOST = 500
+MOST = 300
 """Trials off the front that are drawn for each arm."""
 
 
@@ -24,12 +24,12 @@ def pareto(points: pd.DataFrame, cost: str = "ops/synaptic", arms: Sequence[str]
         kept = (part["front"] | part["winner"]).to_numpy(copy=True)
         off = np.flatnonzero(~kept)
         kept[off[np.linspace(0, len(off) - 1, min(MOST, len(off))).astype(int)]] = True
-        drawn = part[kept]
+        drawn, small = part[kept], 8 if len(points) < MOST else 6
         fig.add_scatter(
             x=drawn["cost"].tolist(), y=(100 * drawn["value"]).tolist(), mode="markers", name=arm,
             customdata=drawn["trial"],
             marker={"color": look.faint(0.85), "symbol": look.symbol,
-                    "size": [12 if won else 8 for won in drawn["winner"]],
+                    "size": [12 if won else small for won in drawn["winner"]],
                     "line": {"color": INK, "width": [2 if won else 0 for won in drawn["winner"]]}},
             hovertemplate=f"{arm}, trial %{{customdata}}<br>%{{x:.4~s}}, %{{y:.2f}} %<extra></extra>",
         )  # fmt: skip

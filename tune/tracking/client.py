@@ -8,6 +8,7 @@ import contextlib
 import logging
 import os
 import re
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -131,7 +132,8 @@ def connect(uri: str, experiment: str, artifact_root: Path | None) -> Connection
 
 
 def quiet() -> None:
-    """Import MLflow, and keep its loggers from the terminal."""
+    """Import MLflow, and keep its logs and its warnings (some come from its own imports) from the terminal."""
+    warnings.filterwarnings("ignore", module=r"mlflow\.")
     import mlflow  # noqa: F401  (its import sets its loggers up)
 
     for name in ("mlflow", "alembic"):

@@ -9,7 +9,7 @@ from typing import Any
 import mlflow
 import numpy as np
 import torch
-from mlflow.pyfunc import PythonModel
+from mlflow.pyfunc.model import PythonModel
 
 from supersnn import exported
 
@@ -23,7 +23,7 @@ class ExportedStudent(PythonModel):
 
     def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> np.ndarray:
         """Return the logits, float32 [B, K], of images uint8 [B, C, H, W]."""
-        return self.student.predict(torch.from_numpy(np.array(model_input))).numpy()
+        return self.student.predict(torch.from_numpy(np.ascontiguousarray(model_input))).numpy()
 
 
 mlflow.models.set_model(ExportedStudent())

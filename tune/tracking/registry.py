@@ -71,8 +71,8 @@ def _signature(export: Path) -> tuple[np.ndarray, "ModelSignature"]:
 
     about = json.loads((export / "preprocessing.json").read_text(encoding="utf-8"))
     shape = (about["channels"], about["side"], about["side"])
-    takes = TensorSpec(np.dtype(np.uint8), (-1, *shape), "images")
-    gives = TensorSpec(np.dtype(np.float32), (-1, len(about["classes"])), "logits")
+    takes = TensorSpec(np.dtype(np.uint8), (-1, *shape))
+    gives = TensorSpec(np.dtype(np.float32), (-1, len(about["classes"])))
     return np.zeros((1, *shape), np.uint8), ModelSignature(Schema([takes]), Schema([gives]))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from supersnn.config import TrainConfig, flatten
+from tune.tracking.client import quiet
 
 ARMS: dict[str, dict[str, Any]] = {
     "direct": {},
@@ -115,6 +116,7 @@ def write() -> Callable[[Path, list[dict[str, Any]]], None]:
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    quiet()
     from mlflow import MlflowClient
 
     path = tmp_path_factory.mktemp("mlflow") / "empty.db"

@@ -1,0 +1,257 @@
+"""A trained student as a graph of plain layers with its batch norms folded away: what every form is written from.
+
+An edge stands for a sum: a layer with several sources takes the sum of their outputs.
+"""
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.fx.passes.shape_prop import ShapeProp
+from torch.nn import functional
+
+from supersnn.networks.base import ImageShape, Network
+from supersnn.neurons import LIF
+
+
+class NoForm(Exception):
+    """A layer, or one of its options, that a form has no counterpart for; the text names it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Convolution:
+    """weight [outputs, inputs / groups, height, width], bias [outputs]."""
+
+    weight: Tensor
+    bias: Tensor
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """weight [outputs, inputs], bias [outputs]."""
+
+    weight: Tensor
+    bias: Tensor
+
+
+@dataclass(frozen=True)
+class Neurons:
+    """A layer of `neurons.lif`."""
+
+    threshold: float
+    decay: float
+    reset: str
+
+
+@dataclass(frozen=True)
+class Rectifier:
+    """max(0, x)."""
+
+
+@dataclass(frozen=True)
+class AveragePool:
+    """The mean over windows without padding; the windows that fit into the map count."""
+
+    window: tuple[int, int]
+    stride: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Flatten:
+    """From [C, H, W] to [C·H·W]."""
+
+
+Layer = Convolution | Affine | Neurons | Rectifier | AveragePool | Flatten
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """A layer, whose outputs it takes the sum of, and the shape of its own for one image at one step."""
+
+    layer: Layer
+    sources: tuple[str, ...]
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """What one time step does with an image of `shape` [C, H, W]: nodes in the order they run, the last one answers.
+
+    The source `input` is the normalised image, the same at each of the `steps`; the logits are the mean over time.
+    """
+
+    nodes: dict[str, Node]
+    shape: tuple[int, int, int]
+    steps: int
+
+
+INPUT = "input"
+
+
+def graph_of(network: Network, shape: ImageShape) -> Graph:
+    """Return the graph of a trained network as it is in evaluation mode; the network stays as it is.
+
+    A batch norm behind a convolution is folded into it; any other becomes a 1x1 convolution of its own, with a
+    diagonal weight because readers of NIR do not agree on grouped ones.
+
+    Raises:
+        NoForm: it has a layer that has no counterpart here.
+    """
+    size = (shape.channels, shape.side, shape.side)
+    images = torch.zeros(network.steps, *size, device=next(network.parameters()).device)
+    training = network.training
+    network.eval()
+    try:
+        step = _Step(network)
+        traced = fx.GraphModule(step, _Tracer().trace(step))
+        with torch.no_grad():
+            ShapeProp(traced).propagate(images)
+    finally:
+        network.train(training)
+    return Graph(_Builder(traced).build(), size, network.steps)
+
+
+class _Step(nn.Module):
+    """What a network does at one time step, under the names that its layers have in it."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.stem, self.activation, self.body = network.stem, network.activation, network.body
+        self.pool, self.readout = network.pool, network.readout
+
+    def forward(self, image: Tensor) -> Any:
+        return self.readout(self.pool(self.body(self.activation(self.stem(image)))).flatten(1))
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, LIF) or super().is_leaf_module(m, module_qualified_name)
+
+
+class _Builder:
+    """Goes through a traced step; a value of it is the sum of some nodes' outputs."""
+
+    def __init__(self, traced: fx.GraphModule) -> None:
+        self._traced = traced
+        self._nodes: dict[str, Node] = {}
+        self._sums: dict[fx.Node, tuple[str, ...]] = {}
+
+    def build(self) -> dict[str, Node]:
+        for node in self._traced.graph.nodes:
+            match node.op:
+                case "placeholder":
+                    self._sums[node] = (INPUT,)
+                case "call_module":
+                    self._sums[node] = self._module(node, self._traced.get_submodule(node.target))
+                case "call_function" | "call_method":
+                    self._sums[node] = self._function(node)
+                case "output":
+                    pass
+                case _:
+                    raise NoForm(f"{node.target}: a tensor of the network's own beside its layers")
+        return self._nodes
+
+    def _module(self, node: fx.Node, module: nn.Module) -> tuple[str, ...]:
+        if isinstance(module, nn.Identity | nn.Dropout):
+            return self._sums[node.args[0]]
+        if isinstance(module, nn.BatchNorm2d):
+            return self._norm(node, module)
+        if type(module) is nn.AdaptiveAvgPool2d:
+            return self._add(node, str(node.target), _global_pool(node, module))
+        translate = _MODULES.get(type(module)) or next((f for t, f in _MODULES.items() if isinstance(module, t)), None)
+        if translate is None:
+            raise NoForm(f"{node.target}: {type(module).__name__} has no counterpart")
+        return self._add(node, str(node.target), translate(str(node.target), module))
+
+    def _function(self, node: fx.Node) -> tuple[str, ...]:
+        if node.target in (operator.add, operator.iadd, torch.add) and all(isinstance(x, fx.Node) for x in node.args):
+            return tuple(name for value in node.args for name in self._sums[value])
+        if node.target in ("flatten", torch.flatten) and node.args[1:] == (1,):
+            return self._add(node, node.name, Flatten())
+        if node.target in (torch.relu, functional.relu):
+            return self._add(node, node.name, Rectifier())
+        raise NoForm(f"{node.name}: {getattr(node.target, '__name__', node.target)} has no counterpart")
+
+    def _add(self, node: fx.Node, name: str, layer: Layer) -> tuple[str, ...]:
+        self._nodes[name] = Node(layer, self._sums[node.args[0]], tuple(node.meta["tensor_meta"].shape[1:]))
+        return (name,)
+
+    def _norm(self, node: fx.Node, norm: nn.BatchNorm2d) -> tuple[str, ...]:
+        """Fold a batch norm into the convolution before it if nothing else reads that, else make it a layer."""
+        scale, shift = scale_and_shift(norm)
+        before = node.args[0]
+        conv = self._nodes.get(str(before.target)) if before.op == "call_module" else None
+        if conv is not None and isinstance(conv.layer, Convolution) and len(before.users) == 1:
+            name = str(before.target)
+            self._nodes[name] = replace(conv, layer=_scaled(conv.layer, scale, shift))
+            return (name,)
+        weight = torch.diag(scale).float()[:, :, None, None]
+        return self._add(node, str(node.target), Convolution(weight, shift.float()))
+
+
+def scale_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Return the float64 [C] of a trained batch norm that is x · scale + shift."""
+    mean, variance, weight, bias = (t.detach().cpu().double() for t in
+                                    (norm.running_mean, norm.running_var, norm.weight, norm.bias))  # fmt: skip
+    scale = weight / (variance + norm.eps).sqrt()
+    return scale, bias - mean * scale
+
+
+def _scaled(conv: Convolution, scale: Tensor, shift: Tensor) -> Convolution:
+    weight = conv.weight.double() * scale[:, None, None, None]
+    return replace(conv, weight=weight.float(), bias=(conv.bias.double() * scale + shift).float())
+
+
+def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
+
+
+def _bias(layer: nn.Conv2d | nn.Linear) -> Tensor:
+    return torch.zeros(len(layer.weight)) if layer.bias is None else layer.bias.detach().cpu()
+
+
+def _convolution(name: str, layer: nn.Conv2d) -> Layer:
+    if isinstance(layer.padding, str) or layer.padding_mode != "zeros":
+        raise NoForm(f"{name}: padding {layer.padding!r} of mode {layer.padding_mode!r}")
+    weight, places = layer.weight.detach().cpu(), (layer.stride, layer.padding, layer.dilation)
+    return Convolution(weight, _bias(layer), *(_pair(place) for place in places), layer.groups)
+
+
+def _average_pool(name: str, layer: nn.AvgPool2d) -> Layer:
+    if _pair(layer.padding) != (0, 0) or layer.ceil_mode or layer.divisor_override is not None:
+        raise NoForm(f"{name}: an average pooling with padding, partial windows or a divisor of its own")
+    return AveragePool(_pair(layer.kernel_size), _pair(layer.stride))
+
+
+def _global_pool(node: fx.Node, layer: nn.AdaptiveAvgPool2d) -> Layer:
+    if layer.output_size not in (1, (1, 1)):
+        raise NoForm(f"{node.target}: an adaptive pooling to {layer.output_size}")
+    side = node.args[0].meta["tensor_meta"].shape[-2:]
+    return AveragePool(tuple(side), tuple(side))
+
+
+def _flatten(name: str, layer: nn.Flatten) -> Layer:
+    if (layer.start_dim, layer.end_dim) != (1, -1):
+        raise NoForm(f"{name}: a flattening of dimensions {layer.start_dim} to {layer.end_dim}")
+    return Flatten()
+
+
+def _neurons(_name: str, layer: LIF) -> Layer:
+    return Neurons(layer.threshold, float(layer.decay), layer.reset)
+
+
+_MODULES: dict[type[nn.Module], Callable[[str, Any], Layer]] = {
+    nn.Conv2d: _convolution,
+    nn.Linear: lambda _name, layer: Affine(layer.weight.detach().cpu(), _bias(layer)),
+    LIF: _neurons,
+    nn.ReLU: lambda _name, _layer: Rectifier(),
+    nn.AvgPool2d: _average_pool,
+    nn.Flatten: _flatten,
+}
