@@ -1,6 +1,8 @@
 """Which arm is better, by how much, and how sure that is: verdicts on verified results, paired by seed."""
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,7 +40,7 @@ def verdicts(
     interval of each comparison by itself; `p` is the exact sign-flip test's, Holm-adjusted over the rows, `p_raw`
     before, `p_floor` the smallest that so many pairs can reach; `prob_improvement` counts all pairs of runs;
     `equivalent` is true where the 90 % interval lies within ± `margin` (two one-sided tests at 5 %); `verdict` is
-    one of "better", "worse", "equivalent", "no difference found", "too few seeds"; `unpaired` counts seeds that
+    one of "better", "worse", "equivalent", "no difference found", "too few seeds", "no pairs"; `unpaired` counts seeds that
     only one side has.
 
     Args:
@@ -52,46 +54,57 @@ def verdicts(
     Raises:
         UserError: an arm of `compared` has no results.
     """
-    rows = verified[verified["winner"].astype(bool)] if "winner" in verified else verified
-    rows = rows.dropna(subset=[score])
-    arms = list(dict.fromkeys(rows["arm"]))
-    chosen = list(compared) if compared is not None else pairs(arms)
-    keys = [column for column in blocks if column in rows]
-    scores = rows.pivot_table(index=[*keys, "seed"], columns="arm", values=score, aggfunc="mean")
-    found = [_verdict(scores, keys, a, b, margin, level) for a, b in chosen]
-    table = pd.DataFrame(found, columns=list(COLUMNS))
-    tested = table["p_raw"].notna().to_numpy()
-    table["p"] = table["p_raw"]
-    if tested.any():
-        table.loc[tested, "p"] = holm(table.loc[tested, "p_raw"])
-    table["verdict"] = [_word(row, float(min(1.0, row.p_floor * tested.sum()))) for row in table.itertuples()]
-    return table
+    scores = _scores(verified, score, [column for column in blocks if column in verified])
+    names = list(dict.fromkeys(arm for block in scores.values() for arm in block))
+    chosen = list(compared) if compared is not None else pairs(names)
+    if missing := [arm for pair in chosen for arm in pair if arm not in names]:
+        raise UserError(f"arm {missing[0]!r} has no verified results; there: {', '.join(names) or 'none'}")
+    found = [_verdict(list(scores.values()), a, b, margin, level) for a, b in chosen]
+    tested = [row for row in found if row["n"]]
+    for row, p in zip(tested, holm([row["p_raw"] for row in tested]), strict=True):
+        row["p"] = float(p)
+        row["verdict"] = _word(row, min(1.0, row["p_floor"] * len(tested)))
+    return pd.DataFrame(found, columns=list(COLUMNS))
 
 
-def _verdict(scores: pd.DataFrame, keys: list[str], a: str, b: str, margin: float, level: float) -> dict[str, object]:
-    for arm in (a, b):
-        if arm not in scores:
-            raise UserError(f"arm {arm!r} has no verified results; there: {', '.join(scores.columns) or 'none'}")
-    both = scores[[a, b]].dropna(how="all")
-    paired = both.dropna()
-    difference = paired[a] - paired[b]
-    parts = [part.to_numpy() for _, part in difference.groupby(level=keys)] if keys else [difference.to_numpy()]
-    parts = [part for part in parts if len(part)]
-    empty = {"a": a, "b": b, "n": 0, "blocks": 0, "equivalent": False, "unpaired": len(both)}
-    if not parts:
-        return {column: empty.get(column, np.nan) for column in COLUMNS}
-    interval, narrow = blocked_interval(parts, level), blocked_interval(parts, 1 - 2 * ALPHA)
-    weights = np.concatenate([np.full(len(part), 1 / (len(parts) * len(part))) for part in parts])
-    flat = np.concatenate(parts)
-    test = sign_flip(flat, weights)
-    improvement = [prob_improvement(part[a], part[b]) for part in _by(paired, keys)]
+Scores = dict[str, dict[int, float]]
+"""Of one block: arm → seed → score."""
+
+
+def _scores(verified: pd.DataFrame, score: str, blocks: list[str]) -> dict[tuple[Any, ...], Scores]:
+    """The winners' scores by block. Several of one arm and seed are averaged."""
+    winner = verified["winner"] if "winner" in verified else [True] * len(verified)
+    keys = zip(*(verified[column] for column in blocks), strict=True) if blocks else [()] * len(verified)
+    columns = (verified["arm"], verified["seed"], verified[score], winner)
+    found: dict[tuple[Any, ...], dict[str, dict[int, list[float]]]] = {}
+    for key, arm, seed, value, won in zip(keys, *columns, strict=True):
+        if won and math.isfinite(value):
+            found.setdefault(key, {}).setdefault(arm, {}).setdefault(int(seed), []).append(float(value))
     return {
-        "a": a,
-        "b": b,
+        key: {arm: {seed: float(np.mean(values)) for seed, values in seeds.items()} for arm, seeds in block.items()}
+        for key, block in found.items()
+    }
+
+
+def _verdict(blocks: list[Scores], a: str, b: str, margin: float, level: float) -> dict[str, Any]:
+    """One comparison, before the adjustment for the others."""
+    sides = [(block.get(a, {}), block.get(b, {})) for block in blocks]
+    shared = [(sorted(of_a.keys() & of_b.keys()), of_a, of_b) for of_a, of_b in sides]
+    unpaired = sum(len(of_a.keys() ^ of_b.keys()) for of_a, of_b in sides)
+    both = [np.array([[of_a[seed], of_b[seed]] for seed in seeds]) for seeds, of_a, of_b in shared if seeds]
+    told: dict[str, Any] = dict.fromkeys(COLUMNS, np.nan)
+    told |= {"a": a, "b": b, "n": 0, "blocks": 0, "equivalent": False, "verdict": "no pairs", "unpaired": unpaired}
+    if not both:
+        return told
+    parts = [pair[:, 0] - pair[:, 1] for pair in both]
+    flat = np.concatenate(parts)
+    interval, narrow = blocked_interval(parts, level), blocked_interval(parts, 1 - 2 * ALPHA)
+    test = sign_flip(flat, np.concatenate([np.full(len(part), 1 / (len(parts) * len(part))) for part in parts]))
+    return told | {
         "difference": float(np.mean([part.mean() for part in parts])),
         "low": float(interval.low),
         "high": float(interval.high),
-        "prob_improvement": float(np.mean(improvement)),
+        "prob_improvement": float(np.mean([prob_improvement(pair[:, 0], pair[:, 1]) for pair in both])),
         "equivalent": bool(-margin < narrow.low and narrow.high < margin),
         "n": len(flat),
         "blocks": len(parts),
@@ -100,21 +113,16 @@ def _verdict(scores: pd.DataFrame, keys: list[str], a: str, b: str, margin: floa
         "p_raw": float(test.p),
         "p_floor": test.floor,
         "p_error": float(test.error),
-        "unpaired": len(both) - len(paired),
     }
 
 
-def _by(paired: pd.DataFrame, keys: list[str]) -> list[pd.DataFrame]:
-    return [part for _, part in paired.groupby(level=keys)] if keys else [paired]
-
-
-def _word(row: object, floor: float) -> str:
-    difference, p = row.difference, row.p  # type: ignore[attr-defined]
-    if p < ALPHA:
-        return "better" if difference > 0 else "worse"
-    if row.equivalent:  # type: ignore[attr-defined]
+def _word(row: Mapping[str, Any], floor: float) -> str:
+    """The verdict; `floor` is the smallest adjusted p that could have been reached."""
+    if row["p"] < ALPHA:
+        return "better" if row["difference"] > 0 else "worse"
+    if row["equivalent"]:
         return "equivalent"
-    return "too few seeds" if not floor < ALPHA else "no difference found"
+    return "too few seeds" if floor >= ALPHA else "no difference found"
 
 
 def arms(verified: pd.DataFrame, score: str = "test", level: float = 0.95) -> pd.DataFrame:

@@ -34,9 +34,10 @@ def importances(
 ) -> pd.DataFrame:
     """Return each arm's knobs with their share of importance, most important first.
 
-    `low` and `high` bound the central `band` over bootstrap samples of the trials; `chance` is what 95 % of knobs that
-    do not matter at all stay below (the same evaluation with the scores shuffled): a knob not above it has not been
-    shown to matter (fANOVA tells shares only, which makes its level a strict one). Only finished trials count, and only knobs that all of an arm's finished trials have and vary.
+    `importance` is the median over bootstrap samples of the trials, `low` and `high` bound their central `band`.
+    `chance` is what 95 % of knobs that do not matter at all stay below (the same evaluation with the scores shuffled):
+    a knob not above it has not been shown to matter. fANOVA tells shares only, which makes its level a strict one.
+    Only finished trials count, and only knobs that all of an arm's finished trials have and vary.
 
     Args:
         trials: the trials table.
@@ -73,15 +74,14 @@ def _of_arm(
         return _weights(columns, distributions, rows, scores, _evaluator(method, seed))
 
     every = rng.permutation(len(values))[:size]
-    found = weights(every, values[every])
-    total = float(found.sum()) or 1.0
+    total = float(weights(every, values[every]).sum()) or 1.0
     draws = [rng.integers(0, len(values), size) for _ in range(repeats)]
     resampled = [weights(rows, values[rows]) for rows in draws]
     resampled = [drawn / (float(drawn.sum()) or 1.0) for drawn in resampled]
     shuffled = [weights(every, rng.permutation(values[every])) / total for _ in range(repeats)]
-    low, high = np.quantile(resampled, [(1 - band) / 2, (1 + band) / 2], axis=0)
+    low, middle, high = np.quantile(resampled, [(1 - band) / 2, 0.5, (1 + band) / 2], axis=0)
     chance = np.minimum(np.quantile(shuffled, 0.95, axis=0), 1.0)
-    table = pd.DataFrame({"knob": names, "importance": found / total, "low": low, "high": high, "chance": chance,
+    table = pd.DataFrame({"knob": names, "importance": middle, "low": low, "high": high, "chance": chance,
                           "trials": len(values)})  # fmt: skip
     return table.sort_values("importance", ascending=False, ignore_index=True)
 

@@ -149,7 +149,8 @@ def _knobs(sweep: Sweep) -> Iterator[Picture]:
     drawn = knobs.parallel(sweep.trials, importance.knobs(sweep.trials), space, arms=sweep.arms)
     done = sweep.trials[sweep.trials["state"] == "finished"].sort_values("value", ascending=False)
     shown = done[["arm", "trial", "value", *importance.knobs(done)]]
-    note = "A line a finished trial; in colour each arm's best tenth, at most twelve. A knob that an arm does not have interrupts its lines."
+    note = ("A line a finished trial; in colour each arm's best tenth, at most twelve. A knob that an arm does not "
+            "have interrupts its lines.")  # fmt: skip
     least = 110 * (1 + len(importance.knobs(done)))
     yield Picture("parallel", "All knobs at once", note, drawn, shown, least=least)
 

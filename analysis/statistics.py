@@ -1,5 +1,6 @@
 """The statistics of paired comparisons, each over the last axis, so that a thousand simulated sweeps cost one call."""
 
+from functools import cache
 from itertools import product
 from typing import NamedTuple
 
@@ -91,7 +92,9 @@ def sign_flip(differences: ArrayLike, weights: ArrayLike | None = None, seed: in
     return SignFlip(np.asarray(p), max(2.0 ** (1 - n), 1 / (SAMPLED + 1)), np.sqrt(p * (1 - p) / SAMPLED))
 
 
+@cache
 def _all_signs(n: int) -> Floats:
+    """Every vector of n signs, [2^n, n]; not to be written to."""
     return np.array(list(product((-1.0, 1.0), repeat=n))).reshape(-1, n)
 
 

@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from supersnn.surrogates import SURROGATES
 
-_IN_CACHE = 2**17  # potentials that a CPU core works on at a time: a few tensors of this size fit its cache
+_IN_CACHE = 2**16  # neurons that a CPU core works on at a time: their few tensors then fit its cache
 
 
 def lif(
@@ -84,28 +84,31 @@ class _Lif(torch.autograd.Function):
         potentials, *learned = ctx.saved_tensors
         of_current = potentials if overwrite else torch.empty_like(potentials)
         of_decay = torch.zeros_like(learned[0]) if learned else None
-        x, keep = None, None
         for u, gs, gu in _parts(potentials, potentials, of_spikes, of_current):
-            if x is None or len(x) != len(u[0]):
-                x, keep = torch.empty_like(u[0]), torch.empty_like(u[0])
+            last = len(u) - 1
             for t in reversed(range(len(u))):
-                slope = derivative(torch.sub(u[t], threshold, out=x), width)
-                last = t == len(u) - 1
-                if not last:
-                    if hard:
-                        torch.lt(u[t], threshold, out=keep)
-                    else:
-                        keep.fill_(1)
-                    if not detach_reset:
-                        keep -= slope * (u[t] if hard else threshold)
+                slope = derivative(u[t] - threshold, width)
+                if t < last:
+                    through = _through_reset(u[t], slope, threshold, hard, detach_reset)
+                    if learned:
+                        v = _after_reset(u[t], u[t].ge(threshold).to(u[t].dtype), threshold, hard)
+                        of_decay += torch.dot(gu[t + 1], v)
+                        through *= learned[0]
                 torch.mul(gs[t], slope, out=gu[t])
-                if not last:
-                    gu[t].addcmul_(gu[t + 1], keep, value=decay)
+                if t < last:
+                    gu[t].addcmul_(gu[t + 1], through, value=1 if learned else decay)
         return of_current, of_decay, None, None, None, None, None, None
 
 
 def _after_reset(u: Tensor, s: Tensor, threshold: float, hard: bool) -> Tensor:
+    """Return v, of potentials u and their spikes s."""
     return torch.addcmul(u, u, s, value=-1) if hard else torch.sub(u, s, alpha=threshold)
+
+
+def _through_reset(u: Tensor, slope: Tensor, threshold: float, hard: bool, detach: bool) -> Tensor:
+    """Return dv/du: with a detached reset only the direct way, not the one through the spike, ds/du = slope."""
+    direct = torch.lt(u, threshold, out=torch.empty_like(u)) if hard else torch.ones_like(u)
+    return direct if detach else direct.sub_(slope * (u if hard else threshold))
 
 
 def _empty_as(x: Tensor) -> Tensor:
@@ -114,12 +117,16 @@ def _empty_as(x: Tensor) -> Tensor:
     return torch.empty_strided(x.shape, (step.numel(), *step.stride()), dtype=x.dtype, device=x.device)
 
 
-def _parts(pattern: Tensor, *tensors: Tensor):
+def _parts(pattern: Tensor, *tensors: Tensor) -> Iterator[tuple[list[Tensor], ...]]:
+    """Yield for some neurons at a time the T rows of each of the tensors [T, ...], in `pattern`'s memory order.
+
+    On a CPU they are so few that the work stays in its cache: memory is what the loop over time waits for.
+    """
     order = sorted(range(1, pattern.dim()), key=lambda d: -pattern.stride(d))
     n = torch.get_num_threads() * _IN_CACHE if pattern.device.type == "cpu" else pattern.numel()
     rows = [[row.split(n) for row in x.permute(0, *order).flatten(1).unbind()] for x in tensors]
-    for c in range(len(rows[0][0])):
-        yield tuple([row[c] for row in x] for x in rows)
+    for part in range(len(rows[0][0])):
+        yield tuple([row[part] for row in x] for x in rows)
 
 
 class LIF(nn.Module):

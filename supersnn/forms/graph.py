@@ -171,7 +171,9 @@ class _Builder:
         return self._add(node, str(node.target), translate(str(node.target), module))
 
     def _function(self, node: fx.Node) -> tuple[str, ...]:
-        if node.target in (operator.add, operator.iadd, torch.add) and all(isinstance(x, fx.Node) for x in node.args):
+        if node.target in _SUMS and all(isinstance(value, fx.Node) for value in node.args):
+            if node.target in _IN_PLACE and len(node.args[0].users) > 1:
+                raise NoForm(f"{node.name}: a sum in place of a value that is read elsewhere")
             return tuple(name for value in node.args for name in self._sums[value])
         if node.target in ("flatten", torch.flatten) and node.args[1:] == (1,):
             return self._add(node, node.name, Flatten())
@@ -246,6 +248,9 @@ def _flatten(name: str, layer: nn.Flatten) -> Layer:
 def _neurons(_name: str, layer: LIF) -> Layer:
     return Neurons(layer.threshold, float(layer.decay), layer.reset)
 
+
+_IN_PLACE = ("add_", operator.iadd)
+_SUMS = (*_IN_PLACE, "add", operator.add, torch.add)
 
 _MODULES: dict[type[nn.Module], Callable[[str, Any], Layer]] = {
     nn.Conv2d: _convolution,

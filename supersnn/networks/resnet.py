@@ -25,7 +25,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's activations [T·B, outputs, H/stride, W/stride] of x [T·B, inputs, H, W]."""
         inner = self.activation1(self.norm1(self.conv1(x)))
-        return self.activation2(self.norm2(self.conv2(inner)) + self.shortcut(x))
+        return self.activation2(self.norm2(self.conv2(inner)).add_(self.shortcut(x)))
 
 
 def resnet(

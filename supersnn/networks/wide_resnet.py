@@ -19,7 +19,7 @@ class PreactivationBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return currents [T·B, width, H, W] of currents x of the same shape."""
         inner = self.conv1(self.activation1(self.norm1(x)))
-        return x + self.conv2(self.activation2(self.norm2(inner)))
+        return self.conv2(self.activation2(self.norm2(inner))).add_(x)
 
 
 class WideningBlock(nn.Module):
@@ -37,8 +37,8 @@ class WideningBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return currents [T·B, outputs, H/stride, W/stride] of activations x [T·B, inputs, H, W]."""
-        inner = self.conv2(self.activation(self.norm(self.conv1(x))))
-        return self.shortcut(x) + inner
+        inner = self.conv1(x)
+        return self.conv2(self.activation(self.norm(inner))).add_(self.shortcut(x))
 
 
 def wide_resnet(parts: Parts, shape: ImageShape, classes: int, depth: int, widen: int) -> Network:

@@ -87,21 +87,24 @@ def free_port():
 @contextlib.contextmanager
 def running(command, ready, **options):
     """A program in the background, from when `ready` answers until the end of the block."""
-    process = subprocess.Popen(command, start_new_session=True, text=True, **options)
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                urllib.request.urlopen(ready, timeout=5).close()
-                break
-            except OSError:
+    with subprocess.Popen(command, start_new_session=True, text=True, **options) as process:
+        try:
+            deadline = time.monotonic() + 120
+            while not answers(ready):
                 assert process.poll() is None
                 assert time.monotonic() < deadline
                 time.sleep(0.2)
-        yield process
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+            yield process
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def answers(page):
+    try:
+        urllib.request.urlopen(page, timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 @pytest.fixture

@@ -1,0 +1,195 @@
+"""The driver's side of a search, against workers that are made up: what reaches the journal and the studies."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from supersnn.config import parse
+from tune import budget
+from tune.arms import resolve
+from tune.budget import Budget
+from tune.journal import Journal, read
+from tune.search import Report, Search
+from tune.studies import Studies
+from tune.sweep import SweepConfig
+
+
+def sweep(**search: Any) -> SweepConfig:
+    plain = {
+        "name": "tiny",
+        "dataset": {"name": "digits"},
+        "student": {"architecture": "resnet8"},
+        "train": {"epochs": 3},
+        "arms": {"direct": {}, "homogeneous": {"teachers": ["resnet14"]}},
+        "space": {"neuron.threshold": "default"},
+        "search": {"trials": 2, "sampler": "random", "scheduler": "none", **search},
+        "resources": {"gpus": 0.5},
+    }
+    return parse(SweepConfig, plain, "test")
+
+
+opened: list[Journal] = []
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """Close every journal that a test has begun."""
+    yield
+    while opened:
+        opened.pop().close()
+
+
+def begin(
+    folder: Path, config: SweepConfig, storage: optuna.storages.BaseStorage, token: str = "a"
+) -> tuple[Search, Journal]:
+    events = [event for event, _ in read(folder / "journal.jsonl")]
+    studies = Studies(config, resolve(config), storage, token)
+    journal = Journal(folder / "journal.jsonl")
+    opened.append(journal)
+    journal.append("sweep", driver=token)
+    known = {f"{e['arm']}/{e['trial']}": e["epoch"] for e in events if e["event"] == "epoch"}
+    budgeted = Budget(config, studies, folder, events)
+    return Search(studies, journal, budgeted, folder, folder, token, (0,), known), journal
+
+
+def epoch(number: int, value: float = 0.5, ended: str | None = None, seconds: float = 1.0) -> Report:
+    return Report(number, {"val/accuracy": value, "time/epoch_s": seconds}, ended)
+
+
+def events_of(folder: Path, kind: str) -> list[dict[str, Any]]:
+    return [event for event, _ in read(folder / "journal.jsonl") if event["event"] == kind]
+
+
+def test_a_search_from_hand_out_to_end(tmp_path: Path) -> None:
+    search, _ = begin(tmp_path, sweep(), optuna.storages.InMemoryStorage())
+    while (job := search.next_job()) is not None:
+        (tmp_path / "trials" / job.key).mkdir(parents=True)
+        (tmp_path / "trials" / job.key / "checkpoint-0.safetensors").write_bytes(b"x")
+        assert [search.reported(job.key, epoch(n)) for n in (1, 2)] == [False, False]
+        assert search.reported(job.key, epoch(3, 0.7, "finished"))
+        search.ended(job.key, "failed:late")
+    assert [(e["arm"], e["trial"], e["end"], e["epochs"], e["value"]) for e in events_of(tmp_path, "end")] == [
+        (arm, n, "finished", 3, 0.7) for n in (0, 1) for arm in ("direct", "homogeneous")
+    ]
+    assert not list(tmp_path.glob("trials/*/*"))
+
+
+def test_an_epoch_that_is_known_changes_nothing_after_a_restart(tmp_path: Path) -> None:
+    """The driver died after the journal was written and before the study was told, or after both."""
+    storage = optuna.storages.InMemoryStorage()
+    search, journal = begin(tmp_path, sweep(), storage)
+    job = search.next_job()
+    assert job is not None
+    search.reported(job.key, epoch(1))
+    journal.append("epoch", arm="direct", trial=0, epoch=2, metrics={"val/accuracy": 0.6, "time/epoch_s": 1.0})
+    journal.close()
+    again, _ = begin(tmp_path, sweep(), storage, "b")
+    job = again.next_job()
+    assert job is not None
+    assert job.told == 1
+    again.reported(job.key, epoch(2, 0.6))
+    again.reported(job.key, epoch(3, 0.7, "finished"))
+    assert [e["epoch"] for e in events_of(tmp_path, "epoch")] == [1, 2, 3]
+    trial = optuna.load_study(study_name="tiny/direct", storage=storage).trials[0]
+    assert trial.intermediate_values == {1: 0.5, 2: 0.6, 3: 0.7}
+    assert trial.value == 0.7
+
+
+def test_an_end_that_the_journal_missed_is_written_by_the_next_driver(tmp_path: Path) -> None:
+    storage = optuna.storages.InMemoryStorage()
+    search, journal = begin(tmp_path, sweep(), storage)
+    job = search.next_job()
+    assert job is not None
+    search.reported(job.key, epoch(1))
+    search.studies.finish(job.key, "failed:nan")
+    journal.close()
+    again, _ = begin(tmp_path, sweep(), storage, "b")
+    again.reconcile(set())
+    assert [(e["arm"], e["trial"], e["end"], e["epochs"]) for e in events_of(tmp_path, "end")] == [
+        ("direct", 0, "failed:nan", 1)
+    ]
+
+
+def test_a_trial_that_gave_up_keeps_its_traceback_and_its_reason(tmp_path: Path) -> None:
+    search, _ = begin(tmp_path, sweep(), optuna.storages.InMemoryStorage())
+    job = search.next_job()
+    assert job is not None
+    folder = tmp_path / "trials" / job.key
+    folder.mkdir(parents=True)
+    (folder / "traceback.txt").write_text("Traceback\n  …\nRuntimeError: out of memory\n", encoding="utf-8")
+    search.failed(job.key)
+    assert events_of(tmp_path, "end")[0]["end"] == "failed:RuntimeError: out of memory"
+    assert (folder / "traceback.txt").exists()
+    assert search.studies.counts["direct"].failed == 1
+
+
+def test_a_full_disk_halts_the_search_and_fails_no_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = optuna.storages.InMemoryStorage()
+    search, _ = begin(tmp_path, sweep(), storage)
+    job = search.next_job()
+    assert job is not None
+    folder = tmp_path / "trials" / job.key
+    folder.mkdir(parents=True)
+    trace = "Traceback\nOSError: [Errno 28] No space left on device: 'x'\n"
+    (folder / "traceback.txt").write_text(trace, encoding="utf-8")
+    search.failed(job.key)
+    assert "disk is full" in str(search.halted)
+    assert search.next_job() is None
+    again, _ = begin(tmp_path, sweep(), storage, "b")
+    same = again.next_job()
+    assert same is not None
+    assert same.key == job.key
+    monkeypatch.setattr(budget, "LOWEST_FREE", 2**62)
+    assert again.next_job() is None
+    assert "are free" in str(again.halted)
+
+
+def test_hours_and_gpu_hours_end_a_search_and_interrupted_trials_still_go_on(tmp_path: Path) -> None:
+    storage = optuna.storages.InMemoryStorage()
+    config = sweep(gpu_hours=0.5)
+    search, journal = begin(tmp_path, config, storage)
+    first, second = search.next_job(), search.next_job()
+    assert first is not None
+    assert second is not None
+    search.reported(first.key, epoch(1, seconds=3600.0))
+    assert search.next_job() is None
+    journal.close()
+    again, _ = begin(tmp_path, config, storage, "b")
+    assert {job.key for job in (again.next_job(), again.next_job()) if job} == {first.key, second.key}
+    assert again.next_job() is None
+
+
+def test_downtime_is_not_counted_in_hours(tmp_path: Path) -> None:
+    config = sweep(hours=1.0)
+    studies = Studies(config, resolve(config), optuna.storages.InMemoryStorage())
+
+    def spent(*sessions: tuple[float, float]) -> str | None:
+        events = []
+        for began, ended in sessions:
+            events += [{"event": "sweep", "time": began}, {"event": "close", "time": ended}]
+        return Budget(config, studies, tmp_path, events).exhausted()
+
+    assert spent((0, 1700), (90_000, 91_700)) is None
+    assert "1.0" in str(spent((0, 1900), (90_000, 91_900)))
+
+
+def test_a_torn_last_line_is_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    journal = Journal(path)
+    journal.append("one", value=1)
+    journal.close()
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"event": "two", "val')
+    assert [event["event"] for event, _ in read(path)] == ["one"]
+    journal = Journal(path)
+    journal.append("three")
+    journal.close()
+    assert [event["event"] for event, _ in read(path)] == ["one", "three"]
+    offset = next(offset for _, offset in read(path))
+    assert [event["event"] for event, _ in read(path, offset)] == ["three"]
+    path.write_bytes(b'{"torn')
+    Journal(path).close()
+    assert path.read_bytes() == b""
