@@ -40,8 +40,8 @@ def verdicts(
     interval of each comparison by itself; `p` is the exact sign-flip test's, Holm-adjusted over the rows, `p_raw`
     before, `p_floor` the smallest that so many pairs can reach; `prob_improvement` counts all pairs of runs;
     `equivalent` is true where the 90 % interval lies within ± `margin` (two one-sided tests at 5 %); `verdict` is
-    one of "better", "worse", "equivalent", "no difference found", "too few seeds", "no pairs"; `unpaired` counts seeds that
-    only one side has.
+    one of "better", "worse", "equivalent", "no difference found", "too few seeds", "no pairs"; `unpaired` counts
+    seeds that only one side has.
 
     Args:
         verified: rows with `arm`, `seed`, `score` and the columns of `blocks`; only winners' where that is told.

@@ -34,7 +34,7 @@ def importances(
 ) -> pd.DataFrame:
     """Return each arm's knobs with their share of importance, most important first.
 
-    `importance` is the median over bootstrap samples of the trials, `low` and `high` bound their central `band`.
+    `low` and `high` lie about it as the central `band` of bootstrap samples of the trials lies about their median.
     `chance` is what 95 % of knobs that do not matter at all stay below (the same evaluation with the scores shuffled):
     a knob not above it has not been shown to matter. fANOVA tells shares only, which makes its level a strict one.
     Only finished trials count, and only knobs that all of an arm's finished trials have and vary.
@@ -73,16 +73,24 @@ def _of_arm(
     def weights(rows: np.ndarray, scores: np.ndarray) -> np.ndarray:
         return _weights(columns, distributions, rows, scores, _evaluator(method, seed))
 
+    def shares(rows: np.ndarray) -> np.ndarray:
+        drawn = weights(rows, values[rows])
+        return drawn / (float(drawn.sum()) or 1.0)
+
     every = rng.permutation(len(values))[:size]
-    total = float(weights(every, values[every]).sum()) or 1.0
-    draws = [rng.integers(0, len(values), size) for _ in range(repeats)]
-    resampled = [weights(rows, values[rows]) for rows in draws]
-    resampled = [drawn / (float(drawn.sum()) or 1.0) for drawn in resampled]
+    found = weights(every, values[every])
+    total = float(found.sum()) or 1.0
+    resampled = [shares(rng.integers(0, len(values), size)) for _ in range(repeats)]
     shuffled = [weights(every, rng.permutation(values[every])) / total for _ in range(repeats)]
     low, middle, high = np.quantile(resampled, [(1 - band) / 2, 0.5, (1 + band) / 2], axis=0)
-    chance = np.minimum(np.quantile(shuffled, 0.95, axis=0), 1.0)
-    table = pd.DataFrame({"knob": names, "importance": middle, "low": low, "high": high, "chance": chance,
-                          "trials": len(values)})  # fmt: skip
+    table = pd.DataFrame({
+        "knob": names,
+        "importance": found / total,
+        "low": np.maximum(found / total + low - middle, 0.0),
+        "high": np.minimum(found / total + high - middle, 1.0),
+        "chance": np.minimum(np.quantile(shuffled, 0.95, axis=0), 1.0),
+        "trials": len(values),
+    })  # fmt: skip
     return table.sort_values("importance", ascending=False, ignore_index=True)
 
 

@@ -39,7 +39,8 @@ class DatasetConfig(Section):
 
     `images` keeps a stratified part of the training images (before the validation cut); `test` is the share
     cut off where a data set has no test part of its own. `split_seed` is fixed for a sweep, so that fresh
-    training seeds never move the split.
+    training seeds never move the split. With `train_on: train+validation` the validation images are trained on too:
+    for a final training, whose validation accuracy is then that of images it has seen.
     """
 
     name: str
@@ -47,6 +48,7 @@ class DatasetConfig(Section):
     test: Fraction = 0.2
     split_seed: int = Field(0, ge=0)
     images: Count | None = None
+    train_on: Literal["train", "train+validation"] = "train"
     augment: AugmentConfig = AugmentConfig()
 
 

@@ -61,7 +61,8 @@ def training_data(config: DatasetConfig, device: torch.device | str = "cpu") -> 
     """Return the train and validation cuts of a data set's training part, on the device.
 
     `config.images` first keeps that many images; then the share `config.validation` is set aside. Both cuts
-    are stratified and decided by `config.split_seed`.
+    are stratified and decided by `config.split_seed`. With `config.train_on: train+validation` the train cut
+    holds what is set aside too.
 
     Raises:
         UserError: the images cannot be had, or are too few for the cuts.
@@ -80,7 +81,8 @@ def training_data(config: DatasetConfig, device: torch.device | str = "cpu") -> 
         raise UserError(
             f"dataset.validation: {config.validation} of the {len(kept)} images of {config.name} leaves {lacking}"
         )
-    train, validation = images_at(raw, kept[stays]), images_at(raw, kept[aside])
+    train = images_at(raw, kept[stays] if config.train_on == "train" else kept)
+    validation = images_at(raw, kept[aside])
     mean, std = _moments(train.pixels)
     return TrainingData(
         train=train.to(device),

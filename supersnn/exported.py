@@ -1,9 +1,9 @@
-"""An export folder: a trained student that proves itself and needs nothing but this package to run.
+"""An export folder: a trained student that proves itself. Torch, safetensors, pydantic and PyYAML suffice to load it.
 
 config.yaml           the training, complete
 student.safetensors   the weights
 preprocessing.json    how pixels become the network's input, and what its classes are called
-metrics.json          what was measured, and the SHA-256 of every other file
+metrics.json          what was measured, and the SHA-256 of every other file and of these figures themselves
 """
 
 import hashlib
@@ -13,23 +13,26 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from supersnn import checkpoint
 from supersnn.augment import normalise
 from supersnn.config import TrainConfig, to_yaml
 from supersnn.config import load as load_config
-from supersnn.data import TrainingData
 from supersnn.errors import UserError
 from supersnn.networks.base import ImageShape, Network
 from supersnn.networks.build import build
 
+if TYPE_CHECKING:
+    from supersnn.data import TrainingData
+
 LAYOUT = "BCHW uint8"
+METRICS = "metrics.json"
+LEDGER = "test-ledger.jsonl"
+"""Each opening of the test images by an export's owner: the one file that comes into the folder later."""
 
 
 class DamagedExport(checkpoint.DamagedFile):
@@ -48,7 +51,7 @@ class Preprocessing:
     layout: str = LAYOUT
 
     @classmethod
-    def of(cls, data: TrainingData) -> "Preprocessing":
+    def of(cls, data: "TrainingData") -> "Preprocessing":
         """Return that of a training's images."""
         return cls(data.shape.channels, data.shape.side, data.mean, data.std, data.classes)
 
@@ -99,6 +102,9 @@ class Student:
         Raises:
             UserError: the file is no image that can be read.
         """
+        import numpy as np
+        from PIL import Image, ImageOps
+
         side = self.preprocessing.side
         try:
             with Image.open(path) as image:
@@ -117,7 +123,7 @@ def write(
     weights: Mapping[str, Tensor],
     preprocessing: Preprocessing,
     metrics: Mapping[str, Any],
-    attach: Callable[[Path], None] | None = None,
+    attach: Callable[[Path], Mapping[str, Any]] | None = None,
 ) -> None:
     """Write an export folder; one that is there already is replaced when the new one is whole.
 
@@ -126,8 +132,9 @@ def write(
         config: the training, with the seed that the weights are of.
         weights: the network's state dict.
         preprocessing: of the images it was trained on.
-        metrics: JSON-able; anything but the key `sha256`.
-        attach: called with the unfinished folder, to put further files beside these four.
+        metrics: JSON-able; anything but the keys `sha256` and `metrics_sha256`.
+        attach: called with the unfinished folder, to put further files beside these four; what it returns joins the
+            metrics.
     """
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -136,10 +143,20 @@ def write(
         (unfinished / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
         checkpoint.save(unfinished / "student.safetensors", weights, {})
         (unfinished / "preprocessing.json").write_text(_json(asdict(preprocessing)), encoding="utf-8")
-        if attach is not None:
-            attach(unfinished)
-        (unfinished / "metrics.json").write_text(_json({**metrics, "sha256": _sums(unfinished)}), encoding="utf-8")
+        told = {**metrics, **(attach(unfinished) if attach is not None else {}), "sha256": _sums(unfinished)}
+        (unfinished / METRICS).write_text(_json({**told, "metrics_sha256": _own_sum(told)}), encoding="utf-8")
         _put_in_place(unfinished, folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def copy(folder: Path, to: Path) -> None:
+    """Write an export folder again in another place, the ledger left out; one there is replaced when it is whole."""
+    unfinished = to.with_name(f".{to.name}.{os.getpid()}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        shutil.copytree(folder, unfinished, ignore=shutil.ignore_patterns(LEDGER))
+        _put_in_place(unfinished, to)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -151,28 +168,47 @@ def load(folder: Path, device: torch.device | str = "cpu") -> Student:
         UserError: there is no export folder of this name.
         DamagedExport: one of its files is missing, changed or unreadable.
     """
-    if not (folder / "metrics.json").is_file():
-        raise UserError(f"{folder}: not an export folder: it holds no metrics.json")
+    if not (folder / METRICS).is_file():
+        raise UserError(f"{folder}: not an export folder: it holds no {METRICS}")
     metrics = _checked(folder)
     try:
         config = load_config(folder / "config.yaml")
         preprocessing = Preprocessing.read(folder / "preprocessing.json")
-        shape = ImageShape(preprocessing.channels, preprocessing.side)
-        with torch.random.fork_rng([]):
-            module = build(config.student, config.neuron, shape, len(preprocessing.classes))
-        module.load_state_dict(checkpoint.load(folder / "student.safetensors")[0])
+        module = network(config, preprocessing, checkpoint.load(folder / "student.safetensors")[0])
     except (UserError, checkpoint.DamagedFile, RuntimeError, TypeError, ValueError) as error:
         raise DamagedExport(f"{folder}: its files do not make a student: {' '.join(str(error).split())}") from error
-    return Student(module.eval().requires_grad_(False).to(device), config, preprocessing, metrics)
+    return Student(module.to(device), config, preprocessing, metrics)
+
+
+def network(config: TrainConfig, preprocessing: Preprocessing, weights: Mapping[str, Tensor]) -> Network:
+    """Return the frozen network of a training with these weights, on the CPU, in evaluation mode.
+
+    Raises:
+        RuntimeError: the weights are of another network.
+    """
+    shape = ImageShape(preprocessing.channels, preprocessing.side)
+    with torch.random.fork_rng([]):
+        module = build(config.student, config.neuron, shape, len(preprocessing.classes))
+    module.load_state_dict(weights)
+    return module.eval().requires_grad_(False)
+
+
+def added(folder: Path) -> list[str]:
+    """Return the files in an export folder that are no part of it, the ledger left out."""
+    metrics: dict[str, Any] = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+    return sorted(_sums(folder).keys() - metrics["sha256"].keys() - {LEDGER})
 
 
 def _checked(folder: Path) -> dict[str, Any]:
-    """Return the metrics of a folder whose every file has the sum they name."""
+    """Return the metrics of a folder, which have the sum they name, as has every other file."""
     try:
-        metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        expected: dict[str, str] = metrics["sha256"]
+        metrics: dict[str, Any] = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+        expected = dict(metrics["sha256"])
+        own = metrics["metrics_sha256"]
     except (ValueError, KeyError, TypeError) as error:
-        raise DamagedExport(f"{folder / 'metrics.json'}: not the metrics of an export") from error
+        raise DamagedExport(f"{folder / METRICS}: not the metrics of an export") from error
+    if _own_sum(metrics) != own:
+        raise DamagedExport(f"{folder / METRICS}: not the figures that were exported (their SHA-256 differs)")
     found = _sums(folder)
     for name in ("config.yaml", "student.safetensors", "preprocessing.json", *expected):
         if name not in expected or found.get(name) != expected[name]:
@@ -181,10 +217,16 @@ def _checked(folder: Path) -> dict[str, Any]:
     return metrics
 
 
+def _own_sum(metrics: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of the metrics but this sum itself, as JSON in one canonical form."""
+    plain = json.loads(json.dumps({key: value for key, value in metrics.items() if key != "metrics_sha256"}))
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
 def _sums(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file of a folder but `metrics.json`, by its path within."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / "metrics.json")
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    """Return the SHA-256 of each file of a folder but its metrics, by its path within."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / METRICS)
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def _put_in_place(unfinished: Path, folder: Path) -> None:

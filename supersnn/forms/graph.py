@@ -160,7 +160,7 @@ class _Builder:
 
     def _module(self, node: fx.Node, module: nn.Module) -> tuple[str, ...]:
         if isinstance(module, nn.Identity | nn.Dropout):
-            return self._sums[node.args[0]]
+            return self._sums[_given(node)]
         if isinstance(module, nn.BatchNorm2d):
             return self._norm(node, module)
         if type(module) is nn.AdaptiveAvgPool2d:
@@ -171,10 +171,11 @@ class _Builder:
         return self._add(node, str(node.target), translate(str(node.target), module))
 
     def _function(self, node: fx.Node) -> tuple[str, ...]:
-        if node.target in _SUMS and all(isinstance(value, fx.Node) for value in node.args):
-            if node.target in _IN_PLACE and len(node.args[0].users) > 1:
+        summands = [value for value in node.args if isinstance(value, fx.Node)]
+        if node.target in _SUMS and len(summands) == 2:
+            if node.target in _IN_PLACE and len(summands[0].users) > 1:
                 raise NoForm(f"{node.name}: a sum in place of a value that is read elsewhere")
-            return tuple(name for value in node.args for name in self._sums[value])
+            return tuple(name for value in summands for name in self._sums[value])
         if node.target in ("flatten", torch.flatten) and node.args[1:] == (1,):
             return self._add(node, node.name, Flatten())
         if node.target in (torch.relu, functional.relu):
@@ -182,13 +183,13 @@ class _Builder:
         raise NoForm(f"{node.name}: {getattr(node.target, '__name__', node.target)} has no counterpart")
 
     def _add(self, node: fx.Node, name: str, layer: Layer) -> tuple[str, ...]:
-        self._nodes[name] = Node(layer, self._sums[node.args[0]], tuple(node.meta["tensor_meta"].shape[1:]))
+        self._nodes[name] = Node(layer, self._sums[_given(node)], _shape(node))
         return (name,)
 
     def _norm(self, node: fx.Node, norm: nn.BatchNorm2d) -> tuple[str, ...]:
         """Fold a batch norm into the convolution before it if nothing else reads that, else make it a layer."""
         scale, shift = scale_and_shift(norm)
-        before = node.args[0]
+        before = _given(node)
         conv = self._nodes.get(str(before.target)) if before.op == "call_module" else None
         if conv is not None and isinstance(conv.layer, Convolution) and len(before.users) == 1:
             name = str(before.target)
@@ -198,10 +199,23 @@ class _Builder:
         return self._add(node, str(node.target), Convolution(weight, shift.float()))
 
 
+def _given(node: fx.Node) -> fx.Node:
+    """The value that a call is made on."""
+    value = node.args[0]
+    assert isinstance(value, fx.Node)
+    return value
+
+
+def _shape(node: fx.Node) -> tuple[int, ...]:
+    """The shape of a value for one image at one step."""
+    return tuple(node.meta["tensor_meta"].shape[1:])
+
+
 def scale_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """Return the float64 [C] of a trained batch norm that is x · scale + shift."""
-    mean, variance, weight, bias = (t.detach().cpu().double() for t in
-                                    (norm.running_mean, norm.running_var, norm.weight, norm.bias))  # fmt: skip
+    kept = {**dict(norm.named_parameters()), **dict(norm.named_buffers())}
+    mean, variance = kept["running_mean"].double().cpu(), kept["running_var"].double().cpu()
+    weight, bias = kept["weight"].detach().double().cpu(), kept["bias"].detach().double().cpu()
     scale = weight / (variance + norm.eps).sqrt()
     return scale, bias - mean * scale
 
@@ -211,8 +225,8 @@ def _scaled(conv: Convolution, scale: Tensor, shift: Tensor) -> Convolution:
     return replace(conv, weight=weight.float(), bias=(conv.bias.double() * scale + shift).float())
 
 
-def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
+def _pair(value: int | tuple[int, ...]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
 
 
 def _bias(layer: nn.Conv2d | nn.Linear) -> Tensor:
@@ -222,8 +236,14 @@ def _bias(layer: nn.Conv2d | nn.Linear) -> Tensor:
 def _convolution(name: str, layer: nn.Conv2d) -> Layer:
     if isinstance(layer.padding, str) or layer.padding_mode != "zeros":
         raise NoForm(f"{name}: padding {layer.padding!r} of mode {layer.padding_mode!r}")
-    weight, places = layer.weight.detach().cpu(), (layer.stride, layer.padding, layer.dilation)
-    return Convolution(weight, _bias(layer), *(_pair(place) for place in places), layer.groups)
+    return Convolution(
+        layer.weight.detach().cpu(),
+        _bias(layer),
+        _pair(layer.stride),
+        _pair(layer.padding),
+        _pair(layer.dilation),
+        layer.groups,
+    )
 
 
 def _average_pool(name: str, layer: nn.AvgPool2d) -> Layer:
@@ -235,8 +255,8 @@ def _average_pool(name: str, layer: nn.AvgPool2d) -> Layer:
 def _global_pool(node: fx.Node, layer: nn.AdaptiveAvgPool2d) -> Layer:
     if layer.output_size not in (1, (1, 1)):
         raise NoForm(f"{node.target}: an adaptive pooling to {layer.output_size}")
-    side = node.args[0].meta["tensor_meta"].shape[-2:]
-    return AveragePool(tuple(side), tuple(side))
+    height, width = _shape(_given(node))[-2:]
+    return AveragePool((height, width), (height, width))
 
 
 def _flatten(name: str, layer: nn.Flatten) -> Layer:

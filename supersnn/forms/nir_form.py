@@ -7,7 +7,6 @@ step; Norse's needs `dt=DT`, leaves r out, and has no average pooling.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from supersnn.forms.graph import (
-    INPUT,
-    Affine,
-    AveragePool,
-    Convolution,
-    Flatten,
-    Graph,
-    Layer,
-    Neurons,
-    NoForm,
-)
+from supersnn.forms.agreement import Run
+from supersnn.forms.graph import INPUT, Affine, AveragePool, Convolution, Flatten, Graph, Layer, Neurons, NoForm
 
 if TYPE_CHECKING:
     import nir
@@ -96,45 +86,35 @@ def _neurons(name: str, layer: Neurons, shape: tuple[int, ...]) -> "nir.LIF":
     return nir.LIF(*(np.full(shape, value) for value in constants))
 
 
-@dataclass(frozen=True, eq=False)
-class Run:
-    """What a NIR graph did: logits [T, B, K], and by LIF node its spikes [T, B, ...], 0 or 1."""
-
-    logits: Tensor
-    spikes: dict[str, Tensor]
-
-
 def run(path: Path, images: Tensor) -> Run:
     """Read a NIR file and run it, step by step, on normalised images float32 [B, C, H, W].
 
-    The potentials are kept in double precision.
+    The potentials are kept in double precision. The spikes come by the name of their node.
     """
     import nir
 
     graph = nir.read(path)
-    steps, dt = int(graph.metadata["time_steps"]), float(graph.metadata["dt"])
     sources: dict[str, list[str]] = {name: [] for name in graph.nodes}
     for before, after in graph.edges:
         sources[after].append(before)
-    order = list(_order(sources))
-    potentials: dict[str, Tensor] = {}
-    spikes: dict[str, list[Tensor]] = {name: [] for name in order if isinstance(graph.nodes[name], nir.LIF)}
+    order = [name for name in _order(sources) if name != INPUT]
+    potentials: dict[str, Tensor | float] = {n: 0.0 for n in order if isinstance(graph.nodes[n], nir.LIF)}
+    spikes: dict[str, list[Tensor]] = {name: [] for name in potentials}
     logits = []
     with torch.no_grad():
-        for _ in range(steps):
+        for _ in range(int(graph.metadata["time_steps"])):
             values = {INPUT: images.double()}
             for name in order:
-                node = graph.nodes[name]
-                if name == INPUT:
-                    continue
-                total = sum((values[source] for source in sources[name][1:]), values[sources[name][0]])
-                if isinstance(node, nir.LIF):
-                    values[name], potentials[name] = _lif_step(node, total, potentials.get(name, 0.0), dt)
+                first, *others = (values[source] for source in sources[name])
+                total = sum(others, first)
+                if name in potentials:
+                    dt = float(graph.metadata["dt"])
+                    values[name], potentials[name] = _lif_step(graph.nodes[name], total, potentials[name], dt)
                     spikes[name].append(values[name])
                 else:
-                    values[name] = _apply(node, total)
+                    values[name] = _apply(graph.nodes[name], total)
             logits.append(values[OUTPUT])
-    return Run(torch.stack(logits), {name: torch.stack(steps) for name, steps in spikes.items()})
+    return Run(torch.stack(logits).mean(0).float(), {name: torch.cat(steps) for name, steps in spikes.items()})
 
 
 def _order(sources: dict[str, list[str]]) -> Iterator[str]:

@@ -11,23 +11,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from supersnn.forms.graph import (
-    INPUT,
-    Affine,
-    AveragePool,
-    Convolution,
-    Flatten,
-    Graph,
-    Neurons,
-    Node,
-    Rectifier,
-)
+from supersnn.forms.agreement import Run
+from supersnn.forms.graph import INPUT, Affine, AveragePool, Convolution, Flatten, Graph, Neurons, Node, Rectifier
 
 if TYPE_CHECKING:
     import onnx
 
+FLOAT = 1  # onnx.TensorProto.FLOAT
 OPSET, IR = 18, 9
 """Versions of ONNX that engines have known since 2023."""
+SPIKES = ".spikes"
+"""The end of the name of a layer's spikes at one step."""
 
 
 def write(graph: Graph, mean: tuple[float, ...], std: tuple[float, ...], path: Path) -> None:
@@ -38,7 +32,7 @@ def write(graph: Graph, mean: tuple[float, ...], std: tuple[float, ...], path: P
     program = _Program(graph.steps)
     scale = torch.tensor([1 / (255 * s) for s in std]).view(-1, 1, 1)
     shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)]).view(-1, 1, 1)
-    program.add("Cast", ["pixels"], "pixels.float", to=TensorProto.FLOAT)
+    program.add("Cast", ["pixels"], "pixels.float", to=FLOAT)
     program.add("Mul", ["pixels.float", program.constant("scale", scale)], "pixels.scaled")
     program.add("Add", ["pixels.scaled", program.constant("shift", shift)], INPUT)
     for name, node in graph.nodes.items():
@@ -54,12 +48,21 @@ def write(graph: Graph, mean: tuple[float, ...], std: tuple[float, ...], path: P
     path.write_bytes(model.SerializeToString())
 
 
-def run(path: Path, pixels: Tensor) -> Tensor:
-    """Read an ONNX file and run it by the reference implementation; uint8 [B, C, H, W] → logits [B, K]."""
+def run(path: Path, pixels: Tensor) -> Run:
+    """Read an ONNX file and run it by ONNX's reference implementation on pixels uint8 [B, C, H, W].
+
+    The spikes come by the name of their layer: every value that some neurons' steps are put together to.
+    """
+    import onnx
     from onnx.reference import ReferenceEvaluator
 
-    (logits,) = ReferenceEvaluator(str(path)).run(None, {"pixels": pixels.cpu().numpy()})
-    return torch.from_numpy(logits)
+    model = onnx.load(path)
+    values = ReferenceEvaluator(model).run(None, {"pixels": pixels.numpy()}, intermediate=True)
+    layers = {
+        node.output[0] for node in model.graph.node if node.op_type == "Concat" and node.input[0].endswith(SPIKES)
+    }
+    spikes = {name: torch.from_numpy(values[name]) for name in layers}
+    return Run(torch.from_numpy(values["logits"]), spikes)
 
 
 class _Program:
@@ -133,28 +136,28 @@ class _Program:
             currents = [f"{name}.{t}.current" for t in range(self._steps)]
             self.add("Split", [current], *currents, axis=0, num_outputs=self._steps)
         threshold = self.constant(f"{name}.threshold", torch.tensor(layer.threshold))
-        decay = self.constant(f"{name}.decay", torch.tensor(layer.decay))
-        rest = self.constant(f"{name}.rest", torch.tensor(0.0))
+        if self._steps > 1:
+            self.constant(f"{name}.decay", torch.tensor(layer.decay))
+        u, before = currents[0], ""
         spikes = []
-        for t, given in enumerate(currents):
-            at = f"{name}.{t}"
-            u = given
+        for t, at in enumerate(f"{name}.{t}" for t in range(self._steps)):
             if t > 0:
-                self.add("Mul", [f"{name}.{t - 1}.reset", decay], f"{at}.kept")
-                self.add("Add", [f"{at}.kept", given], f"{at}.potential")
+                self._reset(before, u, threshold, layer.reset)
+                self.add("Mul", [f"{before}.reset", f"{name}.decay"], f"{at}.kept")
+                self.add("Add", [f"{at}.kept", currents[t]], f"{at}.potential")
                 u = f"{at}.potential"
             self.add("GreaterOrEqual", [u, threshold], f"{at}.fired")
-            self.add("Cast", [f"{at}.fired"], f"{at}.spikes", to=1)
-            spikes.append(f"{at}.spikes")
-            if t == self._steps - 1:
-                break
-            if layer.reset == "hard":
-                self.add("Where", [f"{at}.fired", rest, u], f"{at}.reset")
-            else:
-                self.add("Mul", [f"{at}.spikes", threshold], f"{at}.taken")
-                self.add("Sub", [u, f"{at}.taken"], f"{at}.reset")
+            self.add("Cast", [f"{at}.fired"], at + SPIKES, to=FLOAT)
+            spikes.append(at + SPIKES)
+            before = at
         self.add("Concat", spikes, name, axis=0)
         self._timed.add(name)
+
+    def _reset(self, at: str, potential: str, threshold: str, reset: str) -> None:
+        """Add what becomes of the potential after a step's spikes."""
+        lost = threshold if reset == "soft" else potential
+        self.add("Mul", [at + SPIKES, lost], f"{at}.lost")
+        self.add("Sub", [potential, f"{at}.lost"], f"{at}.reset")
 
     def mean_over_time(self, name: str, width: int, to: str) -> None:
         """Add the mean over the time steps of a value [T·B, width]."""

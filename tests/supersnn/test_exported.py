@@ -77,20 +77,23 @@ def test_a_new_export_replaces_the_old_one_whole(export: Exported, bars: Trainin
     folder, config, network = export
     (folder / "old").write_text("")
 
-    def attach(unfinished: Path) -> None:
+    def attach(unfinished: Path) -> dict[str, str]:
         assert (folder / "old").exists()
         (unfinished / "MODEL_CARD.md").write_text("card")
+        return {"card": "written"}
 
     exported.write(folder, config, network.state_dict(), Preprocessing.of(bars), {}, attach)
     assert not (folder / "old").exists()
     assert list(folder.parent.iterdir()) == [folder]
-    assert "MODEL_CARD.md" in exported.load(folder).metrics["sha256"]
+    metrics = exported.load(folder).metrics
+    assert "MODEL_CARD.md" in metrics["sha256"]
+    assert metrics["card"] == "written"
 
 
 def test_an_export_that_fails_leaves_the_old_one(export: Exported, bars: TrainingData):
     folder, config, network = export
 
-    def fail(_: Path) -> None:
+    def fail(_: Path) -> dict[str, str]:
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):

@@ -1,0 +1,70 @@
+"""Importances find the knobs that matter and no others; marginals and the landscape show where."""
+
+import numpy as np
+import pytest
+
+from analysis import importance, load
+
+MATTER = {"neuron.threshold", "optimizer.lr"}
+
+
+@pytest.fixture
+def sweep(synthetic):
+    return load.sweep(synthetic(trials=120, epochs=2, noise=0.001))
+
+
+@pytest.mark.parametrize(("method", "repeats"), [("ped-anova", 30), ("fanova", 3)])
+def test_the_knobs_that_matter_come_first(sweep, method, repeats):
+    table = importance.importances(sweep.trials, method, sweep.config["space"], repeats=repeats)
+    for _, part in table.groupby("arm"):
+        assert set(part["knob"].head(2)) == MATTER
+        assert part["importance"].is_monotonic_decreasing
+    assert ((table["low"] <= table["importance"]) & (table["importance"] <= table["high"])).all()
+    if method == "ped-anova":
+        above = table["importance"] > table["chance"]
+        assert above[table["knob"].isin(MATTER)].all()
+        assert above[~table["knob"].isin(MATTER)].sum() <= 1
+
+
+def test_importances_are_the_same_at_every_call(sweep):
+    one, two = (importance.importances(sweep.trials, repeats=5) for _ in range(2))
+    assert one.equals(two)
+
+
+def test_nothing_is_said_of_too_few_trials(synthetic):
+    sweep = load.sweep(synthetic(trials=5))
+    assert len(importance.importances(sweep.trials)) == 0
+
+
+def test_knobs_that_are_missing_or_fixed_are_left_out(sweep):
+    trials = sweep.trials.assign(**{"train.epochs": 12})
+    table = importance.importances(trials, repeats=2)
+    assert "train.epochs" not in set(table["knob"])
+    assert "loss.relation.weight" not in set(table.loc[table["arm"] == "direct", "knob"])
+    assert set(table.loc[table["arm"] == "homogeneous", "knob"]) >= {"loss.relation.weight"}
+
+
+def test_scale_of_a_knob_is_the_sweep_files_else_its_range(sweep):
+    lr, threshold = sweep.trials["optimizer.lr"], sweep.trials["neuron.threshold"]
+    assert importance.logarithmic(lr, {"uniform": None, "log": [0.01, 0.3]})
+    assert not importance.logarithmic(threshold, {"uniform": [0.3, 2.0], "log": None})
+    assert importance.logarithmic(sweep.trials["loss.relation.weight"].dropna())
+    assert not importance.logarithmic(threshold)
+
+
+def test_marginals_peak_where_the_truth_does(sweep):
+    table = importance.marginals(sweep.trials, "neuron.threshold", bins=6)
+    for _, part in table.groupby("arm"):
+        assert abs(part.loc[part["median"].idxmax(), "at"] - 0.9) < 0.45
+    done = sweep.trials[sweep.trials["state"] == "finished"]
+    assert table["trials"].sum() == len(done)
+    assert table["best"].max() == done["value"].max()
+    by_kind = importance.marginals(sweep.trials, "neuron.surrogate")
+    assert set(by_kind["at"]) == {"triangle", "atan", "sigmoid"}
+
+
+def test_landscape_holds_the_finished_trials_that_have_both_knobs(sweep):
+    points = importance.landscape(sweep.trials, "loss.relation.weight", "neuron.threshold")
+    assert set(points["arm"]) == {"homogeneous", "heterogeneous"}
+    assert np.isfinite(points[["x", "y", "value"]]).all(axis=None)
+    assert len(importance.landscape(sweep.trials, "loss.relation.weight", "no.knob")) == 0

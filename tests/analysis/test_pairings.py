@@ -1,0 +1,89 @@
+"""Gains by pairing at equal trials, and whether a stronger teacher passes for heterogeneity."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import load, pairings
+
+TEACHERS = {
+    "resnet8": ("resnet", 75_000, 0.950), "resnet14": ("resnet", 170_000, 0.956), "resnet20": ("resnet", 270_000, 0.968),
+    "vgg8": ("vgg", 900_000, 0.958), "vgg11": ("vgg", 2_600_000, 0.971), "wrn16_2": ("wrn", 690_000, 0.965),
+    "wrn28_4": ("wrn", 5_800_000, 0.974),
+}  # fmt: skip
+ARMS = {
+    "direct": [None],
+    "homogeneous": [name for name in TEACHERS if name.startswith("resnet")],
+    "heterogeneous": [name for name in TEACHERS if not name.startswith("resnet")],
+}
+
+
+def table(rng, effect=0.0, per_point=0.004, noise=0.002, students=3):
+    """Pairings whose gain grows with the teacher's accuracy, and by `effect` where they are heterogeneous."""
+    rows = [
+        {"sweep": "s", "arm": arm, "student": f"student{k}", "teacher": name, "pairing": arm,
+         "teacher_val": TEACHERS[name][2], "teacher_parameters": TEACHERS[name][1],
+         "gain": 0.01 * k + per_point * 100 * (TEACHERS[name][2] - 0.95) + effect * (arm == "heterogeneous")
+                 + rng.normal(0, noise)}
+        for k in range(students) for arm, names in ARMS.items() for name in names if name
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_gain_is_taken_at_equal_trials(synthetic):
+    sweep = load.sweep(synthetic(trials=24))
+    found = pairings.matrix(sweep.trials, sweep.teachers).set_index(["arm", "teacher"])
+    done = sweep.trials[sweep.trials["state"] == "finished"]
+    fewest = done.groupby(["arm", "teacher"], dropna=False).size().min()
+    rng = np.random.default_rng(0)
+
+    def best_of(rows):
+        return np.mean([rng.choice(rows["value"], fewest, replace=False).max() for _ in range(4000)])
+
+    vgg = done[done["teacher"] == "vgg8"]
+    gain = best_of(vgg) - best_of(done[done["arm"] == "direct"])
+    assert found.loc[("heterogeneous", "vgg8"), "gain"] == pytest.approx(gain, abs=5e-4)
+    assert found.loc[("heterogeneous", "vgg8"), "trials"] == len(vgg)
+    assert found.loc[("heterogeneous", "vgg8"), "teacher_seconds"] == 32.0
+    assert found.loc[("heterogeneous", "vgg8"), "seconds"] == pytest.approx(7.5)
+
+
+def test_one_better_teacher_is_not_heterogeneity():
+    rng = np.random.default_rng(0)
+    naive = covered = 0
+    for _ in range(400):
+        drawn = table(rng)
+        means = drawn.groupby("pairing")["gain"].mean()
+        naive += means["heterogeneous"] - means["homogeneous"] > 0.002
+        effect = pairings.teacher_effect(drawn).set_index("term").loc["heterogeneous"]
+        covered += effect["low"] <= 0 <= effect["high"]
+    assert naive > 360
+    assert 0.92 <= covered / 400 <= 0.98
+
+
+def test_a_real_effect_is_told_from_the_teachers_strength():
+    rng = np.random.default_rng(1)
+    effects = [pairings.teacher_effect(table(rng, effect=0.01)).set_index("term") for _ in range(100)]
+    assert np.mean([effect.loc["heterogeneous", "low"] > 0 for effect in effects]) > 0.95
+    assert np.mean([effect.loc["teacher accuracy", "estimate"] for effect in effects]) == pytest.approx(0.004, rel=0.1)
+
+
+def test_what_the_teachers_cannot_separate_has_no_estimate():
+    few = table(np.random.default_rng(2), students=1)
+    few = few[few["teacher"].isin(["resnet8", "vgg8", "wrn16_2"])]
+    effect = pairings.teacher_effect(few)
+    assert effect["estimate"].isna().all()
+    assert effect["note"].str.contains("cannot be separated").all()
+    none = pairings.teacher_effect(few[few["teacher"].isna()])
+    assert none["estimate"].isna().all()
+
+
+def test_the_regression_agrees_with_least_squares_with_a_constant_a_block():
+    drawn = table(np.random.default_rng(3), effect=0.005)
+    heterogeneous = (drawn["pairing"] == "heterogeneous").astype(float)
+    blocks = pd.get_dummies(drawn["student"]).to_numpy(dtype=float)
+    x = np.column_stack([heterogeneous, 100 * drawn["teacher_val"], np.log10(drawn["teacher_parameters"]), blocks])
+    slow = np.linalg.lstsq(x, drawn["gain"].to_numpy(), rcond=None)[0]
+    effect = pairings.teacher_effect(drawn)
+    assert effect["estimate"].to_numpy() == pytest.approx(slow[:3])
+    assert (effect["freedom"] == len(drawn) - 6).all()
