@@ -4,17 +4,18 @@ interrupted.
 """
 
 import json
-import os
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from supersnn_print import epoch_line, print_results, rows, say, show, two_columns
+
 if TYPE_CHECKING:
-    from supersnn.training import EpochReport
-    from tune.conductor import Conductor
+    from tune.arms import Arm
+    from tune.store import Store
+    from tune.sweep import SweepConfig
 
 app = typer.Typer(
     help="Search, train, verify and export spiking networks taught by artificial ones.",
@@ -46,42 +47,59 @@ def sweep(
     described = sweeps.load(config, tuple(set_))
     arms = resolve(described, str(config))
     if dry_run:
-        _show(plan(described, arms), plan_table, as_json)
+        show(plan(described, arms), plan_table, as_json)
         return
-    from tune.progress import Board, Display
+    from tune.store import Store
+
+    _conduct(described, arms, Store.at(store), (address, local), as_json, str(config), f"supersnn sweep {config}")
+
+
+@app.command()
+def verify(
+    sweep_name: Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep of the store whose search has ended.")],
+    seeds: Annotated[int | None, typer.Option(help="Verify each winner with this many fresh seeds.")] = None,
+    store: StoreOption = None,
+    address: Annotated[str | None, typer.Option(help="A Ray cluster to join [RAY_ADDRESS, else this machine].")] = None,
+    local: Annotated[bool, typer.Option("--local", help="Run in this process, without Ray.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Verify a sweep's winners with what is lacking of their fresh seeds, and export them; search nothing."""
+    from supersnn.config import with_values
+    from tune import sweep as sweeps
+    from tune.arms import resolve
     from tune.store import Store
 
     place = Store.at(store)
-    board = Board(
-        described.name, dict.fromkeys(arms, described.search.trials), described.train.epochs, described.verify.seeds
-    )
-    from tune import conductor
-    from tune.tracking import tracker as tracking
-
-    def executor(driver: "Conductor") -> Any:
-        if local:
-            from tune.local import LocalExecutor
-
-            return LocalExecutor(described.search.max_failures)
-        from tune.cluster import RayExecutor
-
-        where = address or os.environ.get("RAY_ADDRESS")
-        scratch = driver.folder.path / "ray"
-        return RayExecutor(described.resources, described.search.max_failures, scratch, driver.token, where)
-
-    def tracker(driver: "Conductor") -> Any:
-        return tracking.start(driver.folder, place, described)
-
-    with Display(board) as display:
-        try:
-            done = conductor.conduct(described, place, executor, tracker, display.event, str(config))
-        except KeyboardInterrupt:
-            _say(f"interrupted; the same command goes on from here: supersnn sweep {config}")
-            raise
-    _report_sweep(described.name, place, done, as_json)
+    file = place.existing(sweep_name).config
+    described = sweeps.load(file)
+    if seeds is not None:
+        described = with_values(described, {"verify.seeds": seeds}, "--seeds")
+    again = f"supersnn verify {sweep_name}"
+    _conduct(described, resolve(described, str(file)), place, (address, local), as_json, str(file), again, False)
 
 
-def _report_sweep(name: str, place: Any, done: Any, as_json: bool) -> None:
+def _conduct(
+    described: "SweepConfig",
+    arms: "dict[str, Arm]",
+    place: "Store",
+    where: tuple[str | None, bool],
+    as_json: bool,
+    origin: str,
+    again: str,
+    searching: bool = True,
+) -> None:
+    """Do what is left of a sweep, on the cluster at an address or in this process, and report it."""
+    from tune.drive import drive
+
+    try:
+        done = drive(described, arms, place, origin, *where, searching)
+    except KeyboardInterrupt:
+        say(f"interrupted; the same command goes on from here: {again}")
+        raise
+    _report_sweep(place, done, as_json)
+
+
+def _report_sweep(place: Any, done: Any, as_json: bool) -> None:
     from analysis import load, report
 
     tables = load.sweep(done.folder.path)
@@ -90,14 +108,60 @@ def _report_sweep(name: str, place: Any, done: Any, as_json: bool) -> None:
     if as_json:
         print(json.dumps(report.results(tables)))
         return
-    _print_results(report.results(tables))
+    print_results(report.results(tables))
     print()
     if not done.worked:
-        _say("nothing was left to do")
+        say("nothing was left to do")
     if done.pending:
-        _say(f"{done.pending} events still wait for MLflow; they are sent when the sweep is started again")
+        say(f"{done.pending} events still wait for MLflow; they are sent when the sweep is started again")
     print(f"report   {done.folder.report}\nbest     {done.folder.best}\nsweep    {done.folder.path}")
     print(f"MLflow   supersnn ui --store {place.path}")
+
+
+@app.command()
+def export(
+    sweep_name: Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep of the store.")],
+    to: Annotated[Path, typer.Option(help="The folder to write; one that is there is replaced.")],
+    arm: Annotated[str | None, typer.Option(help="An arm's verified winner, instead of the best arm's.")] = None,
+    trial: Annotated[str | None, typer.Option(help="One trial, ARM/N; an unverified one is trained again.")] = None,
+    pareto: Annotated[
+        bool, typer.Option("--pareto", help="Every trial no other beats in accuracy and operations.")
+    ] = False,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a sweep's best student, or others of it, as folders that prove themselves."""
+    from supersnn.errors import UserError
+    from tune.export import Exporter, parse_trial
+    from tune.store import Store
+
+    if (arm is not None) + (trial is not None) + pareto > 1:
+        raise UserError("--arm, --trial, --pareto: expected one of them at most")
+    place = Store.at(store)
+    exporter = Exporter(place.existing(sweep_name), place)
+    if pareto:
+        show(exporter.front(to), rows, as_json)
+        return
+    metrics = exporter.trial(*parse_trial(trial), to) if trial else exporter.arm(arm or exporter.best_arm(), to)
+    if metrics["reproduced"] is False:
+        say("its training did not come to the accuracy that the search recorded; metrics.json says what it came to")
+    keys = ("arm", "trial", "seed", "val_accuracy", "test_accuracy", "test_mean", "verified_seeds", "reproduced")
+    show({"folder": str(to), **{key: metrics[key] for key in keys}}, two_columns, as_json)
+
+
+@app.command()
+def check(folder: Annotated[Path, typer.Argument(help="An export folder.")], as_json: JsonOption = False) -> None:
+    """Load an export, evaluate it again, compare with what it says; exit 1 where it differs or is damaged."""
+    import torch
+
+    from supersnn import checking
+
+    found = checking.check(folder, "cuda" if torch.cuda.is_available() else "cpu")
+    table = [{**vars(one), "agrees": one.agrees} for one in found]
+    show({"folder": str(folder), "figures": table} if as_json else table, rows, as_json)
+    if not all(one.agrees for one in found):
+        say(f"{folder}: what was found again is not what the export says")
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -119,16 +183,19 @@ def train(
     from tune.sweep import parse_override
 
     config = with_values(load(file), dict(parse_override(text) for text in set_), str(file))
+    if to is not None:
+        from supersnn import exported
+
+        exported.ensure_replaceable(to)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     data = training_data(config.dataset, device)
     guide = guide_for(config, data, Store.at(store).path, device)
     seconds, report = 0.0, None
     for report in train_student(config, data, guide, device=device):
         seconds += report.metrics["time/epoch_s"]
-        _say(_epoch_line(report, config.train.epochs))
+        say(epoch_line(report, config.train.epochs))
     assert report is not None
     if to is not None:
-        from supersnn import exported
         from supersnn.checkpoint import student_weights
 
         found = {"val_accuracy": report.metrics.get("val/accuracy"), "seed": config.seed}
@@ -142,13 +209,7 @@ def train(
         "seconds": seconds,
         "ended": report.ended,
     }
-    _show(result, _two_columns, as_json)
-
-
-def _epoch_line(report: "EpochReport", epochs: int) -> str:
-    shown = {name: report.metrics.get(name) for name in ("train/loss", "val/accuracy", "spikes/rate")}
-    parts = [f"{name} {value:.4f}" for name, value in shown.items() if value is not None]
-    return f"epoch {report.epoch}/{epochs}  " + "  ".join(parts)
+    show(result, two_columns, as_json)
 
 
 @app.command()
@@ -167,7 +228,7 @@ def teach(
 
     arms = resolve(sweeps.load(config, tuple(set_)), str(config))
     found = [fields for done in prepare(arms, Store.at(store).path, LocalExecutor()) for _, fields in done.events()]
-    _show(found, _rows, as_json)
+    show(found, rows, as_json)
 
 
 @app.command()
@@ -183,7 +244,7 @@ def evaluate(
 
     student = exported.load(folder)
     dataset = student.config.dataset.model_copy(update={"name": data})
-    test = open_test(dataset, folder / "test-ledger.jsonl", f"evaluate {folder.name}")
+    test = open_test(dataset, folder / exported.LEDGER, f"evaluate {folder.name}")
     found = measure(student.module, test, student.preprocessing.mean, student.preprocessing.std)
     result = {
         "images": found.images,
@@ -194,7 +255,7 @@ def evaluate(
         "spike_rate": found.rate,
         "rates": found.rates,
     }
-    _show(result, _two_columns, as_json)
+    show(result, two_columns, as_json)
 
 
 @app.command()
@@ -207,8 +268,7 @@ def predict(
     from supersnn import exported
 
     student = exported.load(folder)
-    rows = [{"image": str(path), **student.classify(path)} for path in images]
-    _show(rows, _rows, as_json)
+    show([{"image": str(path), **student.classify(path)} for path in images], rows, as_json)
 
 
 @app.command()
@@ -236,7 +296,7 @@ def report(
         print(json.dumps(results[0] if len(results) == 1 else results))
     else:
         for result in results:
-            _print_results(result)
+            print_results(result)
 
 
 @app.command()
@@ -270,7 +330,7 @@ def data_list(as_json: JsonOption = False) -> None:
     """List the data sets, and which of them are here."""
     from supersnn.sources import registry
 
-    _show(registry.available(), _rows, as_json)
+    show(registry.available(), rows, as_json)
 
 
 @data_app.command("get")
@@ -279,7 +339,7 @@ def data_get(name: Annotated[str, typer.Argument(help="A data set's name.")]) ->
     from supersnn.sources import registry
 
     registry.fetch(name)
-    _say(f"{name} is here")
+    say(f"{name} is here")
 
 
 @app.command()
@@ -295,64 +355,6 @@ def ui(
     raise typer.Exit(server.serve(Store.at(store).path, host, port))
 
 
-def _show(value: Any, table: Any, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(value, default=str))
-        return
-    from rich.console import Console
-
-    Console().print(table(value))
-
-
-def _rows(rows: Sequence[Any]) -> Any:
-    """A table of a list of mappings."""
-    from rich.table import Table
-
-    plain = [row if isinstance(row, Mapping) else vars(row) for row in rows]
-    table = Table(box=None, pad_edge=False)
-    for key in plain[0] if plain else ():
-        table.add_column(str(key))
-    for row in plain:
-        table.add_row(*(_text(value) for value in row.values()))
-    return table
-
-
-def _two_columns(values: Mapping[str, Any]) -> Any:
-    """A table of one mapping, a line a key."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for key, value in values.items():
-        table.add_row(key, _text(value))
-    return table
-
-
-def _text(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_text(one)}" for key, one in value.items())
-    return "" if value is None else str(value)
-
-
-def _print_results(results: Mapping[str, Any]) -> None:
-    """The arms, the verdicts and the answer of a sweep, as its report has them."""
-    from rich.console import Console
-
-    from analysis.report import table, verdict_table
-
-    console = Console()
-    for rows in (table(results), verdict_table(results)):
-        if rows:
-            console.print(_rows(rows))
-            console.print()
-    print(results["answer"])
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 def main() -> None:
     """Run the command line; a mistake of the user's becomes one line and exit code 2."""
     try:
@@ -363,7 +365,7 @@ def main() -> None:
         code = _exit_code(error)
         if code is None:
             raise
-        _say(f"supersnn: {error}")
+        say(f"supersnn: {error}")
         sys.exit(code)
 
 

@@ -54,29 +54,32 @@ def at_equal(
     """Return what each arm had found when the arm that spent least was spent.
 
     Columns: `sweep`, `arm`, `budget` (trials, or seconds), `trials` and `seconds` used within it, `best` and its
-    `trial`, and `holds`: that trial is the arm's verified winner, so that the verdict stands at this budget too.
+    `trial`, and `holds`: that trial is the best of all the arm's, and the verified winner is among those within the
+    budget, so that the verdict stands at this budget too.
     """
     path = progress(trials, teachers, with_teacher=with_teacher)
     measure = "order" if by == "trials" else "compute"
     rows = []
     for sweep, of_sweep in path.groupby("sweep", sort=False):
         budget = of_sweep.groupby("arm")[measure].max().min()
-        winners = set(
-            trials.loc[(trials["sweep"] == sweep) & trials["winner"], ["arm", "trial"]].itertuples(index=False)
-        )
         for arm, part in of_sweep.groupby("arm", sort=False):
             within = part[part[measure] <= budget]
-            finished = within[within["state"] == "finished"]
-            at = finished["value"].idxmax() if finished["value"].notna().any() else None
-            trial = int(finished.loc[at, "trial"]) if at is not None else None
+            found, overall = (_best(among) for among in (within, part))
+            winners = trials.loc[(trials["sweep"] == sweep) & (trials["arm"] == arm) & trials["winner"], "trial"]
             rows.append({
                 "sweep": sweep, "arm": arm, "by": by, "budget": float(budget), "trials": len(within),
-                "seconds": float(within["compute"].max()) if len(within) else 0.0,
-                "best": float(finished.loc[at, "value"]) if at is not None else np.nan, "trial": trial,
-                "holds": trial is not None and (arm, trial) in winners,
+                "seconds": float(within["compute"].max()) if len(within) else 0.0, **found,
+                "holds": found == overall and bool(within["trial"].isin(winners).any()),
             })  # fmt: skip
     names = ["sweep", "arm", "by", "budget", "trials", "seconds", "best", "trial", "holds"]
     return pd.DataFrame(rows, columns=names)
+
+
+def _best(path: pd.DataFrame) -> dict[str, float | None]:
+    """The best of the trials that were trained to the end."""
+    finished = path[(path["state"] == "finished") & path["value"].notna()].nlargest(1, "value")
+    known = zip(finished["value"], finished["trial"], strict=True)
+    return next(({"best": float(value), "trial": int(trial)} for value, trial in known), {"best": None, "trial": None})
 
 
 def expected_best(values: np.ndarray, at: Sequence[int] | None = None, band: float = 0.8) -> pd.DataFrame:
@@ -124,7 +127,7 @@ def _log_choose(n: np.ndarray | int, k: np.ndarray) -> np.ndarray:
 
 def _teacher_seconds(trials: pd.DataFrame, teachers: pd.DataFrame) -> pd.Series:
     """Seconds of an arm's teachers and their banks, by (sweep, arm); 0 where there are none."""
-    cost = teachers.set_index(["sweep", "name"])[["seconds", "bank_seconds"]].sum(axis=1)
+    cost = teachers.groupby(["sweep", "name"])[["seconds", "bank_seconds"]].sum().sum(axis=1)
     used = trials[["sweep", "arm", "teacher"]].drop_duplicates()
     used["cost"] = [
         cost.get((s, t), 0.0) if isinstance(t, str) else 0.0

@@ -1,7 +1,7 @@
 """From a sweep's events to its tables: the rules by which a trial, a result, a winner follow from what was written."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -45,7 +45,7 @@ def build(
     epochs.insert(0, "sweep", name)
     teachers = _teachers(name, by_kind)
     trials = _trials(name, by_kind, epochs, dict(zip(teachers["name"], teachers["family"], strict=True)))
-    results = _verified(name, by_kind, verified, trials)
+    results = _verified(name, by_kind, verified, trials, config.get("arms") or {})
     winners = set(zip(results.loc[results["winner"], "arm"], results.loc[results["winner"], "trial"], strict=True))
     winners |= {(arm, trial) for arm, (trial, _) in _winners(by_kind, verified).items()}
     trials["winner"] = [pair in winners for pair in zip(trials["arm"], trials["trial"], strict=True)]
@@ -73,7 +73,9 @@ def _teachers(name: str, by_kind: Events) -> pd.DataFrame:
     rows: dict[str, dict[str, Any]] = {}
     for event in by_kind.get("teacher", []):
         told = {key: value for key, value in event.items() if key in TEACHERS}
-        rows.setdefault(event["name"], {"sweep": name, **told, "bank_seconds": filled.get(event["name"], 0.0)})
+        again = event["name"] in {row["name"] for row in rows.values()}
+        bank = 0.0 if again else filled.get(event["name"], 0.0)
+        rows.setdefault(event["digest"], {"sweep": name, **told, "bank_seconds": bank, "again": again})
     return typed(pd.DataFrame(list(rows.values())), TEACHERS)
 
 
@@ -137,8 +139,10 @@ def _winners(by_kind: Events, stored: Mapping[str, Any]) -> dict[str, tuple[int,
     return found
 
 
-def _verified(name: str, by_kind: Events, stored: Mapping[str, Any], trials: pd.DataFrame) -> pd.DataFrame:
-    """One row a fresh seed; the journal is believed, `verified.json` fills what it lacks."""
+def _verified(
+    name: str, by_kind: Events, stored: Mapping[str, Any], trials: pd.DataFrame, arms: Iterable[str]
+) -> pd.DataFrame:
+    """One row a fresh seed, in the order of `arms`; the journal is believed, `verified.json` fills what it lacks."""
     columns = ["arm", "trial", "value", "dataset", "student", "teacher", "pairing"]
     about = {(row["arm"], row["trial"]): row for row in records(trials[columns])}
     rows: dict[tuple[str, int, int], dict[str, Any]] = {}
@@ -155,6 +159,7 @@ def _verified(name: str, by_kind: Events, stored: Mapping[str, Any], trials: pd.
     for arm in {arm for arm, _, _ in rows} - set(winners):
         tried = sorted({trial for a, trial, _ in rows if a == arm})
         winners[arm] = (max(tried, key=lambda trial: _value(about.get((arm, trial), {}))), None)
+    order = list(dict.fromkeys([*arms, *(arm for arm, _, _ in rows)]))
     full = []
     for (arm, trial, seed), row in rows.items():
         of_trial = dict(about.get((arm, trial), {}))
@@ -164,7 +169,8 @@ def _verified(name: str, by_kind: Events, stored: Mapping[str, Any], trials: pd.
             searched = winners[arm][1]
         told = {"sweep": name, "arm": arm, "trial": trial, "seed": seed, "winner": won, "search_value": searched}
         full.append(of_trial | row | told)
-    return typed(pd.DataFrame(full), VERIFIED).sort_values(["arm", "trial", "seed"], ignore_index=True)
+    full.sort(key=lambda row: (order.index(row["arm"]), row["trial"], row["seed"]))
+    return typed(pd.DataFrame(full), VERIFIED)
 
 
 def _layers(name: str, stored: Mapping[str, Any]) -> pd.DataFrame:

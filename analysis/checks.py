@@ -27,7 +27,8 @@ def problems(
     yield from _of_epochs(journal, trials, epochs)
     yield from _of_trials(journal, trials, complete)
     yield from _of_verified(config, verified, stored, complete)
-    for name, split in zip(teachers["name"], teachers["split"], strict=True):
+    first = teachers[~teachers["again"]]
+    for name, split in zip(first["name"], first["split"], strict=True):
         if provenance["split"] and isinstance(split, str) and split != provenance["split"]:
             yield {"problem": f"teacher {name}: trained on split {split}, the sweep's is {provenance['split']}"}
     for name in sorted(set(trials["teacher"].dropna()) - set(teachers["name"])):

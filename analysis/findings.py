@@ -1,6 +1,7 @@
 """What a reader should know besides the answer, in sentences: equal budgets, the teacher's part, luck, openness."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -41,10 +42,14 @@ def _equal_budgets(sweep: Sweep) -> Iterator[str]:
         yield _sentence(f"{listed(stand)}, every arm had found its verified winner: there the verdicts stand.")
     for text, table in cases:
         if other := [row for row in records(table) if not row["holds"]]:
-            told = listed(
-                f"{r['arm']} would have chosen another trial ({percent(r['best'])} % validation)" for r in other
-            )
+            told = listed(_other_choice(row) for row in other)
             yield _sentence(f"{text}, {told}: there the verdicts are not shown.")
+
+
+def _other_choice(row: Mapping[str, Any]) -> str:
+    if pd.isna(row["best"]):
+        return f"{row['arm']} would have found nothing yet"
+    return f"{row['arm']} would have chosen another trial ({percent(row['best'])} % validation)"
 
 
 def _sentence(text: str) -> str:
@@ -81,7 +86,8 @@ def _teacher_strength(sweep: Sweep) -> Iterator[str]:
 
 def _shrinkage(sweep: Sweep) -> Iterator[str]:
     known = [row for row in records(compare.arms(sweep.verified)) if pd.notna(row["shrinkage"])]
-    if known:
+    unseen = (sweep.config.get("verify") or {}).get("train_on", "train") == "train"
+    if known and unseen:
         told = listed(f"{signed(row['shrinkage'])} ({row['arm']})" for row in known)
         yield f"Search scores less the validation accuracy of fresh seeds, which is luck: {told} points."
 

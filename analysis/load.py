@@ -1,4 +1,4 @@
-"""Doors to the tables: a sweep's folder, several sweeps of a store, or an MLflow server (the only room with MLflow)."""
+"""Doors to the tables: a sweep's folder, several sweeps of a store, or an MLflow server."""
 
 import json
 import os
@@ -52,6 +52,20 @@ def sweeps(*names: Path | str, store: Path | str | None = None, cache: bool = Tr
     if not (names or known):
         raise UserError(f"{root}: no sweep here")
     return together(sweep(_folder(root, name, known), cache) for name in (names or known))
+
+
+def from_mlflow(tracking_uri: str, experiment: str) -> Sweep:
+    """Return the tables of the latest sweep of an experiment on an MLflow server, or in its database.
+
+    Spike rates by layer, the test ledger and the banks' cost are not kept there.
+
+    Raises:
+        UserError: there is no such experiment, no sweep in it, or no server.
+    """
+    from analysis import server
+
+    config, journal = server.read(tracking_uri, experiment)
+    return build(str(config.get("name") or experiment), config, journal, {}, [])
 
 
 def _folder(root: Path, name: Path | str, known: list[str]) -> Path:

@@ -52,7 +52,7 @@ def _part(sweep: Sweep, margin: float, prefix: str) -> dict[str, Any]:
         "arms": grid(_arms(told)),
         "verdicts": grid(_verdicts(verdicts)),
         "chapters": [_chapter(chapter, prefix) for chapter in chapters(sweep, verdicts, margin)],
-        "teachers": grid(sweep.teachers.drop(columns=["sweep", "digest", "split"])),
+        "teachers": grid(sweep.teachers.drop(columns=["sweep", "digest", "split", "again"])),
         "trials": grid(_trials(sweep), TRIAL_ROWS),
         "failures": grid(_failures(sweep.trials)),
         "problems": grid(sweep.problems.drop(columns=["sweep"])),

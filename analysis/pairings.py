@@ -25,7 +25,7 @@ def matrix(trials: pd.DataFrame, teachers: pd.DataFrame) -> pd.DataFrame:
     cost of a finished trial, `teacher_seconds` what the teacher and its bank cost.
     """
     done = trials[(trials["state"] == "finished") & trials["value"].notna()]
-    known = {(row["sweep"], row["name"]): row for row in records(teachers)}
+    known = {(row["sweep"], row["name"]): row for row in records(teachers[~teachers["again"]])}
     rows = []
     for (sweep, student), part in done.groupby(["sweep", "student"], sort=False):
         groups: dict[Any, pd.DataFrame] = dict(list(part.groupby(["arm", "teacher"], sort=False, dropna=False)))

@@ -47,7 +47,7 @@ def _arm(sweep: Sweep, arm: str, summary: Mapping[str, Any]) -> dict[str, Any]:
     resources = sweep.config.get("resources") or {}
     known = {column: _first(winner, column) for column in ("student", "teacher", "pairing", "trial")}
     taught = sweep.teachers[sweep.teachers["name"].isin(trials["teacher"].dropna())]
-    teacher = sweep.teachers[sweep.teachers["name"] == known["teacher"]]
+    teacher = sweep.teachers[(sweep.teachers["name"] == known["teacher"]) & ~sweep.teachers["again"]]
     cost = {"spike_rate": "spikes/rate", "synaptic_ops": "ops/synaptic", "energy_nj": "energy/nj"}
     return {
         "trials": len(trials),

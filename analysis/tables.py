@@ -21,9 +21,10 @@ VERIFIED = {
     "search_value": "float64", "spike_rate": "float64", "synaptic_ops": "float64", "energy_nj": "float64",
     "seconds": "float64", "dataset": "str", "student": "str", "teacher": "str", "pairing": "str", "winner": "bool",
 }  # fmt: skip
-TEACHERS = {
+TEACHERS = {  # `again`: a teacher of that name was trained before; this one is for the verification's images
     "sweep": "str", "name": "str", "digest": "str", "family": "str", "parameters": "float64",
     "val_accuracy": "float64", "epochs": "float64", "seconds": "float64", "bank_seconds": "float64", "split": "str",
+    "again": "bool",
 }  # fmt: skip
 LEDGER = {"sweep": "str", "time": "float64", "dataset": "str", "purpose": "str", "count": "float64"}
 LAYERS = {

@@ -135,7 +135,11 @@ def write(
         metrics: JSON-able; anything but the keys `sha256` and `metrics_sha256`.
         attach: called with the unfinished folder, to put further files beside these four; what it returns joins the
             metrics.
+
+    Raises:
+        UserError: the folder holds something else.
     """
+    ensure_replaceable(folder)
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
@@ -148,6 +152,18 @@ def write(
         _put_in_place(unfinished, folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def ensure_replaceable(folder: Path) -> None:
+    """Refuse to replace what is no export.
+
+    Raises:
+        UserError: the folder holds something else, or is a file.
+    """
+    if folder.is_dir() and ((folder / METRICS).is_file() or not any(folder.iterdir())):
+        return
+    if folder.exists():
+        raise UserError(f"{folder}: there is something else than an export; expected a new, empty or export folder")
 
 
 def copy(folder: Path, to: Path) -> None:

@@ -41,9 +41,7 @@ def label_loss(config: LabelLossConfig, logits: Tensor, labels: Tensor) -> Tenso
     """
     if config.kind == "mean":
         return functional.cross_entropy(logits.mean(0), labels, label_smoothing=config.smoothing)
-    return functional.cross_entropy(
-        logits.flatten(0, 1), labels.repeat(len(logits)), label_smoothing=config.smoothing
-    )
+    return functional.cross_entropy(logits.flatten(0, 1), labels.repeat(len(logits)), label_smoothing=config.smoothing)
 
 
 def logit_loss(config: LogitLossConfig, logits: Tensor, teacher: Tensor) -> Tensor:

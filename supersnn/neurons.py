@@ -1,7 +1,7 @@
 """Leaky integrate-and-fire neurons over the whole time loop: one autograd function, and modules around it."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -21,6 +21,8 @@ def lif(
     surrogate: str = "triangle",
     width: float = 1.0,
     detach_reset: bool = True,
+    *,
+    steps: int | None = None,
     overwrite: bool = False,
 ) -> Tensor:
     """Return the spikes [T, ...], 0 or 1, that input currents [T, ...] cause in neurons at rest.
@@ -33,13 +35,14 @@ def lif(
 
     Backward, ds/du is the surrogate's derivative at u - threshold; with `detach_reset` the s in v[t] counts as
     a constant. `decay` may be a 0-dimensional tensor with a gradient of its own. Each step of the result has the
-    memory layout of `current`'s; a constant current may be expanded along T. The bits are the same in every run.
+    memory layout of `current`'s. The bits are the same in every run.
 
-    With `overwrite` the potentials take the place of `current` in memory, and in the backward pass, which then
-    can run only once, the gradient takes theirs: for a current that nothing else reads, as a norm's result is.
+    With `steps`, `current` is [...] without time, the same at each of so many steps. With `overwrite` the
+    potentials take the place of `current` in memory, and in the backward pass, which then can run only once, the
+    gradient takes theirs: for a current that nothing else reads, as a norm's result is.
     """
     spikes: Tensor = _Lif.apply(
-        current, decay, threshold, reset == "hard", SURROGATES[surrogate], width, detach_reset, overwrite
+        current, decay, threshold, reset == "hard", SURROGATES[surrogate], width, detach_reset, steps, overwrite
     )
     return spikes
 
@@ -57,58 +60,69 @@ class _Lif(torch.autograd.Function):
         derivative: Callable[[Tensor, float], Tensor],
         width: float,
         detach_reset: bool,
+        steps: int | None,
         overwrite: bool,
     ) -> Tensor:
+        constant = steps is not None
+        if steps is not None:
+            current = current.expand(steps, *current.shape)
         spikes = _empty_as(current)
-        potentials = current if overwrite else _empty_as(current)
-        learned = isinstance(decay, Tensor)
-        for i, u, s in _parts(spikes, current, potentials, spikes):
+        in_place = overwrite and not constant
+        potentials = current if in_place else _empty_as(current)
+        for i, u, s, (v,) in _parts(1, spikes, current, potentials, spikes):
             for t in range(len(u)):
-                if t > 0:
-                    v = _after_reset(u[t - 1], s[t - 1], threshold, hard)
-                    if learned:
-                        torch.addcmul(i[t], v, decay, out=u[t])
-                    else:
-                        torch.add(i[t], v, alpha=decay, out=u[t])
-                elif not overwrite:
-                    u[t].copy_(i[t])
+                if t == 0:
+                    if not in_place:
+                        u[0].copy_(i[0])
+                elif isinstance(decay, Tensor):
+                    torch.addcmul(i[t], _after_reset(u[t - 1], s[t - 1], threshold, hard, v), decay, out=u[t])
+                else:
+                    torch.add(i[t], _after_reset(u[t - 1], s[t - 1], threshold, hard, v), alpha=decay, out=u[t])
                 torch.ge(u[t], threshold, out=s[t])
-        ctx.save_for_backward(potentials, *([decay] if learned else []))
-        ctx.constants = (None if learned else decay, threshold, hard, derivative, width, detach_reset, overwrite)
+        ctx.save_for_backward(potentials, decay if isinstance(decay, Tensor) else None)
+        ctx.decay = 1.0 if isinstance(decay, Tensor) else decay
+        ctx.constants = (threshold, hard, derivative, width, detach_reset, constant, overwrite)
         return spikes
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_spikes: Tensor) -> tuple[Tensor | None, ...]:
-        decay, threshold, hard, derivative, width, detach_reset, overwrite = ctx.constants
-        potentials, *learned = ctx.saved_tensors
+        threshold, hard, derivative, width, detach_reset, constant, overwrite = ctx.constants
+        potentials, decay = ctx.saved_tensors
         of_current = potentials if overwrite else torch.empty_like(potentials)
-        of_decay = torch.zeros_like(learned[0]) if learned else None
-        for u, gs, gu in _parts(potentials, potentials, of_spikes, of_current):
-            last = len(u) - 1
+        of_decay = None if decay is None else torch.zeros_like(decay)
+        for u, gs, gu, (x, through) in _parts(2, potentials, potentials, of_spikes, of_current):
             for t in reversed(range(len(u))):
-                slope = derivative(u[t] - threshold, width)
-                if t < last:
-                    through = _through_reset(u[t], slope, threshold, hard, detach_reset)
-                    if learned:
-                        v = _after_reset(u[t], u[t].ge(threshold).to(u[t].dtype), threshold, hard)
-                        of_decay += torch.dot(gu[t + 1], v)
-                        through *= learned[0]
+                slope = derivative(torch.sub(u[t], threshold, out=x), width)
+                if t == len(u) - 1:
+                    torch.mul(gs[t], slope, out=gu[t])
+                    continue
+                _through_reset(u[t], slope, threshold, hard, detach_reset, through)
+                if of_decay is not None:
+                    s = torch.ge(u[t], threshold, out=torch.empty_like(u[t]))
+                    of_decay += torch.dot(gu[t + 1], _after_reset(u[t], s, threshold, hard, s))
+                    through *= decay
                 torch.mul(gs[t], slope, out=gu[t])
-                if t < last:
-                    gu[t].addcmul_(gu[t + 1], through, value=1 if learned else decay)
-        return of_current, of_decay, None, None, None, None, None, None
+                gu[t].addcmul_(gu[t + 1], through, value=ctx.decay)
+            if constant:
+                for later in gu[1:]:
+                    gu[0] += later
+        return (of_current[0] if constant else of_current), of_decay, *[None] * 7
 
 
-def _after_reset(u: Tensor, s: Tensor, threshold: float, hard: bool) -> Tensor:
+def _after_reset(u: Tensor, s: Tensor, threshold: float, hard: bool, out: Tensor) -> Tensor:
     """Return v, of potentials u and their spikes s."""
-    return torch.addcmul(u, u, s, value=-1) if hard else torch.sub(u, s, alpha=threshold)
+    return torch.addcmul(u, u, s, value=-1, out=out) if hard else torch.sub(u, s, alpha=threshold, out=out)
 
 
-def _through_reset(u: Tensor, slope: Tensor, threshold: float, hard: bool, detach: bool) -> Tensor:
-    """Return dv/du: with a detached reset only the direct way, not the one through the spike, ds/du = slope."""
-    direct = torch.lt(u, threshold, out=torch.empty_like(u)) if hard else torch.ones_like(u)
-    return direct if detach else direct.sub_(slope * (u if hard else threshold))
+def _through_reset(u: Tensor, slope: Tensor, threshold: float, hard: bool, detach: bool, out: Tensor) -> None:
+    """Compute dv/du: with a detached reset only the direct way, not the one through the spike, ds/du = slope."""
+    if hard:
+        torch.lt(u, threshold, out=out)
+    else:
+        out.fill_(1)
+    if not detach:
+        out -= slope * (u if hard else threshold)
 
 
 def _empty_as(x: Tensor) -> Tensor:
@@ -117,16 +131,19 @@ def _empty_as(x: Tensor) -> Tensor:
     return torch.empty_strided(x.shape, (step.numel(), *step.stride()), dtype=x.dtype, device=x.device)
 
 
-def _parts(pattern: Tensor, *tensors: Tensor) -> Iterator[tuple[list[Tensor], ...]]:
+def _parts(scratch: int, pattern: Tensor, *tensors: Tensor) -> Iterator[tuple[Sequence[Tensor], ...]]:
     """Yield for some neurons at a time the T rows of each of the tensors [T, ...], in `pattern`'s memory order.
 
-    On a CPU they are so few that the work stays in its cache: memory is what the loop over time waits for.
+    After them come so many rows of scratch space. On a CPU the neurons are so few that the work on them stays in
+    its cache: memory is what the loop over time waits for.
     """
-    order = sorted(range(1, pattern.dim()), key=lambda d: -pattern.stride(d))
-    n = torch.get_num_threads() * _IN_CACHE if pattern.device.type == "cpu" else pattern.numel()
+    order = sorted(range(1, pattern.dim()), key=pattern.stride, reverse=True)
+    neurons = pattern[0].numel()
+    n = min(neurons, torch.get_num_threads() * _IN_CACHE) if pattern.device.type == "cpu" else neurons
+    space = torch.empty(scratch, n, dtype=pattern.dtype, device=pattern.device)
     rows = [[row.split(n) for row in x.permute(0, *order).flatten(1).unbind()] for x in tensors]
-    for part in range(len(rows[0][0])):
-        yield tuple([row[part] for row in x] for x in rows)
+    for part, first in enumerate(rows[0][0]):
+        yield *([row[part] for row in x] for x in rows), space[:, : len(first)].unbind()
 
 
 class LIF(nn.Module):
@@ -156,14 +173,15 @@ class LIF(nn.Module):
     def forward(self, current: Tensor, constant: bool = False) -> Tensor:
         """Return the spikes [T·B, ...] for currents [T·B, ...], or [B, ...] that are `constant` over time."""
         spikes = lif(
-            current.expand(self.steps, *current.shape) if constant else current.unflatten(0, (self.steps, -1)),
+            current if constant else current.unflatten(0, (self.steps, -1)),
             self.threshold,
             self.decay,
             self.reset,
             self.surrogate,
             self.width,
             self.detach_reset,
-            overwrite=not constant,
+            steps=self.steps if constant else None,
+            overwrite=True,
         )
         return spikes.flatten(0, 1)
 

@@ -1,14 +1,15 @@
-"""Ray: starting it or joining it, the one Tune run of a search, and tasks. The only rooms with Ray are this and
-`searcher.py`.
+"""Ray: starting it or joining it, the one Tune run of a search, and tasks. The only rooms with Ray are this one,
+`checks.py` and `searcher.py`.
 """
 
 import logging
 import math
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 os.environ.update(
     RAY_AIR_NEW_OUTPUT="0",
@@ -17,6 +18,7 @@ os.environ.update(
     TUNE_DISABLE_SIGINT_HANDLER="1",
     RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
     RAY_USAGE_STATS_ENABLED="0",
+    TUNE_MAX_PENDING_TRIALS_PG="1000000",  # the searcher says when there is no room
 )
 
 import ray
@@ -24,6 +26,8 @@ import ray.tune
 
 from supersnn.errors import UserError
 from supersnn.sources.base import data_root
+from tune.checks import PACKAGES, preflight, require_room
+from tune.nodes import bundle, living, slots
 from tune.search import Search
 from tune.searcher import StudentTrial, StudyScheduler, StudySearcher
 from tune.sweep import ResourcesConfig
@@ -36,53 +40,51 @@ class RayExecutor:
     """Runs a sweep's work on Ray: on this machine's cores, or on the cluster at `address`."""
 
     def __init__(
-        self, resources: ResourcesConfig, max_failures: int, scratch: Path, run: str, address: str | None = None
+        self,
+        resources: ResourcesConfig,
+        max_failures: int,
+        scratch: Path,
+        run: str,
+        store: Path,
+        address: str | None = None,
     ) -> None:
-        """Start or join Ray; `scratch` is where Tune keeps its own notes, under a fresh name `run`.
+        """Start Ray, or join it and check its nodes; `scratch` is for Tune's own notes, under a fresh name `run`.
 
         Raises:
-            UserError: the cluster cannot be reached, or has not what a trial needs.
+            UserError: the cluster cannot be joined, a node differs from the driver, or none has what a trial needs.
         """
         self._resources, self._max_failures, self._scratch, self._run = resources, max_failures, scratch, run
         for name in ("ray", "ray.tune", "ray.data", "ray.train"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        common = {
-            "log_to_driver": False,
-            "logging_level": "ERROR",
-            "runtime_env": {"env_vars": {"SUPERSNN_DATA": str(data_root().resolve())}},
-        }
+        _start(address)
+        self._room, self._counted = 0, -math.inf
         try:
-            if address is None:
-                ray.init(address="local", num_cpus=os.cpu_count(), include_dashboard=False, **common)
-            else:
-                ray.init(address=address, **common)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise UserError(f"--address {address}: no Ray cluster there: {error}") from error
-        self.at_once = self._slots()
+            if address is None or resources.trials_at_once is None:
+                require_room(living(ray.nodes()), resources)
+            if address is not None:
+                preflight(store, resources)
+        except BaseException:
+            self.close()
+            raise
 
-    def _slots(self) -> int:
-        """How many trials the cluster's resources hold at once."""
-        have, need = ray.cluster_resources(), self._resources
-        slots = have.get("CPU", 0) / need.cpus
-        if need.gpus:
-            slots = min(slots, have.get("GPU", 0) / need.gpus)
-        if slots < 1:
-            raise UserError(
-                f"resources: a trial needs {need.cpus:g} CPUs and {need.gpus:g} GPUs; the cluster has "
-                f"{have.get('CPU', 0):g} and {have.get('GPU', 0):g}"
-            )
-        return min(math.floor(slots), need.trials_at_once or math.floor(slots))
+    def room(self) -> int:
+        """Return how many trials may be under way now; what the nodes hold is counted anew every second."""
+        if self._resources.trials_at_once is not None:
+            return self._resources.trials_at_once
+        if time.monotonic() - self._counted >= 1.0:
+            self._room, self._counted = slots(living(ray.nodes()), self._resources), time.monotonic()
+        return self._room
 
     def search(self, search: Search) -> None:
         """Run the search as one Tune run over all arms."""
-        trainable = ray.tune.with_resources(StudentTrial, {"CPU": self._resources.cpus, "GPU": self._resources.gpus})
+        labels = {"bundle_label_selector": [self._resources.labels]} if self._resources.labels else {}
+        group = ray.tune.PlacementGroupFactory([bundle(self._resources)], **labels)
         tuner = ray.tune.Tuner(
-            trainable,
+            ray.tune.with_resources(StudentTrial, group),
             tune_config=ray.tune.TuneConfig(
-                search_alg=StudySearcher(search),
+                search_alg=StudySearcher(search, self.room),
                 scheduler=StudyScheduler(search),
                 num_samples=-1,
-                max_concurrent_trials=self.at_once,
                 reuse_actors=True,
                 trial_name_creator=lambda trial: str(trial.config["job"]["key"]).replace("/", "-"),
                 trial_dirname_creator=lambda trial: trial.trial_id,
@@ -98,9 +100,16 @@ class RayExecutor:
 
     def tasks(self, function: Callable[[T], R], items: Sequence[T]) -> Iterator[tuple[T, R | Exception]]:
         """Yield each item with its result or its exception, as the tasks end."""
-        remote = ray.remote(
-            num_cpus=self._resources.cpus, num_gpus=self._resources.gpus, max_retries=self._max_failures
-        )(function)
+        need = self._resources
+        options = {
+            "num_cpus": need.cpus,
+            "num_gpus": need.gpus,
+            "memory": need.memory,
+            "accelerator_type": need.accelerator,
+            "label_selector": need.labels or None,
+            "max_retries": self._max_failures,
+        }
+        remote = ray.remote(**{name: value for name, value in options.items() if value is not None})(function)
         running = {remote.remote(item): item for item in items}
         while running:
             (done,), _ = ray.wait(list(running), num_returns=1)
@@ -114,3 +123,33 @@ class RayExecutor:
         """Leave Ray; what was started here ends with it."""
         ray.shutdown()
         shutil.rmtree(self._scratch / self._run, ignore_errors=True)
+
+
+def _start(address: str | None) -> None:
+    """Start Ray on this machine, or join the cluster at an address, with our sources for its nodes.
+
+    Raises:
+        UserError: the cluster cannot be joined.
+    """
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    environment: dict[str, Any] = {"env_vars": {"SUPERSNN_DATA": str(data_root().resolve())}}
+    if address is None:
+        ray.init(address="local", num_cpus=os.cpu_count(), include_dashboard=False, runtime_env=environment, **quiet)
+        return
+    if address.startswith("ray://"):
+        raise UserError(
+            f"--address {address}: the search cannot be driven through a Ray client; give the command on a machine of "
+            "the cluster, or hand it in with `ray job submit`"
+        )
+    environment["py_modules"] = sources()
+    try:
+        ray.init(address=address, runtime_env=environment, **quiet)
+    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        text = " ".join(str(error).split())
+        raise UserError(f"--address {address}: cannot join a Ray cluster there: {text[:400]}") from error
+
+
+def sources() -> list[str]:
+    """Return our packages' folders and the command line's modules, as they are shipped to a cluster's nodes."""
+    root = Path(__file__).resolve().parent.parent
+    return [str(root / package) for package in PACKAGES] + sorted(map(str, root.glob("supersnn_*.py")))

@@ -1,16 +1,15 @@
 """The conductor: takes a sweep from its file to its report, and on again from wherever an earlier driver stopped."""
 
 import json
-import statistics
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import filelock
 
+from supersnn import exported
 from supersnn.checkpoint import write_atomically
 from supersnn.config import TrainConfig, flatten, parse, read_yaml, to_yaml
 from supersnn.errors import UserError
@@ -18,13 +17,14 @@ from tune import verify
 from tune.arms import Arm, resolve
 from tune.budget import Budget
 from tune.executor import Executor
-from tune.export import export_verified
+from tune.export import Exporter
 from tune.journal import Journal, read
 from tune.prepare import prepare
 from tune.search import Search
 from tune.store import Store, SweepFolder
 from tune.studies import Studies, open_storage
 from tune.sweep import SweepConfig
+from tune.verify import Candidate, Finals, Verification, read_verified
 from tune.versions import code_version, versions
 
 Watch = Callable[[str, Mapping[str, Any]], None]
@@ -49,11 +49,23 @@ class Conductor:
         self.folder = store.sweep(sweep.name)
         self.token = uuid.uuid4().hex
         self.studies = Studies(sweep, arms, open_storage(store.optuna_url), self.token)
+        self.finals = Finals(sweep, self.studies, self.folder, store, self.token)
 
-    def run(self, executor: Callable[["Conductor"], Executor], tracker: Callable[["Conductor"], Any]) -> Conducted:
-        """Do whatever is left to do; `executor` and `tracker` are started only when something is."""
+    def run(
+        self,
+        executor: Callable[["Conductor"], Executor],
+        tracker: Callable[["Conductor"], Any],
+        searching: bool = True,
+    ) -> Conducted:
+        """Do whatever is left to do; `executor` and `tracker` are started only when something is.
+
+        Raises:
+            UserError: something is left to search, and it is not to be (`searching`).
+        """
         known = [event for event, _ in read(self.folder.journal)]
         self.budget = Budget(self.sweep, self.studies, self.folder.path, known)
+        if not searching and self._left_to_search():
+            raise UserError(f"sweep {self.sweep.name!r}: its search has not ended; `supersnn sweep` goes on with it")
         if not self._left_to_do():
             return Conducted(self.folder, False, 0)
         write_atomically(self.folder.owner, self.token)
@@ -91,12 +103,14 @@ class Conductor:
     def _left_to_do(self) -> bool:
         if self._left_to_search():
             return True
+        if self.finals.left():
+            return True
         verified = read_verified(self.folder)
         return any(
-            verified.get(arm, {}).get("trial") != number
+            verified.get(arm, {}).get("trial") != winner.trial
             or len(verified[arm]["results"]) < self.sweep.verify.seeds
             or not (self.folder.best / arm).exists()
-            for arm, (_, number) in self.studies.best.items()
+            for arm, winner in self.finals.winners().items()
         )
 
     def _left_to_search(self) -> bool:
@@ -136,31 +150,44 @@ class Conductor:
 
     def _verify(self, executor: Executor, known: list[dict[str, Any]]) -> None:
         self.watch("stage", {"stage": "verify"})
+        self._rank(executor, known)
+        winners = self.finals.winners()
+        for arm, winner in winners.items():
+            self._event("winner", arm=arm, trial=winner.trial, value=winner.search_value)
+        self._refit(executor, known)
         told = {(e["arm"], e["trial"], e["seed"]) for e in known if e["event"] == "verified"}
-        winners = {}
-        for arm in (arm for arm in self.arms if arm in self.studies.best):
-            value, number = self.studies.best[arm]
-            winners[arm] = number, self.studies.config(arm, number)
-            self._event("winner", arm=arm, trial=number, value=value)
-        seeds = range(self.sweep.verify.first_seed, self.sweep.verify.first_seed + self.sweep.verify.seeds)
-        items = verify.plan(winners, seeds, self.folder.path, self.store.path, self.token)
         results: dict[str, list[dict[str, Any]]] = {arm: [] for arm in winners}
-        for item, result in verify.run(items, executor):
-            if isinstance(result, Exception):
-                raise result
+        for item, result in verify.run(self.finals.verifications(), executor):
             results[item.arm].append(result)
             fields = _verified_event(item, result)
             if (item.arm, item.trial, item.seed) in told:
                 self.watch("verified", fields)
             else:
                 self._event("verified", **fields)
-            self._write_verified(results)
+            self._write_verified(winners, results)
 
-    def _write_verified(self, results: Mapping[str, list[dict[str, Any]]]) -> None:
+    def _rank(self, executor: Executor, known: list[dict[str, Any]]) -> None:
+        """Train the candidates of arms that have several, with seeds that serve for nothing else."""
+        told = {(e["arm"], e["trial"], e["seed"]) for e in known if e["event"] == "ranked"}
+        for item, result in verify.run(self.finals.rankings(), executor):
+            if (item.arm, item.trial, item.seed) not in told:
+                told_now = {"value": result["val"], "seconds": result["seconds"]}
+                self._event("ranked", arm=item.arm, trial=item.trial, seed=item.seed, **told_now)
+
+    def _refit(self, executor: Executor, known: list[dict[str, Any]]) -> None:
+        """Have the winners' teachers fitted anew where the final trainings see more images than the search."""
+        told = {event["digest"] for event in known if event["event"] == "refit"}
+        for teaching in prepare(self.finals.refitted(self.arms), self.store.path, executor):
+            if teaching.teacher["digest"] not in told:
+                seconds = teaching.bank["seconds"] if teaching.bank is not None else 0.0
+                self._event("refit", **teaching.teacher, bank_seconds=seconds)
+
+    def _write_verified(self, winners: Mapping[str, Candidate], results: Mapping[str, list[dict[str, Any]]]) -> None:
         arms = {
             arm: {
-                "trial": self.studies.best[arm][1],
-                "search_value": self.studies.best[arm][0],
+                "trial": winners[arm].trial,
+                "search_value": winners[arm].search_value,
+                "rank_value": winners[arm].ranked,
                 "results": sorted(done, key=lambda result: int(result["seed"])),
             }
             for arm, done in results.items()
@@ -168,44 +195,24 @@ class Conductor:
         write_atomically(self.folder.verified, json.dumps({"arms": arms}, indent=1))
 
     def _export(self) -> None:
-        """Write an export folder for each arm, and `overall` for the best mean validation accuracy of fresh seeds."""
+        """Write an export folder for each arm, and that of the best one once more as `overall`."""
         self.watch("stage", {"stage": "export"})
-        verified = read_verified(self.folder)
-        for arm in verified:
-            self._export_arm(arm, verified[arm], self.folder.best / arm)
-        if verified:
-            overall = max(verified, key=lambda arm: statistics.fmean(r["val"] for r in verified[arm]["results"]))
-            self._export_arm(overall, verified[overall], self.folder.best / "overall")
-
-    def _export_arm(self, arm: str, entry: Mapping[str, Any], to: Path) -> None:
-        number = entry["trial"]
-        about = {
-            "sweep": self.sweep.name,
-            "arm": arm,
-            "trial": number,
-            "search_value": entry["search_value"],
-            "trials": self.studies.counts[arm].handed_out,
-        }
-        trial_folder = self.folder.path / "verified" / arm / str(number)
-        seed = export_verified(to, self.studies.config(arm, number), trial_folder, entry["results"], about)
-        self._event("export", arm=arm, folder=str(to), seed=seed)
+        exporter = Exporter(self.folder, self.store)
+        seeds = {arm: exporter.arm(arm, self.folder.best / arm)["seed"] for arm in exporter.verified_arms()}
+        if seeds:
+            best = exporter.best_arm()
+            exported.copy(self.folder.best / best, self.folder.best / "overall")
+            for arm, name in [*((arm, arm) for arm in seeds), (best, "overall")]:
+                self._event("export", arm=arm, folder=str(self.folder.best / name), seed=seeds[arm])
 
 
-def _verified_event(item: verify.Verification, result: Mapping[str, Any]) -> dict[str, Any]:
+def _verified_event(item: Verification, result: Mapping[str, Any]) -> dict[str, Any]:
     names = {"val": "val/accuracy", "test": "test/accuracy", "test_loss": "test/loss", "spike_rate": "spikes/rate"}
     names |= {"synaptic_ops": "ops/synaptic", "mac": "ops/mac", "energy_nj": "energy/nj"}
     metrics = {name: result[key] for key, name in names.items()}
     config = flatten(parse(TrainConfig, item.job.config, item.job.key))
     fields = {"arm": item.arm, "trial": item.trial, "seed": item.seed, "config": config}
-    return fields | {"metrics": metrics, "seconds": result["seconds"]}
-
-
-def read_verified(folder: SweepFolder) -> dict[str, Any]:
-    """Return the verified results by arm; nothing before the first one."""
-    if not folder.verified.exists():
-        return {}
-    arms: dict[str, Any] = json.loads(folder.verified.read_text(encoding="utf-8"))["arms"]
-    return arms
+    return fields | {"metrics": metrics, "seconds": result["seconds"], "opened": result["opened"]}
 
 
 @contextmanager
@@ -254,8 +261,9 @@ def conduct(
     tracker: Callable[[Conductor], Any],
     watch: Watch = lambda event, fields: None,
     origin: str = "sweep",
+    searching: bool = True,
 ) -> Conducted:
-    """Run a sweep, or go on with it, to its verified results and export folders."""
+    """Run a sweep, or go on with it, to its verified results and export folders; see `Conductor.run`."""
     arms = resolve(sweep, origin)
     with claimed(sweep, store):
-        return Conductor(sweep, arms, store, watch).run(executor, tracker)
+        return Conductor(sweep, arms, store, watch).run(executor, tracker, searching)

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -20,7 +20,7 @@ class ArmRow:
     ends: dict[int, str] = field(default_factory=dict)
     best: tuple[float, int] | None = None
     params: dict[int, Mapping[str, Any]] = field(default_factory=dict)
-    verified: list[tuple[float, float]] = field(default_factory=list)
+    verified: dict[tuple[int, int], float] = field(default_factory=dict)
 
     def ended(self, word: str) -> int:
         """Return how many trials ended so: `finished`, `stopped` or `failed`."""
@@ -39,6 +39,14 @@ class Board:
         self.pending = 0
         self._ended_here = 0
         self._search_began: float | None = None
+
+    def replay(self, events: Iterable[Mapping[str, Any]]) -> None:
+        """Take what happened before, which is no part of this driver's pace."""
+        for event in events:
+            self.event(event["event"], event)
+        self.note, self._ended_here = "", 0
+        for row in self.rows.values():
+            row.running.clear()
 
     def event(self, event: str, fields: Mapping[str, Any]) -> None:
         """Take an event of the journal, or a change of `stage`."""
@@ -60,8 +68,7 @@ class Board:
                 self._end(row, fields)
             case "verified" if row:
                 metrics = fields["metrics"]
-                row.verified.append((metrics["val/accuracy"], metrics["test/accuracy"]))
-                self.note = f"{sum(len(r.verified) for r in self.rows.values())} of {self.seeds * len(self.rows)}"
+                row.verified[fields["trial"], fields["seed"]] = metrics["test/accuracy"]
 
     def _end(self, row: ArmRow, fields: Mapping[str, Any]) -> None:
         row.running.pop(fields["trial"], None)
@@ -80,9 +87,10 @@ class Board:
 
     def __rich__(self) -> Group:
         """Draw the board."""
-        table = Table(box=None, pad_edge=False, header_style="bold")
+        table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
         for column, justify in _COLUMNS:
-            table.add_column(column, justify=justify, no_wrap=True)
+            table.add_column(column, justify=justify, no_wrap=True, min_width=len(column))
+        table.add_column("with", ratio=1, no_wrap=True, overflow="ellipsis")
         for arm, row in self.rows.items():
             table.add_row(*self._cells(arm, row))
         return Group(self._headline(), table)
@@ -95,7 +103,8 @@ class Board:
             params = row.params.get(row.best[1], {})
             with_values = f"#{row.best[1]} " + " ".join(f"{_short(key)}={_value(v)}" for key, v in params.items())
         ends = [str(row.ended(word)) for word in ("finished", "stopped", "failed")]
-        return [arm, f"{len(row.ends)}/{self.trials[arm]}", *ends, running, best, with_values]
+        fresh = f"{len(row.verified)}/{self.seeds}" if row.verified else ""
+        return [arm, f"{len(row.ends)}/{self.trials[arm]}", *ends, running, fresh, best, with_values]
 
     def _headline(self) -> Text:
         parts = [self.name, self.stage, self.note, _clock(time.time() - self.started)]
@@ -114,8 +123,8 @@ _COLUMNS: tuple[tuple[str, Any], ...] = (
     ("stopped", "right"),
     ("failed", "right"),
     ("running", "left"),
+    ("seeds", "right"),
     ("best", "right"),
-    ("with", "left"),
 )
 
 

@@ -1,6 +1,7 @@
 """The two hooks by which Ray Tune asks our search: what to run next, and whether a trial goes on. Both are thin."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import ray.tune
@@ -19,15 +20,20 @@ class _NotKept:
 
 
 class StudySearcher(_NotKept, Searcher):
-    """Hands the search's jobs to Tune. Results go through `StudyScheduler`, which sees every one of them."""
+    """Hands the search's jobs to Tune, as many at once as there is room for at the time.
 
-    def __init__(self, search: Search) -> None:
+    Results go through `StudyScheduler`, which sees every one of them.
+    """
+
+    def __init__(self, search: Search, room: Callable[[], int]) -> None:
         super().__init__()
-        self._search = search
+        self._search, self._room = search, room
         self._keys: dict[str, str] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
-        """Return the next job as a trial's configuration, or that there are no more."""
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Return the next job as a trial's configuration, None for not yet, or that there are no more."""
+        if len(self._keys) >= self._room():
+            return None
         job = self._search.next_job()
         if job is None:
             return Searcher.FINISHED

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ByteSize, Field, field_validator, model_validator
 
 from supersnn.config import (
     Count,
@@ -95,17 +95,34 @@ class SearchConfig(Section):
 
 
 class VerifyConfig(Section):
-    """How a winner is believed: trained again with `seeds` fresh seeds, the first being `first_seed`."""
+    """How a winner is believed: trained again with `seeds` fresh seeds, the first being `first_seed`.
+
+    The winner is the best of an arm's `top` trials; several are first trained with `rank_seeds` other seeds each, and
+    ranked by their mean validation accuracy. With `train_on: train+validation` the final trainings see the validation
+    images too, as do their teachers, which are fitted anew.
+    """
 
     seeds: Count = 10
     first_seed: int = Field(1000, ge=0)
+    top: Count = 1
+    rank_seeds: Count = 3
+    train_on: Literal["train", "train+validation"] = "train"
 
 
 class ResourcesConfig(Section):
-    """What one trial takes."""
+    """What one trial takes of a node; teachers and verifications take the same.
+
+    `gpus` may be a fraction: trials then share a GPU. `memory` is in bytes, or a text such as "2GB"; nodes are chosen
+    by it, nothing is cut off. `accelerator` is one of Ray's accelerator types ("A100"), `labels` are labels that a node
+    must have. As many trials run at once as the nodes hold at the time. `trials_at_once` sets another number: those for
+    which there is no room wait, which tells a cluster that scales by itself what to grow to.
+    """
 
     cpus: Positive = 1.0
-    gpus: float = Field(0.0, ge=0)
+    gpus: float = Field(0.0, ge=0, le=1)
+    memory: Annotated[ByteSize, Field(gt=0)] | None = None
+    accelerator: str | None = Field(None, pattern=r"^[A-Za-z0-9_.-]+$")
+    labels: dict[str, Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]] = {}
     trials_at_once: Count | None = None
 
 
@@ -123,6 +140,14 @@ class SweepConfig(TrainConfig):
     @classmethod
     def _defaults(cls, value: object) -> object:
         return with_defaults(value)
+
+    @model_validator(mode="after")
+    def _judged_on_unseen_images(self) -> Self:
+        if self.dataset.train_on != "train":
+            raise ValueError(
+                "dataset.train_on: a search needs validation images that it is not trained on; see verify.train_on"
+            )
+        return self
 
     @model_validator(mode="after")
     def _names(self) -> Self:

@@ -1,62 +1,165 @@
-"""A winner is trained again with fresh seeds, each tested once, before it is believed."""
+"""A winner is trained again with fresh seeds, each tested once, before it is believed.
+
+Of each arm the `verify.top` best trials are candidates. Several are first ranked anew by their mean validation accuracy
+over seeds of their own, with the test images closed; the winner is verified with seeds that chose nothing.
+"""
 
 import functools
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from supersnn import checkpoint
-from supersnn.config import TrainConfig, with_values
+from supersnn.config import TrainConfig, merge, with_values
 from supersnn.evaluation import evaluate
 from supersnn.held_out import open_test
 from supersnn.networks.build import build
 from supersnn.operations import count
+from tune.arms import Arm
 from tune.executor import Executor
 from tune.search import Job
+from tune.store import Store, SweepFolder
+from tune.studies import Studies
+from tune.sweep import SweepConfig
 from tune.trial import Runner, checkpoint_path
 
 RESULT, WEIGHTS = "result.json", "student.safetensors"
+VERIFIED, RANKED, RETRAINED = "verified", "ranked", "retrained"
+"""The sweep's folders of trainings after the search, each with a folder ARM/N/SEED."""
+RANKING_SEEDS = 1_000_000
+"""How far the seeds that rank lie behind the first one that verifies."""
 
 
 @dataclass(frozen=True)
 class Verification:
-    """One training of one arm's winner with a fresh seed."""
+    """One training of a trial with a seed of its own; without a ledger the test images stay closed.
+
+    `keep`: whether its weights are wanted afterwards.
+    """
 
     arm: str
     trial: int
     seed: int
     job: Job
-    ledger: str
+    ledger: str | None
+    keep: bool
 
 
-def plan(
-    winners: dict[str, tuple[int, TrainConfig]], seeds: range, sweep: Path, store: Path, token: str
-) -> list[Verification]:
-    """Return every verification, seed by seed, so that arms stay paired if it ends early.
+@dataclass(frozen=True)
+class Candidate:
+    """A trial that may be an arm's winner: what the search found, and the mean of its ranking where there was one."""
 
-    The same seeds serve every arm: initialisation and data order are then the same, and differences are paired.
+    trial: int
+    search_value: float
+    config: TrainConfig
+    ranked: float | None = None
+
+
+def retraining(
+    part: str, arm: str, trial: int, config: TrainConfig, seed: int, sweep: Path, store: Path, token: str
+) -> Verification:
+    """Return a trial's training with a seed, to be kept in one of the sweep's parts; `verified` alone are tested."""
+    key = f"{arm}/{trial}/{seed}"
+    job = Job(
+        key=key,
+        config=with_values(config, {"seed": seed}).model_dump(mode="json"),
+        seeds=(seed,),
+        folder=str(sweep / part / key),
+        sweep=str(sweep),
+        store=str(store),
+        token=token,
+    )
+    ledger = str(SweepFolder(sweep).ledger) if part == VERIFIED else None
+    return Verification(arm, trial, seed, job, ledger, keep=part != RANKED)
+
+
+class Finals:
+    """What follows a sweep's search: its candidates, their ranking, the winners and their verifications."""
+
+    def __init__(
+        self, sweep: SweepConfig, studies: Studies, folder: SweepFolder, store: Store, token: str = ""
+    ) -> None:
+        self._sweep, self._studies = sweep, studies
+        self._places = folder.path, store.path, token
+
+    def candidates(self) -> dict[str, list[Candidate]]:
+        """Return each arm's best trials, the best first; arms without a finished one are left out."""
+        top = self._sweep.verify.top
+        best = {arm: self._studies.ranking(arm)[:top] for arm in self._sweep.arms}
+        return {
+            arm: [Candidate(number, value, self._studies.config(arm, number)) for value, number in ranking]
+            for arm, ranking in best.items()
+            if ranking
+        }
+
+    def rankings(self) -> list[Verification]:
+        """Return the trainings that rank candidates, seed by seed; none where an arm has only one."""
+        first = self._sweep.verify.first_seed + RANKING_SEEDS
+        several = {arm: candidates for arm, candidates in self.candidates().items() if len(candidates) > 1}
+        return [
+            retraining(RANKED, arm, candidate.trial, candidate.config, seed, *self._places)
+            for seed in range(first, first + self._sweep.verify.rank_seeds)
+            for arm, candidates in several.items()
+            for candidate in candidates
+        ]
+
+    def winners(self) -> dict[str, Candidate]:
+        """Return each arm's winner; every ranking has been trained."""
+        values: dict[tuple[str, int], list[float]] = {}
+        for item in self.rankings():
+            values.setdefault((item.arm, item.trial), []).append(stored(item)["val"])
+        winners = {}
+        for arm, candidates in self.candidates().items():
+            means = {c.trial: statistics.fmean(values[arm, c.trial]) for c in candidates if (arm, c.trial) in values}
+            ranked = [replace(c, ranked=means.get(c.trial)) for c in candidates]
+            winners[arm] = max(ranked, key=lambda c: c.search_value if c.ranked is None else c.ranked)
+        return winners
+
+    def verifications(self) -> list[Verification]:
+        """Return every verification, seed by seed, so that arms stay paired if it ends early.
+
+        The same seeds serve every arm: initialisation and data order are then the same, and differences are paired.
+        """
+        verify, winners = self._sweep.verify, self.winners()
+        return [
+            retraining(VERIFIED, arm, winner.trial, self._final(winner.config), seed, *self._places)
+            for seed in range(verify.first_seed, verify.first_seed + verify.seeds)
+            for arm, winner in winners.items()
+        ]
+
+    def _final(self, config: TrainConfig) -> TrainConfig:
+        return with_values(config, {"dataset.train_on": self._sweep.verify.train_on})
+
+    def refitted(self, arms: Mapping[str, Arm]) -> dict[str, Arm]:
+        """Return the winners' arms as their final trainings need them where those see more images than the search."""
+        if self._sweep.verify.train_on == "train":
+            return {}
+        final = {"dataset": {"train_on": self._sweep.verify.train_on}}
+        teachers = {name: winner.config.teacher.name for name, winner in self.winners().items()}
+        return {
+            name: replace(arms[name], base=merge(arms[name].base, final), teachers=(teacher,))
+            for name, teacher in teachers.items()
+            if teacher is not None
+        }
+
+    def left(self) -> bool:
+        """Say whether a ranking or a verification has not been trained."""
+        if any(_result(item) is None for item in self.rankings()):
+            return True
+        return any(_result(item) is None for item in self.verifications())
+
+
+def run(items: list[Verification], executor: Executor) -> Iterator[tuple[Verification, dict[str, Any]]]:
+    """Yield each training with its result, at once where it is there already, else as the trainings end.
+
+    Raises:
+        Exception: what a training ended in.
     """
-    items = []
-    for seed in seeds:
-        for arm, (trial, config) in winners.items():
-            key = f"{arm}/{trial}/{seed}"
-            job = Job(
-                key=key,
-                config=with_values(config, {"seed": seed}).model_dump(mode="json"),
-                seeds=(seed,),
-                folder=str(sweep / "verified" / key),
-                sweep=str(sweep),
-                store=str(store),
-                token=token,
-            )
-            items.append(Verification(arm, trial, seed, job, str(sweep / "test-ledger.jsonl")))
-    return items
-
-
-def run(items: list[Verification], executor: Executor) -> Iterator[tuple[Verification, dict[str, Any] | Exception]]:
-    """Yield each verification with its result, at once where it is there already, else as the trainings end."""
     missing = []
     for item in items:
         done = _result(item)
@@ -64,15 +167,20 @@ def run(items: list[Verification], executor: Executor) -> Iterator[tuple[Verific
             missing.append(item)
         else:
             yield item, done
-    yield from executor.tasks(verify_one, missing)
+    for item, result in executor.tasks(verify_one, missing):
+        if isinstance(result, Exception):
+            raise result
+        yield item, result
 
 
 def verify_one(item: Verification) -> dict[str, Any]:
-    """Train to the end, test once, and leave the weights and the result in the verification's folder.
+    """Train to the end, test once if there is a ledger, and leave result and weights in the training's folder.
 
     Returns:
-        ``seed, val, test, test_top5, test_loss, spike_rate, synaptic_ops, mac, energy_nj, seconds, rates, ended``;
-        accuracies and rates are fractions, operations are for one image, seconds those of the training.
+        ``seed, val, test, test_top5, test_loss, images, opened, spike_rate, synaptic_ops, mac, energy_nj, seconds,
+        rates, ended``; accuracies and rates are fractions, operations are for one image, `seconds` those of the
+        training, `opened` when the test images were, in Unix seconds. Where they stay closed, what is of them is None
+        and the rest is of the validation images. A loss that is no number is None.
     """
     if (done := _result(item)) is not None:
         return done
@@ -85,15 +193,24 @@ def verify_one(item: Verification) -> dict[str, Any]:
     data = runner.data(config.dataset)
     network = build(config.student, config.neuron, data.shape, len(data.classes)).to(runner.device)
     network.load_state_dict(weights)
-    test = open_test(config.dataset, Path(item.ledger), f"verify {item.job.key}", runner.device)
-    measured = evaluate(network, test, data.mean, data.std)
+    opened = None
+    if item.ledger is not None:
+        opened = time.time()
+        images = open_test(config.dataset, Path(item.ledger), f"verify {item.job.key}", runner.device)
+    else:
+        images = data.validation
+    measured = evaluate(network, images, data.mean, data.std)
     operations = count(network, data.shape, measured.density)
+    val = reports[-1].metrics.get("val/accuracy")
+    tested = opened is not None
     result = {
         "seed": item.seed,
-        "val": reports[-1].metrics["val/accuracy"],
-        "test": measured.accuracy,
-        "test_top5": measured.top5,
-        "test_loss": measured.loss,
+        "val": evaluate(network, data.validation, data.mean, data.std).accuracy if val is None else val,
+        "test": measured.accuracy if tested else None,
+        "test_top5": measured.top5 if tested else None,
+        "test_loss": measured.loss if tested and math.isfinite(measured.loss) else None,
+        "images": measured.images,
+        "opened": opened,
         "spike_rate": measured.rate,
         "synaptic_ops": operations.synaptic,
         "mac": operations.mac,
@@ -102,9 +219,26 @@ def verify_one(item: Verification) -> dict[str, Any]:
         "rates": measured.rates,
         "ended": reports[-1].ended,
     }
-    checkpoint.save(folder / WEIGHTS, weights, {})
+    if item.keep:
+        checkpoint.save(folder / WEIGHTS, weights, {})
     checkpoint.write_atomically(folder / RESULT, json.dumps(result))
     trained.unlink()
+    return result
+
+
+def read_verified(folder: SweepFolder) -> dict[str, Any]:
+    """Return the verified results by arm; nothing before the first one."""
+    if not folder.verified.exists():
+        return {}
+    arms: dict[str, Any] = json.loads(folder.verified.read_text(encoding="utf-8"))["arms"]
+    return arms
+
+
+def stored(item: Verification) -> dict[str, Any]:
+    """Return the result of a training that has ended."""
+    result = _result(item)
+    if result is None:
+        raise ValueError(f"{item.job.key} has not been trained yet")
     return result
 
 

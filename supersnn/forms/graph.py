@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional
 
 from supersnn.networks.base import ImageShape, Network
@@ -112,7 +111,7 @@ def graph_of(network: Network, shape: ImageShape) -> Graph:
         step = _Step(network)
         traced = fx.GraphModule(step, _Tracer().trace(step))
         with torch.no_grad():
-            ShapeProp(traced).propagate(images)
+            _Shapes(traced).run(images)
     finally:
         network.train(training)
     return Graph(_Builder(traced).build(), size, network.steps)
@@ -133,6 +132,16 @@ class _Step(nn.Module):
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, LIF) or super().is_leaf_module(m, module_qualified_name)
+
+
+class _Shapes(fx.Interpreter):
+    """Runs a traced step and notes the shape of every value for one image, under `shape`."""
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        if isinstance(value, Tensor):
+            n.meta["shape"] = tuple(value.shape[1:])
+        return value
 
 
 class _Builder:
@@ -183,7 +192,7 @@ class _Builder:
         raise NoForm(f"{node.name}: {getattr(node.target, '__name__', node.target)} has no counterpart")
 
     def _add(self, node: fx.Node, name: str, layer: Layer) -> tuple[str, ...]:
-        self._nodes[name] = Node(layer, self._sums[_given(node)], _shape(node))
+        self._nodes[name] = Node(layer, self._sums[_given(node)], node.meta["shape"])
         return (name,)
 
     def _norm(self, node: fx.Node, norm: nn.BatchNorm2d) -> tuple[str, ...]:
@@ -204,11 +213,6 @@ def _given(node: fx.Node) -> fx.Node:
     value = node.args[0]
     assert isinstance(value, fx.Node)
     return value
-
-
-def _shape(node: fx.Node) -> tuple[int, ...]:
-    """The shape of a value for one image at one step."""
-    return tuple(node.meta["tensor_meta"].shape[1:])
 
 
 def scale_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
@@ -255,7 +259,7 @@ def _average_pool(name: str, layer: nn.AvgPool2d) -> Layer:
 def _global_pool(node: fx.Node, layer: nn.AdaptiveAvgPool2d) -> Layer:
     if layer.output_size not in (1, (1, 1)):
         raise NoForm(f"{node.target}: an adaptive pooling to {layer.output_size}")
-    height, width = _shape(_given(node))[-2:]
+    height, width = _given(node).meta["shape"][-2:]
     return AveragePool((height, width), (height, width))
 
 

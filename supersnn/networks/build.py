@@ -6,6 +6,7 @@ from functools import partial
 from supersnn.config import NeuronConfig, StudentConfig
 from supersnn.errors import UserError, nearest
 from supersnn.networks.base import ImageShape, Network, Parts
+from supersnn.networks.foreign import foreign_family, timm_network, torchvision_network
 from supersnn.networks.resnet import resnet
 from supersnn.networks.vgg import vgg
 from supersnn.networks.wide_resnet import wide_resnet
@@ -31,28 +32,42 @@ ARCHITECTURES: dict[str, tuple[str, Constructor]] = {
 }
 
 
+LIBRARIES: dict[str, Callable[[str, Parts, ImageShape, int], Network]] = {
+    "torchvision": torchvision_network,
+    "timm": timm_network,
+}
+
+
 def family(name: str) -> str:
     """Return the family of an architecture: two of one family make a homogeneous pairing.
 
     Raises:
         UserError: there is no such architecture.
     """
-    return _entry(name)[0]
+    library, colon, rest = name.partition(":")
+    if colon and library in LIBRARIES:
+        return foreign_family(library, rest)
+    return _own(name)[0]
 
 
 def build(student: StudentConfig, neuron: NeuronConfig, shape: ImageShape, classes: int) -> Network:
     """Return the network of `student.architecture`, with ReLU if `neuron.kind` is ``relu``, else spiking.
 
-    Its weights come from torch's global generator: the caller seeds it.
+    The name is one of `ARCHITECTURES`, or ``torchvision:NAME`` or ``timm:NAME``, which only have ReLU. The
+    weights come from torch's global generator: the caller seeds it.
 
     Raises:
-        UserError: there is no such architecture.
+        UserError: there is no such architecture, or it does not fit the neuron or the images.
     """
-    return _entry(student.architecture)[1](Parts(student, neuron), shape, classes)
+    parts = Parts(student, neuron)
+    library, colon, rest = student.architecture.partition(":")
+    if colon and library in LIBRARIES:
+        return LIBRARIES[library](rest, parts, shape, classes)
+    return _own(student.architecture)[1](parts, shape, classes)
 
 
-def _entry(name: str) -> tuple[str, Constructor]:
-    try:
-        return ARCHITECTURES[name]
-    except KeyError:
-        raise UserError(f"architecture {name!r}: unknown{nearest(name, ARCHITECTURES)}") from None
+def _own(name: str) -> tuple[str, Constructor]:
+    if name not in ARCHITECTURES:
+        hint = nearest(name, ARCHITECTURES) or f"; known: {', '.join(ARCHITECTURES)}, torchvision:NAME, timm:NAME"
+        raise UserError(f"student.architecture: {name!r} is unknown{hint}")
+    return ARCHITECTURES[name]

@@ -28,9 +28,7 @@ class Block(nn.Module):
         return self.activation2(self.norm2(self.conv2(inner)).add_(self.shortcut(x)))
 
 
-def resnet(
-    parts: Parts, shape: ImageShape, classes: int, widths: Sequence[int], blocks: Sequence[int]
-) -> Network:
+def resnet(parts: Parts, shape: ImageShape, classes: int, widths: Sequence[int], blocks: Sequence[int]) -> Network:
     """Return a residual network with a stage of `blocks` for each of `widths`; each but the first halves the side."""
     stem = nn.Sequential(conv(shape.channels, widths[0], stride=parts.stem_stride(shape.side)), parts.norm(widths[0]))
     activation = parts.activation()

@@ -17,7 +17,8 @@ def trial(arm, number, value, seconds, state="finished", teacher=None, winner=Fa
 TRIALS = pd.DataFrame([
     trial("direct", 0, 0.5, 10), trial("direct", 1, 0.9, 10, state="stopped"), trial("direct", 2, 0.6, 10, winner=True),
     trial("logit", 0, 0.7, 20, teacher="vgg8"), trial("logit", 1, 0.65, 20, teacher="vgg8"),
-    trial("logit", 2, 0.8, 20, teacher="vgg8", winner=True), trial("logit", 3, np.nan, 5, state="running", teacher="vgg8"),
+    trial("logit", 2, 0.8, 20, teacher="vgg8", winner=True),
+    trial("logit", 3, np.nan, 5, state="running", teacher="vgg8"),
 ])  # fmt: skip
 TEACHERS = pd.DataFrame([{"sweep": "s", "name": "vgg8", "seconds": 12.0, "bank_seconds": 3.0}])
 

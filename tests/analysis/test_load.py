@@ -85,8 +85,8 @@ def test_first_of_two_equal_epochs_counts_and_different_ones_are_reported(synthe
 def test_a_continued_sweep_keeps_its_first_start_and_its_last_winner(synthetic):
     folder = synthetic()
     told = lines(folder)
-    again = [line for line in told if '"event":"start"' in line][0].replace('"resumed_at":0', '"resumed_at":3')
-    winner = [json.loads(line) for line in told if '"event":"winner"' in line and '"direct"' in line][0]
+    again = next(line for line in told if '"event":"start"' in line).replace('"resumed_at":0', '"resumed_at":3')
+    winner = next(json.loads(line) for line in told if '"event":"winner"' in line and '"direct"' in line)
     moved = winner | {"trial": (winner["trial"] + 4) % 8}
     rewrite(folder, [*told, again, json.dumps(moved) + "\n"])
     (folder / "verified.json").unlink()
@@ -176,7 +176,7 @@ def test_several_sweeps_by_name_path_or_all(synthetic, tmp_path, monkeypatch):
 
 def test_missing_sweeps_are_the_users_mistake(synthetic, tmp_path):
     synthetic("one")
-    with pytest.raises(UserError, match="onne: no such sweep in .*; there: one"):
+    with pytest.raises(UserError, match=r"onne: no such sweep in .*; there: one"):
         load.sweeps("onne", store=tmp_path / "store")
     with pytest.raises(UserError, match="no sweep here"):
         load.sweep(tmp_path)

@@ -7,9 +7,9 @@ import pytest
 from analysis import load, pairings
 
 TEACHERS = {
-    "resnet8": ("resnet", 75_000, 0.950), "resnet14": ("resnet", 170_000, 0.956), "resnet20": ("resnet", 270_000, 0.968),
-    "vgg8": ("vgg", 900_000, 0.958), "vgg11": ("vgg", 2_600_000, 0.971), "wrn16_2": ("wrn", 690_000, 0.965),
-    "wrn28_4": ("wrn", 5_800_000, 0.974),
+    "resnet8": ("resnet", 75_000, 0.950), "resnet14": ("resnet", 170_000, 0.956),
+    "resnet20": ("resnet", 270_000, 0.968), "vgg8": ("vgg", 900_000, 0.958), "vgg11": ("vgg", 2_600_000, 0.971),
+    "wrn16_2": ("wrn", 690_000, 0.965), "wrn28_4": ("wrn", 5_800_000, 0.974),
 }  # fmt: skip
 ARMS = {
     "direct": [None],

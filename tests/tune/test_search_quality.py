@@ -83,7 +83,7 @@ def best_by_epochs(objective: Objective, sampler: str, scheduler: str, seed: int
     return found
 
 
-@pytest.mark.slow()
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", [smooth, conditional])
 def test_half_of_random_searchs_budget_is_enough(objective: Objective) -> None:
     shares = []

@@ -1,11 +1,13 @@
 """MLflow as a view of a sweep's journal: every run, metric and tag can be built again from the events.
 
-    tree.py      events → runs and what each has yet to be told; pure, knows no MLflow
-    client.py    the door to MLflow: connects, finds or creates runs, says one change
-    tracker.py   the thread that follows the journal, keeps its place, outlives an outage
-    registry.py  a winner's export folder as a version of a registered model
+    changes.py       what passes between them: runs, and what each has yet to be told
+    tree.py          events → changes; pure, knows no MLflow
+    standings.py     what the arms have come to: counts, best value, verified means
+    client.py        the door to MLflow: connects, finds or creates runs, says one change
+    tracker.py       the thread that follows the journal, keeps its place, outlives an outage
+    registry.py      a winner's export folder as a version of a registered model
     pyfunc_model.py  the code of that model
-    server.py    where a store's MLflow is, its user interface, addresses in it
+    server.py        where a store's MLflow is, its user interface, addresses in it
 
 **Schema.** Experiment: the sweep's name. Runs, by the tag `supersnn.level`:
 
@@ -23,7 +25,7 @@ Tags, each after `supersnn.`: `key` (unique: sweep @ journal / arm / trial / ver
 `winner`, `export` (path). An arm's have every distinct value of its trials'.
 
 Params: the flat dotted keys of the configuration, texts as they are, anything else as JSON. An arm's are its own
-section of the sweep file; the sweep's are all but those that a continued sweep may change (they are in `config.yaml`).
+section of the sweep file; the sweep's are all but `search`, `verify` and `resources`, which a continued one may change.
 
 Metrics of a trial, step = epoch: those of the epoch reports (`val/accuracy`, `loss/relation`, `spikes/rate`, …). Of a
 verification, step = the last epoch: the same, and `test/accuracy`. Of an arm and of the sweep, step = how many trials

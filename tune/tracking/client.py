@@ -20,6 +20,7 @@ from tune.tracking.registry import register
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import DatasetInput, Experiment
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 FIRST_ANSWER = 10
 """Seconds within which a server must answer when a sweep starts."""
@@ -45,6 +46,7 @@ class Connection:
         self.identity = f"{experiment.experiment_id} {experiment.creation_time}"
         self._user = os.environ.get("LOGNAME") or os.environ.get("USER") or "supersnn"
         self._ids: dict[str, str] = {}
+        self._monitor: SystemMetricsMonitor | None = None
 
     def say(self, change: Change) -> None:
         """Tell a run what is new about it; the run and its parents are created where they are missing.
@@ -87,10 +89,22 @@ class Connection:
             self.client.set_terminated(run_id, change.status, _milliseconds(change.ended))
         elif change.status is not None:
             self.client.update_run(run_id, change.status)
+        if change.run.parent is None and change.status in (None, "RUNNING"):
+            self._watch_machine(run_id)
         for folder, score in change.exports:
             if not (folder / "metrics.json").exists():
                 raise RefusedError(f"{folder}: there is no export folder any more")
             register(self.client, folder, self.experiment, run_id, score)
+
+    def _watch_machine(self, run_id: str) -> None:
+        """Log this machine's load on the sweep's run while it is RUNNING, where MLflow's own variable asks for it."""
+        from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
+
+        if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get() and self._monitor is None:
+            from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+            self._monitor = SystemMetricsMonitor(run_id, resume_logging=True, tracking_uri=self.client.tracking_uri)
+            self._monitor.start()
 
     def _find(self, key: str) -> str | None:
         from mlflow.entities import ViewType

@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from tune.tracking.client import quiet, shown
 
 COMPARED = 100
 """How many trials the comparison page is asked for: with more it is slow."""
+LEVEL = "tags.`supersnn.level` = '{}'"
 
 
 class Pages(NamedTuple):
@@ -37,9 +37,9 @@ def ui_command(store: Path, host: str = "127.0.0.1", port: int = 5000) -> list[s
 
 
 def serve(store: Path, host: str = "127.0.0.1", port: int = 5000) -> int:
-    """Print the addresses of each sweep's pages, and show the store's MLflow until it is interrupted.
+    """Print the addresses of each sweep's pages, and become the server that shows the store's MLflow.
 
-    Where MLFLOW_TRACKING_URI names a server there is nothing to start. Returns an exit code.
+    Where MLFLOW_TRACKING_URI names a server there is none to start, and the exit code 0 is returned.
 
     Raises:
         UserError: nothing has been tracked in this store yet.
@@ -52,14 +52,11 @@ def serve(store: Path, host: str = "127.0.0.1", port: int = 5000) -> int:
     address = shown(uri) if running else f"http://{host}:{port}"
     for sweep, pages in pages_of(uri, address).items():
         print("\n".join([sweep, *(f"  {name:7} {page}" for name, page in pages._asdict().items())]))
-    if running:
-        return 0
-    print(f"MLflow   {address} (Ctrl-C ends it)", flush=True)
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    try:
-        return subprocess.run(ui_command(store, host, port), env=environment, check=False).returncode
-    except KeyboardInterrupt:
-        return 0
+    if not running:
+        print(f"MLflow   {address} (Ctrl-C ends it)", flush=True)
+        calm = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        os.execve(sys.executable, ui_command(store, host, port), {**os.environ, **calm})
+    return 0
 
 
 def pages_of(uri: str, address: str) -> dict[str, Pages]:
@@ -71,14 +68,16 @@ def pages_of(uri: str, address: str) -> dict[str, Pages]:
     found = {}
     for experiment in client.search_experiments():
         number = experiment.experiment_id
-        arms = client.search_runs([number], "tags.`supersnn.level` = 'arm'", order_by=["attributes.start_time ASC"])
+        arms = client.search_runs([number], LEVEL.format("arm"), order_by=["attributes.start_time ASC"])
         if arms:
             trials = _best_trials(client, number, [arm.data.tags["supersnn.arm"] for arm in arms])
-            oldest_first = "workflowType=machine_learning&orderByKey=attributes.start_time&orderByAsc=true"
-            runs = f"{address.rstrip('/')}/#/experiments/{number}/runs?{oldest_first}"
-            curves = f"{runs}&compareRunsMode=CHART"
             compared = (comparison_url(address, number, [r.info.run_id for r in rows]) for rows in (arms, trials))
-            found[experiment.name] = Pages(runs, curves, *compared)
+            runs = f"{address.rstrip('/')}/#/experiments/{number}/runs?workflowType=machine_learning"
+            tree = f"{runs}&orderByKey=attributes.start_time&orderByAsc=true"
+            best_first = f"orderByKey={quote('metrics.`val/accuracy`')}&orderByAsc=false"
+            trials_only = f"searchFilter={quote(LEVEL.format('trial'))}"
+            curves = f"{runs}&{best_first}&{trials_only}&compareRunsMode=CHART"
+            found[experiment.name] = Pages(tree, curves, *compared)
     return found
 
 
@@ -93,7 +92,7 @@ def _best_trials(client: Any, experiment_id: str, arms: Sequence[str]) -> list[A
     """The best trials of each arm by validation accuracy, as many of each, `COMPARED` in all."""
     trials = []
     for arm in arms:
-        wanted = f"tags.`supersnn.level` = 'trial' and tags.`supersnn.arm` = '{arm}'"
+        wanted = f"{LEVEL.format('trial')} and tags.`supersnn.arm` = '{arm}'"
         best = ["metrics.`val/accuracy` DESC"]
         trials += client.search_runs([experiment_id], wanted, max_results=COMPARED // len(arms), order_by=best)
     return trials

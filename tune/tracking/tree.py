@@ -5,9 +5,7 @@ times and steps, so that whatever is said twice changes nothing.
 """
 
 import json
-import statistics
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,58 +13,12 @@ import yaml
 
 from supersnn.config import digest
 from tune.tracking.changes import Change, Dataset, Export, Run, Status, joined, params
+from tune.tracking.standings import Arm, Trial, Verification
 
 Event = Mapping[str, Any]
-AVERAGED = ("spikes/rate", "ops/synaptic", "energy/nj")
-MAY_CHANGE = ("search.trials", "verify.seeds", "resources.")
-"""The keys that a sweep may be continued with another value of: a param is said once and for all."""
+CHANGING = ("search.", "verify.", "resources.")
+"""The sweep's sections that it may be continued with other values of: a param is said once and for all."""
 ON_CLOSE: Mapping[str, Status] = {"done": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
-
-
-@dataclass
-class Verification:
-    """One fresh seed of a trial, trained again and tested."""
-
-    run: Run
-    metrics: Mapping[str, float]
-
-
-@dataclass
-class Trial:
-    """A trial so far; `value` is the last epoch's validation accuracy, `end` None while it runs."""
-
-    run: Run
-    epoch: int = 0
-    value: float | None = None
-    end: str | None = None
-    verified: dict[int, Verification] = field(default_factory=dict)
-
-
-@dataclass
-class Arm:
-    """An arm so far; `labels` are the distinct values of its trials' describing tags."""
-
-    run: Run
-    trials: dict[int, Trial] = field(default_factory=dict)
-    labels: dict[str, set[str]] = field(default_factory=dict)
-    winner: Trial | None = None
-    tested: Trial | None = None
-
-    def counts(self) -> dict[str, int]:
-        """Return how many trials were started, finished, stopped and failed."""
-        ends = [(trial.end or "").partition(":")[0] for trial in self.trials.values()]
-        kinds = ("finished", "stopped", "failed")
-        return {"trials/started": len(ends)} | {f"trials/{kind}": ends.count(kind) for kind in kinds}
-
-    def best(self) -> float | None:
-        """Return the best last value of the trials that had the whole budget."""
-        values = (t.value for t in self.trials.values() if t.end == "finished" and t.value is not None)
-        return max(values, default=None)
-
-    def tests(self, metric: str = "test/accuracy") -> list[float]:
-        """Return a metric's values of the trial that was verified last, a seed each."""
-        seeds = self.tested.verified.values() if self.tested else ()
-        return [seed.metrics[metric] for seed in seeds if seed.metrics.get(metric) is not None]
 
 
 class Tree:
@@ -83,6 +35,7 @@ class Tree:
         self._root: Run | None = None
         self._origin: dict[str, str] = {}
         self._arms: dict[str, Arm] = {}
+        self._leader: tuple[str, Mapping[str, float | None]] | None = None
         self._teachers: dict[str, Event] = {}
         self._changes: dict[str, Change] = {}
         self._readers: dict[str, Callable[[Event], None]] = {
@@ -132,7 +85,7 @@ class Tree:
         tags = {**self._origin, "supersnn.level": "sweep", "supersnn.seed": str(self.config.get("seed", 0))}
         run = Run(f"{self.sweep}@{journal}", self.sweep, event["time"], tags)
         fixed = params(self.config).items()
-        self._change(run).params = {key: text for key, text in fixed if not key.startswith(MAY_CHANGE)}
+        self._change(run).params = {key: text for key, text in fixed if not key.startswith(CHANGING)}
         return run
 
     def _learn_split(self, event: Event) -> None:
@@ -176,6 +129,8 @@ class Tree:
     def _read_end(self, event: Event) -> None:
         arm, end, time = self._arm(event), str(event["end"]), event["time"]
         trial = arm.trials[event["trial"]]
+        if trial.end == end:
+            return
         trial.end = end
         change = self._change(trial.run)
         change.tags["supersnn.end"] = end
@@ -212,9 +167,10 @@ class Tree:
     def _read_export(self, event: Event) -> None:
         arm, folder = self._arm(event), self.folder / event["folder"]
         self._change(arm.run).tags["supersnn.export"] = str(folder)
-        if arm.tested and event["seed"] in arm.tested.verified and arm.tests():
+        score = arm.summary().get("test/mean")
+        if arm.tested and event["seed"] in arm.tested.verified and score is not None:
             run = arm.tested.verified[event["seed"]].run
-            self._change(run).exports.append(Export(folder, statistics.fmean(arm.tests())))
+            self._change(run).exports.append(Export(folder, score))
 
     def _read_close(self, event: Event) -> None:
         status, time = ON_CLOSE[event["end"]], event["time"]
@@ -290,19 +246,14 @@ class Tree:
 
     def _average(self, arm: Arm, time: float) -> None:
         """Say an arm's verified results, and the sweep's: those of the arm that is best on validation."""
-        means = {k: statistics.fmean(arm.tests(k)) for k in AVERAGED if arm.tests(k)}
-        self._change(arm.run).add_points(_summary(arm.tests()) | means, time, len(arm.tests()))
-        leader = max(self._arms.items(), key=lambda item: item[1].best() or 0.0)
-        change = self._change(self._sweep_run)
-        change.tags["supersnn.best_arm"] = leader[0]
-        change.add_points(_summary(leader[1].tests()), time, len(leader[1].tests()))
-
-
-def _summary(tests: list[float]) -> dict[str, float | None]:
-    if not tests:
-        return {}
-    sd = statistics.stdev(tests) if len(tests) > 1 else None
-    return {"test/mean": statistics.fmean(tests), "test/sd": sd, "test/seeds": len(tests)}
+        self._change(arm.run).add_points(arm.summary() | arm.averages(), time, len(arm.tests()))
+        name = max(self._arms, key=lambda name: self._arms[name].best() or 0.0)
+        leader = name, self._arms[name].summary()
+        if leader != self._leader:
+            self._leader = leader
+            change = self._change(self._sweep_run)
+            change.tags["supersnn.best_arm"], summary = leader
+            change.add_points(summary, time, int(summary.get("test/seeds") or 0))
 
 
 def _pair(config: Event) -> str:

@@ -164,8 +164,13 @@ def test_what_a_person_sees(store, browser, monkeypatch):
         browser.go(pages["trials"])
         browser.find(shows("direct #0 resnet8"))
         browser.find(shows("heterogeneous #0 vgg8→resnet8"))
-        browser.find("//*[contains(@class, 'parcoords')]//*[name()='svg']")
+        browser.find("//*[name()='g' and @class='parcoords']")
         browser.picture("trials")
+
+        browser.go(pages["curves"])
+        browser.find(shows("heterogeneous #0 vgg8→resnet8"))
+        browser.find("//*[contains(@class, 'js-plotly-plot')]")
+        browser.picture("curves")
 
         browser.go(pages["arms"])
         browser.find(shows("homogeneous"))
@@ -173,5 +178,5 @@ def test_what_a_person_sees(store, browser, monkeypatch):
         browser.picture("arms")
 
         browser.go(f"{address}/#/models/digits")
-        browser.find("//*[contains(text(), 'champion')]")
+        browser.find("//*[contains(., 'champion')]")
         browser.picture("model")

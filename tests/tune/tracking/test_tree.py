@@ -75,6 +75,11 @@ def test_params_are_the_configuration(config, events):
     assert params["optimizer.clip"] == "null"
 
 
+def test_a_trial_that_ended_ends_once(config, events):
+    again = [{**e, "time": e["time"] + 1000} for e in events if e["event"] == "end"]
+    assert grow(config, [*events, *again]) == grow(config, events)
+
+
 def test_the_sweep_has_no_param_that_a_continued_sweep_may_change(config, events):
     params = grow(config, events)[""].params
     assert "search.trials" not in params
@@ -157,6 +162,7 @@ def test_the_sweep_shows_the_arm_that_is_best_on_validation(config, events):
             event["metrics"]["test/accuracy"] = 0.99
     sweep = grow(config, events)[""]
     assert sweep.tags["supersnn.best_arm"] == "heterogeneous"
+    assert [point.step for point in sweep.points if point.name == "test/mean"] == [1, 2]
     assert values(sweep, "test/mean")[2] == pytest.approx(0.45)
 
 

@@ -1,0 +1,196 @@
+"""A sweep's runs on an MLflow server, told as the journal they came from. The only room with MLflow.
+
+The server keeps runs (`supersnn.level`: sweep, arm, trial, verification) and every epoch's metrics; what it has no
+place for, the spike rates by layer, the test ledger and the banks' seconds, is missing in the tables.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import yaml
+
+from analysis.errors import UserError
+from analysis.journal import Journal
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+PAGE = 1000
+"""Runs a request."""
+RUNS, VALUES = 100, 25_000
+"""How many runs a request for one metric's history may name, and how many values it answers with at most."""
+HISTORY = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
+ENDS = {"FINISHED": "done", "KILLED": "interrupted", "FAILED": "failed"}
+
+
+def read(tracking_uri: str, experiment: str) -> tuple[dict[str, Any], Journal]:
+    """Return the latest sweep of an experiment as its file's mapping and its journal.
+
+    Raises:
+        UserError: there is no such experiment, no sweep in it, or no server.
+    """
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    client = MlflowClient(tracking_uri, tracking_uri)
+    try:
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            known = ", ".join(sorted(known.name for known in client.search_experiments()))
+            raise UserError(f"{tracking_uri}: no experiment {experiment!r}; there: {known}")
+        runs = list(_runs(client, found.experiment_id))
+        sweeps = [run for run in runs if _tag(run, "level") == "sweep"]
+        if not sweeps:
+            raise UserError(f"{tracking_uri}: no sweep in experiment {experiment!r}")
+        root = max(sweeps, key=lambda run: int(run.info.start_time))
+        own = [run for run in runs if _tag(run, "journal") == _tag(root, "journal")]
+        levels = {
+            level: [run for run in own if _tag(run, "level") == level] for level in ("arm", "trial", "verification")
+        }
+        epochs = _epochs(client, levels["trial"])
+        config, versions, faults = _artifacts(client, root, levels["arm"])
+    except MlflowException as error:
+        raise UserError(f"{tracking_uri}: {str(error).splitlines()[0]}") from error
+    return config, Journal(list(_events(root, levels, versions)), epochs, faults)
+
+
+def _runs(client: "MlflowClient", experiment_id: str) -> Iterator["Run"]:
+    token = None
+    while True:
+        page = client.search_runs([experiment_id], max_results=PAGE, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _events(root: "Run", levels: Mapping[str, list["Run"]], versions: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """Tell the runs as the journal does."""
+    told = {"code": _tag(root, "code"), "versions": versions, "split": _tag(root, "split")}
+    yield {"event": "sweep", "time": root.info.start_time / 1000, **told}
+    yield from _teachers(root, levels["trial"])
+    for run in sorted(levels["trial"], key=lambda run: int(run.info.start_time)):
+        yield from _trial(run)
+    for run in levels["arm"]:
+        if trial := _tag(run, "winner"):
+            yield {"event": "winner", "time": _end(run), "arm": _tag(run, "arm"), "trial": int(trial), "value": None}
+    for run in levels["verification"]:
+        arm, trial, _, seed = _tag(run, "key").split("/")[1:]
+        yield {"event": "verified", "time": _end(run), "arm": arm, "trial": int(trial), "seed": int(seed),
+               "config": _params(run), "metrics": dict(run.data.metrics),
+               "seconds": _end(run) - run.info.start_time / 1000}  # fmt: skip
+    if end := ENDS.get(root.info.status):
+        yield {"event": "close", "time": _end(root), "end": end}
+
+
+def _teachers(root: "Run", trials: Iterable["Run"]) -> Iterator[dict[str, Any]]:
+    about: dict[str, dict[str, Any]] = {}
+    for run in trials:
+        if name := _tag(run, "teacher"):
+            about.setdefault(name, {"digest": _tag(run, "teacher_digest"), "family": _tag(run, "teacher_family"),
+                                    "epochs": _params(run).get("teacher.epochs")})  # fmt: skip
+    for name, told in about.items():
+        facts = {
+            key: root.data.metrics.get(f"teacher/{name}/{key}") for key in ("parameters", "val_accuracy", "seconds")
+        }
+        yield {"event": "teacher", "name": name, **told, **facts, "split": _tag(root, "split")}
+
+
+def _trial(run: "Run") -> Iterator[dict[str, Any]]:
+    config, (arm, trial) = _params(run), _tag(run, "key").split("/")[1:]
+    who = {key: _tag(run, key) or None for key in ("pairing", "student_family", "teacher_family")}
+    params = {key: config[key] for key in _tag(run, "sampled").split() if key in config}
+    about = {"arm": arm, "trial": int(trial)}
+    yield {"event": "start", "time": run.info.start_time / 1000, **about, "config": config, "params": params, **who}
+    if end := _tag(run, "end"):
+        yield {"event": "end", "time": _end(run), **about, "end": end, "value": run.data.metrics.get("val/accuracy")}
+
+
+def _epochs(client: "MlflowClient", trials: list["Run"]) -> pd.DataFrame:
+    """Every epoch of the trials, one row each, from as few requests as the server allows."""
+    keys = {run.info.run_id: _tag(run, "key").split("/")[1:] for run in trials}
+    wide: dict[tuple[str, int, int], dict[str, float]] = {}
+    times: dict[tuple[str, int, int], float] = {}
+    for name in dict.fromkeys(name for run in trials for name in run.data.metrics):
+        having = [run.info.run_id for run in trials if name in run.data.metrics]
+        for point in _history(client, having, name):
+            arm, trial = keys[point["run_id"]]
+            place = arm, int(trial), int(point["step"])
+            wide.setdefault(place, {})[name] = float(point["value"])
+            times[place] = point["timestamp"] / 1000
+    rows = sorted(wide)
+    frame = pd.DataFrame([wide[row] for row in rows])
+    about = pd.DataFrame(rows, columns=["arm", "trial", "epoch"]).astype({"trial": "int64", "epoch": "int64"})
+    return pd.concat([about.assign(time=[times[row] for row in rows]), frame], axis=1).astype({"arm": "str"})
+
+
+def _history(client: "MlflowClient", run_ids: list[str], name: str) -> Iterator[dict[str, Any]]:
+    """Yield one metric's values of many runs; runs with very many epochs are asked for by themselves.
+
+    The client has no public door for several runs at once: its store is asked, or the server's own.
+    """
+    from mlflow.utils.rest_utils import http_request
+
+    store = client._tracking_client.store
+    for start in range(0, len(run_ids), RUNS):
+        batch = run_ids[start : start + RUNS]
+        if hasattr(store, "get_metric_history_bulk"):
+            points = [metric.to_dict() for metric in store.get_metric_history_bulk(batch, name, VALUES)]
+        else:
+            asked = {"run_id": batch, "metric_key": name, "max_results": VALUES}
+            answer = http_request(store.get_host_creds(), HISTORY, "GET", params=asked)
+            answer.raise_for_status()
+            points = answer.json().get("metrics", [])
+        if len(points) < VALUES:
+            yield from points
+            continue
+        for run_id in batch:
+            yield from ({"run_id": run_id, "step": metric.step, "value": metric.value, "timestamp": metric.timestamp}
+                        for metric in client.get_metric_history(run_id, name))  # fmt: skip
+
+
+def _artifacts(
+    client: "MlflowClient", root: "Run", arms: list["Run"]
+) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+    """Return the sweep file, the versions, and what is wrong; where a file cannot be had, the arms' names alone."""
+    from mlflow.exceptions import MlflowException
+
+    named: dict[str, Any] = {_tag(run, "arm"): {} for run in sorted(arms, key=lambda run: int(run.info.start_time))}
+    found: list[dict[str, Any]] = []
+    faults = []
+    for name, otherwise in (("config.yaml", {"arms": named}), ("environment.json", {})):
+        try:
+            with TemporaryDirectory() as folder:
+                path = Path(client.download_artifacts(root.info.run_id, name, folder))
+                found.append(dict(yaml.safe_load(path.read_text(encoding="utf-8"))))
+        except (MlflowException, OSError, ValueError, yaml.YAMLError) as error:
+            found.append(dict(otherwise))
+            faults.append(f"the artifact {name} cannot be read: {type(error).__name__}")
+    return found[0], found[1], faults
+
+
+def _params(run: "Run") -> dict[str, Any]:
+    """The flat configuration: params are JSON, texts stand as they are."""
+    return {key: _value(text) for key, text in run.data.params.items()}
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _tag(run: "Run", name: str) -> str:
+    return str(run.data.tags.get(f"supersnn.{name}", ""))
+
+
+def _end(run: "Run") -> float:
+    return (run.info.end_time or run.info.start_time) / 1000

@@ -1,0 +1,132 @@
+"""What all benchmarks share: the machine they ran on, interleaved repeats, and one form of result."""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from tune.versions import versions
+
+
+class Spread(NamedTuple):
+    """Repeats in brief: their median, their quartiles, and how many there were."""
+
+    median: float
+    low: float
+    high: float
+    repeats: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a benchmark found.
+
+    `ratios` are what it is judged by; `measured` is what they were made of, each in `unit`; `notes` is whatever
+    else helps to read them.
+    """
+
+    name: str
+    unit: str
+    ratios: Mapping[str, float]
+    measured: Mapping[str, Spread]
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def main(name: str, measure: Callable[[bool], Result], peers: tuple[str, ...] = ()) -> None:
+    """Run a benchmark from the command line and print its result, with `--json` as one document.
+
+    `measure` is told whether to be quick: sizes too small to mean anything, to see that the benchmark works.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--quick", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    before = load()
+    result = measure(options.quick)
+    document = {
+        "name": result.name,
+        "machine": {**machine(), "load_before": before, "load_after": load()},
+        "versions": {**versions(), **{peer: version_of(peer) for peer in peers}},
+        "command": f"python -m benchmarks.{name}",
+        "ratios": dict(result.ratios),
+        "unit": result.unit,
+        "measured": {side: spread._asdict() for side, spread in result.measured.items()},
+        "notes": dict(result.notes),
+    }
+    if options.json:
+        print(json.dumps(document, indent=1))
+    else:
+        Console().print(table(result), document["machine"], soft_wrap=True)
+
+
+def table(result: Result) -> Table:
+    """Return the result for people."""
+    drawn = Table("", "median", "quartiles", "n", title=f"{result.name} ({result.unit})", title_justify="left")
+    for side, spread in result.measured.items():
+        drawn.add_row(side, f"{spread.median:.4g}", f"{spread.low:.4g} … {spread.high:.4g}", str(spread.repeats))
+    drawn.add_section()
+    for ratio, value in result.ratios.items():
+        drawn.add_row(f"ratio: {ratio}", f"{value:.3f}")
+    for note, text in result.notes.items():
+        drawn.add_row(note, str(text))
+    return drawn
+
+
+def interleaved(sides: Mapping[str, Callable[[], object]], repeats: int, warm_up: int = 1) -> dict[str, list[float]]:
+    """Return the seconds of each call of each side: all sides take turns, so that what the machine does hits all."""
+    seconds: dict[str, list[float]] = {side: [] for side in sides}
+    for repeat in range(warm_up + repeats):
+        for side, run in sides.items():
+            started = time.perf_counter()
+            run()
+            if repeat >= warm_up:
+                seconds[side].append(time.perf_counter() - started)
+    return seconds
+
+
+def spread(values: list[float]) -> Spread:
+    """Return the median and the quartiles of some values."""
+    low, middle, high = statistics.quantiles(values, method="inclusive") if len(values) > 1 else values * 3
+    return Spread(middle, low, high, len(values))
+
+
+def progress(text: str) -> None:
+    """Say on standard error how far a benchmark is."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def version_of(package: str) -> str | None:
+    """Return the version of a package, None where it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def load() -> float:
+    """Return the machine's load, the average of the last minute."""
+    return round(os.getloadavg()[0], 2)
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures were measured on."""
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return {"processor": _processor(), "cores": os.cpu_count(), "memory_gb": round(pages / 2**30, 1)}
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())

@@ -1,0 +1,158 @@
+"""Results as the contract has them, the printed tables, the files, and the page's text."""
+
+import json
+import re
+
+import pandas as pd
+import pytest
+
+from analysis import load, report
+from analysis.tables import together
+
+ARM_KEYS = {"trials", "finished", "stopped", "failed", "best_val", "verified", "test_mean", "test_sd", "spike_rate",
+            "synaptic_ops", "energy_nj", "teacher", "gpu_s", "cpu_s"}  # fmt: skip
+VERDICT_KEYS = {"a", "b", "difference", "low", "high", "p", "prob_improvement", "equivalent"}
+
+
+@pytest.fixture
+def sweep(synthetic):
+    return load.sweep(synthetic(trials=24))
+
+
+def page(sweeps, tmp_path):
+    report.write_html(sweeps, tmp_path / "out" / "report.html")
+    return (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
+def without_data(text):
+    """The page without scripts and styles."""
+    return re.sub(r"<(script|style)\b.*?</\1>", "", text, flags=re.DOTALL)
+
+
+def test_results_keep_the_contract(sweep):
+    told = report.results(sweep)
+    assert json.loads(json.dumps(told, allow_nan=False)) == told
+    assert told["sweep"] == "digits"
+    assert list(told["arms"]) == ["direct", "homogeneous", "heterogeneous"]
+    for arm in told["arms"].values():
+        assert set(arm) >= ARM_KEYS
+        assert len(arm["verified"]) == 10
+        assert set(arm["verified"][0]) == {"seed", "val", "test"}
+    assert [(row["a"], row["b"]) for row in told["verdicts"]] == [
+        ("heterogeneous", "homogeneous"), ("homogeneous", "direct"), ("heterogeneous", "direct"),
+    ]  # fmt: skip
+    assert all(set(row) >= VERDICT_KEYS for row in told["verdicts"])
+
+
+def test_results_follow_from_the_tables(sweep):
+    arm = report.results(sweep)["arms"]["homogeneous"]
+    tests = sweep.verified.loc[sweep.verified["arm"] == "homogeneous", "test"]
+    trials = sweep.trials[sweep.trials["arm"] == "homogeneous"]
+    assert arm["test_mean"] == pytest.approx(tests.mean())
+    assert arm["test_sd"] == pytest.approx(tests.std(ddof=1))
+    assert arm["best_val"] == trials.loc[trials["state"] == "finished", "value"].max()
+    assert arm["trials"] == arm["finished"] + arm["stopped"] + arm["failed"] == 24
+    assert arm["cpu_s"] == pytest.approx(trials["seconds"].sum() + 10 * 7.5)
+    assert (arm["gpu_s"], arm["teacher"], arm["teacher_s"]) == (0, "resnet8", 32)
+
+
+def test_results_of_a_sweep_that_has_only_begun(synthetic):
+    told = report.results(load.sweep(synthetic(done=False, trials=1)))
+    json.dumps(told, allow_nan=False)
+    assert not told["complete"]
+    assert told["verdicts"] == []
+    assert told["arms"]["direct"]["test_mean"] is None
+    assert "yet" in told["answer"]
+
+
+def test_results_with_a_single_seed_have_no_interval(synthetic):
+    told = report.results(load.sweep(synthetic(seeds=1)))
+    json.dumps(told, allow_nan=False)
+    assert told["verdicts"][0]["low"] is None
+    assert told["verdicts"][0]["verdict"] == "too few seeds"
+
+
+def test_printed_tables_have_a_row_an_arm_and_a_verdict(sweep):
+    told = report.results(sweep)
+    arms, verdicts = report.table(told), report.verdict_table(told)
+    assert [row["arm"] for row in arms] == ["direct", "homogeneous", "heterogeneous"]
+    assert arms[0]["finished / stopped / failed"] == "17 / 6 / 1"
+    assert verdicts[0]["comparison"] == "heterogeneous − homogeneous"
+    assert len({tuple(row) for row in arms}) == 1
+
+
+def test_csv_and_parquet_hold_every_row(sweep, tmp_path):
+    names = {path.name for path in report.write_csv(sweep, tmp_path / "csv")}
+    assert {"trials.csv", "epochs.csv", "verified.csv", "teachers.csv", "verdicts.csv"} <= names
+    assert len(pd.read_csv(tmp_path / "csv" / "epochs.csv")) == len(sweep.epochs)
+    report.write_parquet(sweep, tmp_path / "parquet")
+    trials = pd.read_parquet(tmp_path / "parquet" / "trials.parquet")
+    pd.testing.assert_series_equal(trials["value"], sweep.trials["value"])
+
+
+def test_page_needs_no_network_and_is_small(sweep, tmp_path):
+    text = page([sweep], tmp_path)
+    assert len(text.encode()) < 8_000_000
+    body = without_data(text)
+    assert not re.search(r"""(?:src|href)=["']?(?:https?:)?//""", body)
+    assert "@import" not in text.split("</style>")[0]
+    assert text.count("<script") == text.count("</script>")
+
+
+def test_page_begins_with_the_answer_and_says_whether_it_is_final(synthetic, tmp_path):
+    whole = without_data(page([load.sweep(synthetic(trials=24))], tmp_path))
+    answer = re.search(r'<p class="answer">(.*?)</p>', whole, re.DOTALL).group(1)
+    assert "heterogeneous" in answer.lower()
+    assert whole.index('class="answer"') < whole.index("<table")
+    assert "badge" not in whole
+    begun = without_data(page([load.sweep(synthetic("begun", done=False))], tmp_path))
+    assert '<span class="badge">so far</span>' in begun
+
+
+def test_every_figure_has_a_text_alternative_and_its_data(sweep, tmp_path):
+    text = page([sweep], tmp_path)
+    plots = re.findall(r'<div class="plot" role="img" aria-label="([^"]*)" data-plot="([^"]*)"', text)
+    assert len(plots) >= 12
+    for label, key in plots:
+        assert len(label) > 40
+        drawn = re.search(rf'<script type="application/json" id="{re.escape(key)}">(.*?)</script>', text, re.DOTALL)
+        assert json.loads(drawn.group(1))["data"]
+    assert without_data(text).count("<details>") >= len(plots)
+
+
+def test_names_from_the_sweep_cannot_become_markup(synthetic, tmp_path):
+    folder = synthetic()
+    journal = (folder / "journal.jsonl").read_text()
+    (folder / "journal.jsonl").write_text(journal.replace('"failed:silent"', '"failed:</script><b>x"'))
+    config = (folder / "config.yaml").read_text().replace("name: digits", "name: '<i>digits</i>'", 1)
+    (folder / "config.yaml").write_text(config)
+    text = page([load.sweep(folder)], tmp_path)
+    assert "<i>digits" not in text
+    assert "</script><b>x" not in text
+
+
+@pytest.mark.parametrize("options", [
+    {"done": False, "trials": 1, "epochs": 1},
+    {"trials": 1, "seeds": 2},
+    {"arms": {"direct": [None]}},
+    {"arms": {"homogeneous": ["resnet8"], "mine": ["vgg8"]}},
+    {"seeds": 1, "trials": 4},
+])  # fmt: skip
+def test_page_of_a_sweep_with_little_in_it(synthetic, tmp_path, options):
+    text = without_data(page([load.sweep(synthetic(**options))], tmp_path))
+    assert "nan" not in re.sub(r"<[^>]*>", " ", text).lower().split()
+
+
+def test_page_of_an_empty_sweep(synthetic, tmp_path):
+    folder = synthetic()
+    for name in ("journal.jsonl", "verified.json", "test-ledger.jsonl"):
+        (folder / name).unlink()
+    assert "No two arms" in page([load.sweep(folder)], tmp_path)
+
+
+def test_page_of_several_sweeps_joins_their_verdicts(synthetic, tmp_path):
+    sweeps = together([load.sweep(synthetic("one", seed=1)), load.sweep(synthetic("two", seed=2, dataset="cifar10"))])
+    text = without_data(page(sweeps, tmp_path))
+    assert "2 sweeps" in text
+    assert "20 paired seeds" in text
+    assert len(re.findall(r'\bid="([^"]*)"', text)) == len(set(re.findall(r'\bid="([^"]*)"', text)))

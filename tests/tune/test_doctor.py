@@ -1,0 +1,37 @@
+"""What `supersnn doctor` finds, and what `supersnn init` writes."""
+
+from pathlib import Path
+
+import pytest
+
+from supersnn.errors import UserError
+from tune import starter
+from tune.arms import resolve
+from tune.doctor import examine
+from tune.store import Store
+from tune.sweep import load
+
+
+def test_this_environment_is_whole_and_its_packages_are_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SUPERSNN_OPTUNA_STORAGE", raising=False)
+    findings = {finding.what: finding for finding in examine(Store(tmp_path / "not" / "yet"))}
+    assert all(finding.ok for finding in findings.values()), findings
+    assert findings["package tune"].found == "supersnn"
+    assert not (tmp_path / "not").exists()
+
+
+def test_a_database_that_is_away_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPERSNN_OPTUNA_STORAGE", f"sqlite:///{tmp_path}/missing/folder/x.db")
+    findings = {finding.what: finding for finding in examine(Store(tmp_path))}
+    assert not findings["studies"].ok
+    assert "SUPERSNN_OPTUNA_STORAGE" in findings["studies"].found
+
+
+def test_the_starter_is_a_right_sweep_and_overwrites_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    starter.write(path)
+    assert list(resolve(load(path))) == ["direct", "homogeneous", "heterogeneous"]
+    path.write_text("name: kept", encoding="utf-8")
+    with pytest.raises(UserError, match="already"):
+        starter.write(path)
+    assert path.read_text(encoding="utf-8") == "name: kept"

@@ -1,0 +1,46 @@
+"""The model card of an export: what was trained on what, how it was chosen, what was measured, how to load it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from supersnn.config import TrainConfig
+from supersnn.data import TrainingData
+from supersnn.networks.build import family
+
+TEMPLATES = Path(__file__).with_name("templates")
+NEURONS = {
+    "lif": "leaky integrate-and-fire neurons",
+    "plif": "leaky integrate-and-fire neurons with learnable decay",
+    "relu": "ReLU",
+}
+
+
+def card(config: TrainConfig, metrics: Mapping[str, Any], data: TrainingData) -> str:
+    """Return the card as Markdown.
+
+    Args:
+        config: the exported training.
+        metrics: of the export, with its `forms`.
+        data: the images it was trained on.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+    )
+    environment.filters |= {"percent": lambda share: f"{100 * share:.2f} %", "short": lambda value: f"{value:.4g}"}
+    return environment.get_template("card.md.j2").render(
+        config=config,
+        m=metrics,
+        data=data,
+        family=family(config.student.architecture),
+        neurons=NEURONS[config.neuron.kind],
+        terms=_terms(config),
+    )
+
+
+def _terms(config: TrainConfig) -> list[str]:
+    loss = config.loss
+    names = {"relation": f"{loss.relation.kind} relations", "logit": "logits", "feature": "features"}
+    return [f"{getattr(loss, term).weight:.4g} × {names[term]}" for term in loss.terms_on()]

@@ -1,0 +1,62 @@
+"""A sweep conducted from a terminal: on Ray or in this process, told to MLflow, with a live board."""
+
+import os
+from collections.abc import Mapping
+
+from tune import conductor
+from tune.arms import Arm
+from tune.conductor import Conducted, Conductor
+from tune.executor import Executor
+from tune.journal import read
+from tune.mounts import refuse_shared_sqlite
+from tune.progress import Board, Display
+from tune.store import Store
+from tune.sweep import SweepConfig
+from tune.tracking import tracker
+from tune.tracking.server import uri_for
+from tune.tracking.tracker import Tracker
+
+
+def drive(
+    sweep: SweepConfig,
+    arms: Mapping[str, Arm],
+    store: Store,
+    origin: str,
+    address: str | None = None,
+    local: bool = False,
+    searching: bool = True,
+) -> Conducted:
+    """Do what is left of a sweep.
+
+    Args:
+        sweep: the sweep.
+        arms: its arms, resolved.
+        store: where it lies, or will.
+        origin: what is named in complaints, usually the sweep's file.
+        address: of the Ray cluster to join; else the environment's RAY_ADDRESS, else a cluster of this machine's own.
+        local: run in this process, without Ray.
+        searching: whether trials may be run; if not, only what follows a search that has ended.
+
+    Raises:
+        UserError: a database is where it cannot be trusted, the cluster is not fit, or the sweep is another driver's.
+    """
+    refuse_shared_sqlite({"SUPERSNN_OPTUNA_STORAGE": store.optuna_url, "MLFLOW_TRACKING_URI": uri_for(store.path)})
+    board = Board(sweep.name, dict.fromkeys(arms, sweep.search.trials), sweep.train.epochs, sweep.verify.seeds)
+    board.replay(event for event, _ in read(store.sweep(sweep.name).journal))
+
+    def executor(driver: Conductor) -> Executor:
+        if local:
+            from tune.local import LocalExecutor
+
+            return LocalExecutor(sweep.search.max_failures)
+        from tune.cluster import RayExecutor
+
+        cluster = address or os.environ.get("RAY_ADDRESS")
+        scratch = driver.folder.path / "ray"
+        return RayExecutor(sweep.resources, sweep.search.max_failures, scratch, driver.token, store.path, cluster)
+
+    def tracking(driver: Conductor) -> Tracker:
+        return tracker.start(driver.folder, store, sweep)
+
+    with Display(board) as display:
+        return conductor.conduct(sweep, store, executor, tracking, display.event, origin, searching)

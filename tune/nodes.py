@@ -1,0 +1,80 @@
+"""How many trials a cluster's nodes hold: plain arithmetic over what Ray says of its nodes. No Ray here."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tune.sweep import ResourcesConfig
+
+
+@dataclass(frozen=True)
+class Node:
+    """A living node: its Ray id, its name for people, what it has in all, and its labels."""
+
+    id: str
+    name: str
+    resources: Mapping[str, float]
+    labels: Mapping[str, str]
+
+
+def living(records: Iterable[Mapping[str, Any]]) -> list[Node]:
+    """Return the living nodes of `ray.nodes()`."""
+    return [
+        Node(
+            record["NodeID"],
+            f"{record['NodeManagerHostname']} ({record['NodeManagerAddress']})",
+            record["Resources"],
+            record.get("Labels") or {},
+        )
+        for record in records
+        if record["Alive"]
+    ]
+
+
+def bundle(need: ResourcesConfig) -> dict[str, float]:
+    """Return what one trial takes of a node, in Ray's terms. An accelerator type is a resource of its nodes."""
+    taken = {"CPU": need.cpus, "GPU": need.gpus, "memory": float(need.memory or 0)}
+    if need.accelerator is not None:
+        taken[f"accelerator_type:{need.accelerator}"] = 0.001
+    return {name: amount for name, amount in taken.items() if amount}
+
+
+def slots_on(node: Node, need: ResourcesConfig) -> int:
+    """Return how many trials a node holds at once: 0 where it lacks a label. No trial shares two GPUs."""
+    if any(node.labels.get(label) != value for label, value in need.labels.items()):
+        return 0
+    each = {name: _times(node.resources.get(name, 0.0), amount) for name, amount in bundle(need).items()}
+    if need.gpus:
+        each["GPU"] = int(node.resources.get("GPU", 0)) * _times(1.0, need.gpus)
+    return min(each.values())
+
+
+def slots(nodes: Iterable[Node], need: ResourcesConfig) -> int:
+    """Return how many trials the nodes hold at once."""
+    return sum(slots_on(node, need) for node in nodes)
+
+
+def wanted(need: ResourcesConfig) -> str:
+    """Return what a trial needs, in words."""
+    parts = [f"{need.cpus:g} CPUs", f"{need.gpus:g} GPUs"]
+    parts += [f"{need.memory / 2**30:.3g} GiB of memory"] if need.memory else []
+    parts += [f"an accelerator {need.accelerator!r}"] if need.accelerator else []
+    parts += [f"a node with the label {label}={value}" for label, value in need.labels.items()]
+    return ", ".join(parts)
+
+
+def offered(nodes: Iterable[Node]) -> str:
+    """Return what the nodes have, in words."""
+    return "; ".join(f"{node.name}: {_amounts(node.resources)}" for node in nodes) or "no nodes"
+
+
+def _amounts(resources: Mapping[str, float]) -> str:
+    parts = [f"{resources.get('CPU', 0):g} CPUs", f"{resources.get('GPU', 0):g} GPUs"]
+    parts += [f"{resources.get('memory', 0) / 2**30:.3g} GiB"]
+    return ", ".join(parts + [name for name in resources if name.startswith("accelerator_type:")])
+
+
+def _times(have: float, amount: float) -> int:
+    """How often an amount goes into what there is; sums of fractions may fall short by a rounding error."""
+    return math.floor(have / amount + 1e-9)
