@@ -1,23 +1,34 @@
-# The system on a CPU: `docker build -t supersnn .`, then
-# `docker run --rm -v supersnn:/store supersnn sweep configs/digits.yaml`.
-ARG BASE=python:3.11-slim
+# The system on a CPU: `docker build --tag supersnn .`, then
+# `docker run --rm --volume supersnn:/store supersnn sweep configs/digits.yaml`.
+# On GPUs: `docker build --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130 --tag supersnn:cuda .`;
+# the CUDA libraries come with those wheels, so the base image stays the same.
+ARG BASE=python:3.11-slim-bookworm
+
 FROM ${BASE} AS build
-COPY pyproject.toml README.md supersnn_cli.py /source/
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+COPY deploy/constraints.txt /source/deploy/
+RUN python -m venv /opt/supersnn \
+    && /opt/supersnn/bin/python -m pip install --no-cache-dir --no-deps --constraint /source/deploy/constraints.txt \
+        --index-url "${TORCH_INDEX}" torch torchvision
+COPY pyproject.toml README.md supersnn_cli.py supersnn_print.py /source/
 COPY supersnn /source/supersnn
 COPY tune /source/tune
 COPY analysis /source/analysis
-RUN python -m venv /opt/supersnn \
-    && /opt/supersnn/bin/pip install --no-cache-dir --index-url https://download.pytorch.org/whl/cpu torch torchvision \
-    && /opt/supersnn/bin/pip install --no-cache-dir /source
+RUN /opt/supersnn/bin/python -m pip install --no-cache-dir --constraint /source/deploy/constraints.txt \
+        '/source[cluster]' \
+    && /opt/supersnn/bin/python -m pip uninstall --yes pip
 
 FROM ${BASE}
 LABEL org.opencontainers.image.title="supersnn" \
       org.opencontainers.image.description="Search for spiking networks taught by artificial ones"
+RUN useradd --uid 1000 --create-home supersnn \
+    && mkdir /store /data \
+    && chown supersnn:supersnn /store /data \
+    && ln -s /opt/supersnn/bin/supersnn /opt/supersnn/bin/ray /opt/supersnn/bin/mlflow /usr/local/bin/
 COPY --from=build /opt/supersnn /opt/supersnn
 COPY configs /home/supersnn/configs
-RUN useradd --uid 1000 --create-home supersnn && mkdir /store /data && chown supersnn /store /data
 ENV PATH=/opt/supersnn/bin:$PATH SUPERSNN_STORE=/store SUPERSNN_DATA=/data
-USER supersnn
+USER 1000
 WORKDIR /home/supersnn
 VOLUME ["/store", "/data"]
 ENTRYPOINT ["supersnn"]

@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 TORCH  := torch torchvision
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-test demo test lint ui clean
+.PHONY: help install install-test demo test lint ui constraints image-check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -40,6 +40,12 @@ lint: install-test  ## linter, types and import floors alone
 
 ui: install  ## open the MLflow UI of the store
 	$(BIN)/supersnn ui
+
+constraints: install-test  ## pin the image's packages to what this .venv has
+	$(BIN)/pip freeze --exclude-editable | grep -E '^[A-Za-z0-9._-]+==' | sed -E 's/\+[a-z0-9.]+$$//' > deploy/constraints.txt
+
+image-check:  ## run the Dockerfile's steps in a fresh root, then the image's command (root, debootstrap)
+	$(PYTHON) deploy/image_check.py $(IMAGE_CHECK)
 
 clean:  ## remove the virtual environment and the caches, never the store
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

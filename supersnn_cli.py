@@ -343,6 +343,27 @@ def data_get(name: Annotated[str, typer.Argument(help="A data set's name.")]) ->
 
 
 @app.command()
+def doctor(store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """Look whether everything is here that a sweep needs; exit 1 where something is missing."""
+    from tune.doctor import examine
+    from tune.store import Store
+
+    findings = examine(Store.at(store))
+    show([vars(finding) for finding in findings], rows, as_json)
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def init(file: Annotated[Path, typer.Argument(help="The file to write.")] = Path("sweep.yaml")) -> None:
+    """Write a commented sweep file to begin with."""
+    from tune.starter import write
+
+    write(file)
+    say(f"{file} is written; `supersnn sweep {file} --dry-run` shows what it would do")
+
+
+@app.command()
 def ui(
     store: StoreOption = None,
     host: Annotated[str, typer.Option(help="Where to listen; only this machine unless told.")] = "127.0.0.1",

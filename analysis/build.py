@@ -199,7 +199,7 @@ def _provenance(by_kind: Events, journal: Journal, teachers: pd.DataFrame) -> di
     return {
         "code": latest.get("code"),
         "versions": latest.get("versions") or {},
-        "split": latest.get("split") or (splits[0] if splits else None),
+        "split": by_kind["data"][0]["split"] if "data" in by_kind else (splits[0] if splits else None),
         "started": min(times, default=None),
         "updated": max(times, default=None),
         "drivers": len(openings),

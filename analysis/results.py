@@ -75,19 +75,18 @@ def table(results: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return the arms of `results` as rows of a printed table: heading → text."""
     found = []
     for arm, told in results["arms"].items():
-        found.append({
-            "arm": arm,
-            "teacher": told["teacher"] or "–",
-            "trials": str(told["trials"]),
-            "finished / stopped / failed": f"{told['finished']} / {told['stopped']} / {told['failed']}",
-            "best val %": percent(told["best_val"]),
-            "seeds": str(len(told["verified"])),
-            "test %": percent(told["test_mean"]),
-            "95 % interval": between(told["test_low"], told["test_high"], percent),
-            "spike rate": number(told["spike_rate"]),
-            "synaptic ops": number(told["synaptic_ops"]),
-            "energy nJ": number(told["energy_nj"]),
-        })  # fmt: skip
+        spread = "" if told["test_sd"] is None else f" ± {percent(told['test_sd'])}"
+        found.append(
+            {
+                "arm": arm,
+                "teacher": told["teacher"] or "–",
+                "trials": str(told["trials"]),
+                "best val %": percent(told["best_val"]),
+                "test % ± sd": percent(told["test_mean"]) + spread,
+                "spike rate": number(told["spike_rate"]),
+                "energy nJ": number(told["energy_nj"]),
+            }
+        )
     return found
 
 
@@ -96,11 +95,9 @@ def verdict_table(results: Mapping[str, Any]) -> list[dict[str, str]]:
     return [
         {
             "comparison": f"{told['a']} − {told['b']}",
-            "difference, points": signed(told["difference"]),
+            "points": signed(told["difference"]),
             "95 % interval": between(told["low"], told["high"], signed),
             "p (Holm)": "–" if told["p"] is None else f"{told['p']:.3g}",
-            "P(improvement)": "–" if told["prob_improvement"] is None else f"{told['prob_improvement']:.2f}",
-            "pairs": str(told["n"]),
             "verdict": told["verdict"],
         }
         for told in results["verdicts"]

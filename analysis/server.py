@@ -7,9 +7,11 @@ place for, the spike rates by layer, the test ledger and the banks' seconds, is 
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pandas as pd
 import yaml
@@ -26,6 +28,9 @@ PAGE = 1000
 RUNS, VALUES = 100, 25_000
 """How many runs a request for one metric's history may name, and how many values it answers with at most."""
 HISTORY = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+Point = tuple[str, str, int, float, int]
+"""Run, metric, step, value, time in milliseconds."""
 ENDS = {"FINISHED": "done", "KILLED": "interrupted", "FAILED": "failed"}
 
 
@@ -114,46 +119,64 @@ def _trial(run: "Run") -> Iterator[dict[str, Any]]:
 
 
 def _epochs(client: "MlflowClient", trials: list["Run"]) -> pd.DataFrame:
-    """Every epoch of the trials, one row each, from as few requests as the server allows."""
+    """Every epoch of the trials, one row each."""
     keys = {run.info.run_id: _tag(run, "key").split("/")[1:] for run in trials}
     wide: dict[tuple[str, int, int], dict[str, float]] = {}
     times: dict[tuple[str, int, int], float] = {}
-    for name in dict.fromkeys(name for run in trials for name in run.data.metrics):
-        having = [run.info.run_id for run in trials if name in run.data.metrics]
-        for point in _history(client, having, name):
-            arm, trial = keys[point["run_id"]]
-            place = arm, int(trial), int(point["step"])
-            wide.setdefault(place, {})[name] = float(point["value"])
-            times[place] = point["timestamp"] / 1000
+    database = urlsplit(client.tracking_uri).scheme.partition("+")[0] in DATABASES
+    for run_id, name, step, value, timestamp in (_from_database if database else _from_server)(client, trials):
+        arm, trial = keys[run_id]
+        place = arm, int(trial), step
+        wide.setdefault(place, {})[name] = value
+        times[place] = timestamp / 1000
     rows = sorted(wide)
-    frame = pd.DataFrame([wide[row] for row in rows])
     about = pd.DataFrame(rows, columns=["arm", "trial", "epoch"]).astype({"trial": "int64", "epoch": "int64"})
-    return pd.concat([about.assign(time=[times[row] for row in rows]), frame], axis=1).astype({"arm": "str"})
+    about["time"] = [times[row] for row in rows]
+    return pd.concat([about, pd.DataFrame([wide[row] for row in rows])], axis=1).astype({"arm": "str"})
 
 
-def _history(client: "MlflowClient", run_ids: list[str], name: str) -> Iterator[dict[str, Any]]:
-    """Yield one metric's values of many runs; runs with very many epochs are asked for by themselves.
+def _from_database(client: "MlflowClient", trials: list["Run"]) -> Iterator[Point]:
+    """Yield every value from MLflow's own table of them: ten times as fast as through its entities."""
+    from mlflow.store.tracking.dbmodels.models import SqlMetric
+    from sqlalchemy import create_engine, select
 
-    The client has no public door for several runs at once: its store is asked, or the server's own.
+    row: Any = SqlMetric
+    columns = select(row.run_uuid, row.key, row.step, row.value, row.timestamp, row.is_nan)
+    engine = create_engine(client.tracking_uri)
+    with closing(engine.connect()) as connection:
+        for batch in _batches(trials):
+            found = connection.execute(columns.where(row.run_uuid.in_(batch)))
+            for run_id, name, step, value, timestamp, nan in found:
+                yield run_id, name, step, float("nan") if nan else value, timestamp
+    engine.dispose()
+
+
+def _from_server(client: "MlflowClient", trials: list["Run"]) -> Iterator[Point]:
+    """Yield every value from a server, one metric of many runs a request.
+
+    The client has no public door for several runs at once: the server's own is asked with the client's credentials.
     """
     from mlflow.utils.rest_utils import http_request
 
-    store = client._tracking_client.store
-    for start in range(0, len(run_ids), RUNS):
-        batch = run_ids[start : start + RUNS]
-        if hasattr(store, "get_metric_history_bulk"):
-            points = [metric.to_dict() for metric in store.get_metric_history_bulk(batch, name, VALUES)]
-        else:
+    host = client._tracking_client.store.get_host_creds()
+    for name in dict.fromkeys(name for run in trials for name in run.data.metrics):
+        for batch in _batches([run for run in trials if name in run.data.metrics]):
             asked = {"run_id": batch, "metric_key": name, "max_results": VALUES}
-            answer = http_request(store.get_host_creds(), HISTORY, "GET", params=asked)
+            answer = http_request(host, HISTORY, "GET", params=asked)
             answer.raise_for_status()
             points = answer.json().get("metrics", [])
-        if len(points) < VALUES:
-            yield from points
-            continue
-        for run_id in batch:
-            yield from ({"run_id": run_id, "step": metric.step, "value": metric.value, "timestamp": metric.timestamp}
-                        for metric in client.get_metric_history(run_id, name))  # fmt: skip
+            if len(points) < VALUES:
+                yield from ((p["run_id"], name, int(p["step"]), float(p["value"]), p["timestamp"]) for p in points)
+            else:
+                for run_id in batch:
+                    yield from ((run_id, name, metric.step, metric.value, metric.timestamp)
+                                for metric in client.get_metric_history(run_id, name))  # fmt: skip
+
+
+def _batches(runs: list["Run"]) -> Iterator[list[str]]:
+    """The runs' identifiers, as many at a time as a request may name."""
+    for start in range(0, len(runs), RUNS):
+        yield [run.info.run_id for run in runs[start : start + RUNS]]
 
 
 def _artifacts(

@@ -11,9 +11,10 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-from benchmarks.common import Result, Spread, main, progress, spread
+from benchmarks.common import Result, interleaved, main, progress, spread
 from supersnn.config import parse
 from tune.arms import resolve
 from tune.budget import Budget
@@ -23,12 +24,12 @@ from tune.store import Store
 from tune.studies import Studies, open_storage
 from tune.sweep import SweepConfig
 from tune.tracking import tracker
-from tune.tracking.tracker import Tracker
 from tune.versions import versions
 
-WINDOW = 50
+WINDOW = 10
 """Trials that are timed together; MLflow has been told of all of them before the clock is stopped."""
 AT_ONCE = 2
+"""Trials that are under way at any time."""
 
 
 def sweep(trials: int) -> SweepConfig:
@@ -76,68 +77,65 @@ METRICS = (
 """What a training reports of an epoch besides its accuracy."""
 
 
-def drive(search: Search, trials: int) -> None:
-    """Run so many trials to their ends, `AT_ONCE` side by side, an epoch of each in turn."""
-    running: deque[tuple[Job, Iterator[Report]]] = deque()
-    ended = 0
-    while ended < trials:
-        while len(running) < min(AT_ONCE, trials - ended) and (job := search.next_job()) is not None:
-            running.append((job, instant(job)))
-        job, reports = running.popleft()
-        if search.reported(job.key, next(reports)):
-            ended += 1
-        else:
-            running.append((job, reports))
+class Driver:
+    """A sweep's driver, as `supersnn sweep` has one, with a store of its own."""
 
+    def __init__(self, store: Store, trials: int) -> None:
+        config = sweep(trials)
+        folder = store.sweep(config.name)
+        self._journal = Journal(folder.journal)
+        studies = Studies(config, resolve(config), open_storage(store.optuna_url), "scale")
+        budget = Budget(config, studies, folder.path, [])
+        self._search = Search(studies, self._journal, budget, folder.path, store.path, "scale", (0,), {})
+        self._journal.append("sweep", driver="scale", code="", versions=versions(), resumed=False)
+        self._tracker = tracker.start(folder, store, config)
+        self._tracker.wait_connected()
+        self.ended = 0
 
-def wait_told(following: Tracker) -> None:
-    """Return when MLflow has been told all that is in the journal."""
-    while following.pending():
-        time.sleep(0.005)
+    def run(self, trials: int) -> None:
+        """Run so many trials to their ends, an epoch of each of `AT_ONCE` in turn; then MLflow has been told, too."""
+        running: deque[tuple[Job, Iterator[Report]]] = deque()
+        goal = self.ended + trials
+        while self.ended < goal:
+            while len(running) < min(AT_ONCE, goal - self.ended) and (job := self._search.next_job()) is not None:
+                running.append((job, instant(job)))
+            job, reports = running.popleft()
+            if self._search.reported(job.key, next(reports)):
+                self.ended += 1
+            else:
+                running.append((job, reports))
+        while self._tracker.pending():
+            time.sleep(0.002)
+
+    def close(self) -> None:
+        """End the tracking."""
+        self._journal.close()
+        self._tracker.close()
 
 
 def measure(quick: bool) -> Result:
-    """Return the driver's seconds a trial as the trials of an arm add up."""
-    trials = 200 if quick else 2000
-    config = sweep(trials)
+    """Return the driver's seconds a trial after few trials and after many, a handful of each in turn."""
+    few, many, windows = (30, 100, 3) if quick else (100, 2000, 12)
+    before = windows * WINDOW // 2
     tracker.INTERVAL = 0.02  # the trials are instant, so the journal must be looked at more often than every 2 s
     with tempfile.TemporaryDirectory() as scratch:
-        store = Store(Path(scratch))
-        folder = store.sweep(config.name)
-        journal = Journal(folder.journal)
-        studies = Studies(config, resolve(config), open_storage(store.optuna_url), "scale")
-        budget = Budget(config, studies, folder.path, [])
-        search = Search(studies, journal, budget, folder.path, store.path, "scale", (0,), {})
-        journal.append("sweep", driver="scale", code="", versions=versions(), resumed=False)
-        following = tracker.start(folder, store, config)
-        following.wait_connected()
-        walls, searches = [], []
-        for window in range(trials // WINDOW):
-            started = time.perf_counter()
-            drive(search, WINDOW)
-            searches.append((time.perf_counter() - started) / WINDOW)
-            wait_told(following)
-            walls.append((time.perf_counter() - started) / WINDOW)
-            if (window + 1) % 4 == 0:
-                progress(f"{(window + 1) * WINDOW} trials: {1000 * walls[-1]:.0f} ms a trial")
-        following.close()
-        journal.close()
-    near = max(1, round(100 / WINDOW))
-    first, last = spread(walls[:near]), spread(walls[-near:])
+        young, old = (Driver(Store(Path(scratch) / name), many + before) for name in ("young", "old"))
+        young.run(few - before)
+        while (done := old.ended) < many - before:
+            old.run(min(100, many - before - done))
+            progress(f"{old.ended} trials")
+        sides = {f"trials around {few}": young, f"trials around {many}": old}
+        seconds = interleaved({side: partial(driver.run, WINDOW) for side, driver in sides.items()}, windows, 0)
+        for driver in sides.values():
+            driver.close()
+    measured = {side: spread([window / WINDOW for window in times]) for side, times in seconds.items()}
+    first, last = (measured[side].median for side in sides)
     return Result(
         name="scale",
         unit="s a trial",
-        ratios={"ratio": last.median / first.median},
-        measured={
-            f"trials up to {near * WINDOW}": first,
-            f"trials up to {trials}": last,
-            f"trials up to {near * WINDOW}, without MLflow's part": spread(searches[:near]),
-            f"trials up to {trials}, without MLflow's part": spread(searches[-near:]),
-        },
-        notes={
-            "memory of the driver (GB)": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
-            "ms a trial by windows": [round(1000 * seconds) for seconds in walls],
-        },
+        ratios={"ratio": last / first},
+        measured=measured,
+        notes={"memory of the driver (GB)": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)},
     )
 
 

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from supersnn.config import LabelLossConfig, LogitLossConfig, LossConfig, RelationLossConfig
 from supersnn.networks.base import Output
-from supersnn.relations import RELATIONS
+from supersnn.relations import RELATIONS, unit
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,8 @@ class FeatureLoss(nn.Module):
     """The feature term: a learned 1x1 projection of the student's rate against the teacher's map.
 
     Both maps are averaged to the smaller side of the two, flattened and brought to length 1 for each sample;
-    the term is the squared distance between the two, mean over the batch: from 0, the same direction, to 4.
+    the term is the squared distance between the two, mean over the batch: from 0, the same direction, to 4. A
+    silent sample stays zero and passes no gradient.
     The projection is drawn from a generator of its own, so that with it and without it a student starts from
     the same weights.
     """
@@ -105,11 +106,8 @@ class FeatureLoss(nn.Module):
         side = min(rate.shape[-1], teacher.shape[-1])
         projected = functional.conv2d(functional.adaptive_avg_pool2d(rate, side), self.weight)
         target = functional.adaptive_avg_pool2d(teacher, side)
-        return (_direction(projected) - _direction(target)).square().sum(1).mean()
-
-
-def _direction(maps: Tensor) -> Tensor:
-    return functional.normalize(maps.flatten(1), dim=1, eps=1e-6)
+        ours, theirs = projected.flatten(1), target.flatten(1)
+        return (unit(ours, ours) - unit(theirs, theirs)).square().sum(1).mean()
 
 
 def total(

@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from supersnn.surrogates import SURROGATES
 
-_IN_CACHE = 2**16  # neurons that a CPU core works on at a time: their few tensors then fit its cache
+_IN_CACHE = 2**17  # neurons that a CPU core works on at a time: what it needs of them then fits its cache
 
 
 def lif(

@@ -13,8 +13,11 @@ from torch import Tensor
 _TINY = 1e-12  # a squared norm below this share of the batch's mean squared norm is rounding, not signal
 
 
-def _unit(rows: Tensor, reference: Tensor) -> Tensor:
-    """Return rows [B, D] at length 1; a row that is next to nothing beside `reference` [B, D] becomes zero."""
+def unit(rows: Tensor, reference: Tensor) -> Tensor:
+    """Return rows [B, D] at length 1.
+
+    A row that is next to nothing beside the rows of `reference` [B, D] becomes zero, without gradient.
+    """
     squared = rows.square().sum(1, keepdim=True)
     silent = squared <= _TINY * reference.detach().square().sum(1).mean()
     return rows * torch.where(silent, 0.0, squared.masked_fill(silent, 1.0).rsqrt())
@@ -22,8 +25,8 @@ def _unit(rows: Tensor, reference: Tensor) -> Tensor:
 
 def cosine(vectors: Tensor) -> Tensor:
     """Return the cosine of each pair."""
-    unit = _unit(vectors, vectors)
-    return unit @ unit.T
+    rows = unit(vectors, vectors)
+    return rows @ rows.T
 
 
 def centred_cosine(vectors: Tensor) -> Tensor:
@@ -32,14 +35,14 @@ def centred_cosine(vectors: Tensor) -> Tensor:
     Centring as in linear CKA (Kornblith et al. 2019, "Similarity of neural network representations revisited"),
     so that the relation is free of the features' offset as well as of their scale.
     """
-    unit = _unit(vectors - vectors.mean(0), vectors)
-    return unit @ unit.T
+    rows = unit(vectors - vectors.mean(0), vectors)
+    return rows @ rows.T
 
 
 def gram(vectors: Tensor) -> Tensor:
     """Return a·aᵀ with each row at length 1: Tung & Mori 2019, "Similarity-preserving knowledge distillation"."""
     products = vectors @ vectors.T
-    return _unit(products, products)
+    return unit(products, products)
 
 
 def distance(vectors: Tensor) -> Tensor:

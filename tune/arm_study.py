@@ -62,6 +62,7 @@ class ArmStudy:
 
     def __init__(self, sweep: SweepConfig, arm: Arm, storage: BaseStorage, driver: str) -> None:
         self.arm, self._sweep = arm, sweep
+        self._fixed = flatten(arm.base)
         name = f"{sweep.name}/{arm.name}"
         several = len(sweep.search.objectives) > 1
         directions = [StudyDirection.MAXIMIZE] + [StudyDirection.MINIMIZE] * (len(sweep.search.objectives) - 1)
@@ -87,6 +88,8 @@ class ArmStudy:
         self._told: dict[int, int] = {}
         self._last: dict[int, Mapping[str, float]] = {}
         self._seen: dict[int, dict[int, tuple[float, float]]] = {}
+        self._rung_ids: list[int] = []
+        self._waiting = 0
         self.interrupted: deque[FrozenTrial] = deque()
         self.counts = Counts()
         self.since_best = 0
@@ -96,7 +99,9 @@ class ArmStudy:
     def _recall(self) -> None:
         """Take up what an earlier driver left: count what ended, queue what was interrupted."""
         rungs = {trial.number: trial for trial in self._rungs.get_trials(deepcopy=False)}
+        self._rung_ids = [trial._trial_id for trial in rungs.values()]
         for trial in self._study.get_trials(deepcopy=False):
+            self._waiting += trial.state == TrialState.WAITING
             if trial.state == TrialState.WAITING or WARM in trial.user_attrs:
                 continue
             self.counts.handed_out += 1
@@ -112,7 +117,7 @@ class ArmStudy:
             elif trial.state == TrialState.RUNNING:
                 self.interrupted.append(trial)
             else:
-                self._count(self._study.trials[trial.number] if not self._one else trial)
+                self._count(trial)
 
     @property
     def _one(self) -> bool:
@@ -127,36 +132,37 @@ class ArmStudy:
     def resume(self) -> Assignment:
         """Hand out again the first trial that was interrupted, with its number and values."""
         frozen = self.interrupted.popleft()
-        return self._assign(Trial(self._study, frozen._trial_id))
+        rungs = self._rungs.get_trials(deepcopy=False)
+        told = self._epochs(rungs[frozen.number]) if frozen.number < len(rungs) else 0
+        return self._assign(Trial(self._study, frozen._trial_id), told)
 
     def ask(self) -> Assignment:
         """Hand out a new trial: an enqueued one, a start-up design, or what the sampler proposes."""
         search, number = self._sweep.search, self.counts.handed_out
-        if not self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            if number < len(search.enqueue):
-                self._study.enqueue_trial(dict(search.enqueue[number]))
-            elif number < search.startup_trials() and search.sampler in DESIGNED:
-                design = startup_design(self.arm.knobs, number, search.startup_trials(), self._sweep.seed)
-                self._study.enqueue_trial(design)
+        if self._waiting:
+            self._waiting -= 1
+        elif number < len(search.enqueue):
+            self._study.enqueue_trial(dict(search.enqueue[number]))
+        elif number < search.startup_trials() and search.sampler in DESIGNED:
+            design = startup_design(self.arm.knobs, number, search.startup_trials(), self._sweep.seed)
+            self._study.enqueue_trial(design)
         self.counts.handed_out += 1
-        return self._assign(self._study.ask())
+        return self._assign(self._study.ask(), told=0)
 
-    def _assign(self, trial: Trial) -> Assignment:
-        values = suggest(trial, self.arm.knobs, flatten(self.arm.base))
+    def _assign(self, trial: Trial, told: int) -> Assignment:
+        values = suggest(trial, self.arm.knobs, self._fixed)
         number = trial.number
         rung = trial if self._one else self._rung(number)
         self._live[number], self._live_rungs[number] = trial, rung
-        frozen = self._rungs.get_trials(deepcopy=False)[number]
-        self._told[number] = self._epochs(frozen)
+        self._told[number] = told
         self.counts.running += 1
-        return Assignment(self.arm.name, number, values, self.arm.config(values), self._told[number])
+        return Assignment(self.arm.name, number, values, self.arm.config(values), told)
 
     def _rung(self, number: int) -> Trial:
         """The trial of the rungs' study under this number; those of trials that need none are made on the way."""
-        trials = self._rungs.get_trials(deepcopy=False)
-        for _ in range(len(trials), number + 1):
-            self._rungs.ask()
-        return Trial(self._rungs, self._rungs.get_trials(deepcopy=False)[number]._trial_id)
+        while len(self._rung_ids) <= number:
+            self._rung_ids.append(self._rungs.ask()._trial_id)
+        return Trial(self._rungs, self._rung_ids[number])
 
     def report(self, number: int, epoch: int, metrics: Mapping[str, float]) -> bool:
         """Take a running trial's metrics after an epoch; return whether it should be stopped now.

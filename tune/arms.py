@@ -48,6 +48,9 @@ def _resolve(sweep: SweepConfig, name: str, arm: ArmConfig, origin: str) -> Arm:
     terms = _terms(name, arm, origin)
     _check_pairing(name, students, arm.teachers, origin)
     fixed = dict(arm.set)
+    for key in fixed:
+        if key.startswith("dataset."):
+            raise UserError(f"{origin}.set: {key}: the arms of a sweep are compared on the same images")
     if name == "shuffled":
         fixed["loss.relation.shuffle"] = True
     knobs = _pairing_knobs(students, arm.teachers) | _own_knobs(sweep, arm, terms, origin)

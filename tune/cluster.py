@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import shutil
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -143,10 +144,22 @@ def _start(address: str | None) -> None:
         )
     environment["py_modules"] = sources()
     try:
+        _knock(address)
         ray.init(address=address, runtime_env=environment, **quiet)
-    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         text = " ".join(str(error).split())
         raise UserError(f"--address {address}: cannot join a Ray cluster there: {text[:400]}") from error
+
+
+def _knock(address: str) -> None:
+    """Connect to a ``host:port`` once, because Ray itself would try for minutes.
+
+    Raises:
+        OSError: nobody listens there.
+    """
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def sources() -> list[str]:

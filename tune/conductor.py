@@ -19,7 +19,7 @@ from tune.budget import Budget
 from tune.executor import Executor
 from tune.export import Exporter
 from tune.journal import Journal, read
-from tune.prepare import prepare
+from tune.prepare import look, prepare
 from tune.search import Search
 from tune.store import Store, SweepFolder
 from tune.studies import Studies, open_storage
@@ -121,8 +121,10 @@ class Conductor:
         self.watch(event, fields)
 
     def _prepare(self, executor: Executor, known: list[dict[str, Any]]) -> None:
-        """Have every teacher trained and its bank filled before a trial needs them."""
+        """Have the images found, every teacher trained and its bank filled before a trial needs them."""
         self.watch("stage", {"stage": "teachers"})
+        if not any(event["event"] == "data" for event in known):
+            self._event("data", **look(self.arms, executor))
         told = {event["digest"] for event in known if event["event"] in ("teacher", "bank")}
         for teaching in prepare(self.arms, self.store.path, executor):
             for event, fields in teaching.events():

@@ -1,4 +1,4 @@
-"""Before a trial needs them: every teacher of a sweep is trained and its bank filled, a task a teacher."""
+"""Before a trial needs them: the images are found, every teacher is trained and its bank filled, a task each."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from supersnn.bank import Bank
-from supersnn.config import TrainConfig
+from supersnn.config import DatasetConfig, TrainConfig
 from supersnn.data import training_data
 from supersnn.teachers import TeacherStore
 from tune.arms import Arm
@@ -39,6 +39,27 @@ class Teaching:
         yield "teacher", self.teacher
         if self.bank is not None:
             yield "bank", self.bank
+
+
+def look(arms: Mapping[str, Arm], executor: Executor) -> dict[str, Any]:
+    """Return the fields of the journal's `data` event: how the sweep's images are cut.
+
+    Raises:
+        UserError: the images cannot be had.
+    """
+    dataset = next(iter(arms.values())).base["dataset"]
+    ((_, seen),) = executor.tasks(look_one, [dataset])
+    if isinstance(seen, Exception):
+        raise seen
+    return seen
+
+
+def look_one(dataset: dict[str, Any]) -> dict[str, Any]:
+    """Load a data set's training images in a worker, and tell their split and numbers."""
+    config = DatasetConfig.model_validate(dataset)
+    data = training_data(config)
+    numbers = {"train": len(data.train), "validation": len(data.validation), "classes": len(data.classes)}
+    return {"dataset": config.name, "split": data.fingerprint, **numbers}
 
 
 def prepare(arms: Mapping[str, Arm], store: Path, executor: Executor) -> Iterator[Teaching]:

@@ -29,15 +29,15 @@
   }, { rootMargin: "400px" });
   plots.forEach((plot) => seen.observe(plot));
 
-  const idle = window.requestIdleCallback || ((work) => setTimeout(work, 50));
+  // One figure at a time, so that the page answers in between.
   const rest = () => {
     const next = plots.find((plot) => !plot.dataset.drawn);
     if (next) {
       draw(next);
-      idle(rest);
+      setTimeout(rest);
     }
   };
-  idle(rest);
+  setTimeout(rest);
 
   dark.addEventListener("change", () => recolour(ink()));
   window.addEventListener("beforeprint", () => {

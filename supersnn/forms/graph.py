@@ -270,7 +270,8 @@ def _flatten(name: str, layer: nn.Flatten) -> Layer:
 
 
 def _neurons(_name: str, layer: LIF) -> Layer:
-    return Neurons(layer.threshold, float(layer.decay), layer.reset)
+    decay = layer.decay.item() if isinstance(layer.decay, Tensor) else layer.decay
+    return Neurons(layer.threshold, decay, layer.reset)
 
 
 _IN_PLACE = ("add_", operator.iadd)

@@ -31,7 +31,7 @@ TINY: dict[str, Any] = {
 def tiny(tmp_path: Path) -> Path:
     """The tiny sweep as a file."""
     path = tmp_path / "tiny.yaml"
-    path.write_text(yaml.safe_dump(TINY), encoding="utf-8")
+    path.write_text(yaml.safe_dump(TINY, sort_keys=False), encoding="utf-8")
     return path
 
 

@@ -67,7 +67,7 @@ def larger(tiny: Path, trials: int, seeds: int) -> Path:
     plain = yaml.safe_load(tiny.read_text(encoding="utf-8"))
     plain["search"] = {"trials": trials, "scheduler": "asha", "max_failures": 50}
     plain["verify"] = {"seeds": seeds}
-    tiny.write_text(yaml.safe_dump(plain), encoding="utf-8")
+    tiny.write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
     return tiny
 
 

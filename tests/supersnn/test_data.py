@@ -121,3 +121,13 @@ def test_the_fingerprint_stands_for_every_pixel_label_and_place() -> None:
 def test_too_few_images_are_refused(config: DatasetConfig, named: str) -> None:
     with pytest.raises(UserError, match=named):
         training_data(config)
+
+
+def test_a_final_training_sees_the_validation_images_too() -> None:
+    usual = training_data(DIGITS)
+    final = training_data(DIGITS.model_copy(update={"train_on": "train+validation"}))
+    assert torch.equal(final.validation.index, usual.validation.index)
+    both = torch.cat([usual.train.index, usual.validation.index]).sort().values
+    assert torch.equal(final.train.index, both)
+    assert final.fingerprint != usual.fingerprint
+    assert final.mean != usual.mean

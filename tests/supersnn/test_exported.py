@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,7 +62,29 @@ def test_a_changed_or_missing_file_is_named(export: Exported, name: str):
         exported.load(folder)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"sha256": {}}'])
+def test_a_changed_figure_is_found(export: Exported):
+    metrics = export[0] / "metrics.json"
+    metrics.write_text(metrics.read_text().replace('"val_accuracy": 0.5', '"val_accuracy": 0.6'))
+    with pytest.raises(DamagedExport, match="not the figures that were exported"):
+        exported.load(export[0])
+
+
+def test_every_flipped_byte_is_found(export: Exported):
+    """Each file, at many places, metrics among them."""
+    folder, *_ = export
+    for path in sorted(folder.iterdir()):
+        content = path.read_bytes()
+        for place in range(0, len(content), max(1, len(content) // 60)):
+            damaged = bytearray(content)
+            damaged[place] ^= 1 << place % 8
+            path.write_bytes(damaged)
+            with pytest.raises(DamagedExport):
+                exported.load(folder)
+        path.write_bytes(content)
+    exported.load(folder)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"sha256": {}}', '{"sha256": [], "metrics_sha256": ""}'])
 def test_metrics_that_prove_nothing_are_refused(export: Exported, content: str):
     folder, *_ = export
     (folder / "metrics.json").write_text(content)
@@ -100,6 +124,58 @@ def test_an_export_that_fails_leaves_the_old_one(export: Exported, bars: Trainin
         exported.write(folder, config, network.state_dict(), Preprocessing.of(bars), {"new": True}, fail)
     assert "new" not in exported.load(folder).metrics
     assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_what_is_no_export_is_never_replaced(export: Exported, bars: TrainingData, tmp_path: Path):
+    _, config, network = export
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "thesis.txt").write_text("years")
+    (tmp_path / "file").write_text("")
+    for place in (precious, tmp_path / "file"):
+        with pytest.raises(UserError, match="something else than an export"):
+            exported.write(place, config, network.state_dict(), Preprocessing.of(bars), {})
+    assert (precious / "thesis.txt").read_text() == "years"
+
+
+def test_a_copy_is_the_same_export_without_its_ledger(export: Exported, tmp_path: Path):
+    folder, *_ = export
+    (folder / exported.LEDGER).write_text("a line")
+    exported.copy(folder, tmp_path / "copy")
+    assert exported.load(tmp_path / "copy").metrics == exported.load(folder).metrics
+    assert not (tmp_path / "copy" / exported.LEDGER).exists()
+    assert exported.added(folder) == []
+    (folder / "more.txt").write_text("")
+    assert exported.added(folder) == ["more.txt"]
+
+
+ALONE = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {blocked!r}:
+            raise ModuleNotFoundError(f"{{name}} is not installed", name=name)
+
+sys.meta_path.insert(0, Blocked())
+import torch
+from pathlib import Path
+from supersnn import exported
+student = exported.load(Path({folder!r}))
+print(student.predict(torch.zeros(2, 1, 8, 8, dtype=torch.uint8)).flatten().tolist())
+"""
+ABSENT = [
+    *("ray", "optuna", "mlflow", "pandas", "sklearn", "scipy", "plotly", "jinja2", "typer", "rich", "nir", "h5py"),
+    *("onnx", "onnxruntime", "snntorch", "torchvision", "timm", "PIL", "filelock", "pyarrow", "cmaes", "sqlalchemy"),
+]
+
+
+def test_torch_safetensors_pydantic_and_yaml_are_enough_to_load_it(export: Exported):
+    script = ALONE.format(blocked=ABSENT, folder=str(export[0]))
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    expected = exported.load(export[0]).predict(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
+    assert json.loads(result.stdout) == expected.flatten().tolist()
 
 
 @pytest.mark.parametrize(

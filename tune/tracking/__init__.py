@@ -27,12 +27,14 @@ Tags, each after `supersnn.`: `key` (unique: sweep @ journal / arm / trial / ver
 Params: the flat dotted keys of the configuration, texts as they are, anything else as JSON. An arm's are its own
 section of the sweep file; the sweep's are all but `search`, `verify` and `resources`, which a continued one may change.
 
-Metrics of a trial, step = epoch: those of the epoch reports (`val/accuracy`, `loss/relation`, `spikes/rate`, …). Of a
-verification, step = the last epoch: the same, and `test/accuracy`. Of an arm and of the sweep, step = how many trials
-have ended: `trials/started`, `trials/finished`, `trials/stopped`, `trials/failed`, and `val/best`, the best last value
-of the finished trials; step = how many seeds are verified: `test/mean`, `test/sd` (of the sample), `test/seeds`, and on
-arms the means of `spikes/rate`, `ops/synaptic`, `energy/nj`. The sweep's `test/…` are those of the arm with the best
-`val/best` (tag `best_arm`). Of the sweep, step 0: `teacher/NAME/{val_accuracy,parameters,seconds}`.
+Metrics of a trial, step = epoch: those of the epoch reports (`val/accuracy`, `loss/relation`, `spikes/rate`, …). Of
+a verification, step = the last epoch: the same, and `test/accuracy`. Of an arm and of the sweep, step = how many
+trials have ended: `trials/started`, `trials/finished`, `trials/stopped`, `trials/failed`, and `val/best`, the best
+last value of the finished trials; step = how many seeds are verified: `test/mean`, `test/sd` (of the sample),
+`test/seeds`, and on arms the means of `spikes/rate`, `ops/synaptic`, `energy/nj`. The sweep's `test/…` are those of
+the arm with the best mean validation accuracy of fresh seeds (tag `best_arm`). Of the sweep, too:
+`teacher/NAME/{val_accuracy,parameters,seconds}`, step 0, and `system/…` where MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
+asks for them.
 
 Dataset input: its name and the split's fingerprint. Artifacts of the sweep's run: `config.yaml`, `environment.json`.
 Registered model: the sweep's name; a version an exported winner, tagged `supersnn.test_mean`; alias `champion`.

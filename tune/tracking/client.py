@@ -5,6 +5,7 @@ already, and hold a sweep's start up for minutes. Whoever calls decides when to 
 """
 
 import contextlib
+import importlib.util
 import logging
 import os
 import re
@@ -168,9 +169,13 @@ def reason(error: BaseException) -> str:
 
 
 def _connect(uri: str, experiment: str, artifact_root: Path | None) -> Connection:
-    from mlflow import MlflowClient
-
     quiet()
+    from mlflow import MlflowClient
+    from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
+
+    if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get() and importlib.util.find_spec("psutil") is None:
+        raise UserError("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING: needs the package psutil: pip install psutil")
+    _make_whole(uri)
     client = MlflowClient(uri, uri)
     found = client.get_experiment_by_name(experiment)
     if found is None:
@@ -185,6 +190,25 @@ def _connect(uri: str, experiment: str, artifact_root: Path | None) -> Connectio
     for tag, text in described.items():
         client.set_experiment_tag(found.experiment_id, f"mlflow.{tag}", text)
     return Connection(client, found)
+
+
+def _make_whole(uri: str) -> None:
+    """Create a SQLite database that is missing: under another name first, so that it is there whole or not at all.
+
+    Its schema is built in many steps, and one that was interrupted in between could never be opened again.
+    """
+    from mlflow import MlflowClient
+
+    path = Path(uri.removeprefix("sqlite:///"))
+    if not uri.startswith("sqlite:///") or path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.unlink(missing_ok=True)
+    MlflowClient(f"sqlite:///{unfinished}", f"sqlite:///{unfinished}").search_experiments(max_results=1)
+    with contextlib.suppress(FileExistsError):
+        os.link(unfinished, path)
+    unfinished.unlink()
 
 
 def _check_database(uri: str) -> None:

@@ -5,6 +5,7 @@ times and steps, so that whatever is said twice changes nothing.
 """
 
 import json
+import statistics
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,11 +36,11 @@ class Tree:
         self._root: Run | None = None
         self._origin: dict[str, str] = {}
         self._arms: dict[str, Arm] = {}
-        self._leader: tuple[str, Mapping[str, float | None]] | None = None
         self._teachers: dict[str, Event] = {}
         self._changes: dict[str, Change] = {}
         self._readers: dict[str, Callable[[Event], None]] = {
             "sweep": self._read_sweep,
+            "data": self._learn_split,
             "teacher": self._read_teacher,
             "start": self._read_start,
             "epoch": self._read_epoch,
@@ -73,7 +74,6 @@ class Tree:
         else:
             for run in (self._root, *(arm.run for arm in self._arms.values())):
                 self._change(run).set_status("RUNNING")
-        self._learn_split(event)
         change = self._change(self._root)
         change.tags["supersnn.code"] = self._origin["supersnn.code"] = str(event["code"])
         change.files["config.yaml"] = yaml.safe_dump(dict(self.config), sort_keys=False)
@@ -245,15 +245,13 @@ class Tree:
         self._change(run).add_points({"val/best": best, **counts}, time, ended)
 
     def _average(self, arm: Arm, time: float) -> None:
-        """Say an arm's verified results, and the sweep's: those of the arm that is best on validation."""
+        """Say an arm's verified results, and the sweep's: those of the arm whose fresh seeds validate best."""
         self._change(arm.run).add_points(arm.summary() | arm.averages(), time, len(arm.tests()))
-        name = max(self._arms, key=lambda name: self._arms[name].best() or 0.0)
-        leader = name, self._arms[name].summary()
-        if leader != self._leader:
-            self._leader = leader
-            change = self._change(self._sweep_run)
-            change.tags["supersnn.best_arm"], summary = leader
-            change.add_points(summary, time, int(summary.get("test/seeds") or 0))
+        validated = {name: one.tests("val/accuracy") for name, one in self._arms.items()}
+        leader = max(validated, key=lambda name: statistics.fmean(validated[name] or [0.0]))
+        change = self._change(self._sweep_run)
+        change.tags["supersnn.best_arm"] = leader
+        change.add_points(self._arms[leader].summary(), time, sum(len(one.tests()) for one in self._arms.values()))
 
 
 def _pair(config: Event) -> str:

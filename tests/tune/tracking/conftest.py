@@ -80,7 +80,8 @@ def sweep_events(trials: int = 2, epochs: int = 3, seeds: int = 2) -> list[dict[
         add("winner", arm=arm, trial=0, value=value_of(arm, 0, epochs))
         for seed in range(1000, 1000 + seeds):
             config = flat_config(described.get("teachers", [None])[0], seed, epochs, 0.1)
-            metrics = {"val/accuracy": 0.5, "test/accuracy": 0.4 + (seed - 1000) / 10, "spikes/rate": 0.25}
+            fresh = value_of(arm, 0, epochs)
+            metrics = {"val/accuracy": fresh, "test/accuracy": 0.4 + (seed - 1000) / 10, "spikes/rate": 0.25}
             add("verified", arm=arm, trial=0, seed=seed, config=config, metrics=metrics, seconds=2.0)
     add("close", driver="d1", end="done")
     return events

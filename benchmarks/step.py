@@ -1,0 +1,221 @@
+"""A training step of one network with our neurons, snntorch's, spikingjelly's, and ReLU: the floor under all of them.
+
+All sides are the same ResNet-14 with the same weights on the same images, time folded into the batch; only the
+neurons differ. The three spiking ones compute the same: LIF with a hard, detached reset and the arctangent surrogate,
+which all three have. They are checked to agree before anything is timed. Each side runs in both memory layouts.
+"""
+
+import multiprocessing
+import os
+import resource
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from benchmarks.common import Result, interleaved, main, progress, spread
+from supersnn.config import NeuronConfig, OptimizerConfig, StudentConfig
+from supersnn.networks.base import ImageShape, Network
+from supersnn.networks.build import build
+from supersnn.neurons import LIF
+from supersnn.optimisation import optimiser
+
+STEPS, BATCH, SIDE, CLASSES = 2, 64, 32, 10
+NEURON = NeuronConfig(threshold=1.0, decay=0.5, reset="hard", surrogate="atan", width=0.5)
+ALPHA = 2.0
+"""The peers' name for the surrogate's width: both call its derivative (α/2) / (1 + (π α x / 2)²), so α = 1 / width."""
+LAYOUTS = {"plain": torch.contiguous_format, "channels-last": torch.channels_last}
+
+
+class Folded(nn.Module):
+    """A layer of foreign neurons in the place of ours: `neurons` maps currents [T, B, ...] to spikes of that shape."""
+
+    def __init__(self, neurons: nn.Module) -> None:
+        super().__init__()
+        self.neurons = neurons
+
+    def forward(self, current: Tensor, constant: bool = False) -> Tensor:
+        """Return the spikes [T·B, ...] for currents [T·B, ...], or [B, ...] that are `constant` over time."""
+        steps = current.expand(STEPS, *current.shape) if constant else current.unflatten(0, (STEPS, -1))
+        spikes: Tensor = self.neurons(steps)
+        return spikes.flatten(0, 1)
+
+
+class Snntorch(nn.Module):
+    """snntorch's LIF in its loop over time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        import snntorch
+        from snntorch import surrogate
+
+        self.leaky = snntorch.Leaky(
+            beta=NEURON.decay,
+            threshold=NEURON.threshold,
+            spike_grad=surrogate.atan(alpha=ALPHA),
+            reset_mechanism="zero",
+        )
+
+    def forward(self, current: Tensor) -> Tensor:
+        """Return the spikes [T, B, ...]."""
+        potential, spikes = self.leaky.init_leaky(), []
+        for step in current:
+            spike, potential = self.leaky(step, potential)
+            spikes.append(spike)
+        return torch.stack(spikes)
+
+
+class Spikingjelly(nn.Module):
+    """spikingjelly's LIF in its multi-step mode; each batch begins at rest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from spikingjelly.activation_based import neuron, surrogate
+
+        self.node = neuron.LIFNode(
+            tau=1 / (1 - NEURON.decay),
+            decay_input=False,
+            v_threshold=NEURON.threshold,
+            v_reset=0.0,
+            surrogate_function=surrogate.ATan(alpha=ALPHA),
+            detach_reset=True,
+            step_mode="m",
+        )
+
+    def forward(self, current: Tensor) -> Tensor:
+        """Return the spikes [T, B, ...]."""
+        self.node.reset()
+        spikes: Tensor = self.node(current)
+        return spikes
+
+
+class Floor(nn.Module):
+    """ReLU on the same folded batch."""
+
+    def forward(self, current: Tensor) -> Tensor:
+        """Return the currents [T, B, ...] above zero; what is constant over time is held T times, as spikes are."""
+        return torch.relu(current) if current.stride(0) == 0 else torch.relu_(current)
+
+
+SIDES: dict[str, Callable[[], nn.Module] | None] = {
+    "ours": None,
+    "spikingjelly": Spikingjelly,
+    "snntorch": Snntorch,
+    "floor": Floor,
+}
+"""By side what makes its neurons; None keeps ours."""
+
+
+def network(side: str, layout: str, neuron: NeuronConfig = NEURON) -> Network:
+    """Return the network of a side, with the same weights for every side."""
+    torch.manual_seed(0)
+    made = build(StudentConfig(architecture="resnet14", time_steps=STEPS), neuron, ImageShape(3, SIDE), CLASSES)
+    foreign = SIDES[side]
+    if foreign is not None:
+        for name, module in list(made.named_modules()):
+            if isinstance(module, LIF):
+                parent, _, child = name.rpartition(".")
+                setattr(made.get_submodule(parent), child, Folded(foreign()))
+    return made.to(memory_format=LAYOUTS[layout])
+
+
+def batch(size: int) -> tuple[Tensor, Tensor]:
+    """Return images [B, C, H, W] and labels [B]."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(size, 3, SIDE, SIDE, generator=generator)
+    return images, torch.randint(CLASSES, (size,), generator=generator)
+
+
+def loss_of(made: Network, images: Tensor, labels: Tensor) -> Tensor:
+    """Return the cross-entropy of the logits' mean over time."""
+    return functional.cross_entropy(made(images).logits.mean(0), labels)
+
+
+def training_step(made: Network, layout: str, size: int) -> Callable[[], None]:
+    """Return a function that trains the network on a batch once."""
+    images, labels = batch(size)
+    images = images.contiguous(memory_format=LAYOUTS[layout])
+    optimizer = optimiser(OptimizerConfig(), list(made.parameters()))
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss_of(made, images, labels).backward()
+        optimizer.step()
+
+    return step
+
+
+def disagreement(side: str) -> float:
+    """Return the largest difference of a gradient from ours, as a share of that gradient's largest entry."""
+    gradients = []
+    for name in ("ours", side):
+        made = network(name, "plain")
+        loss_of(made, *batch(4)).backward()
+        gradients.append([parameter.grad for parameter in made.parameters() if parameter.grad is not None])
+    return max(float((a - b).abs().max() / a.abs().max().clamp_min(1e-6)) for a, b in zip(*gradients, strict=True))
+
+
+def peak_memory(side: str, layout: str, size: int) -> float:
+    """Return the MB by which the process grows while it trains; to be called in a process of its own."""
+    torch.set_num_threads(os.cpu_count() or 1)
+    training_step(network(side, layout), layout, 2)()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    step = training_step(network(side, layout), layout, size)
+    for _ in range(3):
+        step()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+def peaks(size: int) -> Iterator[tuple[str, float]]:
+    """Yield for each side and layout the memory of its training."""
+    for side in SIDES:
+        for layout in LAYOUTS:
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                yield f"{side}, {layout}", pool.apply(peak_memory, (side, layout, size))
+
+
+def measure(quick: bool) -> Result:
+    """Return how long a step takes on each side, and the memory it needs."""
+    torch.set_num_threads(os.cpu_count() or 1)
+    size, repeats = (4, 2) if quick else (BATCH, 12)
+    apart = {side: disagreement(side) for side in ("spikingjelly", "snntorch")}
+    if max(apart.values()) > 1e-3:
+        raise AssertionError(f"the sides do not compute the same: {apart}")
+    steps = {
+        f"{side}, {layout}": training_step(network(side, layout), layout, size) for side in SIDES for layout in LAYOUTS
+    }
+    default = partial(network, "ours", neuron=NeuronConfig())
+    steps |= {
+        f"ours with the triangle surrogate, {layout}": training_step(default(layout), layout, size)
+        for layout in LAYOUTS
+    }
+    progress("timing")
+    measured = {side: spread(seconds) for side, seconds in interleaved(steps, repeats, warm_up=2).items()}
+    progress("memory")
+    notes: dict[str, Any] = {"memory of a training (MB)": {side: round(mb) for side, mb in peaks(size)}}
+
+    def best(side: str) -> float:
+        return min(measured[f"{side}, {layout}"].median for layout in LAYOUTS)
+
+    ours = best("ours")
+    return Result(
+        name="step",
+        unit="s a step",
+        ratios={
+            "spikingjelly": measured["spikingjelly, plain"].median / ours,
+            "snntorch": measured["snntorch, plain"].median / ours,
+            "floor": ours / measured["floor, plain"].median,
+            "best_floor": ours / best("floor"),
+            "spikingjelly_best": best("spikingjelly") / ours,
+            "snntorch_best": best("snntorch") / ours,
+        },
+        measured=measured,
+        notes=notes | {"largest difference of a gradient from ours": apart, "threads": torch.get_num_threads()},
+    )
+
+
+if __name__ == "__main__":
+    main("step", measure, peers=("snntorch", "spikingjelly"))

@@ -1,0 +1,243 @@
+"""Runs the Dockerfile's steps, in order, where there is no container engine: each stage in a fresh root made by
+debootstrap, each RUN in a chroot; then the image's command as the image's user: its help, and a training on digits.
+
+Needs Linux, root and debootstrap. `python deploy/image_check.py --help` tells the options.
+"""
+
+import argparse
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from string import Template
+
+SOURCE = Path(__file__).resolve().parent.parent
+PACKAGES = "python3,python3-venv,ca-certificates"
+TRIAL = """\
+dataset: {name: digits, images: 400, augment: {crop: 1}}
+student: {architecture: resnet8}
+train: {epochs: 1}
+"""
+
+
+@dataclass
+class Stage:
+    """A stage of the build: its root, its environment, its arguments, and as whom and where it would run."""
+
+    root: Path
+    environment: dict[str, str] = field(
+        default_factory=lambda: {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"}
+    )
+    arguments: dict[str, str] = field(default_factory=dict)
+    user: str = "0"
+    folder: str = "/"
+    entry: list[str] = field(default_factory=list)
+    command: list[str] = field(default_factory=list)
+
+    def known(self) -> dict[str, str]:
+        """What a `$NAME` may stand for."""
+        return {**self.arguments, **self.environment}
+
+
+def instructions(text: str) -> Iterator[tuple[str, str]]:
+    """Yield each instruction of a Dockerfile with the rest of its line; comments left out, continued lines joined."""
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+    for line in re.sub(r"\\\n\s*", " ", "\n".join(lines)).splitlines():
+        if line.strip():
+            name, _, rest = line.strip().partition(" ")
+            yield name.upper(), rest.strip()
+
+
+class Build:
+    """One build of the Dockerfile; `mounts` are host paths that its RUN steps may read at the same place."""
+
+    def __init__(self, work: Path, base: Path, given: Mapping[str, str], mounts: Sequence[Path]) -> None:
+        self._work, self._base, self._given, self._mounts = work, base, given, mounts
+        self._global: dict[str, str] = {}
+        self._named: dict[str, Stage] = {}
+
+    def run(self, dockerfile: Path) -> Stage:
+        """Take every step and return the last stage.
+
+        Raises:
+            SystemExit: a step fails, or is one that this script does not know.
+        """
+        stage = None
+        for name, rest in instructions(dockerfile.read_text(encoding="utf-8")):
+            print(f"{name} {rest}"[:160], flush=True)
+            if name == "FROM":
+                stage = self._from(rest)
+            elif name == "ARG":
+                key, _, default = rest.partition("=")
+                arguments = self._global if stage is None else stage.arguments
+                arguments[key] = self._given.get(key, default)
+            elif stage is None or name not in self._STEPS:
+                sys.exit(f"{dockerfile}: {name} is not known here")
+            else:
+                self._STEPS[name](self, stage, rest)
+        if stage is None:
+            sys.exit(f"{dockerfile}: no FROM")
+        return stage
+
+    def _from(self, rest: str) -> Stage:
+        image, _, name = rest.partition(" AS ")
+        print(f"  {Template(image).substitute(self._global)} is stood in for by debootstrap's root")
+        root = self._work / f"stage{len(self._named)}"
+        subprocess.run(["cp", "--archive", "--reflink=auto", str(self._base), str(root)], check=True)
+        stage = Stage(root)
+        self._named[name or "last"] = stage
+        return stage
+
+    def _run(self, stage: Stage, rest: str) -> None:
+        execute(stage, ["/bin/sh", "-c", rest], self._mounts, {**stage.arguments})
+
+    def _copy(self, stage: Stage, rest: str) -> None:
+        words = shlex.split(rest)
+        origin = SOURCE
+        if words[0].startswith("--from="):
+            origin = self._named[words.pop(0).removeprefix("--from=")].root
+        *sources, target = words
+        into = stage.root / target.lstrip("/")
+        if len(sources) > 1 or target.endswith("/"):
+            into.mkdir(parents=True, exist_ok=True)
+        into.parent.mkdir(parents=True, exist_ok=True)
+        for source in sources:
+            path = origin / source.lstrip("/")
+            if path.is_dir():
+                shutil.copytree(path, into, symlinks=True, dirs_exist_ok=True, ignore=_ignored)
+            else:
+                shutil.copy2(path, into)
+
+    def _env(self, stage: Stage, rest: str) -> None:
+        for pair in shlex.split(rest):
+            key, _, value = pair.partition("=")
+            stage.environment[key] = Template(value).safe_substitute(stage.known())
+
+    def _user(self, stage: Stage, rest: str) -> None:
+        stage.user = rest
+
+    def _workdir(self, stage: Stage, rest: str) -> None:
+        stage.folder = rest
+
+    def _entry(self, stage: Stage, rest: str) -> None:
+        stage.entry = json.loads(rest)
+
+    def _command(self, stage: Stage, rest: str) -> None:
+        stage.command = json.loads(rest)
+
+    def _nothing(self, stage: Stage, rest: str) -> None:
+        """What changes no file."""
+
+    _STEPS = {
+        "RUN": _run,
+        "COPY": _copy,
+        "ENV": _env,
+        "USER": _user,
+        "WORKDIR": _workdir,
+        "ENTRYPOINT": _entry,
+        "CMD": _command,
+        "LABEL": _nothing,
+        "VOLUME": _nothing,
+    }
+
+
+def execute(
+    stage: Stage, command: Sequence[str], mounts: Sequence[Path] = (), more: Mapping[str, str] | None = None
+) -> str:
+    """Run a command in a stage's root, as its user, in a mount namespace of its own; return its standard output."""
+    lines = []
+    for path in (Path("/proc"), Path("/dev"), Path("/etc/resolv.conf"), Path("/etc/hosts"), *mounts):
+        place = stage.root / str(path).lstrip("/")
+        (place if path.is_dir() else place.parent).mkdir(parents=True, exist_ok=True)
+        if not path.is_dir():
+            place.touch()
+        lines.append(f"mount --rbind {shlex.quote(str(path))} {shlex.quote(str(place))}")
+    inside = f"cd {shlex.quote(stage.folder)} && exec {shlex.join(command)}"
+    environment = [f"{key}={value}" for key, value in {**stage.environment, **(more or {})}.items()]
+    user = stage.user if ":" in stage.user else f"{stage.user}:{stage.user}"
+    chroot = ["chroot", f"--userspec={user}", str(stage.root), "env", "-i", *environment, "/bin/sh", "-c", inside]
+    script = " && ".join([*lines, f"exec {shlex.join(chroot)}"])
+    done = subprocess.run(["unshare", "--mount", "/bin/sh", "-c", script], stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(f"exit code {done.returncode}: {shlex.join(command)[:300]}\n{done.stdout[-2000:]}")
+    return done.stdout
+
+
+def check(stage: Stage) -> None:
+    """Start the image as its user would: the help, and one short training; no build tool may be there."""
+    if stage.user in ("0", "root"):
+        sys.exit("the image runs as root")
+    tools = [
+        tool for tool in ("gcc", "g++", "make") if any((stage.root / p / tool).exists() for p in ("usr/bin", "bin"))
+    ]
+    if tools or (stage.root / "opt/supersnn/bin/pip").exists():
+        sys.exit(f"build tools are left in the image: {tools or ['pip']}")
+    if "sweep" not in execute(stage, [*stage.entry, *stage.command]):
+        sys.exit("the entry point's help does not name its commands")
+    (stage.root / "tmp/trial.yaml").write_text(TRIAL, encoding="utf-8")
+    told = json.loads(execute(stage, [*stage.entry, "train", "/tmp/trial.yaml", "--json"]))
+    print(f"trained as user {stage.user}: {told}")
+
+
+def sizes(root: Path) -> str:
+    """Return what the image's parts weigh, the heaviest packages first."""
+    found = subprocess.run(
+        [
+            "du",
+            "--summarize",
+            "--block-size=1M",
+            *sorted(map(str, root.glob("opt/supersnn/lib/python3*/site-packages/*"))),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    rows = sorted((int(line.split()[0]), Path(line.split("\t")[1]).name) for line in found.stdout.splitlines())
+    total = sum(size for size, _ in rows)
+    return f"packages {total} MB: " + ", ".join(f"{name} {size}" for size, name in reversed(rows[-8:]))
+
+
+def _ignored(folder: str, names: list[str]) -> set[str]:
+    return {name for name in names if name == "__pycache__"} if Path(folder).is_relative_to(SOURCE) else set()
+
+
+def main() -> None:
+    """Build and check."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--build-arg", action="append", default=[], help="NAME=VALUE, as for docker build")
+    parser.add_argument(
+        "--mount", action="append", default=[], type=Path, help="a host path that pip needs in the build"
+    )
+    parser.add_argument("--suite", default="bookworm", help="Debian's release, whose python3 stands in for the base's")
+    parser.add_argument("--work", type=Path, help="an empty folder for the roots, kept; else a temporary one, removed")
+    options = parser.parse_args()
+    if os.geteuid() != 0 or shutil.which("debootstrap") is None:
+        sys.exit("this needs root and debootstrap (apt-get install debootstrap)")
+    work = options.work or Path(tempfile.mkdtemp(prefix="image-check-", dir="/var/tmp"))
+    try:
+        base = work / "base"
+        if not base.exists():
+            bootstrap = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", options.suite, str(base)]
+            subprocess.run(bootstrap, check=True, stdout=subprocess.DEVNULL)
+        python = base / "usr/bin/python"
+        if not python.exists():
+            python.symlink_to("python3")
+        given = dict(pair.split("=", 1) for pair in options.build_arg)
+        last = Build(work, base, given, options.mount).run(SOURCE / "Dockerfile")
+        check(last)
+        print(sizes(last.root))
+    finally:
+        if options.work is None:
+            shutil.rmtree(work, ignore_errors=True)
+    print("the image is as it should be")
+
+
+if __name__ == "__main__":
+    main()

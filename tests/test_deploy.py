@@ -1,0 +1,174 @@
+"""The files of `deploy/` and the Dockerfile: of the right form, closed to the outside, without secrets or root."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import ray
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+DEPLOY = ROOT / "deploy"
+KUBERNETES = "1.34.0"
+
+CLUSTER = {"rayVersion", "authOptions", "enableInTreeAutoscaling", "autoscalerOptions", "headGroupSpec"}
+CLUSTER |= {"workerGroupSpecs", "suspend", "headServiceAnnotations", "gcsFaultToleranceOptions"}
+HEAD = {"serviceType", "headService", "enableIngress", "rayStartParams", "template", "resources", "labels"}
+WORKER = {"groupName", "replicas", "minReplicas", "maxReplicas", "numOfHosts", "rayStartParams", "template"}
+WORKER |= {"scaleStrategy", "idleTimeoutSeconds", "suspend", "resources", "labels"}
+SCALING = {"resources", "idleTimeoutSeconds", "upscalingMode", "version", "image", "imagePullPolicy", "env", "envFrom"}
+SCALING |= {"securityContext", "volumeMounts"}
+JOB = {"entrypoint", "runtimeEnvYAML", "submissionMode", "backoffLimit", "activeDeadlineSeconds", "rayClusterSpec"}
+JOB |= {"shutdownAfterJobFinishes", "ttlSecondsAfterFinished", "suspend", "clusterSelector", "submitterPodTemplate"}
+JOB |= {"jobId", "metadata", "entrypointNumCpus", "entrypointNumGpus", "entrypointResources", "submitterConfig"}
+"""The fields of KubeRay's ray.io/v1 resources (its API reference, v1.6)."""
+
+
+def documents() -> Iterator[Any]:
+    for path in sorted((DEPLOY / "kubernetes").glob("*.yaml")):
+        for number, document in enumerate(yaml.safe_load_all(path.read_text(encoding="utf-8"))):
+            yield pytest.param(document, id=f"{path.stem}-{number}")
+
+
+def ray_clusters() -> dict[str, dict[str, Any]]:
+    cluster = yaml.safe_load((DEPLOY / "kubernetes/raycluster.yaml").read_text(encoding="utf-8"))
+    job = yaml.safe_load((DEPLOY / "kubernetes/rayjob.yaml").read_text(encoding="utf-8"))
+    return {"raycluster": cluster["spec"], "rayjob": job["spec"]["rayClusterSpec"]}
+
+
+def pod_templates(document: dict[str, Any]) -> list[dict[str, Any]]:
+    spec = document.get("spec", {})
+    cluster = spec.get("rayClusterSpec", spec)
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]] if "headGroupSpec" in cluster else [spec]
+    return [group["template"] for group in groups if "template" in group]
+
+
+@pytest.mark.parametrize("document", list(documents()))
+def test_kubernetes_knows_every_field(document: dict[str, Any]) -> None:
+    if document["apiVersion"] != "ray.io/v1":
+        kubernetes_validate.validate(document, KUBERNETES, strict=True)
+    for template in pod_templates(document):
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x", **template["metadata"]}}
+        kubernetes_validate.validate({**pod, "spec": template["spec"]}, KUBERNETES, strict=True)
+
+
+@pytest.mark.parametrize("name", ["raycluster", "rayjob"])
+def test_kuberay_knows_every_field(name: str) -> None:
+    cluster = ray_clusters()[name]
+    assert cluster.keys() <= CLUSTER
+    assert cluster.get("autoscalerOptions", {}).keys() <= SCALING
+    assert cluster["headGroupSpec"].keys() <= HEAD
+    for group in cluster["workerGroupSpecs"]:
+        assert group.keys() <= WORKER
+        assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+    assert cluster["rayVersion"] == ray.__version__
+    assert cluster["authOptions"] == {"mode": "token"}
+    assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        assert all(isinstance(value, str) for value in group["rayStartParams"].values())
+
+
+def test_kuberay_knows_every_field_of_the_job() -> None:
+    job = yaml.safe_load((DEPLOY / "kubernetes/rayjob.yaml").read_text(encoding="utf-8"))["spec"]
+    assert job.keys() <= JOB
+    assert job["submissionMode"] in ("K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode")
+
+
+@pytest.mark.parametrize("document", list(documents()))
+def test_pods_are_bounded_checked_and_not_root(document: dict[str, Any]) -> None:
+    for template in pod_templates(document):
+        spec = template["spec"]
+        assert template["metadata"]["labels"]["app.kubernetes.io/part-of"] == "supersnn", "the network policy needs it"
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["runAsUser"] > 0
+        for container in spec["containers"]:
+            assert {"cpu", "memory"} <= container["resources"]["limits"].keys()
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert "livenessProbe" in container
+            assert "readinessProbe" in container
+
+
+@pytest.mark.parametrize("document", list(documents()))
+def test_nothing_is_published_outside_the_cluster(document: dict[str, Any]) -> None:
+    assert document["kind"] not in ("Ingress", "Secret")
+    if document["kind"] == "Service":
+        assert document["spec"].get("type", "ClusterIP") == "ClusterIP"
+
+
+def test_secrets_come_from_a_secret_or_the_environment() -> None:
+    for path in DEPLOY.rglob("*.yaml"):
+        text = "\n".join(line.partition(" #")[0] for line in path.read_text(encoding="utf-8").splitlines())
+        text = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
+        for line in re.findall(r".*(?i:password|token|secret).*", text):
+            harmless = r"\$\{|secretKeyRef|mode: token|MODE: token|automountServiceAccountToken"
+            assert re.search(harmless, line), f"{path.name}: {line}"
+
+
+def compose() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
+    return loaded
+
+
+@pytest.mark.parametrize("name", ["postgres", "mlflow", "head", "worker"])
+def test_a_service_is_bounded_checked_not_root_and_not_published(name: str) -> None:
+    service = compose()["services"][name]
+    assert service["healthcheck"]["test"][0] == "CMD"
+    assert {"cpus", "memory"} <= service["deploy"]["resources"]["limits"].keys()
+    assert service["user"] not in ("root", "0", "0:0")
+    assert service["cap_drop"] == ["ALL"]
+    assert "ports" not in service
+    assert "network_mode" not in service
+
+
+def test_compose_names_what_it_declares() -> None:
+    file = compose()
+    for service in file["services"].values():
+        assert {volume.partition(":")[0] for volume in service["volumes"]} <= file["volumes"].keys()
+        assert service.get("depends_on", {}).keys() <= file["services"].keys()
+        assert {config["source"] for config in service.get("configs", ())} <= file["configs"].keys()
+
+
+def test_ray_knows_every_field_of_the_launchers_file() -> None:
+    import jsonschema
+
+    schema = json.loads((Path(ray.__file__).parent / "autoscaler/ray-schema.json").read_text(encoding="utf-8"))
+    described = yaml.safe_load((DEPLOY / "ray-cluster.yaml").read_text(encoding="utf-8"))
+    jsonschema.validate(described, schema)
+    assert described["head_node_type"] in described["available_node_types"]
+    assert "--user=1000:1000" in described["docker"]["run_options"]
+    assert described["provider"]["use_internal_ips"] is True
+
+
+def test_hadolint_finds_nothing_in_the_dockerfile() -> None:
+    hadolint = Path(sys.executable).with_name("hadolint")
+    found = subprocess.run([hadolint, ROOT / "Dockerfile"], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout
+
+
+def test_the_image_has_every_module_and_pins_every_dependency() -> None:
+    import tomllib
+
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    for module in project["tool"]["setuptools"]["py-modules"]:
+        assert f"{module}.py" in dockerfile
+    pinned = {line.partition("==")[0].lower().replace("_", "-") for line in constraints()}
+    wanted = [*project["project"]["dependencies"], *project["project"]["optional-dependencies"]["cluster"]]
+    assert {re.split(r"[\[<>=]", name)[0].lower() for name in wanted} <= pinned
+
+
+def test_constraints_are_plain_pins() -> None:
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!]+", line) for line in constraints())
+
+
+def constraints() -> list[str]:
+    return (DEPLOY / "constraints.txt").read_text(encoding="utf-8").splitlines()
