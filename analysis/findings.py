@@ -86,8 +86,7 @@ def _teacher_strength(sweep: Sweep) -> Iterator[str]:
 
 def _shrinkage(sweep: Sweep) -> Iterator[str]:
     known = [row for row in records(compare.arms(sweep.verified)) if pd.notna(row["shrinkage"])]
-    unseen = (sweep.config.get("verify") or {}).get("train_on", "train") == "train"
-    if known and unseen:
+    if known and sweep.held_out:
         told = listed(f"{signed(row['shrinkage'])} ({row['arm']})" for row in known)
         yield f"Search scores less the validation accuracy of fresh seeds, which is luck: {told} points."
 

@@ -127,7 +127,8 @@ def _evaluator(method: Method, seed: int) -> BaseImportanceEvaluator:
 
 
 def _distribution(values: pd.Series, knob: Mapping[str, Any] | None) -> BaseDistribution:
-    if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
+    named = bool(knob and knob.get("categorical"))
+    if named or not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
         return CategoricalDistribution(sorted(values.unique().tolist(), key=str))
     low, high = float(values.min()), float(values.max())
     return FloatDistribution(low, high, log=logarithmic(values, knob))

@@ -59,7 +59,7 @@ def _arm(sweep: Sweep, arm: str, summary: Mapping[str, Any]) -> dict[str, Any]:
         "test_low": summary.get("low"),
         "test_high": summary.get("high"),
         "test_iqm": summary.get("iqm"),
-        "shrinkage": summary.get("shrinkage"),
+        "shrinkage": summary.get("shrinkage") if sweep.held_out else None,
         **{short: verified[short].mean() if verified[short].notna().any() else _first(winner, metric)
            for short, metric in cost.items()},
         **known,

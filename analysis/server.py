@@ -78,8 +78,8 @@ def _runs(client: "MlflowClient", experiment_id: str) -> Iterator["Run"]:
 
 def _events(root: "Run", levels: Mapping[str, list["Run"]], versions: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """Tell the runs as the journal does."""
-    told = {"code": _tag(root, "code"), "versions": versions, "split": _tag(root, "split")}
-    yield {"event": "sweep", "time": root.info.start_time / 1000, **told}
+    yield {"event": "sweep", "time": root.info.start_time / 1000, "code": _tag(root, "code"), "versions": versions}
+    yield {"event": "data", "split": _tag(root, "split") or None}
     yield from _teachers(root, levels["trial"])
     for run in sorted(levels["trial"], key=lambda run: int(run.info.start_time)):
         yield from _trial(run)

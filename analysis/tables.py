@@ -10,6 +10,8 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.errors import UserError
+
 TRIALS = {
     "sweep": "str", "arm": "str", "trial": "int64", "state": "str", "reason": "str", "epochs": "int64",
     "value": "float64", "started": "float64", "ended": "float64", "seconds": "float64", "seed": "float64",
@@ -52,7 +54,7 @@ class Tables:
     problems: pd.DataFrame
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Sweep(Tables):
     """One sweep: its tables and where they come from.
 
@@ -71,14 +73,23 @@ class Sweep(Tables):
         return self.ended == "done"
 
     @property
+    def held_out(self) -> bool:
+        """Whether the verified trainings left the validation images out, so that `val` tells of images unseen."""
+        return (self.config.get("verify") or {}).get("train_on", "train") == "train"
+
+    @property
     def arms(self) -> list[str]:
         """The arms, in the order of the sweep file."""
         known = list(self.config.get("arms") or {})
         seen = dict.fromkeys([*self.trials["arm"], *self.verified["arm"]])
         return known + [arm for arm in seen if arm not in known]
 
+    def __repr__(self) -> str:
+        state = "done" if self.complete else f"so far ({self.ended or 'running'})"
+        return f"Sweep({self.name!r}, {len(self.trials)} trials, {len(self.verified)} verified, {state})"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False, eq=False)
 class Together(Tables):
     """Several sweeps' tables, one below the other; iterating gives the sweeps."""
 
@@ -90,10 +101,20 @@ class Together(Tables):
     def __len__(self) -> int:
         return len(self.sweeps)
 
+    def __repr__(self) -> str:
+        return f"Together({', '.join(map(repr, self.sweeps))})"
+
 
 def together(sweeps: Iterable[Sweep]) -> Together:
-    """Return the tables of all `sweeps`, concatenated."""
+    """Return the tables of all `sweeps`, concatenated.
+
+    Raises:
+        UserError: two sweeps have one name, by which the tables tell them apart.
+    """
     parts = tuple(sweeps)
+    names = [sweep.name for sweep in parts]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"two sweeps are named {twice[0]!r}: the tables could not tell them apart")
     tables = {f.name: pd.concat([getattr(s, f.name) for s in parts], ignore_index=True) for f in fields(Tables)}
     return Together(**tables, sweeps=parts)
 

@@ -60,6 +60,7 @@ class Synthetic:
         """Write the folder, and return it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._tell("sweep", driver="d1", code="0.1.0+abc", versions={"torch": "2.14.1"}, resumed=False)
+        self._tell("data", dataset=self.dataset, split="f00d", train=1222, validation=215, classes=10)
         self._prepare()
         for number in range(self.trials):
             for arm in self.arms:

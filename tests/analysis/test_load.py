@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis import journal, load
+from analysis import budget, journal, load, pairings
 from analysis.errors import UserError
 from analysis.tables import together
 
@@ -182,6 +182,26 @@ def test_missing_sweeps_are_the_users_mistake(synthetic, tmp_path):
         load.sweep(tmp_path)
     with pytest.raises(UserError, match="no sweep here"):
         load.sweeps(store=tmp_path / "nowhere")
+
+
+def test_two_sweeps_of_one_name_are_refused(synthetic):
+    sweep = load.sweep(synthetic())
+    with pytest.raises(UserError, match="two sweeps are named 'digits'"):
+        together([sweep, sweep])
+
+
+def test_a_teacher_trained_again_for_the_verification_costs_and_is_no_fault(synthetic):
+    folder = synthetic()
+    told = lines(folder)
+    once = load.sweep(folder)
+    first = next(line for line in told if '"event":"teacher"' in line and '"vgg8"' in line)
+    rewrite(folder, [*told, first.replace("t-vgg8", "t-again").replace("f00d", "beef")])
+    twice = load.sweep(folder)
+    assert len(twice.problems) == 0
+    assert len(twice.teachers) == len(once.teachers) + 1
+    cost = [budget.costs(s.trials, s.verified, s.teachers).set_index("arm")["teacher"] for s in (once, twice)]
+    assert cost[1]["heterogeneous"] - cost[0]["heterogeneous"] == 30.0
+    assert pairings.matrix(twice.trials, twice.teachers).equals(pairings.matrix(once.trials, once.teachers))
 
 
 @pytest.fixture

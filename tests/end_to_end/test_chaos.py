@@ -107,7 +107,7 @@ def test_a_driver_killed_again_and_again_in_process(tiny: Path, tmp_path: Path) 
     assert_no_epoch_twice(store)
 
 
-@pytest.mark.chaos()
+@pytest.mark.chaos
 @pytest.mark.timeout(3000)
 def test_twenty_dead_drivers_under_ray(tiny: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
@@ -116,7 +116,7 @@ def test_twenty_dead_drivers_under_ray(tiny: Path, tmp_path: Path) -> None:
     assert_no_epoch_twice(store)
 
 
-@pytest.mark.chaos()
+@pytest.mark.chaos
 @pytest.mark.timeout(3000)
 def test_twenty_dead_workers_under_ray(tiny: Path, tmp_path: Path) -> None:
     store, dice, deaths = tmp_path / "store", random.Random(3), 0

@@ -54,7 +54,8 @@ def sweep_events(trials: int = 2, epochs: int = 3, seeds: int = 2) -> list[dict[
     def add(event: str, **fields: Any) -> None:
         events.append({"event": event, "time": float(next(clock)), **fields})
 
-    add("sweep", driver="d1", code="0.1.0", versions={"torch": "2.14.1"}, split="5f1e", resumed=False)
+    add("sweep", driver="d1", code="0.1.0", versions={"torch": "2.14.1"}, resumed=False)
+    add("data", dataset="digits", split="5f1e", train=1222, validation=216, classes=10)
     add(
         "teacher",
         name="vgg8",

@@ -1,0 +1,246 @@
+"""How far one driver reaches: a sweep on 10 to 1,000 GPUs, simulated from what the driver's steps cost. No Ray here.
+
+Each slot trains an epoch, writes its checkpoint to the shared store, and waits until the driver has taken its report;
+driver, tracking and store serve one request after another. `--check STORE SWEEP` simulates a sweep that has been run,
+with its own epochs and slots, and prints the seconds of both. `--measure N` times the driver's steps over N trials, in
+the database that SUPERSNN_OPTUNA_STORAGE names.
+"""
+
+import argparse
+import heapq
+import itertools
+import json
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.scale import instant, sweep
+from tune.arms import resolve
+from tune.budget import Budget
+from tune.journal import Journal, read
+from tune.search import Search
+from tune.store import Store
+from tune.studies import Studies, open_storage
+
+R = TypeVar("R")
+ARMS = 3
+"""How many arms the trials are shared by, each with a study of its own."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What one step costs in seconds, and the bytes a second of the store.
+
+    ask, ask_per_trial: handing a trial out, and what that grows by with each earlier trial of its arm. report, finish: the
+    driver's work an epoch and at a trial's end. tracked: MLflow's an epoch. actor: a slot's process from its start to
+    its first epoch. start: a further trial in it. `docs/scaling.md` says how they were measured; the bandwidth is that
+    of 10 Gbit/s.
+    """
+
+    ask: float = 0.022
+    ask_per_trial: float = 8e-5
+    report: float = 0.0055
+    finish: float = 0.015
+    tracked: float = 0.024
+    actor: float = 8.0
+    start: float = 0.08
+    bandwidth: float = 1.25e9
+
+
+@dataclass(frozen=True)
+class Load:
+    """A sweep: trials, slots, the seconds of an epoch, the bytes of a checkpoint, and the epochs of each trial."""
+
+    trials: int
+    slots: int
+    epoch: float
+    checkpoint: float
+    epochs: Callable[[int], int]
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What came of it: seconds in all, and the share of them in which slots, driver, tracking and store were busy."""
+
+    seconds: float
+    slots: float
+    driver: float
+    tracking: float
+    store: float
+
+    @property
+    def bottleneck(self) -> str:
+        """What is busiest beside the slots, where that is more than half of the time."""
+        name, share = max(
+            (("driver", self.driver), ("MLflow", self.tracking), ("store", self.store)), key=lambda x: x[1]
+        )
+        return name if share > 0.5 else "none"
+
+
+class Server:
+    """Serves one request after another, in the order in which they come."""
+
+    def __init__(self) -> None:
+        self.free = self.busy = 0.0
+
+    def serve(self, at: float, seconds: float) -> float:
+        """Return when a request that comes at a time has been served."""
+        self.free = max(at, self.free) + seconds
+        self.busy += seconds
+        return self.free
+
+
+def simulate(load: Load, costs: Costs) -> Reached:
+    """Run a sweep in simulated time, event by event: a slot's next epoch, or its report reaching the driver."""
+    driver, tracking, store = Server(), Server(), Server()
+    handed_out, trained, last = 0, 0.0, 0.0
+    order = itertools.count()
+    # The first trials are handed out at once and then wait for their slots' processes.
+    events: list[tuple[float, int, str, int]] = [(0.0, next(order), "ask", 0) for _ in range(load.slots)]
+    while events:
+        at, _, kind, left = heapq.heappop(events)
+        last = max(last, at)
+        if kind == "ask":
+            if handed_out == load.trials:
+                continue
+            ready = driver.serve(at, costs.ask + costs.ask_per_trial * handed_out / ARMS)
+            begins = ready + (costs.start if handed_out >= load.slots else costs.actor)
+            heapq.heappush(events, (begins, next(order), "train", load.epochs(handed_out)))
+            handed_out += 1
+        elif kind == "train":
+            trained += load.epoch
+            heapq.heappush(events, (at + load.epoch, next(order), "save", left - 1))
+        elif kind == "save":
+            written = store.serve(at, load.checkpoint / costs.bandwidth)
+            heapq.heappush(events, (written, next(order), "report", left))
+        else:
+            taken = driver.serve(at, costs.report + (0.0 if left else costs.finish))
+            tracking.serve(taken, costs.tracked)
+            heapq.heappush(events, (taken, next(order), "train" if left else "ask", left))
+    seconds = max(last, tracking.free)
+    shares = (trained / (seconds * load.slots), *(server.busy / seconds for server in (driver, tracking, store)))
+    return Reached(seconds, *shares)
+
+
+def halving(epochs: int, reduction: int = 3, seed: int = 0) -> Callable[[int], int]:
+    """Return the epochs of each trial under successive halving: a third of the trials goes on at each rung."""
+    dice = random.Random(seed)
+    rungs = [epochs // reduction**step for step in range(5) if epochs // reduction**step >= 1][::-1]
+
+    def of(trial: int) -> int:
+        return next((rung for rung in rungs[:-1] if dice.random() > 1 / reduction), epochs)
+
+    return of
+
+
+def scenarios(costs: Costs) -> Iterator[tuple[str, Load, Reached]]:
+    """Yield small and large students on more and more GPUs, about 100 trials a GPU."""
+    students = (("small: 10 s an epoch, 1 MB", 10.0, 1e6, 30), ("large: 120 s an epoch, 90 MB", 120.0, 90e6, 100))
+    for student, epoch, checkpoint, epochs in students:
+        for slots in (10, 100, 300, 1000):
+            load = Load(slots * 100, slots, epoch, checkpoint, halving(epochs))
+            yield student, load, simulate(load, costs)
+
+
+def check(store: Path, name: str) -> dict[str, float]:
+    """Return the real and the simulated seconds of the search of a sweep that was run without a break, and its slots.
+
+    Epochs, slots and the start of the processes are the sweep's own; the store is taken to be infinitely fast.
+    """
+    events = [event for event, _ in read(Store(store).existing(name).journal)]
+    searched = [event for event in events if event["event"] in ("start", "epoch", "end")]
+    slots = [event["event"] for event in searched].index("epoch")
+    epochs = [event for event in searched if event["event"] == "epoch"]
+    epoch = sum(event["metrics"]["time/epoch_s"] for event in epochs) / len(epochs)
+    began = searched[0]["time"]
+    actor = epochs[0]["time"] - began - epochs[0]["metrics"]["time/epoch_s"]
+    lengths = [event["epochs"] for event in searched if event["event"] == "end"]
+    load = Load(len(lengths), slots, epoch, 0.0, lengths.__getitem__)
+    simulated = simulate(load, replace(Costs(), actor=actor)).seconds
+    found = {"real": searched[-1]["time"] - began, "simulated": simulated}
+    return {**found, "trials": load.trials, "slots": slots, "epoch_s": epoch, "actor_s": actor}
+
+
+def measure(trials: int) -> dict[str, float]:
+    """Return the median seconds of the driver's steps over so many instant trials, early ones beside late ones."""
+    with tempfile.TemporaryDirectory() as scratch:
+        store, config = Store(Path(scratch)), sweep(trials)
+        folder = store.sweep(config.name)
+        folder.path.mkdir(parents=True)
+        studies = Studies(config, resolve(config), open_storage(store.optuna_url), "capacity")
+        budget = Budget(config, studies, folder.path, [])
+        search = Search(studies, Journal(folder.journal), budget, folder.path, store.path, "capacity", (0,), {})
+        asks: list[float] = []
+        reports: list[float] = []
+        ends: list[float] = []
+        while (timed := _timed(search.next_job))[1] is not None:
+            asks.append(timed[0])
+            for report in instant(timed[1]):
+                seconds, ended = _timed(partial(search.reported, timed[1].key, report))
+                (ends if ended else reports).append(seconds)
+                if ended:
+                    break
+    half = len(asks) // 2
+    early, late = statistics.median(asks[10:half]), statistics.median(asks[half:])
+    report = statistics.median(reports)
+    return {
+        "ask": max(0.0, early - (late - early) / 2),
+        "ask_per_trial": (late - early) / half,
+        "report": report,
+        "finish": statistics.median(ends) - report,
+    }
+
+
+def _timed(step: Callable[[], R]) -> tuple[float, R]:
+    began = time.perf_counter()
+    found = step()
+    return time.perf_counter() - began, found
+
+
+def table(rows: Sequence[tuple[str, Load, Reached]]) -> Table:
+    """Return the scenarios for people."""
+    drawn = Table(
+        "student", "GPUs", "trials", "hours", "trials/h", "GPUs %", "driver %", "MLflow %", "store %", "limit"
+    )
+    for student, load, reached in rows:
+        shares = (reached.slots, reached.driver, reached.tracking, reached.store)
+        hours = reached.seconds / 3600
+        counts = (str(load.slots), str(load.trials), f"{hours:.1f}", f"{load.trials / hours:.0f}")
+        drawn.add_row(student, *counts, *(f"{share:.0%}" for share in shares), reached.bottleneck)
+    return drawn
+
+
+def main() -> None:
+    """Print the scenarios, or the check against a real sweep."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.capacity", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--measure", type=int, metavar="N", help="time the driver's steps over N trials")
+    parser.add_argument("--check", nargs=2, metavar=("STORE", "SWEEP"), help="compare with a sweep that has been run")
+    for name, default in vars(Costs()).items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=default, help=f"[{default:g}]")
+    options = vars(parser.parse_args())
+    if options["check"]:
+        print(json.dumps(check(Path(options["check"][0]), options["check"][1])))
+        return
+    if options["measure"]:
+        print(json.dumps(measure(options["measure"])))
+        return
+    rows = list(scenarios(Costs(**{name: options[name] for name in vars(Costs())})))
+    if options["json"]:
+        named = [{"student": s, "slots": x.slots, "trials": x.trials, **vars(r)} for s, x, r in rows]
+        print(json.dumps({"name": "capacity", "costs": {n: options[n] for n in vars(Costs())}, "scenarios": named}))
+    else:
+        Console(width=120).print(table(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""A sweep of equal trials on two slots, beside the same trainings alone, two at a time: what the orchestration costs.
+
+The sweep's clock runs from the command to the end of the search: the imports, Ray's start,
+Optuna, the journal and MLflow are in it. The bare trainings run in two plain processes, half of them before the sweep
+and half after, so that a machine that becomes slower or faster in between weighs on both sides.
+"""
+
+import math
+import multiprocessing
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import Result, main, progress, spread
+from supersnn.config import TrainConfig, parse, to_yaml, with_values
+from supersnn.data import training_data
+from supersnn.training import train
+from tune.arms import resolve
+from tune.journal import read
+from tune.store import Store
+from tune.sweep import SweepConfig
+
+SLOTS = 2
+SECONDS = 16
+"""That a bare training is to take, at least."""
+
+
+def conducted(sweep: SweepConfig, store: Path) -> tuple[float, list[dict[str, Any]]]:
+    """Run `supersnn sweep` to its end; return when the command was given, in Unix seconds, and the sweep's journal."""
+    file = store / "sweep.yaml"
+    file.write_text(to_yaml(sweep), encoding="utf-8")
+    started = time.time()
+    command = [Path(sys.executable).with_name("supersnn"), "sweep", file, "--store", store]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return started, [event for event, _ in read(Store(store).sweep(sweep.name).journal)]
+
+
+def equal_trials(trials: int, epochs: int, images: int | None) -> SweepConfig:
+    """Return a sweep of so many trials of the same cost."""
+    plain = {
+        "name": "equal",
+        "dataset": {"name": "digits", "images": images},
+        "student": {"architecture": "resnet20", "time_steps": 2},
+        "train": {"epochs": epochs},
+        "arms": {"direct": {}},
+        "space": {"optimizer.lr": {"uniform": [0.02, 0.021]}},
+        "search": {"trials": trials, "sampler": "tpe", "scheduler": "none"},
+        "verify": {"seeds": 1},
+        "resources": {"cpus": 1, "trials_at_once": SLOTS},
+    }
+    return parse(SweepConfig, plain, "benchmark")
+
+
+def seconds_of(config: TrainConfig) -> float:
+    """Return the seconds that one training takes, its images being in memory."""
+    data = training_data(config.dataset)
+    started = time.perf_counter()
+    for _ in train(config, data):
+        pass
+    return time.perf_counter() - started
+
+
+def bare(sweep: SweepConfig, count: int) -> list[float]:
+    """Return the seconds of each of `count` bare trainings, `SLOTS` of them at a time in warm processes."""
+    (arm,) = resolve(sweep).values()
+    config = arm.config({"optimizer.lr": 0.02})
+    with multiprocessing.get_context("spawn").Pool(SLOTS) as pool:
+        pool.map(seconds_of, [with_values(config, {"train.epochs": 1})] * SLOTS, chunksize=1)
+        return pool.map(seconds_of, [config] * count, chunksize=1)
+
+
+def measure(quick: bool) -> Result:
+    """Return the sweep's wall time and that of its trainings alone."""
+    trials, images = (4, 300) if quick else (24, None)
+    epoch = max(bare(equal_trials(trials, 1, images), SLOTS))
+    sweep = equal_trials(trials, 1 if quick else math.ceil(SECONDS / epoch), images)
+    progress(f"{trials} trainings of {sweep.train.epochs} epochs of {epoch:.2f} s")
+    seconds = bare(sweep, trials // 2)
+    progress("the sweep")
+    with tempfile.TemporaryDirectory() as scratch:
+        given, events = conducted(sweep, Path(scratch))
+    progress("the other half of the bare trainings")
+    seconds += bare(sweep, trials - trials // 2)
+    first = next(event["time"] for event in events if event["event"] == "start")
+    last = max(event["time"] for event in events if event["event"] == "end")
+    ideal = sum(seconds) / SLOTS
+    return Result(
+        name="sweep",
+        unit="s",
+        ratios={"ratio": (last - given) / ideal, "after_start": (last - first) / ideal},
+        measured={"a bare training": spread(seconds)},
+        notes={
+            "the sweep to the end of its search (s)": round(last - given, 1),
+            "of which before the first trial was handed out (s)": round(first - given, 1),
+            "bare trainings, sum / slots (s)": round(ideal, 1),
+            "trials": trials,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main("sweep", measure)

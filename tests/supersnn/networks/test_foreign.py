@@ -1,0 +1,135 @@
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from supersnn.config import NeuronConfig, StudentConfig
+from supersnn.errors import UserError
+from supersnn.networks.base import ImageShape
+from supersnn.networks.build import build, family
+
+RELU = NeuronConfig(kind="relu")
+
+
+def made(name, side=32, channels=3, neuron=RELU, **student):
+    return build(StudentConfig(architecture=name, **student), neuron, ImageShape(channels, side), classes=7)
+
+
+# the map's channels, and its sides for images of side 8, 32 and 224
+FITTED = {
+    "resnet18": (512, (1, 4, 7)),
+    "vgg11_bn": (512, (1, 2, 14)),
+    "alexnet": (256, (1, 7, 13)),
+    "densenet121": (1024, (1, 4, 7)),
+    "mobilenet_v2": (1280, (1, 2, 7)),
+    "shufflenet_v2_x0_5": (1024, (1, 4, 7)),
+}
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_stem_and_head_fit_the_data(name):
+    width, sides = FITTED[name]
+    with torch.device("meta"):
+        for side, left in zip((8, 32, 224), sides, strict=True):
+            network = made(f"torchvision:{name}", side, channels=1)
+            logits, features = network(torch.empty(2, 1, side, side))
+            assert logits.shape == (1, 2, 7)
+            assert features.shape == (1, 2, width, left, left)
+            assert network.channels == width
+
+
+def test_a_given_stem_stride_holds():
+    with torch.device("meta"):
+        assert made("torchvision:resnet18", 32, stem_stride=4)(torch.empty(2, 3, 32, 32)).features.shape[-1] == 1
+        assert made("torchvision:resnet18", 64, stem_stride=1)(torch.empty(2, 3, 64, 64)).features.shape[-1] == 8
+
+
+def test_it_learns_as_any_network_does_and_its_map_is_what_the_readout_sees():
+    torch.manual_seed(0)
+    network = made("torchvision:mobilenet_v3_small", side=16)
+    logits, features = network(torch.randn(4, 3, 16, 16))
+    logits.square().mean().backward()
+    assert all(p.grad is not None for p in network.parameters())
+    assert network.training
+    assert not network.spiking_layers()
+    torch.testing.assert_close(logits, network.readout(features.mean((3, 4))))
+
+
+def test_nothing_of_the_classifiers_own_head_is_kept():
+    with torch.device("meta"):
+        network = made("torchvision:vgg11")
+    assert sum(isinstance(layer, nn.Linear) for layer in network.modules()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("torchvision:resnet18", "resnet"),
+        ("torchvision:vgg11_bn", "vgg"),
+        ("torchvision:wide_resnet50_2", "wrn"),
+        ("torchvision:mobilenet_v2", "mobilenet"),
+        ("torchvision:efficientnet_b0", "efficientnet"),
+        ("torchvision:resnext50_32x4d", "resnext"),
+        ("torchvision:densenet121", "densenet"),
+        ("timm:mobilenetv3_small_050", "mobilenet"),
+        ("timm:resnet18.a1_in1k", "resnet"),
+    ],
+)
+def test_families(name, expected):
+    assert family(name) == expected
+
+
+def test_an_unknown_classifier_is_the_users_mistake():
+    for act in (family, made):
+        with pytest.raises(UserError, match=r"'torchvision:resnet19' is unknown \(did you mean 'resnet1"):
+            act("torchvision:resnet19")
+
+
+def test_it_has_no_spiking_form():
+    with pytest.raises(UserError, match="'torchvision:resnet18' has no spiking form"):
+        made("torchvision:resnet18", neuron=NeuronConfig())
+
+
+def test_what_has_no_map_or_does_not_fit_is_refused():
+    with torch.device("meta"):
+        for name, side in [("torchvision:vit_b_16", 32), ("torchvision:inception_v3", 8)]:
+            with pytest.raises(UserError, match=f"'{name}' cannot be fitted to images of side {side}"):
+                made(name, side)
+
+
+def test_without_timm_the_package_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(UserError, match=r"'timm:resnet18' needs the package timm: pip install 'supersnn\[timm\]'"):
+        made("timm:resnet18")
+
+
+class TimmClassifier(nn.Module):
+    """What timm's classifiers have in common: `forward_features`, and parts behind it."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.conv_stem = nn.Conv2d(channels, 8, 7, 4, 3)
+        self.blocks = nn.Sequential(nn.ReLU(), nn.Conv2d(8, 12, 3, 2, 1), nn.ReLU())
+        self.conv_head = nn.Conv2d(12, 99, 1)
+
+    def forward_features(self, images):
+        return self.blocks(self.conv_stem(images))
+
+
+def test_a_timm_classifier_is_fitted_and_loses_what_stands_behind_its_map(monkeypatch):
+    def create_model(name, pretrained, in_chans, num_classes):
+        if name != "here":
+            raise RuntimeError(f"Unknown model ({name})")
+        assert (pretrained, num_classes) == (False, 0)
+        return TimmClassifier(in_chans)
+
+    monkeypatch.setitem(sys.modules, "timm", SimpleNamespace(create_model=create_model))
+    network = made("timm:here", side=16, channels=1)
+    logits, features = network(torch.randn(3, 1, 16, 16))
+    logits.square().mean().backward()
+    assert features.shape == (1, 3, 12, 8, 8)
+    assert all(p.grad is not None for p in network.parameters())
+    with pytest.raises(UserError, match=r"'timm:there': Unknown model \(there\)"):
+        made("timm:there")
