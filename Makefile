@@ -32,6 +32,9 @@ demo: install  ## run a real sweep on handwritten digits, in a few minutes
 test: install-test lint  ## linter, types, import floors, unit tests, a tiny sweep
 	$(BIN)/python -m pytest -m 'not slow and not chaos'
 
+chaos: install-test  ## kill drivers and workers at random moments of real sweeps, for some minutes
+	$(BIN)/python -m pytest -m chaos tests/end_to_end/test_chaos.py
+
 lint: install-test  ## linter, types and import floors alone
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -1,8 +1,8 @@
 """A sweep of equal trials on two slots, beside the same trainings alone, two at a time: what the orchestration costs.
 
-The sweep's clock runs from the command to the end of the search: the imports, Ray's start,
-Optuna, the journal and MLflow are in it. The bare trainings run in two plain processes, half of them before the sweep
-and half after, so that a machine that becomes slower or faster in between weighs on both sides.
+The sweep's clock runs from the command to the end of the search: the imports, Ray's start, Optuna, the journal and
+MLflow are in it. The bare trainings run in two plain processes, half of them before the sweep and half after, so that
+a machine that becomes slower or faster in between weighs on both sides.
 """
 
 import math
@@ -33,7 +33,7 @@ def conducted(sweep: SweepConfig, store: Path) -> tuple[float, list[dict[str, An
     file = store / "sweep.yaml"
     file.write_text(to_yaml(sweep), encoding="utf-8")
     started = time.time()
-    command = [Path(sys.executable).with_name("supersnn"), "sweep", file, "--store", store]
+    command = [sys.executable, "-m", "supersnn_cli", "sweep", str(file), "--store", str(store)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return started, [event for event, _ in read(Store(store).sweep(sweep.name).journal)]
 

@@ -22,7 +22,8 @@ Tags, each after `supersnn.`: `key` (unique: sweep @ journal / arm / trial / ver
 `pairing` (none, homogeneous, heterogeneous), `teacher`, `teacher_family`, `teacher_digest`, `teacher_accuracy`,
 `teacher_parameters`, `student`, `student_family`, `split` (fingerprint of the cut), `seed`, `code` (version),
 `sampled` (the keys that were searched), `end` (finished, stopped, failed:REASON), `traceback` (path),
-`winner`, `export` (path). An arm's have every distinct value of its trials'.
+`winner`, `export` (path), `test_opened` (when a verification opened the test images, UTC). An arm's have every
+distinct value of its trials'.
 
 Params: the flat dotted keys of the configuration, texts as they are, anything else as JSON. An arm's are its own
 section of the sweep file; the sweep's are all but `search`, `verify` and `resources`, which a continued one may change.

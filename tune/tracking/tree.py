@@ -146,6 +146,8 @@ class Tree:
         if seed in trial.verified:
             return
         tags = self._tags("verification", event["arm"], config) | {"supersnn.end": "finished"}
+        if event.get("opened") is not None:
+            tags["supersnn.test_opened"] = datetime.fromtimestamp(event["opened"], UTC).isoformat(timespec="seconds")
         name = f"{event['arm']} verify seed {seed}"
         run = Run(f"{trial.run.key}/verify/{seed}", name, time - event["seconds"], tags, arm.run)
         self._describe(run, config)
