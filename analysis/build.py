@@ -193,13 +193,15 @@ def _value(row: Mapping[str, Any]) -> float:
 def _provenance(by_kind: Events, journal: Journal, teachers: pd.DataFrame) -> dict[str, Any]:
     openings, marks = by_kind.get("sweep", []), [e for e in journal.events if e["event"] in ("sweep", "close")]
     latest = openings[-1] if openings else {}
-    splits = list(teachers["split"].dropna().unique())
+    data = by_kind.get("data", [{}])[0]
+    splits = [data.get("split"), *teachers["split"]]
     times = [float(event["time"]) for event in journal.events if "time" in event]
     times += [float(journal.epochs["time"].max())] if len(journal.epochs) else []
     return {
         "code": latest.get("code"),
         "versions": latest.get("versions") or {},
-        "split": by_kind["data"][0]["split"] if "data" in by_kind else (splits[0] if splits else None),
+        "split": next((split for split in splits if isinstance(split, str)), None),
+        "images": {part: data[part] for part in ("train", "validation") if part in data},
         "started": min(times, default=None),
         "updated": max(times, default=None),
         "drivers": len(openings),

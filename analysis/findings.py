@@ -14,6 +14,7 @@ def findings(sweep: Sweep, verdicts: pd.DataFrame) -> list[str]:
     """Return the sentences that stand below a sweep's answer."""
     return [
         *_other_verdicts(verdicts),
+        *_control(verdicts),
         *_equal_budgets(sweep),
         *_teacher_cost(sweep),
         *_teacher_strength(sweep),
@@ -26,6 +27,13 @@ def findings(sweep: Sweep, verdicts: pd.DataFrame) -> list[str]:
 def _other_verdicts(verdicts: pd.DataFrame) -> Iterator[str]:
     for row in [row for row in records(verdicts) if row["n"]][1:]:
         yield answer_to(row)
+
+
+def _control(verdicts: pd.DataFrame) -> Iterator[str]:
+    """Warn where a teacher's relations of other samples help: then relations are not what helps."""
+    for row in records(verdicts):
+        if row["a"] == "shuffled" and row["verdict"] == "better":
+            yield "The control with shuffled relations helps too, so what helps is not what the relations say."
 
 
 def _equal_budgets(sweep: Sweep) -> Iterator[str]:

@@ -163,6 +163,7 @@ def _provenance(sweep: Sweep) -> list[tuple[str, str]]:
         ("code", str(about["code"] or "–")),
         ("versions", versions or "–"),
         ("split", str(about["split"] or "–")),
+        ("images", ", ".join(f"{count} {part}" for part, count in about["images"].items()) or "–"),
     ]
 
 

@@ -59,7 +59,7 @@ class Sweep(Tables):
     """One sweep: its tables and where they come from.
 
     `ended` is the last closing event's `end`, None while a driver is at work; `config` the sweep file as it was
-    first given; `provenance` has `code`, `versions`, `split`, `started`, `updated`, `drivers`.
+    first given; `provenance` has `code`, `versions`, `split`, `images`, `started`, `updated`, `drivers`.
     """
 
     name: str

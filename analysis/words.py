@@ -23,8 +23,9 @@ def claim(row: Mapping[str, Any]) -> str:
 
 def evidence(row: Mapping[str, Any]) -> str:
     """Return what a verdict rests on."""
-    between = f"95 % interval {signed(row['low'])} to {signed(row['high'])}"
-    return f"{between}, Holm-adjusted p = {row['p']:.2g}, {row['n']} paired seeds"
+    known = row["low"] is not None and math.isfinite(row["low"])
+    interval = f"95 % interval {signed(row['low'])} to {signed(row['high'])}" if known else "no interval from one pair"
+    return f"{interval}, Holm-adjusted p = {row['p']:.2g}, {row['n']} paired seed{'s' if row['n'] != 1 else ''}"
 
 
 def answer_to(row: Mapping[str, Any]) -> str:
@@ -34,7 +35,7 @@ def answer_to(row: Mapping[str, Any]) -> str:
 
 def between(low: float | None, high: float | None, form: Callable[[float | None], str]) -> str:
     """Return an interval, each end in the given form."""
-    return "–" if low is None or high is None else f"{form(low)} to {form(high)}"
+    return "–" if low is None or high is None or not math.isfinite(high - low) else f"{form(low)} to {form(high)}"
 
 
 def percent(value: float | None) -> str:

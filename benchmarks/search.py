@@ -7,15 +7,13 @@ trials that have had all their epochs by then.
 """
 
 import multiprocessing
-import os
 import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import optuna
 
@@ -24,9 +22,9 @@ from benchmarks.common import Result, main, progress, spread
 from benchmarks.sweep import SLOTS, conducted
 from supersnn.bank import guide_for
 from supersnn.config import parse
-from supersnn.data import TrainingData, training_data
+from supersnn.data import training_data
 from supersnn.training import train
-from tune.arms import Arm, resolve
+from tune.arms import resolve
 from tune.space import suggest
 from tune.sweep import SweepConfig
 
@@ -35,13 +33,24 @@ Finds = list[tuple[float, float]]
 
 SAMPLERS = {"optuna": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
 POINTS = 20
-"""Times, evenly spread over a search, at which the sides are compared."""
+"""Times, evenly spread over the second half of a search, at which the sides are compared."""
+
+
+class Lead(NamedTuple):
+    """Points of accuracy by which one side is ahead: the mean over the repeats, with Student's 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.2f} points [{self.low:+.2f}, {self.high:+.2f}]"
 
 
 def sweep(seed: int, seconds: float, quick: bool) -> SweepConfig:
     """Return the sweep. Half of the images validate: a score must tell good students apart."""
     plain = {
-        "name": "search",
+        "name": f"search-{seed}",
         "seed": seed,
         "dataset": {"name": "digits", "validation": 0.5, "images": 200 if quick else None},
         "student": {"architecture": "resnet8", "time_steps": 2},
@@ -73,40 +82,44 @@ def by_sweep(config: SweepConfig, store: Path) -> Finds:
 
 def by_optuna(side: str, config: SweepConfig, store: Path, seconds: float) -> Finds:
     """Return what `study.optimize` finds on as many processes as a sweep has slots."""
-    url = f"sqlite:///{store / 'plain.db'}"
+    url, name = f"sqlite:///{store / 'plain.db'}", f"{side}-{config.seed}"
     started = time.time()
-    optuna.create_study(study_name=side, storage=url, direction="maximize")
+    optuna.create_study(study_name=name, storage=url, direction="maximize")
     with multiprocessing.get_context("spawn").Pool(SLOTS) as pool:
-        arguments = [(side, config, store, url, started + seconds, worker) for worker in range(SLOTS)]
-        pool.starmap(optimise, arguments, chunksize=1)
-    trials = optuna.load_study(study_name=side, storage=url).get_trials(states=(optuna.trial.TrialState.COMPLETE,))
+        workers = [(side, config, store, url, started + seconds, worker) for worker in range(SLOTS)]
+        pool.starmap(optimise, workers, chunksize=1)
+    trials = optuna.load_study(study_name=name, storage=url).get_trials(states=(optuna.trial.TrialState.COMPLETE,))
     return [(t.datetime_complete.timestamp() - started, t.values[0]) for t in trials if t.datetime_complete]
 
 
 def optimise(side: str, config: SweepConfig, store: Path, url: str, until: float, worker: int) -> None:
-    """Run trials until a time, in Unix seconds."""
+    """Run trials until a time, in Unix seconds; what is under way then goes on to its end."""
     warnings.simplefilter("ignore")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     sampler = SAMPLERS[side](seed=config.seed * SLOTS + worker)
-    study = optuna.load_study(study_name=side, storage=url, sampler=sampler)
-    (arm,) = resolve(config).values()
-    study.optimize(lambda trial: objective(trial, arm, store), timeout=max(0.0, until - time.time()))
+    study = optuna.load_study(study_name=f"{side}-{config.seed}", storage=url, sampler=sampler)
+    study.optimize(Objective(config, store), timeout=max(0.0, until - time.time()))
 
 
-def objective(trial: optuna.Trial, arm: Arm, store: Path) -> float:
-    """Return the validation accuracy after the last epoch; a student that failed has none."""
-    config = arm.config(suggest(trial, arm.knobs, {}))
-    data = _images(config.dataset.model_dump_json(), arm)
-    for report in train(config, data, guide_for(config, data, store)):
-        last = report
-    if last.ended != "finished":
-        raise optuna.TrialPruned
-    return last.metrics["val/accuracy"]
+class Objective:
+    """A trial's validation accuracy after its last epoch; a student that failed has none."""
 
+    def __init__(self, config: SweepConfig, store: Path) -> None:
+        (self._arm,) = resolve(config).values()
+        self._data, self._store = training_data(config.dataset), store
 
-@cache
-def _images(_key: str, arm: Arm) -> TrainingData:
-    return training_data(arm.config({}).dataset)
+    def __call__(self, trial: optuna.trial.BaseTrial) -> float:
+        """Train what the trial suggests."""
+        config = self._arm.config(suggest(trial, self._arm.knobs, {}))
+        *_, last = train(config, self._data, guide_for(config, self._data, self._store))
+        if last.ended != "finished":
+            raise optuna.TrialPruned
+        return last.metrics["val/accuracy"]
+
+    def prepare(self) -> None:
+        """Have the teacher trained and its bank filled."""
+        config = self._arm.config({"loss.relation.weight": 1.0})
+        guide_for(config, self._data, self._store)
 
 
 def best_by(finds: Finds, seconds: float) -> float:
@@ -114,13 +127,47 @@ def best_by(finds: Finds, seconds: float) -> float:
     return max((value for at, value in finds if at <= seconds), default=0.0)
 
 
-def ahead(ours: Sequence[Finds], theirs: Sequence[Finds], times: Sequence[float]) -> Mapping[str, Any]:
-    """Return by how many points ours is ahead, paired by repeat, with Student's 95 % interval."""
+def lead(ours: Sequence[Finds], theirs: Sequence[Finds], times: Sequence[float]) -> Lead:
+    """Return by how many points ours is ahead, on average over some times, paired by repeat."""
+    scores = [[statistics.fmean(best_by(finds, t) for t in times) for finds in side] for side in (ours, theirs)]
+    points = [100 * (a - b) for a, b in zip(*scores, strict=True)]
+    low, high = t_interval(points)
+    return Lead(statistics.fmean(points), float(low), float(high))
 
-    def interval(times: Sequence[float]) -> str:
-        scores = [[statistics.fmean(best_by(finds, t) for t in times) for finds in side] for side in (ours, theirs)]
-        points = [100 * (a - b) for a, b in zip(*scores, strict=True)]
-        low, high = t_interval(points)
-        return f"{statistics.fmean(points):+.2f} points [{low:+.2f}, {high:+.2f}]"
 
-    return {"at the end": interval(times[-1:]), "mean over the second half of the time": interval(times[POINTS // 2 :])}
+def measure(quick: bool) -> Result:
+    """Return how good the sides' best students are, after all the time and on the way."""
+    repeats, seconds = (2, 30.0) if quick else (5, 240.0)
+    found: dict[str, list[Finds]] = {"supersnn": [], **{side: [] for side in SAMPLERS}}
+    with tempfile.TemporaryDirectory() as scratch:
+        store = Path(scratch)
+        for seed in range(repeats):
+            config = sweep(seed, seconds, quick)
+            Objective(config, store).prepare()
+            found["supersnn"].append(by_sweep(config, store))
+            for side in SAMPLERS:
+                found[side].append(by_optuna(side, config, store, seconds))
+            ends = {side: f"{best_by(finds[-1], seconds):.4f}" for side, finds in found.items()}
+            progress(f"repeat {seed + 1} of {repeats}: {ends}")
+    end, later = [seconds], [seconds * (0.5 + 0.5 * point / POINTS) for point in range(1, POINTS + 1)]
+    ours = found["supersnn"]
+    return Result(
+        name="search",
+        unit="best validation accuracy",
+        ratios={f"points_ahead_of_{side}": lead(ours, found[side], end).mean for side in SAMPLERS},
+        measured={
+            f"{side}, after {seconds:.0f} s": spread([best_by(finds, seconds) for finds in repeated])
+            for side, repeated in found.items()
+        },
+        notes={
+            **{f"ahead of {side} at the end": str(lead(ours, found[side], end)) for side in SAMPLERS},
+            **{f"ahead of {side} in the second half": str(lead(ours, found[side], later)) for side in SAMPLERS},
+            "trials trained to their end, a repeat": {
+                side: [len(finds) for finds in repeated] for side, repeated in found.items()
+            },
+        },
+    )
+
+
+if __name__ == "__main__":
+    main("search", measure)

@@ -6,7 +6,8 @@ import re
 import pandas as pd
 import pytest
 
-from analysis import load, report
+from analysis import compare, load, report
+from analysis.findings import findings
 from analysis.tables import together
 
 ARM_KEYS = {"trials", "finished", "stopped", "failed", "best_val", "verified", "test_mean", "test_sd", "spike_rate",
@@ -70,6 +71,8 @@ def test_results_with_a_single_seed_have_no_interval(synthetic):
     json.dumps(told, allow_nan=False)
     assert told["verdicts"][0]["low"] is None
     assert told["verdicts"][0]["verdict"] == "too few seeds"
+    assert "no interval from one pair" in told["answer"]
+    assert report.verdict_table(told)[0]["95 % interval"] == "–"
 
 
 def test_printed_tables_have_a_row_an_arm_and_a_verdict(sweep):
@@ -141,6 +144,24 @@ def test_names_from_the_sweep_cannot_become_markup(synthetic, tmp_path):
 def test_page_of_a_sweep_with_little_in_it(synthetic, tmp_path, options):
     text = without_data(page([load.sweep(synthetic(**options))], tmp_path))
     assert "nan" not in re.sub(r"<[^>]*>", " ", text).lower().split()
+
+
+def test_findings_warn_of_a_control_that_helps(synthetic):
+    arms = {"direct": [None], "heterogeneous": ["vgg8"], "shuffled": ["vgg8"]}
+    for gain, warned in ((0.02, True), (0.0, False)):
+        sweep = load.sweep(synthetic(f"gain{gain}", arms=arms, gains={"heterogeneous": 0.02, "shuffled": gain}))
+        told = " ".join(findings(sweep, compare.verdicts(sweep.verified)))
+        assert ("control with shuffled relations helps" in told) is warned
+
+
+def test_findings_say_what_the_verdicts_hold_for(synthetic):
+    sweep = load.sweep(synthetic(trials=24, seeds=5))
+    told = " ".join(findings(sweep, compare.verdicts(sweep.verified)))
+    assert "equal trials (24 an arm)" in told
+    assert "with the teachers' cost" in told
+    assert "No difference can be significant with so few pairs" in told
+    assert "cannot be told apart from a stronger or larger teacher" in told
+    assert "opened 15 times" in told
 
 
 def test_page_of_an_empty_sweep(synthetic, tmp_path):

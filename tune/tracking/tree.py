@@ -7,6 +7,7 @@ times and steps, so that whatever is said twice changes nothing.
 import json
 import statistics
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 

@@ -156,6 +156,13 @@ def test_verified_results_of_an_arm(config, make_events):
     assert values(arm, "spikes/rate")[3] == 0.25
 
 
+def test_a_verification_says_when_it_opened_the_test_images(config, events):
+    first = next(event for event in events if event["event"] == "verified")
+    opened = grow(config, [*events[: events.index(first)], {**first, "opened": 1.8e9}])
+    tags = [change.run.tags for key, change in opened.items() if "/verify/" in key]
+    assert [tag["supersnn.test_opened"] for tag in tags] == ["2027-01-15T08:00:00+00:00"]
+
+
 def test_the_sweep_shows_the_arm_whose_fresh_seeds_validate_best(config, events):
     for event in events:
         if event["event"] == "verified" and event["arm"] == "direct":
