@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 
+import pandas as pd
+
 from analysis import compare
 from analysis.page import render
 from analysis.results import results, table, verdict_table
@@ -43,6 +45,6 @@ def write_parquet(tables: Tables, folder: Path | str) -> list[Path]:
     return written
 
 
-def _frames(tables: Tables):  # type: ignore[no-untyped-def]
+def _frames(tables: Tables) -> dict[str, pd.DataFrame]:
     frames = {field.name: getattr(tables, field.name) for field in fields(Tables)}
     return frames | {"verdicts": compare.verdicts(tables.verified)}

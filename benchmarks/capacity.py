@@ -42,14 +42,14 @@ class Costs:
 
     ask, ask_per_trial: handing a trial out, and what that grows by with each earlier trial of its arm. report, finish:
     the driver's work an epoch and at a trial's end. tracked: MLflow's an epoch. actor: a slot's process from its start
-    to its first epoch. start: a further trial in it. `docs/scaling.md` says how they were measured; the bandwidth is
-    that of 10 Gbit/s.
+    to its first epoch. start: a further trial in it. The driver's are those of one run of `--measure 300`;
+    `docs/scaling.md` has the other runs, which differ, and where the rest is from.
     """
 
-    ask: float = 0.024
-    ask_per_trial: float = 9e-6
-    report: float = 0.0031
-    finish: float = 0.0125
+    ask: float = 0.022
+    ask_per_trial: float = 7.8e-5
+    report: float = 0.0054
+    finish: float = 0.0148
     tracked: float = 0.024
     actor: float = 8.0
     start: float = 0.08
@@ -154,7 +154,8 @@ def scenarios(costs: Costs) -> Iterator[tuple[str, Load, Reached]]:
 def check(store: Path, name: str) -> dict[str, float]:
     """Return the real and the simulated seconds of the search of a sweep that was run without a break, and its slots.
 
-    Epochs, slots and the start of the processes are the sweep's own; the store is taken to be infinitely fast.
+    Epochs, slots and the start of the processes are the sweep's own, so that only what the driver adds to them is put
+    to the test; the store is taken to be infinitely fast.
     """
     events = [event for event, _ in read(Store(store).existing(name).journal)]
     searched = [event for event in events if event["event"] in ("start", "epoch", "end")]

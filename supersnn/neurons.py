@@ -188,7 +188,8 @@ class LIF(nn.Module):
     def extra_repr(self) -> str:
         """Return the neuron's constants, for `print(network)`."""
         names = ("steps", "threshold", "reset", "surrogate", "width", "detach_reset")
-        return ", ".join(f"{name}={getattr(self, name)}" for name in names)
+        constants = ", ".join(f"{name}={getattr(self, name)}" for name in names)
+        return f"{constants}, decay={torch.as_tensor(self.decay).detach():.4g}"
 
 
 class PLIF(LIF):

@@ -37,7 +37,7 @@ class Network(nn.Module):
     An image [B, C, H, W] is the same at every step, so the stem runs once and its current is repeated T times
     (direct encoding). That is what the folded batch of T copies would give, to the last factor of the stem
     norm's running variance: n/(n-1) with n = B·H·W instead of T·B·H·W. Event frames [T, B, C, H, W] differ
-    between the steps: there the stem runs on the folded batch. A network with ReLU sees their mean over time.
+    between the steps: there the stem runs on the folded batch. A network of one step sees their mean over time.
     """
 
     def __init__(
@@ -50,13 +50,19 @@ class Network(nn.Module):
         self.readout = nn.Linear(channels, classes)
 
     def forward(self, images: Tensor) -> Output:
-        """Return the answer to images [B, C, H, W], or to frames [T, B, C, H, W]."""
+        """Return the answer to images [B, C, H, W], or to frames [T, B, C, H, W].
+
+        Raises:
+            ValueError: there are fewer or more frames than time steps.
+        """
         if self.steps == 1:
             spikes = self.activation(self.stem(images if images.dim() == 4 else images.mean(0)))
         elif images.dim() == 4:
             spikes = self.activation(self.stem(images), constant=True)
-        else:
+        elif len(images) == self.steps:
             spikes = self.activation(self.stem(images.flatten(0, 1)))
+        else:
+            raise ValueError(f"expected {self.steps} frames [T, B, C, H, W], one for each step, found {len(images)}")
         maps = self.body(spikes)
         logits = self.readout(self.pool(maps).flatten(1))
         return Output(logits.unflatten(0, (self.steps, -1)), maps.unflatten(0, (self.steps, -1)))

@@ -15,9 +15,7 @@ from supersnn.networks.base import ImageShape, Network, Parts
 
 _AFTER_BODY = ("avgpool", "classifier", "fc", "head", "heads")  # torchvision's names of what follows the last map
 _STEM_POOLS = ("maxpool", "maxpool1", "features.pool0")
-_NO_AUXILIARY = {"googlenet": {"aux_logits": False, "init_weights": True}}
-_NO_AUXILIARY["inception_v3"] = _NO_AUXILIARY["googlenet"]
-
+_WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
 _FAMILIES = {"wide_resnet": "wrn", "resnet": "resnet", "vgg": "vgg"}
 
 
@@ -45,7 +43,8 @@ def torchvision_network(name: str, parts: Parts, shape: ImageShape, classes: int
     import torchvision
 
     _known_to_torchvision(name)
-    model = torchvision.models.get_model(name, weights=None, **_NO_AUXILIARY.get(name, {}))
+    options = {"aux_logits": False, "init_weights": True} if name in _WITH_AUXILIARY_HEADS else {}
+    model = torchvision.models.get_model(name, weights=None, **options)
     children = takewhile(lambda child: child[0] not in _AFTER_BODY, model.named_children())
     body = nn.Sequential()
     for child, module in children:

@@ -198,6 +198,14 @@ def test_a_layer_acts_on_folded_time():
     )
 
 
+@pytest.mark.parametrize("kind", [LIF, PLIF])
+def test_a_printed_layer_tells_its_constants(kind):
+    text = str(kind(2, threshold=0.7, decay=0.25, reset="soft"))
+    assert "threshold=0.7" in text
+    assert "reset=soft" in text
+    assert "decay=0.25" in text
+
+
 def test_a_layer_remembers_nothing():
     layer = LIF(2)
     first = layer(drawn(4, 3))

@@ -147,6 +147,8 @@ def test_event_frames_differ_from_step_to_step():
     frames = drawn(2, 5, 1, 8, 8)
     torch.testing.assert_close(network(frames).features[0], network(frames[0]).features[0])
     assert not torch.equal(network(frames).features[1], network(frames[0]).features[1])
+    with pytest.raises(ValueError, match="expected 2 frames"):
+        network(drawn(4, 5, 1, 8, 8))
     artificial = made("resnet8", RELU).eval()
     torch.testing.assert_close(artificial(frames).logits, artificial(frames.mean(0)).logits)
 
