@@ -24,6 +24,7 @@ from tune.search import Search
 from tune.store import Store, SweepFolder
 from tune.studies import Studies, open_storage
 from tune.sweep import SweepConfig
+from tune.tracking.tracker import behind
 from tune.verify import Candidate, Finals, Verification, read_verified
 from tune.versions import code_version, versions
 
@@ -67,7 +68,7 @@ class Conductor:
         if not searching and self._left_to_search():
             raise UserError(f"sweep {self.sweep.name!r}: its search has not ended; `supersnn sweep` goes on with it")
         if not self._left_to_do():
-            return Conducted(self.folder, False, 0)
+            return Conducted(self.folder, False, self._catch_up(tracker))
         write_atomically(self.folder.owner, self.token)
         self.journal = Journal(self.folder.journal)
         self._event(
@@ -80,7 +81,7 @@ class Conductor:
         tracking = tracker(self)
         end = "failed"
         try:
-            self.watch("stage", {"stage": "starting Ray"})
+            self.watch("stage", {"stage": "starting"})
             carrier = executor(self)
             try:
                 tracking.wait_connected()
@@ -99,6 +100,14 @@ class Conductor:
             self.journal.close()
             pending = tracking.close()
         return Conducted(self.folder, True, pending)
+
+    def _catch_up(self, tracker: Callable[["Conductor"], Any]) -> int:
+        """Tell MLflow what an earlier driver could not; return how many events are still pending."""
+        if not behind(self.folder, self.store):
+            return 0
+        tracking = tracker(self)
+        tracking.wait_connected()
+        return int(tracking.close())
 
     def _left_to_do(self) -> bool:
         if self._left_to_search():

@@ -47,6 +47,13 @@ def test_a_sweep_from_its_file_to_its_report(tiny: Path, tmp_path: Path) -> None
     assert time.monotonic() - started < 10
     assert journal.read_bytes() == before
 
+    for place in (store / "sweeps" / "tiny" / "tracking").glob("*.json"):
+        place.unlink()
+    run("sweep", tiny, "--local", "--store", store)
+    invariants.assert_sweep(store, "tiny")
+    assert list((store / "sweeps" / "tiny" / "tracking").glob("*.json"))
+    assert journal.read_bytes() == before
+
     run("sweep", tiny, "--local", "--store", store, "--set", "search.trials=3", "--set", "verify.seeds=3")
     invariants.assert_sweep(store, "tiny")
     assert journal.read_bytes().startswith(before)

@@ -6,6 +6,7 @@ the last place are said again, and a server that was never told anything is told
 
 import json
 import threading
+import time
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
@@ -95,9 +96,16 @@ class Tracker:
         return self._trouble
 
     def close(self, timeout: float = 30.0) -> int:
-        """Tell what is left, for at most `timeout` seconds, and stop; return how many events are still pending."""
+        """Tell what is left and stop; return how many events are still pending.
+
+        As long as MLflow takes what it is told this waits; for one that is away it waits `timeout` seconds at most.
+        """
         self._closing.set()
-        self._thread.join(timeout)
+        patience = time.monotonic() + timeout
+        while self._thread.is_alive() and time.monotonic() < patience:
+            self._thread.join(0.2)
+            if self._connected.is_set() and self._trouble is None:
+                patience = time.monotonic() + timeout
         self._abandoned.set()
         return self.pending()
 
@@ -178,6 +186,12 @@ def start(folder: SweepFolder, store: Store, sweep: SweepConfig) -> Tracker:
     config = sweep.model_dump(mode="json")
     uri = uri_for(store.path)
     return Tracker.start(folder.journal, folder.tracking, uri, sweep.name, config, store.path / "artifacts")
+
+
+def behind(folder: SweepFolder, store: Store) -> bool:
+    """Say, without asking MLflow, whether it has yet to be told something of a sweep's journal."""
+    place = _read_place(folder.tracking / f"{digest(uri_for(store.path))}.json")
+    return folder.journal.exists() and place.get("offset", 0) < folder.journal.stat().st_size
 
 
 def _read_place(path: Path) -> dict[str, Any]:
