@@ -1,6 +1,7 @@
 """Where everything of a store and of a sweep lies. Paths only."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,8 +70,15 @@ class Store:
 
     @classmethod
     def at(cls, given: Path | None) -> "Store":
-        """Return the store that was named, else the environment's SUPERSNN_STORE, else the usual one."""
-        return cls((given or Path(os.environ.get("SUPERSNN_STORE", DEFAULT))).expanduser().resolve())
+        """Return the store that was named, else the environment's SUPERSNN_STORE, else the usual one.
+
+        Raises:
+            UserError: it is an address of an object store.
+        """
+        place = str(given or os.environ.get("SUPERSNN_STORE") or DEFAULT)
+        if re.match(r"\w+:/", place):
+            raise UserError(f"--store {place}: only folders so far; give one that every node sees")
+        return cls(Path(place).expanduser().resolve())
 
     @property
     def sweeps(self) -> Path:

@@ -50,6 +50,7 @@ def test_a_missing_file_is_the_users_mistake(tmp_path: Path) -> None:
     assert "none.yaml" in refused("sweep", tmp_path / "none.yaml")
     assert "none.yaml" in refused("train", tmp_path / "none.yaml")
     assert "no sweep 'x'" in refused("status", "x", "--store", tmp_path)
+    assert "only folders" in refused("status", "--store", "s3://bucket/store")
     assert "export folder" in refused("predict", tmp_path, tmp_path / "image.png")
 
 
