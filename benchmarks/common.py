@@ -114,6 +114,12 @@ def version_of(package: str) -> str | None:
         return None
 
 
+def peak_memory() -> float:
+    """Return the most memory, in MB, that this process has held at once (Linux only)."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
+
+
 def load() -> float:
     """Return the machine's load, the average of the last minute."""
     return round(os.getloadavg()[0], 2)

@@ -6,7 +6,6 @@ epochs, telling Optuna's database, the journal and MLflow. Nothing is trained, a
 
 import math
 import random
-import resource
 import tempfile
 import time
 from collections import deque
@@ -14,7 +13,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks.common import Result, interleaved, main, progress, spread
+from benchmarks.common import Result, interleaved, main, peak_memory, progress, spread
 from supersnn.config import parse
 from tune.arms import resolve
 from tune.budget import Budget
@@ -135,7 +134,7 @@ def measure(quick: bool) -> Result:
         unit="s a trial",
         ratios={"ratio": last / first},
         measured=measured,
-        notes={"memory of the driver (GB)": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)},
+        notes={"memory of the driver (GB)": round(peak_memory() / 1024, 2)},
     )
 
 

@@ -7,7 +7,6 @@ which all three have. They are checked to agree before anything is timed. Each s
 
 import multiprocessing
 import os
-import resource
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.common import Result, interleaved, main, progress, spread
+from benchmarks.common import Result, interleaved, main, peak_memory, progress, spread
 from supersnn.config import NeuronConfig, OptimizerConfig, StudentConfig
 from supersnn.networks.base import ImageShape, Network
 from supersnn.networks.build import build
@@ -30,22 +29,16 @@ ALPHA = 2.0
 LAYOUTS = {"plain": torch.contiguous_format, "channels-last": torch.channels_last}
 
 
-class Folded(nn.Module):
-    """A layer of foreign neurons in the place of ours: `neurons` maps currents [T, B, ...] to spikes of that shape."""
-
-    def __init__(self, neurons: nn.Module) -> None:
-        super().__init__()
-        self.neurons = neurons
+class Floor(nn.Module):
+    """ReLU in the place of our neurons, on the same folded batch."""
 
     def forward(self, current: Tensor, constant: bool = False) -> Tensor:
-        """Return the spikes [T·B, ...] for currents [T·B, ...], or [B, ...] that are `constant` over time."""
-        steps = current.expand(STEPS, *current.shape) if constant else current.unflatten(0, (STEPS, -1))
-        spikes: Tensor = self.neurons(steps)
-        return spikes.flatten(0, 1)
+        """Return currents [T·B, ...] above zero, or T times those of [B, ...] that are `constant` over time."""
+        return torch.cat([torch.relu(current)] * STEPS) if constant else torch.relu_(current)
 
 
 class Snntorch(nn.Module):
-    """snntorch's LIF in its loop over time."""
+    """snntorch's LIF in its loop over time, in the place of ours."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,17 +52,17 @@ class Snntorch(nn.Module):
             reset_mechanism="zero",
         )
 
-    def forward(self, current: Tensor) -> Tensor:
-        """Return the spikes [T, B, ...]."""
+    def forward(self, current: Tensor, constant: bool = False) -> Tensor:
+        """Return the spikes [T·B, ...] for currents [T·B, ...], or [B, ...] that are `constant` over time."""
         potential, spikes = self.leaky.init_leaky(), []
-        for step in current:
+        for step in [current] * STEPS if constant else current.chunk(STEPS):
             spike, potential = self.leaky(step, potential)
             spikes.append(spike)
-        return torch.stack(spikes)
+        return torch.cat(spikes)
 
 
 class Spikingjelly(nn.Module):
-    """spikingjelly's LIF in its multi-step mode; each batch begins at rest."""
+    """spikingjelly's LIF in its multi-step mode, in the place of ours; each batch begins at rest."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,19 +78,12 @@ class Spikingjelly(nn.Module):
             step_mode="m",
         )
 
-    def forward(self, current: Tensor) -> Tensor:
-        """Return the spikes [T, B, ...]."""
+    def forward(self, current: Tensor, constant: bool = False) -> Tensor:
+        """Return the spikes [T·B, ...] for currents [T·B, ...], or [B, ...] that are `constant` over time."""
         self.node.reset()
-        spikes: Tensor = self.node(current)
-        return spikes
-
-
-class Floor(nn.Module):
-    """ReLU on the same folded batch."""
-
-    def forward(self, current: Tensor) -> Tensor:
-        """Return the currents [T, B, ...] above zero; what is constant over time is held T times, as spikes are."""
-        return torch.relu(current) if current.stride(0) == 0 else torch.relu_(current)
+        steps = current.expand(STEPS, *current.shape) if constant else current.unflatten(0, (STEPS, -1))
+        spikes: Tensor = self.node(steps)
+        return spikes.flatten(0, 1)
 
 
 SIDES: dict[str, Callable[[], nn.Module] | None] = {
@@ -118,7 +104,7 @@ def network(side: str, layout: str, neuron: NeuronConfig = NEURON) -> Network:
         for name, module in list(made.named_modules()):
             if isinstance(module, LIF):
                 parent, _, child = name.rpartition(".")
-                setattr(made.get_submodule(parent), child, Folded(foreign()))
+                setattr(made.get_submodule(parent), child, foreign())
     return made.to(memory_format=LAYOUTS[layout])
 
 
@@ -158,15 +144,15 @@ def disagreement(side: str) -> float:
     return max(float((a - b).abs().max() / a.abs().max().clamp_min(1e-6)) for a, b in zip(*gradients, strict=True))
 
 
-def peak_memory(side: str, layout: str, size: int) -> float:
-    """Return the MB by which the process grows while it trains; to be called in a process of its own."""
+def memory_of(side: str, layout: str, size: int) -> float:
+    """Return the MB by which the process grows at most while it trains; to be called in a process of its own."""
     torch.set_num_threads(os.cpu_count() or 1)
     training_step(network(side, layout), layout, 2)()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory()
     step = training_step(network(side, layout), layout, size)
     for _ in range(3):
         step()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return peak_memory() - before
 
 
 def peaks(size: int) -> Iterator[tuple[str, float]]:
@@ -174,7 +160,7 @@ def peaks(size: int) -> Iterator[tuple[str, float]]:
     for side in SIDES:
         for layout in LAYOUTS:
             with multiprocessing.get_context("spawn").Pool(1) as pool:
-                yield f"{side}, {layout}", pool.apply(peak_memory, (side, layout, size))
+                yield f"{side}, {layout}", pool.apply(memory_of, (side, layout, size))
 
 
 def measure(quick: bool) -> Result:
