@@ -1,0 +1,310 @@
+"""What a teacher brings a spiking student: arms with and without one, paired by seed, tested once. Hours of work.
+
+    python -m benchmarks.method --folder DIR [--data fashion-mnist folder:IMAGES] [--write benchmarks/RESULTS.md]
+
+For each data set: first the learning rate of all arms is chosen, for the student without a teacher; then each arm's
+weight; then the kind of relation that serves both teachers best, which has ten seeds, as have the arms that it is
+compared with. All is chosen on validation images, by seeds that serve for nothing else. Each training is one line in
+DIR/results.jsonl when it has ended: the same command goes on from there, also for the table alone.
+"""
+
+import argparse
+import json
+import multiprocessing
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from multiprocessing.pool import Pool
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.compare import verdicts
+from benchmarks.common import machine, progress
+from supersnn.bank import guide_for
+from supersnn.checkpoint import student_weights
+from supersnn.config import DatasetConfig, TrainConfig, digest, parse, with_values
+from supersnn.data import TrainingData, training_data
+from supersnn.evaluation import evaluate
+from supersnn.held_out import open_test
+from supersnn.networks.build import build
+from supersnn.relations import RELATIONS
+from supersnn.teachers import TeacherStore
+from supersnn.training import train
+from tune.versions import code_version, versions
+
+IMAGES, EPOCHS, TEACHER_EPOCHS = 5000, 12, 20
+TEACHERS = {"homogeneous": "resnet20", "heterogeneous": "vgg8"}
+AUGMENT = {"fashion-mnist": {"crop": 2, "flip": True}}
+"""By data set; another one's images are varied as CIFAR's usually are."""
+TUNED_BY, MANY, FEW = (900, 901), tuple(range(10)), tuple(range(5))
+"""The seeds that choose, those of the arms that the claim is about, and those of the others."""
+RATES = (0.05, 0.1, 0.2)
+GRIDS = {"relation": (3.0, 10.0, 30.0, 100.0), "gram": (30.0, 100.0, 300.0, 1000.0), "logit": (0.3, 1.0, 3.0),
+         "feature": (0.3, 1.0, 3.0)}  # fmt: skip
+"""The weights that are tried, by term; the relation `gram` is of another magnitude than the other three."""
+PROCESSES = 2
+
+BEGIN, END = "<!-- method -->", "<!-- end of method -->"
+
+Values = dict[str, Any]
+"""Dotted keys of a training, and what they are set to."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training, of an arm and a seed; the test images are opened only where it is `final`."""
+
+    data: str
+    arm: str
+    values: Values
+    seed: int
+    final: bool
+
+    @property
+    def key(self) -> str:
+        """What tells it from all others; the arm's name does not count, so that arms of one meaning share it."""
+        return digest(self.data, self.values, self.seed, self.final)
+
+    def config(self, images: int = IMAGES, epochs: int = EPOCHS) -> TrainConfig:
+        """Return the training's whole description."""
+        plain = {
+            "dataset": {
+                "name": self.data,
+                "images": images,
+                "validation": 0.2,
+                "augment": AUGMENT.get(self.data, {"crop": 4, "flip": True}),
+            },
+            "student": {"architecture": "resnet8", "time_steps": 2, "stem_stride": 2},
+            "teacher": {"epochs": TEACHER_EPOCHS, "views": epochs},
+            "train": {"epochs": epochs, "batch_size": 100},
+            "seed": self.seed,
+        }
+        return with_values(parse(TrainConfig, plain, "method"), self.values)
+
+
+def relation(kind: str, teacher: str, weight: float, shuffle: bool = False) -> Values:
+    """Return what makes a training relational."""
+    return {
+        "teacher.name": TEACHERS[teacher],
+        "loss.relation.kind": kind,
+        "loss.relation.weight": weight,
+        "loss.relation.shuffle": shuffle,
+    }
+
+
+def term(name: str, teacher: str, weight: float) -> Values:
+    """Return what makes a training one with the term `logit` or `feature`."""
+    return {"teacher.name": TEACHERS[teacher], f"loss.{name}.weight": weight}
+
+
+def candidates() -> dict[str, list[Values]]:
+    """Return by arm the values that are tried for it, without the learning rate."""
+    found = {}
+    for teacher in TEACHERS:
+        for kind in RELATIONS:
+            grid = GRIDS.get(kind, GRIDS["relation"])
+            found[f"{kind}-{teacher}"] = [relation(kind, teacher, weight) for weight in grid]
+        for name in ("logit", "feature"):
+            found[f"{name}-{teacher}"] = [term(name, teacher, weight) for weight in GRIDS[name]]
+    return found
+
+
+class Runs:
+    """The trainings that have been done, one line each in the folder's `results.jsonl`, and the processes for more."""
+
+    def __init__(self, folder: Path, pool: Pool, quick: bool) -> None:
+        self._folder, self._pool = folder, pool
+        self.sizes: dict[str, int] = {"images": 200, "epochs": 1} if quick else {}
+        self._path = folder / "results.jsonl"
+        lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
+        self.done: dict[str, dict[str, Any]] = {result["key"]: result for result in map(json.loads, lines)}
+
+    def __call__(self, trainings: Sequence[Training]) -> list[dict[str, Any]]:
+        """Return the result of each, after training what is missing."""
+        missing = list({t.key: t for t in trainings if t.key not in self.done}.values())
+        tasks = [(training, self._folder, self.sizes) for training in missing]
+        for number, result in enumerate(self._pool.imap_unordered(train_one, tasks), start=1):
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(result) + "\n")
+            self.done[result["key"]] = result
+            progress(f"{number}/{len(missing)} {result['data']} {result['arm']}: {result['val']:.3f}")
+        return [self.done[training.key] for training in trainings]
+
+
+def train_one(task: tuple[Training, Path, Mapping[str, int]]) -> dict[str, Any]:
+    """Train, in a worker; a final training's student is tested. Accuracies are fractions, a failed student's is 0."""
+    training, folder, sizes = task
+    config = training.config(**sizes)
+    data, accuracies = _images(config.dataset), {}
+    *_, last = train(config, data, guide_for(config, data, folder / "store"))
+    if training.final:
+        network = build(config.student, config.neuron, data.shape, len(data.classes))
+        network.load_state_dict(student_weights(last.snapshot()[0]))
+        test = open_test(config.dataset, folder / "test-ledger.jsonl", f"method {training.arm} seed {training.seed}")
+        accuracies["test"] = evaluate(network, test, data.mean, data.std).accuracy
+    history = last.snapshot()[1]["history"]
+    return {
+        "key": training.key,
+        **asdict(training),
+        "val": last.metrics.get("val/accuracy", 0.0) if last.ended == "finished" else 0.0,
+        **accuracies,
+        "spike_rate": last.metrics.get("spikes/rate"),
+        "ended": last.ended,
+        "seconds": sum(metrics["time/epoch_s"] for metrics in history),
+    }
+
+
+@cache
+def _images(config: DatasetConfig) -> TrainingData:
+    return training_data(config)
+
+
+def teach(task: tuple[str, str, Path, Mapping[str, int]]) -> dict[str, Any]:
+    """Train or find a teacher, in a worker; return what is worth knowing of it."""
+    data, pairing, folder, sizes = task
+    config = Training(data, pairing, relation("cosine", pairing, 1.0), 0, False).config(**sizes)
+    teacher = TeacherStore(folder / "store" / "teachers").get(config, _images(config.dataset))
+    facts = {"val": teacher.val_accuracy, "parameters": teacher.parameters, "seconds": teacher.seconds}
+    return {"pairing": pairing, "name": TEACHERS[pairing], **facts}
+
+
+class Study:
+    """All trainings of one data set, in the order in which one decides on the next; `run` trains what is missing."""
+
+    def __init__(self, data: str, run: Runs) -> None:
+        self.data, self._run = data, run
+
+    def choose(self, arm: str, options: Sequence[Values]) -> tuple[Values, float]:
+        """Return the values with the best mean validation accuracy, and that."""
+        trainings = [Training(self.data, arm, values, seed, False) for values in options for seed in TUNED_BY]
+        scores = [result["val"] for result in self._run(trainings)]
+        each = len(TUNED_BY)
+        means = [statistics.fmean(scores[i : i + each]) for i in range(0, len(scores), each)]
+        best = max(range(len(options)), key=means.__getitem__)
+        return options[best], means[best]
+
+    def tuned(self) -> tuple[dict[str, Values], str]:
+        """Return what each arm is trained with, and the kind of relation that serves both teachers best."""
+        chosen = {"direct": self.choose("direct", [{"optimizer.lr": rate} for rate in RATES])[0]}
+        scores = {}
+        for arm, options in candidates().items():
+            chosen[arm], scores[arm] = self.choose(arm, [chosen["direct"] | values for values in options])
+        kind = max(RELATIONS, key=lambda kind: sum(scores[f"{kind}-{teacher}"] for teacher in TEACHERS))
+        for teacher in TEACHERS:
+            chosen[f"logit+{kind}-{teacher}"] = chosen[f"logit-{teacher}"] | chosen[f"{kind}-{teacher}"]
+            chosen[f"shuffled-{teacher}"] = chosen[f"{kind}-{teacher}"] | {"loss.relation.shuffle": True}
+        return chosen, kind
+
+    def final(self) -> "Findings":
+        """Train everything, and return what it came to."""
+        chosen, kind = self.tuned()
+        claimed = [f"{kind}-homogeneous", f"{kind}-heterogeneous", "shuffled-heterogeneous"]
+        first = ["direct", *claimed]
+        trainings = [
+            Training(self.data, arm, chosen[arm], seed, True)
+            for arm in [*first, *(arm for arm in chosen if arm not in first)]
+            for seed in (MANY if arm in first else FEW)
+        ]
+        rows = [{**r, "arm": t.arm} for r, t in zip(self._run(trainings), trainings, strict=True)]
+        return Findings(pd.DataFrame(rows), claimed, chosen)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The final trainings of one data set, a row each; the arms that the claim is about; each arm's values."""
+
+    rows: pd.DataFrame
+    claimed: Sequence[str]
+    chosen: Mapping[str, Values]
+
+    def compared(self) -> pd.DataFrame:
+        """Return each arm against the one without a teacher; Holm's adjustment is over the claimed and the rest."""
+        rest = [arm for arm in self.chosen if arm not in ("direct", *self.claimed)]
+        parts = [verdicts(self.rows, [(arm, "direct") for arm in arms], blocks=()) for arms in (self.claimed, rest)]
+        return pd.concat(parts, ignore_index=True)
+
+    def table(self) -> Iterator[str]:
+        """Yield the lines of a Markdown table."""
+        yield "| arm | weights | seeds | test accuracy, % | − direct, points | 95 % interval | p | verdict | spikes |"
+        yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+        against = {row["a"]: row for row in self.compared().to_dict("records")}
+        for arm, values in self.chosen.items():
+            own = self.rows[self.rows["arm"] == arm]
+            test, rate = 100 * own["test"], own["spike_rate"].mean()
+            weights = ", ".join(f"{value:g}" for key, value in values.items() if key.endswith(".weight"))
+            line = f"| {arm} | {weights} | {len(own)} | {test.mean():.2f} ± {test.std():.2f} |"
+            if row := against.get(arm):
+                line += f" {100 * row['difference']:+.2f} | {100 * row['low']:+.2f} … {100 * row['high']:+.2f} |"
+                line += f" {row['p']:.3f} | {row['verdict']} | {rate:.3f} |"
+            else:
+                line += f" | | | | {rate:.3f} |"
+            yield line
+
+
+def section(study: Study, findings: Findings, teachers: Sequence[Mapping[str, Any]], runs: Runs) -> Iterator[str]:
+    """Yield the lines that stand for one data set in RESULTS.md."""
+    own = [result for result in runs.done.values() if result["data"] == study.data]
+    hours = {final: sum(r["seconds"] for r in own if r["final"] is final) / 3600 for final in (False, True)}
+    rate = findings.chosen["direct"]["optimizer.lr"]
+    yield f"### {study.data}"
+    yield ""
+    for teacher in teachers:
+        yield (
+            f"- {teacher['pairing']} teacher: {teacher['name']}, {teacher['parameters']:,} parameters, validation "
+            f"{teacher['val']:.1%}, {teacher['seconds'] / 60:.1f} min to train"
+        )
+    yield f"- learning rate of all arms: {rate:g}, the best of {', '.join(map(str, RATES))} without a teacher"
+    yield (
+        f"- choosing took {sum(not r['final'] for r in own)} trainings, {hours[False]:.1f} h of a core; "
+        f"the rest {sum(r['final'] for r in own)} trainings, {hours[True]:.1f} h"
+    )
+    yield ""
+    yield from findings.table()
+    yield ""
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.method")
+    parser.add_argument("--folder", type=Path, required=True, help="where results, teachers and banks are kept")
+    parser.add_argument("--data", nargs="+", default=["fashion-mnist"], help="names as in dataset.name")
+    parser.add_argument("--write", type=Path, help="a Markdown file whose section on the method is replaced")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--quick", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    lines: list[str] = []
+    points: dict[str, float] = {}
+    with multiprocessing.get_context("spawn").Pool(PROCESSES) as pool:
+        runs = Runs(options.folder, pool, options.quick)
+        for data in options.data:
+            teachers = pool.map(
+                teach, [(data, pairing, options.folder, runs.sizes) for pairing in TEACHERS], chunksize=1
+            )
+            study = Study(data, runs)
+            findings = study.final()
+            lines += section(study, findings, teachers, runs)
+            points |= {f"{data}: {r['a']}": 100 * r["difference"] for r in findings.compared().to_dict("records")}
+    if options.write:
+        write_section(options.write, lines)
+    if options.json:
+        about = {"name": "method", "machine": machine(), "versions": versions(), "code": code_version()}
+        print(json.dumps({**about, "ratios": points, "unit": "points of test accuracy ahead of direct"}, indent=1))
+    else:
+        print("\n".join(lines))
+
+
+def write_section(path: Path, lines: Sequence[str]) -> None:
+    """Replace what stands between the file's two marks."""
+    before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise SystemExit(f"{path}: no lines {BEGIN!r} and {END!r}")
+    path.write_text("\n".join([before + begin, "", *lines]) + end + after, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
