@@ -4,8 +4,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 TORCH  := torch torchvision
 
+BENCHMARKS  := step distil sweep scale search
+BENCH       :=
+METHOD      := data/method
+METHOD_DATA := fashion-mnist $(patsubst %,folder:%,$(wildcard data/cifar10-jpeg))
+
 .DEFAULT_GOAL := help
-.PHONY: help install install-test demo test lint ui constraints image-check clean
+.PHONY: help install install-test install-bench demo test bench bench-method lint ui constraints image-check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -26,6 +31,14 @@ install: $(VENV)/.installed  ## make .venv with the supersnn command in it
 
 install-test: $(VENV)/.installed-test
 
+# spikingjelly asks for much that its neurons do not import, torchaudio among it, which conflicts with torch.
+$(VENV)/.installed-bench: $(VENV)/.installed-test
+	$(BIN)/pip install --quiet --no-deps 'spikingjelly>=2,<3'
+	$(BIN)/pip install --quiet 'loguru>=0.7'
+	@touch $@
+
+install-bench: $(VENV)/.installed-bench  ## add the peers that the benchmarks compare with
+
 demo: install  ## run a real sweep on handwritten digits, in a few minutes
 	$(BIN)/supersnn sweep configs/digits.yaml
 
@@ -34,6 +47,12 @@ test: install-test lint  ## linter, types, import floors, unit tests, a tiny swe
 
 chaos: install-test  ## kill drivers and workers at random moments of real sweeps, for some minutes
 	$(BIN)/python -m pytest -m chaos tests/end_to_end/test_chaos.py
+
+bench: install-bench  ## measure what benchmarks/ asks, one after another; hours, on a machine that does nothing else
+	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name $(BENCH) || exit 1; done
+
+bench-method: install  ## arms with and without a teacher, paired by seed; a day, and it goes on where it was
+	$(BIN)/python -m benchmarks.method --folder $(METHOD) --data $(METHOD_DATA) --write benchmarks/RESULTS.md
 
 lint: install-test  ## linter, types and import floors alone
 	$(BIN)/ruff check .

@@ -282,3 +282,11 @@ def test_wilcoxon_stops_a_trial_whose_seeds_are_all_worse() -> None:
         for seed in range(1, 9)
     ]
     assert any(stops[:-1])
+
+
+def test_a_commit_to_the_studies_on_disk_does_not_wait_for_the_disk(tmp_path: Path) -> None:
+    storage = open_storage(f"sqlite:///{tmp_path / 'optuna.db'}")
+    assert isinstance(storage, optuna.storages.RDBStorage)
+    with storage.engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1  # NORMAL

@@ -1,0 +1,78 @@
+"""The plan of the method's benchmark: what is chosen by what, what is done twice, and the table."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.method import BEGIN, END, FEW, MANY, TUNED_BY, Study, Training, candidates, write_section
+
+
+class Pretend:
+    """Instead of trainings: a rate of 0.2 is best without a teacher, `gram` at 300 with one."""
+
+    def __init__(self) -> None:
+        self.asked: list[Training] = []
+
+    def __call__(self, trainings: Sequence[Training]) -> list[dict[str, Any]]:
+        self.asked += trainings
+        return [self._result(training) for training in trainings]
+
+    def _result(self, training: Training) -> dict[str, Any]:
+        values = training.values
+        good = values["optimizer.lr"] == 0.2
+        good += values.get("loss.relation.weight") == 300.0 and not values["loss.relation.shuffle"]
+        val = 0.5 + 0.1 * good + 0.001 * training.seed
+        return {"arm": training.arm, "seed": training.seed, "val": val, "test": val, "spike_rate": 0.1}
+
+
+def test_what_is_best_on_validation_is_what_is_tested() -> None:
+    run = Pretend()
+    findings = Study("digits", run).final()  # type: ignore[arg-type]
+    assert findings.chosen["direct"] == {"optimizer.lr": 0.2}
+    assert all(values["optimizer.lr"] == 0.2 for values in findings.chosen.values())
+    assert list(findings.claimed) == ["gram-homogeneous", "gram-heterogeneous", "shuffled-heterogeneous"]
+    assert findings.chosen["shuffled-heterogeneous"]["loss.relation.shuffle"] is True
+    both = findings.chosen["logit+gram-homogeneous"]
+    assert both["loss.relation.weight"] == 300.0
+    assert both["loss.logit.weight"] > 0
+    assert {t.seed for t in run.asked if not t.final} == set(TUNED_BY)
+    assert not set(TUNED_BY) & set(MANY)
+    seeds = {arm: {t.seed for t in run.asked if t.final and t.arm == arm} for arm in findings.chosen}
+    assert {arm for arm, used in seeds.items() if used == set(MANY)} == {"direct", *findings.claimed}
+    assert all(used in (set(MANY), set(FEW)) for used in seeds.values())
+
+
+def test_the_claim_is_adjusted_for_by_itself_and_stands_in_the_table() -> None:
+    findings = Study("digits", Pretend()).final()  # type: ignore[arg-type]
+    compared = findings.compared().set_index("a")
+    assert compared.loc["gram-homogeneous", "difference"] == pytest.approx(0.1)
+    assert compared.loc["gram-homogeneous", "p"] == pytest.approx(3 * 2**-9)
+    assert compared.loc["shuffled-heterogeneous", "difference"] == pytest.approx(0.0)
+    rows = list(findings.table())
+    assert len(rows) == 2 + len(findings.chosen)
+    assert any(row.startswith("| gram-homogeneous | 300 | 10 |") and "+10.00" in row for row in rows)
+
+
+def test_a_training_is_known_by_what_it_does_and_not_by_its_arm() -> None:
+    one = Training("digits", "a", {"optimizer.lr": 0.1}, 3, False)
+    assert one.key == Training("digits", "b", {"optimizer.lr": 0.1}, 3, False).key
+    others = [Training("digits", "a", {"optimizer.lr": 0.2}, 3, False), Training("digits", "a", one.values, 4, False)]
+    assert len({one.key, *(other.key for other in others), Training("digits", "a", one.values, 3, True).key}) == 4
+
+
+def test_every_option_is_a_valid_training() -> None:
+    for arm, options in candidates().items():
+        for values in options:
+            config = Training("digits", arm, values, 0, False).config()
+            assert len(config.loss.terms_on()) == 1
+            assert config.teacher.name is not None
+
+
+def test_only_the_section_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "RESULTS.md"
+    path.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    write_section(path, ["new", ""])
+    write_section(path, ["newer", ""])
+    assert path.read_text() == f"before\n{BEGIN}\n\nnewer\n{END}\nafter\n"
