@@ -13,9 +13,9 @@ import typer
 from supersnn_print import epoch_line, print_results, rows, say, show, two_columns
 
 if TYPE_CHECKING:
-    from tune.arms import Arm
+    from tune.description.arms import Arm
+    from tune.description.sweep import SweepConfig
     from tune.store import Store
-    from tune.sweep import SweepConfig
 
 app = typer.Typer(
     help="Search, train, verify and export spiking networks taught by artificial ones.",
@@ -40,9 +40,9 @@ def sweep(
     as_json: JsonOption = False,
 ) -> None:
     """Run a sweep, or continue it: teachers, search, verification, export, report."""
-    from tune import sweep as sweeps
-    from tune.arms import resolve
-    from tune.plan import plan, plan_table
+    from tune.description import sweep as sweeps
+    from tune.description.arms import resolve
+    from tune.description.plan import plan, plan_table
 
     described = sweeps.load(config, tuple(set_))
     arms = resolve(described, str(config))
@@ -65,8 +65,8 @@ def verify(
 ) -> None:
     """Verify a sweep's winners with what is lacking of their fresh seeds, and export them; search nothing."""
     from supersnn.config import with_values
-    from tune import sweep as sweeps
-    from tune.arms import resolve
+    from tune.description import sweep as sweeps
+    from tune.description.arms import resolve
     from tune.store import Store
 
     place = Store.at(store)
@@ -89,7 +89,7 @@ def _conduct(
     searching: bool = True,
 ) -> None:
     """Do what is left of a sweep, on the cluster at an address or in this process, and report it."""
-    from tune.drive import drive
+    from tune.terminal.drive import drive
 
     try:
         done = drive(described, arms, place, origin, *where, searching)
@@ -132,7 +132,7 @@ def export(
 ) -> None:
     """Write a sweep's best student, or others of it, as folders that prove themselves."""
     from supersnn.errors import UserError
-    from tune.export import Exporter, parse_trial
+    from tune.outcome.export import Exporter, parse_trial
     from tune.store import Store
 
     if (arm is not None) + (trial is not None) + pareto > 1:
@@ -179,8 +179,8 @@ def train(
     from supersnn.config import load, with_values
     from supersnn.data import training_data
     from supersnn.training import train as train_student
+    from tune.description.sweep import parse_override
     from tune.store import Store
-    from tune.sweep import parse_override
 
     config = with_values(load(file), dict(parse_override(text) for text in set_), str(file))
     if to is not None:
@@ -220,10 +220,10 @@ def teach(
     as_json: JsonOption = False,
 ) -> None:
     """Train a sweep's teachers and fill their banks, and nothing else."""
-    from tune import sweep as sweeps
-    from tune.arms import resolve
-    from tune.local import LocalExecutor
-    from tune.prepare import prepare
+    from tune.description import sweep as sweeps
+    from tune.description.arms import resolve
+    from tune.execution.local import LocalExecutor
+    from tune.execution.prepare import prepare
     from tune.store import Store
 
     arms = resolve(sweeps.load(config, tuple(set_)), str(config))
@@ -306,8 +306,8 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     """Show how far a sweep is, from a second terminal."""
-    from tune.status import board_of, summary
     from tune.store import Store
+    from tune.terminal.status import board_of, summary
 
     place = Store.at(store)
     names = [sweep_name] if sweep_name else place.names()
@@ -345,8 +345,8 @@ def data_get(name: Annotated[str, typer.Argument(help="A data set's name.")]) ->
 @app.command()
 def doctor(store: StoreOption = None, as_json: JsonOption = False) -> None:
     """Look whether everything is here that a sweep needs; exit 1 where something is missing."""
-    from tune.doctor import examine
     from tune.store import Store
+    from tune.terminal.doctor import examine
 
     findings = examine(Store.at(store))
     show([vars(finding) for finding in findings], rows, as_json)
@@ -357,7 +357,7 @@ def doctor(store: StoreOption = None, as_json: JsonOption = False) -> None:
 @app.command()
 def init(file: Annotated[Path, typer.Argument(help="The file to write.")] = Path("sweep.yaml")) -> None:
     """Write a commented sweep file to begin with."""
-    from tune.starter import write
+    from tune.description.starter import write
 
     write(file)
     say(f"{file} is written; `supersnn sweep {file} --dry-run` shows what it would do")

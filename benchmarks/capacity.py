@@ -24,12 +24,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.scale import instant, sweep
-from tune.arms import resolve
-from tune.budget import Budget
+from tune.description.arms import resolve
 from tune.journal import Journal, read
-from tune.search import Search
+from tune.search.budget import Budget
+from tune.search.driver import Search
+from tune.search.studies import Studies, open_storage
 from tune.store import Store
-from tune.studies import Studies, open_storage
 
 R = TypeVar("R")
 ARMS = 3

@@ -15,13 +15,13 @@ from pathlib import Path
 
 from benchmarks.common import Result, interleaved, main, peak_memory, progress, spread
 from supersnn.config import parse
-from tune.arms import resolve
-from tune.budget import Budget
+from tune.description.arms import resolve
+from tune.description.sweep import SweepConfig
 from tune.journal import Journal
-from tune.search import Job, Report, Search
+from tune.search.budget import Budget
+from tune.search.driver import Job, Report, Search
+from tune.search.studies import Studies, open_storage
 from tune.store import Store
-from tune.studies import Studies, open_storage
-from tune.sweep import SweepConfig
 from tune.tracking import tracker
 from tune.versions import versions
 

@@ -24,9 +24,9 @@ from supersnn.bank import guide_for
 from supersnn.config import parse
 from supersnn.data import training_data
 from supersnn.training import train
-from tune.arms import resolve
-from tune.space import suggest
-from tune.sweep import SweepConfig
+from tune.description.arms import resolve
+from tune.description.space import suggest
+from tune.description.sweep import SweepConfig
 
 Finds = list[tuple[float, float]]
 """Seconds since the command, and the validation accuracy of a trial that was trained to its end then."""

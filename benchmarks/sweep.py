@@ -18,10 +18,10 @@ from benchmarks.common import Result, main, progress, spread
 from supersnn.config import TrainConfig, parse, to_yaml, with_values
 from supersnn.data import training_data
 from supersnn.training import train
-from tune.arms import resolve
+from tune.description.arms import resolve
+from tune.description.sweep import SweepConfig
 from tune.journal import read
 from tune.store import Store
-from tune.sweep import SweepConfig
 
 SLOTS = 2
 SECONDS = 16

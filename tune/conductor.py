@@ -13,19 +13,19 @@ from supersnn import exported
 from supersnn.checkpoint import write_atomically
 from supersnn.config import TrainConfig, flatten, parse, read_yaml, to_yaml
 from supersnn.errors import UserError
-from tune import verify
-from tune.arms import Arm, resolve
-from tune.budget import Budget
-from tune.executor import Executor
-from tune.export import Exporter
+from tune.description.arms import Arm, resolve
+from tune.description.sweep import SweepConfig
+from tune.execution.executor import Executor
+from tune.execution.prepare import look, prepare
 from tune.journal import Journal, read
-from tune.prepare import look, prepare
-from tune.search import Search
+from tune.outcome import verify
+from tune.outcome.export import Exporter
+from tune.outcome.verify import Candidate, Finals, Verification, read_verified
+from tune.search.budget import Budget
+from tune.search.driver import Search
+from tune.search.studies import Studies, open_storage
 from tune.store import Store, SweepFolder
-from tune.studies import Studies, open_storage
-from tune.sweep import SweepConfig
 from tune.tracking.tracker import behind
-from tune.verify import Candidate, Finals, Verification, read_verified
 from tune.versions import code_version, versions
 
 Watch = Callable[[str, Mapping[str, Any]], None]

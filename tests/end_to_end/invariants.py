@@ -16,9 +16,9 @@ from supersnn.config import load, parse, read_yaml
 from supersnn.evaluation import evaluate
 from supersnn.exported import load as load_export
 from supersnn.held_out import open_test
+from tune.description.sweep import SweepConfig
 from tune.journal import read
 from tune.store import Store
-from tune.sweep import SweepConfig
 
 
 def assert_sweep(store: Path, name: str) -> None:

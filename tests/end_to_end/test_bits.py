@@ -14,8 +14,8 @@ from supersnn.bank import guide_for
 from supersnn.config import TrainConfig, parse, to_yaml
 from supersnn.data import training_data
 from supersnn.training import train
-from tune.search import Job
-from tune.trial import Runner, checkpoint_path
+from tune.execution.trial import Runner, checkpoint_path
+from tune.search.driver import Job
 
 PLAIN = {
     "dataset": {"name": "digits", "images": 400, "augment": {"crop": 1}},
@@ -37,7 +37,7 @@ def job(tmp_path: Path, name: str) -> Job:
 def ray_with_tune() -> Iterator[None]:
     import ray
 
-    from tune import cluster  # noqa: F401 (sets what Ray reads when it starts)
+    from tune.execution import cluster  # noqa: F401 (sets what Ray reads when it starts)
 
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
@@ -84,7 +84,7 @@ def test_interrupted_under_ray_uninterrupted_and_a_fresh_process_agree(tmp_path:
 
 
 def test_a_worker_of_an_earlier_driver_can_write_nothing(tmp_path: Path) -> None:
-    from tune.trial import Disowned
+    from tune.execution.trial import Disowned
 
     work = job(tmp_path, "taken")
     reports = Runner().run(work)

@@ -75,7 +75,7 @@ def test_no_search_opens_the_test_images(tiny: Path, tmp_path: Path, monkeypatch
         raise LockedError
 
     monkeypatch.setattr(held_out, "open_test", locked)
-    monkeypatch.setattr("tune.verify.open_test", locked)
+    monkeypatch.setattr("tune.outcome.verify.open_test", locked)
     with pytest.raises(LockedError):
         run("sweep", tiny, "--local", "--store", tmp_path / "store")
     events = [event for event, _ in read(tmp_path / "store" / "sweeps" / "tiny" / "journal.jsonl")]

@@ -109,4 +109,4 @@ def test_only_two_rooms_read_sources_and_only_one_asks_for_the_test_part() -> No
 
 def test_the_door_is_opened_by_verify_check_and_evaluate_alone() -> None:
     opening = {name for name, module in modules() if used(module, "supersnn.held_out")}
-    assert opening == {"tune/verify.py", "supersnn/checking.py", "supersnn_cli.py"}
+    assert opening == {"tune/outcome/verify.py", "supersnn/checking.py", "supersnn_cli.py"}

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from supersnn.errors import UserError
-from tune.checks import Found, compare, probe, require_room, source_digest
-from tune.nodes import Node
-from tune.sweep import ResourcesConfig
+from tune.description.sweep import ResourcesConfig
+from tune.execution.checks import Found, compare, probe, require_room, source_digest
+from tune.execution.nodes import Node
 
 HERE = Found({"python": "3.11.7", "torch": "2.14.1"}, "digest", None, None)
 

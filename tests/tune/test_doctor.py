@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from supersnn.errors import UserError
-from tune import starter
-from tune.arms import resolve
-from tune.doctor import examine
+from tune.description import starter
+from tune.description.arms import resolve
+from tune.description.sweep import load
 from tune.store import Store
-from tune.sweep import load
+from tune.terminal.doctor import examine
 
 
 def test_this_environment_is_whole_and_its_packages_are_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

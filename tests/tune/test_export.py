@@ -7,9 +7,9 @@ import pytest
 from supersnn.config import TrainConfig, flatten, with_values
 from supersnn.data import training_data
 from supersnn.errors import UserError
-from tune.card import card
-from tune.export import median_seed, parse_trial
-from tune.searched import searched
+from tune.outcome.card import card
+from tune.outcome.export import median_seed, parse_trial
+from tune.outcome.searched import searched
 
 CONFIG = TrainConfig.model_validate(
     {

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from supersnn.config import parse
 from supersnn.errors import UserError
-from tune.nodes import Node, bundle, living, slots, slots_on
-from tune.sweep import ResourcesConfig
+from tune.description.sweep import ResourcesConfig
+from tune.execution.nodes import Node, bundle, living, slots, slots_on
 
 
 def node(labels: dict[str, str] | None = None, **resources: float) -> Node:

@@ -8,13 +8,13 @@ import optuna
 import pytest
 
 from supersnn.config import parse
-from tune import budget
-from tune.arms import resolve
-from tune.budget import Budget
+from tune.description.arms import resolve
+from tune.description.sweep import SweepConfig
 from tune.journal import Journal, read
-from tune.search import Report, Search
-from tune.studies import Studies
-from tune.sweep import SweepConfig
+from tune.search import budget
+from tune.search.budget import Budget
+from tune.search.driver import Report, Search
+from tune.search.studies import Studies
 
 
 def sweep(**search: Any) -> SweepConfig:

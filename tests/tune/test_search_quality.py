@@ -9,10 +9,10 @@ import optuna
 import pytest
 
 from supersnn.config import parse
-from tune.arms import resolve
-from tune.space import Values
-from tune.studies import Studies
-from tune.sweep import SweepConfig
+from tune.description.arms import resolve
+from tune.description.space import Values
+from tune.description.sweep import SweepConfig
+from tune.search.studies import Studies
 
 EPOCHS, TRIALS, REPEATS = 9, 48, 21
 Objective = Callable[[Values], float]

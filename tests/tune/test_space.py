@@ -4,7 +4,7 @@ import optuna
 import pytest
 from pydantic import ValidationError
 
-from tune.space import DEFAULTS, Knob, startup_design, suggest
+from tune.description.space import DEFAULTS, Knob, startup_design, suggest
 
 
 def study() -> optuna.Study:

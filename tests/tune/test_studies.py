@@ -8,10 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from supersnn.config import parse
-from tune.arm_study import Assignment
-from tune.arms import resolve
-from tune.studies import Studies, open_storage
-from tune.sweep import SweepConfig
+from tune.description.arms import resolve
+from tune.description.sweep import SweepConfig
+from tune.search.arm_study import Assignment
+from tune.search.studies import Studies, open_storage
 
 ARMS = {"direct": {}, "homogeneous": {"teachers": ["resnet14"]}, "heterogeneous": {"teachers": ["vgg8", "wrn16_2"]}}
 

@@ -6,9 +6,9 @@ import pytest
 
 from supersnn.config import TrainConfig, flatten, parse, read_yaml, to_yaml
 from supersnn.errors import UserError
-from tune.arms import resolve
-from tune.space import DEFAULTS
-from tune.sweep import load
+from tune.description.arms import resolve
+from tune.description.space import DEFAULTS
+from tune.description.sweep import load
 
 MINIMAL = """
 name: tiny

@@ -9,10 +9,10 @@ import pytest
 
 from supersnn.config import TrainConfig
 from supersnn.errors import UserError
-from tune.arms import resolve
+from tune.description.arms import resolve
+from tune.description.sweep import SweepConfig
+from tune.outcome.verify import RANKED, RANKING_SEEDS, RESULT, VERIFIED, Finals, Verification, verify_one
 from tune.store import Store
-from tune.sweep import SweepConfig
-from tune.verify import RANKED, RANKING_SEEDS, RESULT, VERIFIED, Finals, Verification, verify_one
 
 SWEEP: dict[str, Any] = {
     "name": "s",

@@ -16,9 +16,9 @@ from supersnn.checkpoint import write_atomically
 from supersnn.config import digest
 from supersnn.errors import UserError
 from supersnn.networks.build import family
+from tune.description.sweep import SweepConfig
 from tune.journal import read
 from tune.store import Store, SweepFolder
-from tune.sweep import SweepConfig
 from tune.tracking.changes import Change
 from tune.tracking.client import Connection, RefusedError, connect, reason, shown
 from tune.tracking.server import uri_for

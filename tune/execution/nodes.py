@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tune.sweep import ResourcesConfig
+from tune.description.sweep import ResourcesConfig
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from supersnn.config import TrainConfig, flatten
-from tune.arms import Arm
-from tune.pruning import pruner
-from tune.samplers import DESIGNED, sampler
-from tune.space import Values, startup_design, suggest
-from tune.sweep import SweepConfig
+from tune.description.arms import Arm
+from tune.description.space import Values, startup_design, suggest
+from tune.description.sweep import SweepConfig
+from tune.search.pruning import pruner
+from tune.search.samplers import DESIGNED, sampler
 
 STOP, END, WARM, OPS = "stopped_after", "end", "warm_start", "synaptic_ops"
 """User attributes of a trial: the epoch after which it was to stop, how it ended, the sweep it was taken over from,

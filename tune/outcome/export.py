@@ -23,14 +23,14 @@ from supersnn.data import TrainingData, training_data
 from supersnn.errors import UserError, nearest
 from supersnn.forms.attach import attach
 from supersnn.operations import AC_PJ, MAC_PJ
-from tune.card import card
+from tune.description.sweep import SweepConfig
+from tune.execution.local import LocalExecutor
 from tune.journal import read
-from tune.local import LocalExecutor
-from tune.searched import searched
+from tune.outcome.card import card
+from tune.outcome.searched import searched
+from tune.outcome.verify import RESULT, RETRAINED, VERIFIED, WEIGHTS, read_verified, retraining, run
+from tune.search.studies import split_key
 from tune.store import Store, SweepFolder
-from tune.studies import split_key
-from tune.sweep import SweepConfig
-from tune.verify import RESULT, RETRAINED, VERIFIED, WEIGHTS, read_verified, retraining, run
 
 TABLE = "front.csv"
 

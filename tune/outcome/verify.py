@@ -20,13 +20,13 @@ from supersnn.evaluation import evaluate
 from supersnn.held_out import open_test
 from supersnn.networks.build import build
 from supersnn.operations import count
-from tune.arms import Arm
-from tune.executor import Executor
-from tune.search import Job
+from tune.description.arms import Arm
+from tune.description.sweep import SweepConfig
+from tune.execution.executor import Executor
+from tune.execution.trial import Runner, checkpoint_path
+from tune.search.driver import Job
+from tune.search.studies import Studies
 from tune.store import Store, SweepFolder
-from tune.studies import Studies
-from tune.sweep import SweepConfig
-from tune.trial import Runner, checkpoint_path
 
 RESULT, WEIGHTS = "result.json", "student.safetensors"
 VERIFIED, RANKED, RETRAINED = "verified", "ranked", "retrained"

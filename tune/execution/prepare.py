@@ -11,8 +11,8 @@ from supersnn.bank import Bank
 from supersnn.config import DatasetConfig, TrainConfig
 from supersnn.data import training_data
 from supersnn.teachers import TeacherStore
-from tune.arms import Arm
-from tune.executor import Executor
+from tune.description.arms import Arm
+from tune.execution.executor import Executor
 
 POOL = "loss.relation.pool"
 

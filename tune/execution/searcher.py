@@ -8,8 +8,8 @@ import ray.tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from tune.search import Job, Report, Search
-from tune.trial import Runner
+from tune.execution.trial import Runner
+from tune.search.driver import Job, Report, Search
 
 
 class _NotKept:

@@ -12,7 +12,7 @@ from optuna.pruners import (
     WilcoxonPruner,
 )
 
-from tune.sweep import SweepConfig
+from tune.description.sweep import SweepConfig
 
 
 def pruner(sweep: SweepConfig) -> BasePruner:

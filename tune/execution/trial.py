@@ -12,7 +12,7 @@ from supersnn.bank import guide_for
 from supersnn.config import DatasetConfig, TrainConfig, parse, with_values
 from supersnn.data import TrainingData, training_data
 from supersnn.training import Snapshot, train
-from tune.search import Job, Report
+from tune.search.driver import Job, Report
 
 TRACEBACK = "traceback.txt"
 ACCURACY = "val/accuracy"

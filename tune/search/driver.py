@@ -8,10 +8,10 @@ from typing import Any
 
 from supersnn.config import flatten
 from supersnn.errors import UserError
-from tune.arm_study import END, Assignment
-from tune.budget import Budget
 from tune.journal import Journal
-from tune.studies import Studies, split_key
+from tune.search.arm_study import END, Assignment
+from tune.search.budget import Budget
+from tune.search.studies import Studies, split_key
 
 NO_ROOM = "No space left on device"
 

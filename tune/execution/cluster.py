@@ -27,11 +27,11 @@ import ray.tune
 
 from supersnn.errors import UserError
 from supersnn.sources.base import data_root
-from tune.checks import PACKAGES, preflight, require_room
-from tune.nodes import bundle, living, slots
-from tune.search import Search
-from tune.searcher import StudentTrial, StudyScheduler, StudySearcher
-from tune.sweep import ResourcesConfig
+from tune.description.sweep import ResourcesConfig
+from tune.execution.checks import PACKAGES, preflight, require_room
+from tune.execution.nodes import bundle, living, slots
+from tune.execution.searcher import StudentTrial, StudyScheduler, StudySearcher
+from tune.search.driver import Search
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -164,5 +164,5 @@ def _knock(address: str) -> None:
 
 def sources() -> list[str]:
     """Return our packages' folders and the command line's modules, as they are shipped to a cluster's nodes."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     return [str(root / package) for package in PACKAGES] + sorted(map(str, root.glob("supersnn_*.py")))

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from tune.search import Search
-from tune.trial import Disowned, Runner
+from tune.execution.trial import Disowned, Runner
+from tune.search.driver import Search
 
 T = TypeVar("T")
 R = TypeVar("R")

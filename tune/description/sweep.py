@@ -20,7 +20,7 @@ from supersnn.config import (
     with_values,
 )
 from supersnn.errors import UserError, nearest
-from tune.space import DEFAULTS, Knob
+from tune.description.space import DEFAULTS, Knob
 
 TERMS = ("relation", "logit", "feature")
 CONSTRAINED = ("spikes/rate", "ops/synaptic", "ops/mac", "energy/nj", "val/loss")
@@ -32,7 +32,7 @@ class ArmConfig(Section):
     """One arm: the teachers and students it may pair, the terms that are on, its own space and fixed values.
 
     `losses` is left out for the usual ones: none without teachers, else those that the arm's name says
-    (`tune.arms`). `space` adds to the sweep's or overrides it; `set` fixes dotted keys.
+    (`tune.description.arms`). `space` adds to the sweep's or overrides it; `set` fixes dotted keys.
     """
 
     teachers: tuple[str, ...] = ()

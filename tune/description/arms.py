@@ -7,8 +7,8 @@ from typing import Any
 from supersnn.config import TrainConfig, flatten, merge, parse, unflatten
 from supersnn.errors import UserError, nearest
 from supersnn.networks.build import family
-from tune.space import DEFAULTS, Knob, Values
-from tune.sweep import TERMS, ArmConfig, SweepConfig
+from tune.description.space import DEFAULTS, Knob, Values
+from tune.description.sweep import TERMS, ArmConfig, SweepConfig
 
 USUAL_TERMS: dict[str, tuple[str, ...]] = {"logit": ("logit",), "feature": ("feature",)}
 """The terms of an arm that is named after them; every other arm with teachers has `relation`."""

@@ -5,10 +5,10 @@ from typing import Any
 import filelock
 
 from supersnn.config import parse, read_yaml
+from tune.description.sweep import SweepConfig
 from tune.journal import read
-from tune.progress import Board
 from tune.store import SweepFolder
-from tune.sweep import SweepConfig
+from tune.terminal.progress import Board
 
 
 def board_of(folder: SweepFolder) -> Board:

@@ -4,14 +4,14 @@ import os
 from collections.abc import Mapping
 
 from tune import conductor
-from tune.arms import Arm
 from tune.conductor import Conducted, Conductor
-from tune.executor import Executor
+from tune.description.arms import Arm
+from tune.description.sweep import SweepConfig
+from tune.execution.executor import Executor
 from tune.journal import read
 from tune.mounts import refuse_shared_sqlite
-from tune.progress import Board, Display
 from tune.store import Store
-from tune.sweep import SweepConfig
+from tune.terminal.progress import Board, Display
 from tune.tracking import tracker
 from tune.tracking.server import uri_for
 from tune.tracking.tracker import Tracker
@@ -46,10 +46,10 @@ def drive(
 
     def executor(driver: Conductor) -> Executor:
         if local:
-            from tune.local import LocalExecutor
+            from tune.execution.local import LocalExecutor
 
             return LocalExecutor(sweep.search.max_failures)
-        from tune.cluster import RayExecutor
+        from tune.execution.cluster import RayExecutor
 
         cluster = address or os.environ.get("RAY_ADDRESS")
         scratch = driver.folder.path / "ray"

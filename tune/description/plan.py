@@ -6,9 +6,9 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
-from tune.arms import Arm
-from tune.space import Knob
-from tune.sweep import SweepConfig
+from tune.description.arms import Arm
+from tune.description.space import Knob
+from tune.description.sweep import SweepConfig
 
 
 def plan(sweep: SweepConfig, arms: Mapping[str, Arm]) -> dict[str, Any]:

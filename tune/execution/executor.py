@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
-from tune.search import Search
+from tune.search.driver import Search
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from supersnn.errors import UserError
-from tune.budget import LOWEST_FREE
+from tune.search.budget import LOWEST_FREE
+from tune.search.studies import open_storage
 from tune.store import Store
-from tune.studies import open_storage
 from tune.versions import LIBRARIES
 
 OURS = ("supersnn", "tune", "analysis", "supersnn_cli")

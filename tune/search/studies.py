@@ -16,10 +16,10 @@ from optuna.trial import FrozenTrial
 
 from supersnn.config import TrainConfig
 from supersnn.errors import UserError
-from tune.arm_study import ArmStudy, Assignment, Counts
-from tune.arms import Arm
-from tune.space import Values
-from tune.sweep import SweepConfig
+from tune.description.arms import Arm
+from tune.description.space import Values
+from tune.description.sweep import SweepConfig
+from tune.search.arm_study import ArmStudy, Assignment, Counts
 
 optuna.logging.set_verbosity(logging.WARNING)
 

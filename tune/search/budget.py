@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tune.studies import Studies
-from tune.sweep import SweepConfig
+from tune.description.sweep import SweepConfig
+from tune.search.studies import Studies
 
 LOWEST_FREE = 256 * 2**20
 """Bytes that must be free on the store's disk before another trial begins."""

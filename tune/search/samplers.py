@@ -6,9 +6,9 @@ import optuna
 from optuna.samplers import BaseSampler
 
 from supersnn.config import Scalar, digest
-from tune.arms import Arm
-from tune.space import Knob
-from tune.sweep import SweepConfig
+from tune.description.arms import Arm
+from tune.description.space import Knob
+from tune.description.sweep import SweepConfig
 
 DESIGNED = ("tpe", "gp", "cmaes", "nsga2", "nsga3")
 """The samplers that begin with start-up trials; the others are designs themselves."""

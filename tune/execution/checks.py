@@ -15,8 +15,8 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from supersnn.errors import UserError
-from tune.nodes import Node, living, offered, slots_on, wanted
-from tune.sweep import ResourcesConfig
+from tune.description.sweep import ResourcesConfig
+from tune.execution.nodes import Node, living, offered, slots_on, wanted
 from tune.versions import LIBRARIES
 
 PACKAGES = ("supersnn", "tune", "analysis")
