@@ -6,11 +6,13 @@ import optuna
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from optuna.trial import FrozenTrial, TrialState
 
 from supersnn.config import parse
 from tune.description.arms import resolve
 from tune.description.sweep import SweepConfig
 from tune.search.arm_study import Assignment
+from tune.search.samplers import TPE, _Horizon
 from tune.search.studies import Studies, open_storage
 
 ARMS = {"direct": {}, "homogeneous": {"teachers": ["resnet14"]}, "heterogeneous": {"teachers": ["vgg8", "wrn16_2"]}}
@@ -290,3 +292,22 @@ def test_a_commit_to_the_studies_on_disk_does_not_wait_for_the_disk(tmp_path: Pa
     with storage.engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1  # NORMAL
+
+
+def test_of_many_trials_tpe_sees_the_best_and_the_latest() -> None:
+    def trial(number: int, value: float, state: TrialState = TrialState.COMPLETE) -> FrozenTrial:
+        values = {"values": [value]} if state == TrialState.COMPLETE else {"intermediate_values": {3: value}}
+        space = {"x": optuna.distributions.FloatDistribution(0, 1)}
+        return optuna.trial.create_trial(state=state, params={"x": number / 2000}, distributions=space, **values)  # type: ignore[arg-type]
+
+    study = optuna.create_study(direction="maximize")
+    few = [trial(number, 0.5, TrialState.PRUNED) for number in range(300)]
+    study.add_trials(few)
+    assert len(_Horizon(study)._get_trials(deepcopy=False)) == 300
+    study.add_trials([trial(number, number / 2000) for number in range(1000, 300, -1)])
+    seen = _Horizon(study)._get_trials(deepcopy=False)
+    assert {t.number for t in seen[:100]} == set(range(300, 400))  # the best, which came first
+    assert [t.number for t in seen[100:]] == list(range(600, 1000))
+    proposed = TPE(seed=0, n_startup_trials=10, multivariate=True)
+    asked = optuna.load_study(study_name=study.study_name, storage=study._storage, sampler=proposed).ask()
+    assert asked.suggest_float("x", 0, 1) > 0.25

@@ -1,0 +1,230 @@
+"""Real trainings under early stopping: several seeds a trial, several objectives, constraints; interrupted too."""
+
+import csv
+import importlib.util
+import json
+import statistics
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from supersnn.config import parse, with_values
+from supersnn.data import training_data
+from supersnn.training import train
+from supersnn_cli import app
+from tune.conductor import conduct
+from tune.description.arms import resolve
+from tune.description.sweep import SweepConfig
+from tune.execution.local import LocalExecutor
+from tune.journal import read
+from tune.outcome.verify import read_verified
+from tune.store import Store
+
+spec = importlib.util.spec_from_file_location("invariants", Path(__file__).with_name("invariants.py"))
+assert spec
+assert spec.loader
+invariants = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(invariants)
+
+PLAIN: dict[str, Any] = {
+    "name": "seeds",
+    "dataset": {"name": "digits", "images": 400},
+    "student": {"architecture": "resnet8"},
+    "neuron": {"threshold": 0.5},
+    "train": {"epochs": 2, "batch_size": 16},
+    "arms": {"direct": {}},
+    "space": {"optimizer.lr": {"log": [0.00001, 0.3]}},
+    "verify": {"seeds": 1},
+}
+
+
+RATES = (0.1, 0.05, 0.00001, 0.00002, 0.08, 0.00003)
+"""The trials' learning rates: with the small ones nothing is learnt."""
+
+
+class Untold:
+    """Stands where MLflow is told of a sweep, and tells nobody."""
+
+    def wait_connected(self) -> None:
+        pass
+
+    def close(self) -> int:
+        return 0
+
+
+def described(**search: Any) -> SweepConfig:
+    usual = {"trials": 6, "startup": 1, "reduction": 2, "enqueue": [{"optimizer.lr": rate} for rate in RATES]}
+    return parse(SweepConfig, {**PLAIN, "search": {**usual, **search}}, "test")
+
+
+def run(sweep: SweepConfig, store: Store, watch: Callable[[str, Mapping[str, Any]], None] | None = None) -> None:
+    """Conduct a sweep in this process; `watch` may raise, as an interrupted driver does."""
+    conduct(sweep, store, lambda _: LocalExecutor(), lambda _: Untold(), watch or (lambda event, fields: None))
+
+
+def events(store: Store, kind: str) -> list[dict[str, Any]]:
+    return [event for event, _ in read(store.sweep("seeds").journal) if event["event"] == kind]
+
+
+def epochs(store: Store, trial: int) -> dict[int, dict[str, float]]:
+    """A trial's metrics by epoch, without what the clock says."""
+    told = [event for event in events(store, "epoch") if event["trial"] == trial]
+    assert [event["epoch"] for event in told] == list(range(1, len(told) + 1))
+    return {e["epoch"]: {k: v for k, v in e["metrics"].items() if not k.startswith("time/")} for e in told}
+
+
+def study(store: Store) -> list[optuna.trial.FrozenTrial]:
+    return optuna.load_study(study_name="seeds/direct", storage=store.optuna_url).trials
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.mark.parametrize("scheduler", ["asha", "hyperband", "wilcoxon", "median"])
+def test_a_trial_of_two_seeds_is_judged_by_their_mean(scheduler: str, store: Store) -> None:
+    sweep = described(scheduler=scheduler, seeds_per_trial=2, min_epochs=1)
+    run(sweep, store)
+    ends = {event["trial"]: event for event in events(store, "end")}
+    assert ends.keys() == set(range(6))
+    found = {trial.number: trial for trial in study(store)}
+    for number, end in ends.items():
+        told = epochs(store, number)
+        assert len(told) == end["epochs"]
+        if end["end"] == "stopped":
+            assert found[number].state.name == "PRUNED"
+            continue
+        assert end["end"] == "finished"
+        own = [told[2]["val/seed_accuracy"], told[4]["val/seed_accuracy"]]
+        assert told[2]["val/accuracy"] == own[0]
+        assert end["value"] == found[number].value == told[4]["val/accuracy"] == pytest.approx(statistics.fmean(own))
+        assert "val/seed_accuracy" not in told[1] | told[3]
+    best = max((end for end in ends.values() if end["end"] == "finished"), key=lambda end: float(end["value"]))
+    winner = read_verified(store.sweep("seeds"))["direct"]
+    assert (winner["trial"], winner["search_value"]) == (best["trial"], best["value"])
+    stopped = {number for number, end in ends.items() if end["end"] == "stopped"}
+    assert 0 not in stopped
+    assert {"asha": {2, 3} <= stopped, "median": {2, 3} <= stopped, "hyperband": bool(stopped)}.get(
+        scheduler, not stopped
+    )
+
+
+def test_wilcoxon_spares_a_bad_trial_its_last_seeds(store: Store) -> None:
+    run(described(trials=3, scheduler="wilcoxon", seeds_per_trial=5), store)
+    ends = {event["trial"]: event for event in events(store, "end")}
+    assert (ends[0]["end"], ends[0]["epochs"]) == ("finished", 10)
+    assert ends[2]["end"] == "stopped"
+    assert ends[2]["epochs"] in (6, 8)
+
+
+def test_each_of_the_seeds_is_a_training_of_its_own(store: Store) -> None:
+    sweep = described(trials=1, scheduler="none", seeds_per_trial=2)
+    run(sweep, store)
+    (start,) = events(store, "start")
+    config = resolve(sweep)["direct"].config(start["params"])
+    told = epochs(store, 0)
+    data = training_data(config.dataset)
+    for place, seed in enumerate((0, 1)):
+        *_, last = train(with_values(config, {"seed": seed}), data)
+        assert told[2 * place + 2]["val/seed_accuracy"] == last.metrics["val/accuracy"]
+        assert told[2 * place + 2]["ops/synaptic"] == last.metrics["ops/synaptic"]
+
+
+@pytest.mark.parametrize("scheduler", ["asha", "wilcoxon"])
+@pytest.mark.parametrize("died_at", [2, 3, 4])
+def test_a_driver_that_dies_within_the_second_seed_goes_on_there(died_at: int, scheduler: str, tmp_path: Path) -> None:
+    sweep = described(trials=1, scheduler=scheduler, seeds_per_trial=2)
+    whole, broken = Store(tmp_path / "whole"), Store(tmp_path / "broken")
+    run(sweep, whole)
+
+    def dying(event: str, fields: Mapping[str, Any]) -> None:
+        if event == "epoch" and fields["epoch"] == died_at:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(sweep, broken, dying)
+    assert len(events(broken, "epoch")) == died_at
+    run(sweep, broken)
+    assert epochs(broken, 0) == epochs(whole, 0)
+    values = [[event["value"] for event in events(one, "end")] for one in (whole, broken)]
+    assert values[0] == values[1]
+    steps = [study(one)[0].intermediate_values for one in (whole, broken)]
+    assert steps[0] == steps[1]
+
+
+def command(*arguments: str | Path) -> Any:
+    """Give a command in this process; return the JSON that it prints."""
+    result = CliRunner().invoke(app, [*map(str, arguments), "--json"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def swept(file: Path, store: Path, **changes: Any) -> dict[str, Any]:
+    """Run a whole sweep from its file to its report."""
+    file.write_text(yaml.safe_dump({**PLAIN, **changes}), encoding="utf-8")
+    found: dict[str, Any] = command("sweep", file, "--local", "--store", store)
+    invariants.assert_sweep(store, "seeds")
+    assert command("sweep", file, "--local", "--store", store) == found
+    return found
+
+
+def test_hyperband_from_the_file_to_the_report(tmp_path: Path) -> None:
+    search = {"trials": 6, "scheduler": "hyperband", "reduction": 2, "min_epochs": 1}
+    enqueue = [{"optimizer.lr": rate} for rate in RATES]
+    found = swept(
+        tmp_path / "sweep.yaml",
+        tmp_path / "store",
+        arms={"direct": {}, "logit": {"teachers": ["vgg8"]}},
+        teacher={"epochs": 1, "views": 2},
+        train={"epochs": 4, "batch_size": 16},
+        search={**search, "enqueue": enqueue},
+    )
+    for arm in found["arms"].values():
+        assert arm["finished"] + arm["stopped"] == 6
+        assert arm["stopped"] > 0
+        assert len(arm["verified"]) == 1
+    ends = events(Store(tmp_path / "store"), "end")
+    assert all((end["end"] == "finished") == (end["epochs"] == 4) for end in ends)
+
+
+def test_two_objectives_and_a_constraint_from_the_file_to_the_front(tmp_path: Path) -> None:
+    """Dense and untaught trials are stopped; the most accurate fires too often; the sparser one wins."""
+    tried = [(0.1, 0.5), (0.1, 1.0), (0.00001, 0.3), (0.00001, 0.35), (0.05, 1.5), (0.00001, 0.32)]
+    search = {"trials": 6, "scheduler": "asha", "reduction": 2, "min_epochs": 1}
+    found = swept(
+        tmp_path / "sweep.yaml",
+        tmp_path / "store",
+        space={**PLAIN["space"], "neuron.threshold": {"uniform": [0.3, 2.0]}},
+        search={
+            **search,
+            "objectives": ["accuracy", "synaptic_ops"],
+            "constraints": {"spikes/rate": 0.19},
+            "enqueue": [{"optimizer.lr": rate, "neuron.threshold": threshold} for rate, threshold in tried],
+        },
+    )["arms"]["direct"]
+    assert found["stopped"] > 0
+    store = Store(tmp_path / "store")
+    rates = {number: list(epochs(store, number).values())[-1]["spikes/rate"] for number in range(6)}
+    values = {event["trial"]: event["value"] for event in events(store, "end") if event["end"] == "finished"}
+    assert rates[found["trial"]] <= 0.19 < rates[max(values, key=values.__getitem__)]
+    command("export", "seeds", "--store", store.path, "--pareto", "--to", tmp_path / "front")
+    with (tmp_path / "front" / "front.csv").open(encoding="utf-8") as file:
+        front = [int(row["trial"]) for row in csv.DictReader(file)]
+    assert found["trial"] in front
+    assert set(front) <= values.keys()
+
+
+def test_a_constraint_that_nothing_meets_leaves_no_winner_and_ends(store: Store) -> None:
+    sweep = described(trials=2, scheduler="none", constraints={"spikes/rate": 0.0})
+    run(sweep, store)
+    assert events(store, "close")[-1]["end"] == "done"
+    assert read_verified(store.sweep("seeds")) == {}
+    before = store.sweep("seeds").journal.read_bytes()
+    run(sweep, store)
+    assert store.sweep("seeds").journal.read_bytes() == before
