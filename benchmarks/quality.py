@@ -1,0 +1,226 @@
+"""How much of random search's budget TPE with successive halving needs to find as good a student, over many repeats.
+
+Three objectives: two formulas shaped like ours (log-scaled and noisy; one conditional), and real trainings on digits.
+These were made once, a grid of configurations under the teacher's relations; each is one line of DIR/table.jsonl when
+it has ended, and the same command goes on from there. A trial of the search then has the curve of the nearest one, so
+that many repeats of a search cost nothing.
+
+    python -m benchmarks.quality --folder DIR [--json]
+"""
+
+import argparse
+import itertools
+import json
+import math
+import multiprocessing
+import random
+import statistics
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import optuna
+
+from benchmarks.common import Spread, machine, progress, spread
+from supersnn.bank import guide_for
+from supersnn.config import TrainConfig, parse, with_values
+from supersnn.data import training_data
+from supersnn.training import train
+from tune.description.arms import resolve
+from tune.description.space import Values
+from tune.description.sweep import SweepConfig
+from tune.search.studies import Studies
+from tune.versions import versions
+
+EPOCHS, TRIALS, REPEATS = 9, 48, 41
+"""Of a trial; random search's budget in whole trials; how often both search."""
+SEARCHED = {
+    "optimizer.lr": (0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
+    "loss.relation.weight": (1.0, 4.0, 16.0, 63.0, 250.0, 1000.0),
+    "neuron.threshold": (0.4, 0.8, 1.2, 1.6, 2.0),
+}
+"""The grid of real trainings."""
+
+Curve = Callable[[int], float]
+"""From an epoch, counted from 1, to what a trial reports after it."""
+
+
+class Objective(NamedTuple):
+    """What is searched: the space, a trial's curve of reports (noise included), and what it is really worth."""
+
+    space: Mapping[str, Any]
+    teachers: tuple[str, ...]
+    curve: Callable[[Values, random.Random], Curve]
+    worth: Callable[[Values], float]
+
+
+def _number(values: Values, key: str) -> float:
+    return float(str(values[key]))
+
+
+def smooth(values: Values) -> float:
+    """A log-scaled ridge in rate and weight, a bowl in threshold and decay; at most 0.95."""
+    rate = math.log10(_number(values, "optimizer.lr") / 0.08)
+    weight = math.log10(_number(values, "loss.relation.weight") / 30)
+    threshold, decay = _number(values, "neuron.threshold") - 0.8, _number(values, "neuron.decay") - 0.4
+    return 0.95 - 0.35 * rate**2 - 0.06 * (weight + 0.5 * rate) ** 2 - 0.12 * threshold**2 - 0.3 * decay**2
+
+
+def conditional(values: Values) -> float:
+    """Two teachers, of which the better one needs another weight; the surrogate's width matters for one kind only."""
+    better = values["teacher.name"] == "vgg8"
+    weight = math.log10(_number(values, "loss.relation.weight") / (200 if better else 5))
+    rate = math.log10(_number(values, "optimizer.lr") / 0.05)
+    width = math.log2(_number(values, "neuron.width") / 0.7) if "neuron.width" in values else None
+    shape = 0.02 if width is None else 0.04 - 0.08 * width**2
+    return (0.88 if better else 0.83) - 0.08 * weight**2 - 0.2 * rate**2 + shape
+
+
+def _learning(worth: Callable[[Values], float]) -> Callable[[Values, random.Random], Curve]:
+    """The curve of a formula: an exponential rise to its worth, with noise."""
+
+    def curve(values: Values, dice: random.Random) -> Curve:
+        final = worth(values)
+        return lambda epoch: final - 0.3 * math.exp(-4 * epoch / EPOCHS) + dice.gauss(0, 0.005)
+
+    return curve
+
+
+SHARED = {"optimizer.lr": {"log": [0.001, 1]}, "loss.relation.weight": {"log": [1, 1000]}}
+FORMULAS = {
+    "smooth": Objective(
+        SHARED | {"neuron.threshold": "default", "neuron.decay": "default"},
+        ("vgg8", "wrn16_2"),
+        _learning(smooth),
+        smooth,
+    ),
+    "conditional": Objective(
+        SHARED
+        | {
+            "neuron.surrogate": {"categorical": ["triangle", "atan"]},
+            "neuron.width": {"log": [0.25, 4], "when": {"neuron.surrogate": "atan"}},
+        },
+        ("vgg8", "wrn16_2"),
+        _learning(conditional),
+        conditional,
+    ),
+}
+
+
+def digits(table: Mapping[tuple[float, ...], list[float]]) -> Objective:
+    """Return the objective of real trainings: validation accuracies by epoch, by the values of `SEARCHED`."""
+
+    def nearest(values: Values) -> list[float]:
+        point = (min(grid, key=lambda x: abs(math.log(x / _number(values, key)))) for key, grid in SEARCHED.items())
+        return table[tuple(point)]
+
+    space = {key: {"log": [min(grid), max(grid)]} for key, grid in SEARCHED.items()}
+    return Objective(
+        space, ("vgg8",), lambda values, _: lambda epoch: nearest(values)[epoch - 1], lambda values: nearest(values)[-1]
+    )
+
+
+def sweep(objective: Objective, sampler: str, scheduler: str, seed: int) -> SweepConfig:
+    """Return a sweep of one arm over an objective's space."""
+    plain = {
+        "name": "quality",
+        "seed": seed,
+        "dataset": {"name": "digits", "validation": 0.5, "augment": {"crop": 1}},
+        "student": {"architecture": "resnet8"},
+        "teacher": {"epochs": 12, "views": EPOCHS},
+        "train": {"epochs": EPOCHS},
+        "arms": {"heterogeneous": {"teachers": list(objective.teachers)}},
+        "space": dict(objective.space),
+        "search": {"trials": 4 * TRIALS, "sampler": sampler, "scheduler": scheduler, "startup": 10},
+    }
+    return parse(SweepConfig, plain, "quality")
+
+
+def best_by_epochs(objective: Objective, sampler: str, scheduler: str, seed: int) -> list[tuple[int, float]]:
+    """Return (epochs spent, worth of the best finished trial so far), as a search of TRIALS · EPOCHS goes on."""
+    config = sweep(objective, sampler, scheduler, seed)
+    live = Studies(config, resolve(config), optuna.storages.InMemoryStorage(), str(seed))
+    dice, spent, best, found = random.Random(seed), 0, -math.inf, []
+    while spent < TRIALS * EPOCHS:
+        assignment = live.next()
+        assert assignment is not None
+        curve = objective.curve(assignment.values, dice)
+        for epoch in range(1, EPOCHS + 1):
+            spent += 1
+            if live.report(assignment.key, epoch, {"val/accuracy": curve(epoch)}):
+                live.finish(assignment.key, "stopped")
+                break
+        else:
+            live.finish(assignment.key, "finished")
+            best = max(best, objective.worth(assignment.values))
+        found.append((spent, best))
+    return found
+
+
+def shares(objective: Objective, repeats: int = REPEATS) -> list[float]:
+    """Return, by repeat, the share of random search's budget after which TPE with ASHA has its final best; or inf."""
+    found = []
+    for seed in range(repeats):
+        target = best_by_epochs(objective, "random", "none", seed)[-1][1]
+        ours = best_by_epochs(objective, "tpe", "asha", seed)
+        reached = next((spent for spent, best in ours if best >= target), math.inf)
+        found.append(reached / (TRIALS * EPOCHS))
+    return found
+
+
+def measured(folder: Path) -> dict[tuple[float, ...], list[float]]:
+    """Return the grid's trainings on digits, after making those that are missing."""
+    path = folder / "table.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    table = {tuple(point): curve for point, curve in map(json.loads, lines)}
+    missing = [point for point in itertools.product(*SEARCHED.values()) if point not in table]
+    if missing:
+        _trained((missing[0], folder, 1))  # the teacher and its bank
+    with multiprocessing.get_context("spawn").Pool(2) as pool, path.open("a", encoding="utf-8") as file:
+        tasks: Iterator[tuple[tuple[float, ...], Path, int]] = ((point, folder, EPOCHS) for point in missing)
+        for number, (point, curve) in enumerate(pool.imap_unordered(_trained, tasks), start=1):
+            file.write(json.dumps([point, curve]) + "\n")
+            file.flush()
+            table[point] = curve
+            progress(f"{number}/{len(missing)} {point}: {curve[-1]:.3f}")
+    return table
+
+
+def _trained(task: tuple[tuple[float, ...], Path, int]) -> tuple[tuple[float, ...], list[float]]:
+    """Train a point of the grid; a student that fails keeps its last accuracy."""
+    point, folder, epochs = task
+    (arm,) = resolve(sweep(digits({}), "random", "none", 0)).values()
+    values: Values = dict(zip(SEARCHED, point, strict=True))
+    config: TrainConfig = with_values(arm.config({**values, "teacher.name": "vgg8"}), {"seed": 0})
+    data = training_data(config.dataset)
+    curve: list[float] = []
+    for report in itertools.islice(train(config, data, guide_for(config, data, folder)), epochs):
+        curve.append(report.metrics.get("val/accuracy", curve[-1] if curve else 0.0))
+    return point, curve + curve[-1:] * (EPOCHS - len(curve))
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.quality")
+    parser.add_argument("--folder", type=Path, required=True, help="where the trainings and their teacher are kept")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    objectives = FORMULAS | {"digits": digits(measured(options.folder))}
+    found = {name: shares(objective) for name, objective in objectives.items()}
+    spreads: dict[str, Spread] = {name: spread([min(share, 1.0) for share in each]) for name, each in found.items()}
+    if options.json:
+        about = {"name": "quality", "machine": machine(), "versions": versions()}
+        medians = {name: statistics.median(each) for name, each in found.items()}
+        print(json.dumps({**about, "ratios": medians, "shares": found}, indent=1))
+        return
+    for name, (median, low, high, repeats) in spreads.items():
+        never = sum(math.isinf(share) for share in found[name])
+        print(
+            f"{name:12} median {median:.0%} of random search's budget, quartiles {low:.0%} … {high:.0%}, "
+            f"{repeats} repeats, {never} did not get there within it"
+        )
+
+
+if __name__ == "__main__":
+    main()
