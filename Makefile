@@ -5,12 +5,12 @@ BIN    := $(VENV)/bin
 TORCH  := torch torchvision
 
 BENCHMARKS  := step distil sweep scale search
-BENCH       :=
+RESULTS     := benchmarks/RESULTS.md
 METHOD      := data/method
 METHOD_DATA := fashion-mnist $(patsubst %,folder:%,$(wildcard data/cifar10-jpeg))
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-test install-bench demo test bench bench-method lint ui constraints image-check clean
+.PHONY: help install install-test install-bench demo test chaos bench bench-method lint ui constraints image-check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -49,10 +49,11 @@ chaos: install-test  ## kill drivers and workers at random moments of real sweep
 	$(BIN)/python -m pytest -m chaos tests/end_to_end/test_chaos.py
 
 bench: install-bench  ## measure what benchmarks/ asks, one after another; hours, on a machine that does nothing else
-	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name $(BENCH) || exit 1; done
+	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name --write $(RESULTS) || exit 1; done
+	$(BIN)/python -m benchmarks.quality --folder data/quality --write $(RESULTS)
 
-bench-method: install  ## arms with and without a teacher, paired by seed; a day, and it goes on where it was
-	$(BIN)/python -m benchmarks.method --folder $(METHOD) --data $(METHOD_DATA) --write benchmarks/RESULTS.md
+bench-method: install  ## arms with and without a teacher, paired by seed; hours, and it goes on where it was
+	$(BIN)/python -m benchmarks.method --folder $(METHOD) --data $(METHOD_DATA) --write $(RESULTS)
 
 lint: install-test  ## linter, types and import floors alone
 	$(BIN)/ruff check .

@@ -5,6 +5,8 @@
     sweep.py     a whole sweep, beside its bare trainings
     scale.py     the driver's work a trial, after 2,000 trials beside after 100
     search.py    what a search finds in a given time, beside plain Optuna and random search
+    quality.py   how much of random search's budget the search needs, on two formulas and on digits
+    capacity.py  how far one driver reaches, simulated
     method.py    what a teacher brings: arms paired by seed on two data sets
     common.py    the machine, the repeats, the table and the JSON of all of them
 

@@ -179,7 +179,7 @@ def measure(trials: int) -> dict[str, float]:
         folder.path.mkdir(parents=True)
         studies = Studies(config, resolve(config), open_storage(store.optuna_url), "capacity")
         budget = Budget(config, studies, folder.path, [])
-        search = Search(studies, Journal(folder.journal), budget, folder.path, store.path, "capacity", (0,), {})
+        search = Search(studies, Journal(folder.journal), budget, folder.path, store.place, "capacity", (0,), {})
         asks: list[float] = []
         reports: list[float] = []
         ends: list[float] = []

@@ -8,7 +8,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,6 +50,7 @@ def main(name: str, measure: Callable[[bool], Result], peers: tuple[str, ...] = 
     """
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--write", type=Path, help="a Markdown file whose section on this benchmark is replaced")
     parser.add_argument("--quick", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     before = load()
@@ -64,6 +65,8 @@ def main(name: str, measure: Callable[[bool], Result], peers: tuple[str, ...] = 
         "measured": {side: spread._asdict() for side, spread in result.measured.items()},
         "notes": dict(result.notes),
     }
+    if options.write:
+        write_section(options.write, name, markdown(document))
     if options.json:
         print(json.dumps(document, indent=1))
     else:
@@ -81,6 +84,46 @@ def table(result: Result) -> Table:
     for note, text in result.notes.items():
         drawn.add_row(note, str(text))
     return drawn
+
+
+def markdown(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of a result for RESULTS.md: what it was measured on, the table, the ratios, the notes."""
+    yield from origin(document)
+    yield ""
+    yield f"| {document['unit']} | median | quartiles | n |"
+    yield "| --- | --- | --- | --- |"
+    for side, row in document["measured"].items():
+        yield f"| {side} | {row['median']:.4g} | {row['low']:.4g} … {row['high']:.4g} | {row['repeats']} |"
+    yield ""
+    yield "Ratios: " + ", ".join(f"{name} **{value:.3f}**" for name, value in document["ratios"].items())
+    yield ""
+    yield from (f"- {note}: {text}" for note, text in document["notes"].items())
+
+
+def origin(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines that say by what command, on what machine and with what versions something was measured."""
+    about, load = document["machine"], ""
+    if "load_before" in about:
+        load = f", load {about['load_before']} before and {about['load_after']} after"
+    yield f"    {document['command']}"
+    yield ""
+    yield f"{about['processor']}, {about['cores']} cores, {about['memory_gb']} GB{load}; " + ", ".join(
+        f"{package} {version}" for package, version in document["versions"].items() if version
+    )
+
+
+def write_section(path: Path, name: str, lines: Iterable[str]) -> None:
+    """Replace what stands between a Markdown file's marks `<!-- NAME -->` and `<!-- end of NAME -->`.
+
+    Raises:
+        SystemExit: the file has no such marks.
+    """
+    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    before, found, rest = path.read_text(encoding="utf-8").partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise SystemExit(f"{path}: no lines {begin!r} and {end!r}")
+    path.write_text("\n".join([before + begin, "", *lines, "", end]) + after, encoding="utf-8")
 
 
 def interleaved(sides: Mapping[str, Callable[[], object]], repeats: int, warm_up: int = 1) -> dict[str, list[float]]:

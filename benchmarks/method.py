@@ -23,7 +23,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.compare import verdicts
-from benchmarks.common import machine, progress
+from benchmarks.common import machine, origin, progress, write_section
 from supersnn.bank import guide_for
 from supersnn.checkpoint import student_weights
 from supersnn.config import DatasetConfig, TrainConfig, digest, parse, with_values
@@ -34,7 +34,7 @@ from supersnn.networks.build import build
 from supersnn.relations import RELATIONS
 from supersnn.teachers import TeacherStore
 from supersnn.training import train
-from tune.versions import code_version, versions
+from tune.versions import versions
 
 IMAGES, EPOCHS, TEACHER_EPOCHS = 5000, 12, 30
 TEACHERS = {"homogeneous": "resnet20", "heterogeneous": "vgg8"}
@@ -42,13 +42,11 @@ AUGMENT = {"fashion-mnist": {"crop": 2, "flip": True}}
 """By data set; another one's images are varied as CIFAR's usually are."""
 TUNED_BY, MANY, FEW = (900, 901), tuple(range(10)), tuple(range(5))
 """The seeds that choose, those of the arms that the claim is about, and those of the others."""
-RATES = (0.1, 0.2, 0.4)
+RATES = (0.1, 0.2, 0.4, 0.8)
 GRIDS = {"relation": (10.0, 30.0, 100.0), "gram": (300.0, 1000.0, 3000.0), "logit": (0.3, 1.0, 3.0),
          "feature": (1.0, 3.0, 10.0)}  # fmt: skip
 """The weights that are tried, by term; the relation `gram` is of another magnitude than the other three."""
 PROCESSES = 2
-
-BEGIN, END = "<!-- method -->", "<!-- end of method -->"
 
 Values = dict[str, Any]
 """Dotted keys of a training, and what they are set to."""
@@ -289,22 +287,13 @@ def main() -> None:
             findings = study.final()
             lines += section(study, findings, teachers, runs)
             points |= {f"{data}: {r['a']}": 100 * r["difference"] for r in findings.compared().to_dict("records")}
+    about = {"name": "method", "machine": machine(), "versions": versions(), "command": "make bench-method"}
     if options.write:
-        write_section(options.write, lines)
+        write_section(options.write, "method", [*origin(about), "", *lines])
     if options.json:
-        about = {"name": "method", "machine": machine(), "versions": versions(), "code": code_version()}
         print(json.dumps({**about, "ratios": points, "unit": "points of test accuracy ahead of direct"}, indent=1))
     else:
         print("\n".join(lines))
-
-
-def write_section(path: Path, lines: Sequence[str]) -> None:
-    """Replace what stands between the file's two marks."""
-    before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not end:
-        raise SystemExit(f"{path}: no lines {BEGIN!r} and {END!r}")
-    path.write_text("\n".join([before + begin, "", *lines]) + end + after, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import optuna
 
-from benchmarks.common import Spread, machine, progress, spread
+from benchmarks.common import machine, markdown, progress, spread, write_section
 from supersnn.bank import guide_for
 from supersnn.config import TrainConfig, parse, with_values
 from supersnn.data import training_data
@@ -204,22 +204,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality")
     parser.add_argument("--folder", type=Path, required=True, help="where the trainings and their teacher are kept")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--write", type=Path, help="a Markdown file whose section on this benchmark is replaced")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     objectives = FORMULAS | {"digits": digits(measured(options.folder))}
     found = {name: shares(objective) for name, objective in objectives.items()}
-    spreads: dict[str, Spread] = {name: spread([min(share, 1.0) for share in each]) for name, each in found.items()}
+    document = {
+        "name": "quality",
+        "machine": machine(),
+        "versions": versions(),
+        "command": f"python -m benchmarks.quality --folder {options.folder}",
+        "ratios": {name: statistics.median(each) for name, each in found.items()},
+        "unit": "share of random search's budget (one that it does not suffice for counts as 1)",
+        "measured": {name: spread([min(share, 1.0) for share in each])._asdict() for name, each in found.items()},
+        "notes": {f"{name}: not reached within it": sum(map(math.isinf, each)) for name, each in found.items()},
+    }
+    if options.write:
+        write_section(options.write, "quality", markdown(document))
     if options.json:
-        about = {"name": "quality", "machine": machine(), "versions": versions()}
-        medians = {name: statistics.median(each) for name, each in found.items()}
-        print(json.dumps({**about, "ratios": medians, "shares": found}, indent=1))
-        return
-    for name, (median, low, high, repeats) in spreads.items():
-        never = sum(math.isinf(share) for share in found[name])
-        print(
-            f"{name:12} median {median:.0%} of random search's budget, quartiles {low:.0%} … {high:.0%}, "
-            f"{repeats} repeats, {never} did not get there within it"
-        )
+        print(json.dumps(document, indent=1))
+    else:
+        print("\n".join(markdown(document)))
 
 
 if __name__ == "__main__":

@@ -2,10 +2,11 @@
 
 import json
 import time
+from pathlib import Path
 
 import pytest
 
-from benchmarks.common import Result, interleaved, main, spread
+from benchmarks.common import Result, interleaved, main, spread, write_section
 
 
 def test_the_sides_take_turns_and_the_warm_up_does_not_count() -> None:
@@ -34,3 +35,26 @@ def test_with_json_one_document_is_printed(monkeypatch: pytest.MonkeyPatch, caps
     assert document["notes"] == {"quick": True}
     assert document["versions"]["no-such-package"] is None
     assert document["machine"]["cores"] >= 1
+
+
+def test_only_the_section_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "RESULTS.md"
+    path.write_text("before\n<!-- a -->\nold\n<!-- end of a -->\nafter\n")
+    write_section(path, "a", ["new"])
+    write_section(path, "a", ["newer"])
+    assert path.read_text() == "before\n<!-- a -->\n\nnewer\n\n<!-- end of a -->\nafter\n"
+    with pytest.raises(SystemExit, match="end of b"):
+        write_section(path, "b", [])
+
+
+def test_a_result_is_written_with_what_it_was_measured_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "RESULTS.md"
+    path.write_text("<!-- some -->\n<!-- end of some -->")
+    monkeypatch.setattr("sys.argv", ["some", "--write", str(path)])
+    main("some", lambda quick: Result("some", "s", {"ratio": 2.0}, {"ours": spread([1.0, 2.0])}))
+    text = path.read_text()
+    assert "    python -m benchmarks.some" in text
+    assert "| ours | 1.5 | 1.25 … 1.75 | 2 |" in text
+    assert "ratio **2.000**" in text
+    assert "cores" in text
+    assert "load" in text

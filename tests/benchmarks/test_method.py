@@ -1,12 +1,11 @@
 """The plan of the method's benchmark: what is chosen by what, what is done twice, and the table."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.method import BEGIN, END, FEW, MANY, TUNED_BY, Study, Training, candidates, write_section
+from benchmarks.method import FEW, MANY, TUNED_BY, Study, Training, candidates
 
 
 class Pretend:
@@ -68,11 +67,3 @@ def test_every_option_is_a_valid_training() -> None:
             config = Training("digits", arm, values, 0, False).config()
             assert len(config.loss.terms_on()) == 1
             assert config.teacher.name is not None
-
-
-def test_only_the_section_is_replaced(tmp_path: Path) -> None:
-    path = tmp_path / "RESULTS.md"
-    path.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    write_section(path, ["new", ""])
-    write_section(path, ["newer", ""])
-    assert path.read_text() == f"before\n{BEGIN}\n\nnewer\n{END}\nafter\n"
