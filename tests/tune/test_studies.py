@@ -111,7 +111,7 @@ def test_a_restart_does_not_draw_the_same_points_again() -> None:
 
 
 def test_a_death_between_the_decision_to_stop_and_its_record_still_stops() -> None:
-    config, storage = sweep(scheduler="asha", trials=9), optuna.storages.InMemoryStorage()
+    config, storage = sweep(scheduler="asha", trials=9, min_epochs=1), optuna.storages.InMemoryStorage()
     live = studies(config, storage)
     stopped = None
     for value in (0.9, 0.8, 0.7, 0.2, 0.1, 0.05, 0.04, 0.03, 0.02):
@@ -144,7 +144,7 @@ def test_early_stopping_ranks_an_arm_by_itself(scheduler: str) -> None:
 
 
 def test_rungs_survive_a_restart_on_disk(tmp_path: Path) -> None:
-    config = sweep(scheduler="asha", trials=12)
+    config = sweep(scheduler="asha", trials=12, min_epochs=1)
     url = f"sqlite:///{tmp_path / 'optuna.db'}"
     live = studies(config, open_storage(url))
     for value in (0.9, 0.91, 0.92, 0.8, 0.81, 0.82, 0.7, 0.71, 0.72):
