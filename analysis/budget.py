@@ -7,18 +7,24 @@ import numpy as np
 import pandas as pd
 from scipy.special import gammaln
 
+from analysis.tables import Tables
+
 By = Literal["trials", "compute"]
 
 
-def costs(trials: pd.DataFrame, verified: pd.DataFrame, teachers: pd.DataFrame) -> pd.DataFrame:
-    """Return each arm's seconds of training: `search`, `verify`, `teacher` (with its bank) and `total`.
+def costs(tables: Tables) -> pd.DataFrame:
+    """Return each arm's seconds of training and their `total`.
 
-    A teacher that two arms share is charged to both in full: either would have needed it alone.
+    Columns: `sweep`, `arm`; the students' `search`, `ranking` and `verify`; `teacher`, with its banks; `refit`, that of
+    the winner's teacher where it was fitted anew for the final trainings. A teacher that two arms share is charged to
+    both in full: either would have needed it alone.
     """
-    keys = ["sweep", "arm"]
+    keys, trials, again = ["sweep", "arm"], tables.trials, tables.teachers["again"]
     table = pd.DataFrame({"search": trials.groupby(keys, sort=False)["seconds"].sum()})
-    table["verify"] = verified.groupby(keys)["seconds"].sum()
-    table["teacher"] = _teacher_seconds(trials, teachers)
+    table["ranking"] = tables.ranked.groupby(keys)["seconds"].sum()
+    table["verify"] = tables.verified.groupby(keys)["seconds"].sum()
+    table["teacher"] = _teacher_seconds(trials, tables.teachers[~again])
+    table["refit"] = _teacher_seconds(trials[trials["winner"]], tables.teachers[again])
     table = table.fillna(0.0)
     return table.assign(total=table.sum(axis=1)).reset_index()
 
@@ -32,7 +38,7 @@ def progress(trials: pd.DataFrame, teachers: pd.DataFrame, *, with_teacher: bool
     Args:
         trials: the trials table.
         teachers: the teachers table.
-        with_teacher: start an arm's clock at what its teachers and their banks cost.
+        with_teacher: start an arm's clock at what its teachers and their banks cost before the search.
     """
     done = trials[trials["state"] != "running"].sort_values(["sweep", "arm", "ended"], kind="stable")
     table = done[["sweep", "arm", "trial", "state", "value"]].reset_index(drop=True)
@@ -41,7 +47,7 @@ def progress(trials: pd.DataFrame, teachers: pd.DataFrame, *, with_teacher: bool
     spent = done["seconds"].fillna(0.0).reset_index(drop=True)
     table["compute"] = spent.groupby(groups).cumsum()
     if with_teacher:
-        ahead = _teacher_seconds(trials, teachers)
+        ahead = _teacher_seconds(trials, teachers[~teachers["again"]])
         table["compute"] += [ahead[pair] for pair in zip(table["sweep"], table["arm"], strict=True)]
     counted = table["value"].where(table["state"] == "finished")
     table["best"] = counted.groupby(groups).cummax().groupby(groups).ffill()

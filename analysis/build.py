@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.checks import problems
 from analysis.journal import Journal
-from analysis.tables import LAYERS, LEDGER, PROBLEMS, TEACHERS, TRIALS, VERIFIED, Sweep, records, typed
+from analysis.tables import LAYERS, LEDGER, PROBLEMS, RANKED, TEACHERS, TRIALS, VERIFIED, Sweep, records, typed
 
 SHORT = {"val": "val/accuracy", "test": "test/accuracy", "spike_rate": "spikes/rate",
          "synaptic_ops": "ops/synaptic", "energy_nj": "energy/nj"}  # fmt: skip
@@ -48,14 +48,16 @@ def build(
     results = _verified(name, by_kind, verified, trials, config.get("arms") or {})
     winners = set(zip(results.loc[results["winner"], "arm"], results.loc[results["winner"], "trial"], strict=True))
     winners |= {(arm, trial) for arm, (trial, _) in _winners(by_kind, verified).items()}
-    trials["winner"] = [pair in winners for pair in zip(trials["arm"], trials["trial"], strict=True)]
+    won = [pair in winners for pair in zip(trials["arm"], trials["trial"], strict=True)]
+    trials["winner"] = pd.Series(won, trials.index, dtype="bool")
     provenance = _provenance(by_kind, journal, teachers)
     found = problems(journal, config, trials, epochs, results, teachers, verified, provenance)
     return Sweep(
         trials=trials,
         epochs=epochs,
+        ranked=_ranked(name, by_kind),
         verified=results,
-        layers=_layers(name, verified),
+        layers=_layers(name, by_kind, verified),
         teachers=teachers,
         ledger=typed(pd.DataFrame(ledger).assign(sweep=name), LEDGER),
         problems=typed(pd.DataFrame(list(found)).assign(sweep=name), PROBLEMS),
@@ -71,12 +73,20 @@ def _teachers(name: str, by_kind: Events) -> pd.DataFrame:
     for event in by_kind.get("bank", []):
         filled[event["teacher"]] = filled.get(event["teacher"], 0.0) + float(event.get("seconds") or 0)
     rows: dict[str, dict[str, Any]] = {}
-    for event in by_kind.get("teacher", []):
+    for event in [*by_kind.get("teacher", []), *by_kind.get("refit", [])]:
         told = {key: value for key, value in event.items() if key in TEACHERS}
-        again = event["name"] in {row["name"] for row in rows.values()}
-        bank = 0.0 if again else filled.get(event["name"], 0.0)
-        rows.setdefault(event["digest"], {"sweep": name, **told, "bank_seconds": bank, "again": again})
+        told.setdefault("bank_seconds", filled.get(event["name"], 0.0))
+        rows.setdefault(event["digest"], {"sweep": name, **told, "again": event["event"] == "refit"})
     return typed(pd.DataFrame(list(rows.values())), TEACHERS)
+
+
+def _ranked(name: str, by_kind: Events) -> pd.DataFrame:
+    """One row a training that ranked a candidate."""
+    rows: dict[tuple[str, int, int], dict[str, Any]] = {}
+    for event in by_kind.get("ranked", []):
+        told = {key: value for key, value in event.items() if key in RANKED}
+        rows.setdefault((event["arm"], int(event["trial"]), int(event["seed"])), {"sweep": name, **told})
+    return typed(pd.DataFrame(list(rows.values())), RANKED)
 
 
 def _trials(name: str, by_kind: Events, epochs: pd.DataFrame, families: Mapping[str, str]) -> pd.DataFrame:
@@ -173,15 +183,23 @@ def _verified(
     return typed(pd.DataFrame(full), VERIFIED)
 
 
-def _layers(name: str, stored: Mapping[str, Any]) -> pd.DataFrame:
-    """One row a verified seed and spiking layer, in the network's order: the share of its steps that spike."""
+def _layers(name: str, by_kind: Events, stored: Mapping[str, Any]) -> pd.DataFrame:
+    """One row a verified seed and spiking layer, in the network's order: the share of its steps that spike.
+
+    The journal is believed, `verified.json` fills what it lacks.
+    """
+    told = [(e["arm"], e["trial"], e["seed"], e.get("rates")) for e in by_kind.get("verified", [])]
+    told += [(arm, entry["trial"], result["seed"], result.get("rates"))
+             for arm, entry in (stored.get("arms") or {}).items() for result in entry.get("results") or []]  # fmt: skip
+    rates: dict[tuple[str, int, int], Mapping[str, float]] = {}
+    for arm, trial, seed, found in told:
+        if found:
+            rates.setdefault((str(arm), int(trial), int(seed)), found)
     rows = [
-        {"sweep": name, "arm": arm, "trial": told["trial"], "seed": result["seed"],
-         "place": k, "layer": layer, "rate": rate}
-        for arm, told in (stored.get("arms") or {}).items()
-        for result in told.get("results") or []
-        for k, (layer, rate) in enumerate((result.get("rates") or {}).items())
-    ]  # fmt: skip
+        {"sweep": name, "arm": arm, "trial": trial, "seed": seed, "place": k, "layer": layer, "rate": rate}
+        for (arm, trial, seed), found in rates.items()
+        for k, (layer, rate) in enumerate(found.items())
+    ]
     return typed(pd.DataFrame(rows), LAYERS)
 
 

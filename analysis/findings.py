@@ -65,10 +65,11 @@ def _sentence(text: str) -> str:
 
 
 def _teacher_cost(sweep: Sweep) -> Iterator[str]:
-    table = budget.costs(sweep.trials, sweep.verified, sweep.teachers)
-    taught = [row for row in records(table) if row["teacher"] > 0 and row["total"] > 0]
+    table = budget.costs(sweep)
+    table["taught"] = table["teacher"] + table["refit"]
+    taught = [row for row in records(table) if row["taught"] > 0]
     if taught:
-        shares = [(row["arm"], duration(row["teacher"]), 100 * row["teacher"] / row["total"]) for row in taught]
+        shares = [(row["arm"], duration(row["taught"]), 100 * row["taught"] / row["total"]) for row in taught]
         told = listed(f"{seconds} for {arm} ({share:.0f} % of all it took)" for arm, seconds, share in shares)
         yield f"Teachers and their banks cost {told}."
 
@@ -94,7 +95,10 @@ def _teacher_strength(sweep: Sweep) -> Iterator[str]:
 
 def _shrinkage(sweep: Sweep) -> Iterator[str]:
     known = [row for row in records(compare.arms(sweep.verified)) if pd.notna(row["shrinkage"])]
-    if known and sweep.held_out:
+    if known and not sweep.held_out:
+        yield ("The final trainings saw the validation images too, so how much of the search scores was luck cannot "
+               "be told: nothing but the test images was left unseen.")  # fmt: skip
+    elif known:
         told = listed(f"{signed(row['shrinkage'])} ({row['arm']})" for row in known)
         yield f"Search scores less the validation accuracy of fresh seeds, which is luck: {told} points."
 

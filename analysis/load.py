@@ -57,7 +57,7 @@ def sweeps(*names: Path | str, store: Path | str | None = None, cache: bool = Tr
 def from_mlflow(tracking_uri: str, experiment: str) -> Sweep:
     """Return the tables of the latest sweep of an experiment on an MLflow server, or in its database.
 
-    Spike rates by layer, the test ledger and the banks' cost are not kept there.
+    The test ledger, rankings, teachers fitted anew and the banks' cost are not kept there.
 
     Raises:
         UserError: there is no such experiment, no sweep in it, or no server.

@@ -52,7 +52,7 @@ def _part(sweep: Sweep, margin: float, prefix: str) -> dict[str, Any]:
         "arms": grid(_arms(told)),
         "verdicts": grid(_verdicts(verdicts)),
         "chapters": [_chapter(chapter, prefix) for chapter in chapters(sweep, verdicts, margin)],
-        "teachers": grid(sweep.teachers.drop(columns=["sweep", "digest", "split", "again"])),
+        "teachers": grid(_teachers(sweep.teachers)),
         "trials": grid(_trials(sweep), TRIAL_ROWS),
         "failures": grid(_failures(sweep.trials)),
         "problems": grid(sweep.problems.drop(columns=["sweep"])),
@@ -125,6 +125,13 @@ def _trials(sweep: Sweep) -> pd.DataFrame:
     return sweep.trials.sort_values("value", ascending=False, na_position="last")[known]
 
 
+def _teachers(teachers: pd.DataFrame) -> pd.DataFrame:
+    """The teachers, with what they were fitted for where that differs."""
+    shown = teachers.drop(columns=["sweep", "digest", "split", "again"])
+    again = teachers["again"]
+    return shown.assign(fitted=again.map({False: "for the search", True: "for the end"})) if again.any() else shown
+
+
 def _failures(trials: pd.DataFrame) -> pd.DataFrame:
     """Why trials failed: each arm's reasons, how often, and in which trials."""
     groups = trials[trials["state"] == "failed"].fillna({"reason": "unknown"}).groupby(["arm", "reason"], sort=False)
@@ -140,7 +147,7 @@ def _ledger(sweep: Sweep) -> pd.DataFrame:
 
 def _facts(sweep: Sweep, told: dict[str, Any]) -> list[tuple[str, str]]:
     student = (sweep.config.get("student") or {}).get("architecture")
-    spent = sweep.trials["seconds"].sum() + sweep.verified["seconds"].sum()
+    spent = sum(table["seconds"].sum() for table in (sweep.trials, sweep.ranked, sweep.verified))
     teachers = sweep.teachers["seconds"].sum() + sweep.teachers["bank_seconds"].sum()
     return [
         ("data", str(told["dataset"] or "–")),

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import compare
+from analysis import budget, compare
 from analysis.tables import Sweep, records
 from analysis.words import answer_to, between, number, percent, signed
 
@@ -17,17 +17,18 @@ STATES = ("finished", "stopped", "failed", "running")
 def results(sweep: Sweep, margin: float = compare.MARGIN) -> dict[str, Any]:
     """Return the sweep's results, fit for JSON: what is unknown is None, accuracies are fractions.
 
-    `gpu_s` and `cpu_s` are the arm's own trainings, searched and verified; `teacher_s` is what its teachers and
-    their banks cost besides.
+    `gpu_s` and `cpu_s` are the arm's own trainings, searched, ranked and verified; `teacher_s` is what its teachers and
+    their banks cost besides, those fitted anew among them.
     """
     judged = compare.verdicts(sweep.verified, margin=margin)
     summaries = {str(row["arm"]): row for row in records(compare.arms(sweep.verified))}
+    costs = {str(row["arm"]): row for row in records(budget.costs(sweep))}
     told: dict[str, Any] = _plain({
         "sweep": sweep.name,
         "complete": sweep.complete,
         "ended": sweep.ended,
         "dataset": (sweep.config.get("dataset") or {}).get("name"),
-        "arms": {arm: _arm(sweep, arm, summaries.get(arm, {})) for arm in sweep.arms},
+        "arms": {arm: _arm(sweep, arm, summaries.get(arm, {}), costs.get(arm, {})) for arm in sweep.arms},
         "verdicts": records(judged),
         "answer": answer(judged),
         "margin": margin,
@@ -37,18 +38,17 @@ def results(sweep: Sweep, margin: float = compare.MARGIN) -> dict[str, Any]:
     return told
 
 
-def _arm(sweep: Sweep, arm: str, summary: Mapping[str, Any]) -> dict[str, Any]:
+def _arm(sweep: Sweep, arm: str, summary: Mapping[str, Any], cost: Mapping[str, Any]) -> dict[str, Any]:
     trials = sweep.trials[sweep.trials["arm"] == arm]
     verified = sweep.verified[(sweep.verified["arm"] == arm) & sweep.verified["winner"]]
     counts = trials["state"].value_counts()
     best = trials.loc[trials["state"] == "finished"].sort_values("value", ascending=False, na_position="last").head(1)
     winner = trials[trials["winner"]].head(1) if trials["winner"].any() else best
-    spent = trials["seconds"].sum() + verified["seconds"].sum()
+    spent = sum(cost.get(part, 0.0) for part in ("search", "ranking", "verify"))
     resources = sweep.config.get("resources") or {}
     known = {column: _first(winner, column) for column in ("student", "teacher", "pairing", "trial")}
-    taught = sweep.teachers[sweep.teachers["name"].isin(trials["teacher"].dropna())]
     teacher = sweep.teachers[(sweep.teachers["name"] == known["teacher"]) & ~sweep.teachers["again"]]
-    cost = {"spike_rate": "spikes/rate", "synaptic_ops": "ops/synaptic", "energy_nj": "energy/nj"}
+    spiking = {"spike_rate": "spikes/rate", "synaptic_ops": "ops/synaptic", "energy_nj": "energy/nj"}
     return {
         "trials": len(trials),
         **{state: int(counts.get(state, 0)) for state in STATES},
@@ -61,13 +61,13 @@ def _arm(sweep: Sweep, arm: str, summary: Mapping[str, Any]) -> dict[str, Any]:
         "test_iqm": summary.get("iqm"),
         "shrinkage": summary.get("shrinkage") if sweep.held_out else None,
         **{short: verified[short].mean() if verified[short].notna().any() else _first(winner, metric)
-           for short, metric in cost.items()},
+           for short, metric in spiking.items()},
         **known,
         "teacher_val": _first(teacher, "val_accuracy"),
         "teacher_parameters": _first(teacher, "parameters"),
         "gpu_s": spent * float(resources.get("gpus") or 0),
         "cpu_s": spent * float(resources.get("cpus", 1) or 0),
-        "teacher_s": taught["seconds"].sum() + taught["bank_seconds"].sum(),
+        "teacher_s": cost.get("teacher", 0.0) + cost.get("refit", 0.0),
     }  # fmt: skip
 
 

@@ -1,11 +1,12 @@
 """A sweep's runs on an MLflow server, told as the journal they came from. The only room with MLflow.
 
 The server keeps runs (`supersnn.level`: sweep, arm, trial, verification) and every epoch's metrics; what it has no
-place for, the spike rates by layer, the test ledger and the banks' seconds, is missing in the tables.
+place for, the test ledger, the rankings, the teachers fitted anew and the banks' seconds, is missing in the tables.
 """
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -31,6 +32,8 @@ HISTORY = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 Point = tuple[str, str, int, float, int]
 """Run, metric, step, value, time in milliseconds."""
+LAYER = "spikes/rate/"
+"""What a verification's metrics of one layer's spike rate begin with."""
 ENDS = {"FINISHED": "done", "KILLED": "interrupted", "FAILED": "failed"}
 
 
@@ -88,9 +91,11 @@ def _events(root: "Run", levels: Mapping[str, list["Run"]], versions: Mapping[st
             yield {"event": "winner", "time": _end(run), "arm": _tag(run, "arm"), "trial": int(trial), "value": None}
     for run in levels["verification"]:
         arm, trial, _, seed = _tag(run, "key").split("/")[1:]
+        layers = sorted((name for name in run.data.metrics if name.startswith(LAYER)), key=_numbers_by_value)
         yield {"event": "verified", "time": _end(run), "arm": arm, "trial": int(trial), "seed": int(seed),
-               "config": _params(run), "metrics": dict(run.data.metrics),
-               "seconds": _end(run) - run.info.start_time / 1000}  # fmt: skip
+               "config": _params(run), "seconds": _end(run) - run.info.start_time / 1000,
+               "metrics": {name: value for name, value in run.data.metrics.items() if name not in layers},
+               "rates": {name.removeprefix(LAYER): run.data.metrics[name] for name in layers}}  # fmt: skip
     if end := ENDS.get(root.info.status):
         yield {"event": "close", "time": _end(root), "end": end}
 
@@ -197,6 +202,11 @@ def _artifacts(
             found.append(dict(otherwise))
             faults.append(f"the artifact {name} cannot be read: {type(error).__name__}")
     return found[0], found[1], faults
+
+
+def _numbers_by_value(name: str) -> list[tuple[int, str]]:
+    """A key that sorts layers in the network's order: `body.2` before `body.10`."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
 def _params(run: "Run") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The tables of a sweep: trials, epochs, verified results, spike rates by layer, teachers, openings of the test set.
+"""The tables of a sweep: trials, epochs, rankings, verified results, spike rates by layer, teachers, test openings.
 
 Column names carry their kind: `neuron.threshold` (a dot) is a sampled value, `val/accuracy` (a slash) a metric,
 anything else is a property of the row. Accuracies are fractions, times seconds, energies nanojoules an image.
@@ -23,7 +23,15 @@ VERIFIED = {
     "search_value": "float64", "spike_rate": "float64", "synaptic_ops": "float64", "energy_nj": "float64",
     "seconds": "float64", "dataset": "str", "student": "str", "teacher": "str", "pairing": "str", "winner": "bool",
 }  # fmt: skip
-TEACHERS = {  # `again`: a teacher of that name was trained before; this one is for the verification's images
+RANKED = {
+    "sweep": "str",
+    "arm": "str",
+    "trial": "int64",
+    "seed": "int64",
+    "value": "float64",
+    "seconds": "float64",
+}
+TEACHERS = {  # `again`: fitted anew for the final trainings, which see more images than the search
     "sweep": "str", "name": "str", "digest": "str", "family": "str", "parameters": "float64",
     "val_accuracy": "float64", "epochs": "float64", "seconds": "float64", "bank_seconds": "float64", "split": "str",
     "again": "bool",
@@ -47,6 +55,7 @@ class Tables:
 
     trials: pd.DataFrame
     epochs: pd.DataFrame
+    ranked: pd.DataFrame
     verified: pd.DataFrame
     layers: pd.DataFrame
     teachers: pd.DataFrame

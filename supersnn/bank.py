@@ -87,14 +87,7 @@ class Bank:
         views = config.teacher.views
         if views == "off":
             raise ValueError("views that are drawn anew in every epoch cannot be stored")
-        identity = {
-            "teacher": teacher.digest,
-            "weights": teacher.weights_digest,
-            "split": data.fingerprint,
-            "augment": config.dataset.augment.model_dump(mode="json"),
-            "augment_seed": config.dataset.split_seed,
-            "views": views,
-        }
+        identity = _identity(teacher, data, config)
         home, kinds = folder / digest(identity), _kinds(pools, features)
         if _missing(home, kinds, views):
             home.mkdir(parents=True, exist_ok=True)
@@ -112,6 +105,10 @@ class Bank:
         rows = position.numpy()
         said = {kind: torch.from_numpy(self._map(kind, view).take(rows, axis=0)) for kind in self._kinds}
         return _guidance({kind: values.to(images.device).float() for kind, values in said.items()})
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the files' content behind: another process maps them anew."""
+        return {**vars(self), "_maps": {}}
 
     def _map(self, kind: Kind, view: int) -> NDArray[np.float16]:
         if (kind, view) not in self._maps:
@@ -138,11 +135,34 @@ def guide_for(
     if config.teacher.name is None:
         return None
     teacher = TeacherStore(store / "teachers").get(config, data, device, progress)
+    return guide_of(teacher, config, data, store, progress)
+
+
+def guide_of(
+    teacher: Teacher, config: TrainConfig, data: TrainingData, store: Path, progress: Progress | None = None
+) -> Guide:
+    """Return the guide of a training whose teacher is there; see `guide_for`."""
     pools = [config.loss.relation.pool] if config.loss.relation.weight > 0 else []
     features = config.loss.feature.weight > 0
     if config.teacher.views == "off":
         return LiveGuide(teacher, pools, features)
     return Bank.open(store / "banks", teacher, data, config, pools, features, progress)
+
+
+def address(teacher: Teacher, data: TrainingData, config: TrainConfig) -> str:
+    """Return the digest of a teacher's bank: the name of its folder in a store."""
+    return digest(_identity(teacher, data, config))
+
+
+def _identity(teacher: Teacher, data: TrainingData, config: TrainConfig) -> dict[str, Any]:
+    return {
+        "teacher": teacher.digest,
+        "weights": teacher.weights_digest,
+        "split": data.fingerprint,
+        "augment": config.dataset.augment.model_dump(mode="json"),
+        "augment_seed": config.dataset.split_seed,
+        "views": config.teacher.views,
+    }
 
 
 def _answers(network: Network, images: Tensor, kinds: Collection[Kind]) -> dict[Kind, Tensor]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from supersnn.errors import UserError, nearest
 
@@ -18,6 +18,9 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+
+UNMARKED = "its default leaves a digest as it is"
+"""The mark of a key that came after the first stores: with its default, a section has the digest of one without it."""
 
 
 class Section(BaseModel):
@@ -151,13 +154,26 @@ class OptimizerConfig(Section):
 
 
 class LoopConfig(Section):
-    """How long and how: the number of CPU threads is part of it, because the bits depend on it."""
+    """How long and how: the number of CPU threads is part of it, because the bits depend on it.
+
+    `shards` is the number of processes that each batch is cut over, each with `threads` of its own, and on GPUs with a
+    GPU of its own. It has to divide the batch.
+    """
 
     epochs: Count = 12
     batch_size: int = Field(64, ge=2)
     threads: Count = 1
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     channels_last: bool = True
+    shards: Annotated[Count, UNMARKED] = 1
+
+    @field_validator("shards")
+    @classmethod
+    def _of_equal_size(cls, shards: int, others: ValidationInfo) -> int:
+        batch = others.data.get("batch_size", shards)
+        if batch % shards:
+            raise ValueError(f"expected a divisor of train.batch_size {batch}, found {shards}")
+        return shards
 
 
 class TrainConfig(Section):
@@ -179,6 +195,15 @@ class TrainConfig(Section):
             raise ValueError(f"loss.{on[0]}.weight is above zero, so teacher.name must be given")
         if self.teacher.name is not None and not on and type(self) is TrainConfig:
             raise ValueError(f"teacher.name is {self.teacher.name!r}, but no loss term with it has a weight")
+        return self
+
+    @model_validator(mode="after")
+    def _shards_of_our_own(self) -> Self:
+        if self.train.shards > 1 and ":" in self.student.architecture:
+            raise ValueError(
+                f"train.shards: expected 1 with student.architecture {self.student.architecture!r}, found "
+                f"{self.train.shards}: only this package's own architectures can be cut into shards"
+            )
         return self
 
 
@@ -315,7 +340,23 @@ def with_values(config: S, values: Mapping[str, Any], origin: str = "values") ->
 
 
 def digest(*parts: object) -> str:
-    """Return 16 hexadecimal digits of the SHA-256 of the parts' canonical JSON; sections count by their values."""
-    plain = [part.model_dump(mode="json") if isinstance(part, Section) else part for part in parts]
+    """Return 16 hexadecimal digits of the SHA-256 of the parts' canonical JSON; sections count by their values.
+
+    Stored teachers, banks and checkpoints are found by it, so it must stay what it was when a section gets a new key:
+    keys marked `UNMARKED` are left out while they have their default.
+    """
+    plain = [_marked(part) if isinstance(part, Section) else part for part in parts]
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _marked(section: Section) -> dict[str, Any]:
+    """The values of a section that its digest is of."""
+    values = section.model_dump(mode="json")
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, Section):
+            values[name] = _marked(value)
+        elif UNMARKED in field.metadata and value == field.default:
+            del values[name]
+    return values

@@ -32,12 +32,12 @@ def open_test(config: DatasetConfig, ledger: Path, purpose: str, device: torch.d
         "fingerprint": fingerprint(raw.classes, images),
         "count": len(images),
     }
-    _append(ledger, json.dumps(note) + "\n")
+    append(ledger, json.dumps(note) + "\n")
     return images.to(device)
 
 
-def _append(path: Path, line: str) -> None:
-    """Add a line to a file in one write, after a torn one on a line of its own, and wait until it is on disk."""
+def append(path: Path, line: str) -> None:
+    """Add a line to a ledger in one write, after a torn one on a line of its own, and wait until it is on disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab+", buffering=0) as file:
         if file.tell():

@@ -10,6 +10,9 @@ from torch.nn import functional
 from supersnn.config import LabelLossConfig, LogitLossConfig, LossConfig, RelationLossConfig
 from supersnn.networks.base import Output
 from supersnn.relations import RELATIONS, unit
+from supersnn.shards import Shard
+
+_WHOLE = Shard()
 
 
 @dataclass(frozen=True)
@@ -56,15 +59,16 @@ def logit_loss(config: LogitLossConfig, logits: Tensor, teacher: Tensor) -> Tens
     return tau**2 * functional.kl_div(student, target, reduction="batchmean", log_target=True)
 
 
-def relation_loss(config: RelationLossConfig, features: Tensor, teacher: Tensor) -> Tensor:
-    """Return the pairwise-relational term of student maps [T, B, C, H, W] and teacher vectors [B, D].
+def relation_loss(config: RelationLossConfig, features: Tensor, teacher: Tensor, shard: Shard = _WHOLE) -> Tensor:
+    """Return the pairwise-relational term of student maps [T, B, C, H, W] and teacher vectors [B, D], a shard's.
 
-    With a relation ρ it is the mean of (ρ(student) - ρ(teacher))² over the B·(B-1) pairs of two samples. The
-    student's vectors are their mean over time, all steps in a row ([B, T·D]), or each step's own, whose terms
-    are then averaged. `shuffle` hands the teacher's vectors to other samples: no sample keeps its own.
+    With a relation ρ it is the mean of (ρ(student) - ρ(teacher))² over the B·(B-1) pairs of two samples, those of the
+    other shards among them. The student's vectors are their mean over time, all steps in a row ([B, T·D]), or each
+    step's own, whose terms are then averaged. `shuffle` hands the teacher's vectors to other samples: no sample keeps
+    its own.
     """
     relation = RELATIONS[config.kind]
-    vectors = pooled(features, config.pool)
+    vectors, teacher = shard.join(pooled(features, config.pool), 1), shard.join(teacher)
     if config.time == "mean":
         views = vectors.mean(0, keepdim=True)
     elif config.time == "concat":
@@ -100,13 +104,13 @@ class FeatureLoss(nn.Module):
         weight = torch.empty(teacher_channels, student_channels, 1, 1)
         self.weight = nn.Parameter(nn.init.kaiming_normal_(weight, generator=generator))
 
-    def forward(self, features: Tensor, teacher: Tensor) -> Tensor:
-        """Return the term of student maps [T, B, C, H, W] and teacher maps [B, C', H', W']."""
+    def forward(self, features: Tensor, teacher: Tensor, shard: Shard = _WHOLE) -> Tensor:
+        """Return the whole batch's term of a shard's student maps [T, B, C, H, W] and teacher maps [B, C', H', W']."""
         rate = features.mean(0)
         side = min(rate.shape[-1], teacher.shape[-1])
         projected = functional.conv2d(functional.adaptive_avg_pool2d(rate, side), self.weight)
         target = functional.adaptive_avg_pool2d(teacher, side)
-        ours, theirs = projected.flatten(1), target.flatten(1)
+        ours, theirs = shard.join(projected.flatten(1)), shard.join(target.flatten(1))
         return (unit(ours, ours) - unit(theirs, theirs)).square().sum(1).mean()
 
 
@@ -116,25 +120,28 @@ def total(
     labels: Tensor,
     guidance: Guidance | None = None,
     feature_loss: FeatureLoss | None = None,
+    shard: Shard = _WHOLE,
 ) -> dict[str, Tensor]:
     """Return each term that has a weight, unweighted, and under ``total`` their weighted sum.
 
     Keys: ``label`` and ``total`` always; ``relation``, ``logit``, ``feature`` where their weight is above zero.
+    What is handed in is of one `shard` of the batch, the terms are those of the whole batch.
 
     Raises:
         ValueError: a term has a weight, but the guidance or the projection it needs is missing.
     """
-    terms = {"label": label_loss(config.label, output.logits, labels)}
+    logits = shard.join(output.logits, 1)
+    terms = {"label": label_loss(config.label, logits, shard.join(labels))}
     said = guidance or Guidance()
     if config.relation.weight > 0:
         vectors = _needed(said.vectors.get(config.relation.pool), "relation")
-        terms["relation"] = relation_loss(config.relation, output.features, vectors)
+        terms["relation"] = relation_loss(config.relation, output.features, vectors, shard)
     if config.logit.weight > 0:
-        terms["logit"] = logit_loss(config.logit, output.logits, _needed(said.logits, "logit"))
+        terms["logit"] = logit_loss(config.logit, logits, shard.join(_needed(said.logits, "logit")))
     if config.feature.weight > 0:
         if feature_loss is None:
             raise ValueError("loss.feature.weight is above zero, but there is no projection")
-        terms["feature"] = feature_loss(output.features, _needed(said.features, "feature"))
+        terms["feature"] = feature_loss(output.features, _needed(said.features, "feature"), shard)
     weighted = terms["label"]
     for name in config.terms_on():
         weighted = weighted + getattr(config, name).weight * terms[name]

@@ -82,6 +82,16 @@ def recipe(config: TrainConfig) -> TrainConfig:
     )
 
 
+def address(config: TrainConfig, data: TrainingData) -> str:
+    """Return the digest of the teacher that `config.teacher` describes: the name of its folder in a store.
+
+    Raises:
+        UserError: its weights file cannot be read.
+    """
+    weights = _brought(config)
+    return digest(recipe(config), data.fingerprint, weights and _sha256(weights, "teacher.weights"))
+
+
 class TeacherStore:
     """A folder of teachers, each in a folder of its digest: `config.yaml`, `weights.safetensors`, `metrics.json`."""
 
@@ -104,9 +114,7 @@ class TeacherStore:
                 on another split, so that it may have seen the validation images.
             checkpoint.DamagedFile: the stored teacher is not what was stored.
         """
-        own = recipe(config)
-        weights = None if config.teacher.weights is None else Path(config.teacher.weights)
-        mark = digest(own, data.fingerprint, weights and _sha256(weights, "teacher.weights"))
+        own, weights, mark = recipe(config), _brought(config), address(config, data)
         home = self.folder / mark
         if not home.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -120,6 +128,11 @@ class TeacherStore:
                         _take_in(unfinished, own, data, weights)
                     os.rename(unfinished, home)
         return _found(home, data, device)
+
+
+def _brought(config: TrainConfig) -> Path | None:
+    """The file of a network that the user brings along, if that is to be the teacher."""
+    return None if config.teacher.weights is None else Path(config.teacher.weights)
 
 
 def _train(

@@ -7,7 +7,7 @@ the training's seed, because all trainings of a sweep share one bank of a teache
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -26,7 +26,9 @@ from supersnn.networks.base import Output
 from supersnn.networks.build import build
 from supersnn.operations import count
 from supersnn.optimisation import learning_rate, optimiser
+from supersnn.parallel import check_shards, crew
 from supersnn.randomness import key, permutation
+from supersnn.shards import Shard
 
 SILENT, SATURATED = 0.001, 0.99  # mean firing rates beyond which a spiking network counts as failed
 
@@ -88,15 +90,19 @@ def train(
     would weigh its images more. Weight decay acts on the weights of convolutions and linear layers alone, not
     on batch norms, biases and learnable decays. Sets torch's number of threads to `train.threads`.
 
+    With `train.shards` above 1 each batch is cut over so many processes (`supersnn.parallel.crew`), for students that
+    one device is too small or too slow for. It is the same training to rounding: statistics, pairs and means are those
+    of the whole batch. This process is the first, and evaluates alone; the others last as long as the iteration.
+
     Args:
         config: the training.
         data: its images.
         guide: the teacher; needed where `config.teacher.name` is set.
         resume: a `snapshot` of the same training; epochs after it follow.
-        device: where to train.
+        device: where to train; shards take the GPUs from this one on.
 
     Raises:
-        UserError: `train.precision` is not one the device offers.
+        UserError: the device does not offer `train.precision`, or `train.shards` fits neither batch nor devices.
         ValueError: a guide is missing, or `resume` is of another training.
     """
     device = torch.device(device)
@@ -109,19 +115,33 @@ def train(
         raise ValueError(f"a training taught by {config.teacher.name!r} needs a guide")
     if resume is not None and resume[1]["training"] != _identity(config, data):
         raise ValueError("the snapshot to resume from is of another configuration or another split")
+    check_shards(config.train.shards, min(config.train.batch_size, len(data.train)), device)
     return _epochs(config, data, guide, resume, device)
 
 
 def _epochs(
     config: TrainConfig, data: TrainingData, guide: Guide | None, resume: Snapshot | None, device: torch.device
 ) -> Iterator[EpochReport]:
-    torch.set_num_threads(config.train.threads)
-    training = _Training(config, data, guide, device)
-    if resume is not None:
-        training.restore(*resume)
-    while training.ended is None:
-        training.run_epoch()
-        yield training.report()
+    with crew(config.train.shards, device, _follow, (config, data, guide, resume)) as (shard, call):
+        training = _Training(config, data, guide, resume, shard)
+        while training.ended is None:
+            call()
+            training.run_epoch()
+            yield training.report()
+
+
+def _follow(
+    shard: Shard,
+    calls: Iterable[None],
+    config: TrainConfig,
+    data: TrainingData,
+    guide: Guide | None,
+    resume: Snapshot | None,
+) -> None:
+    """Make the steps of an epoch with another shard, whenever the first one calls."""
+    training = _Training(config, data, guide, resume, shard)
+    for _ in calls:
+        training.make_steps()
 
 
 def shown(images: Images, rows: Tensor, view: int, config: TrainConfig) -> Tensor:
@@ -144,8 +164,11 @@ def _identity(config: TrainConfig, data: TrainingData) -> str:
 class _Training:
     """All that changes in the course of a training, and the epoch that changes it."""
 
-    def __init__(self, config: TrainConfig, data: TrainingData, guide: Guide | None, device: torch.device) -> None:
-        self.config, self.data, self.device = config, data, device
+    def __init__(
+        self, config: TrainConfig, data: TrainingData, guide: Guide | None, resume: Snapshot | None, shard: Shard
+    ) -> None:
+        torch.set_num_threads(config.train.threads)
+        self.config, self.data, self.shard, self.device = config, data, shard, shard.device
         self.guide = guide if config.loss.terms_on() else None
         self.epoch = 0
         self.ended: str | None = None
@@ -153,13 +176,16 @@ class _Training:
         self.batch = min(config.train.batch_size, len(data.train))
         self.steps = len(data.train) // self.batch
         self.layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
-        with _seeded(key(config.seed, _INITIAL), device):
+        with _seeded(key(config.seed, _INITIAL), self.device):
             self.network = build(config.student, config.neuron, data.shape, len(data.classes))
-        self.network.to(device).to(memory_format=self.layout)
+        shard.fit(self.network)
+        self.network.to(self.device).to(memory_format=self.layout)
         self.projection = self._projection() if config.loss.feature.weight > 0 else None
         self.parameters = [*self.network.parameters(), *(self.projection.parameters() if self.projection else ())]
         self.optimizer = optimiser(config.optimizer, self.parameters)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=config.train.precision == "fp16")
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.train.precision == "fp16")
+        if resume is not None:
+            self.restore(*resume)
 
     def _projection(self) -> FeatureLoss:
         """Build the feature term's projection onto as many channels as the teacher's maps turn out to have."""
@@ -174,8 +200,7 @@ class _Training:
     def run_epoch(self) -> None:
         """Train for an epoch, look at the validation images, and add the metrics to the history."""
         started = time.perf_counter()
-        metrics = self._train()
-        self.epoch += 1
+        metrics = self.make_steps()
         self.ended = "finished" if self.epoch == self.config.train.epochs else None
         if all(map(math.isfinite, metrics.values())):
             metrics |= self._validate()
@@ -184,22 +209,24 @@ class _Training:
         metrics["time/epoch_s"] = time.perf_counter() - started
         self.history.append({name: value for name, value in metrics.items() if math.isfinite(value)})
 
-    def _train(self) -> dict[str, float]:
-        """Make the steps of an epoch; return the mean of each loss term, waiting for the device only once."""
+    def make_steps(self) -> dict[str, float]:
+        """Make the steps of the next epoch; return the mean of each loss term, waiting for the device only once."""
         view = view_of(self.epoch, self.config.teacher)
         order = permutation(len(self.data.train), self.config.seed, _ORDER, self.epoch)[: self.steps * self.batch]
-        step = self.epoch * self.steps
-        chunk_batches = max(1, _CHUNK // (self.batch * self.data.train.pixels[0].numel()))
+        order = self.shard.part(order.view(self.steps, -1), 1).flatten()
+        step, size = self.epoch * self.steps, self.batch // self.shard.count
+        chunk_batches = max(1, _CHUNK // (size * self.data.train.pixels[0].numel()))
         sums: dict[str, Tensor] = {}
         self.network.train()
         with _seeded(key(self.config.seed, _NOISE, self.epoch), self.device):
-            for chunk in order.split(chunk_batches * self.batch):
+            for chunk in order.split(chunk_batches * size):
                 parts = (chunk, self._images(chunk, view), self.data.train.labels[chunk])
-                for position, images, labels in zip(*(part.split(self.batch) for part in parts), strict=True):
+                for position, images, labels in zip(*(part.split(size) for part in parts), strict=True):
                     guidance = self.guide(position, view, images) if self.guide else None
                     for name, loss in self._step(images, labels, guidance, step).items():
                         sums[name] = sums[name] + loss if name in sums else loss
                     step += 1
+        self.epoch += 1
         means = dict(zip(sums, (torch.stack(list(sums.values())) / self.steps).tolist(), strict=True))
         metrics = {"train/loss": means.pop("total")} | {f"loss/{term}": mean for term, mean in means.items()}
         for term in self.config.loss.terms_on():
@@ -217,9 +244,10 @@ class _Training:
         with torch.autocast(self.device.type, _PRECISION[loop.precision], enabled=loop.precision != "fp32"):
             output = self.network(images)
         output = Output(*(part.float() for part in output))
-        terms = total(self.config.loss, output, labels, guidance, self.projection)
+        terms = total(self.config.loss, output, labels, guidance, self.projection, self.shard)
         self.optimizer.zero_grad()
         self.scaler.scale(terms["total"]).backward()
+        self.shard.sum_gradients(self.parameters)
         if self.config.optimizer.clip is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.parameters, self.config.optimizer.clip)

@@ -159,8 +159,11 @@ def test_the_image_has_every_module_and_pins_every_dependency() -> None:
 
     dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    for module in project["tool"]["setuptools"]["py-modules"]:
-        assert f"{module}.py" in dockerfile
+    patterns = project["tool"]["setuptools"]["packages"]["find"]["include"]
+    packages = [path.parent.name for pattern in patterns for path in ROOT.glob(f"{pattern}/__init__.py")]
+    assert "supersnn_cli" in packages
+    for package in packages:
+        assert f"COPY {package} /source/{package}\n" in dockerfile
     pinned = {line.partition("==")[0].lower().replace("_", "-") for line in constraints()}
     wanted = [*project["project"]["dependencies"], *project["project"]["optional-dependencies"]["cluster"]]
     assert {re.split(r"[\[<>=]", name)[0].lower() for name in wanted} <= pinned

@@ -17,8 +17,8 @@ from tune.description.arms import Arm, resolve
 from tune.description.sweep import SweepConfig
 from tune.execution.executor import Executor
 from tune.execution.prepare import look, prepare
+from tune.execution.taught import TEACHERS
 from tune.journal import Journal, read
-from tune.outcome import verify
 from tune.outcome.export import Exporter
 from tune.outcome.verify import Candidate, Finals, Verification, read_verified
 from tune.search.budget import Budget
@@ -47,7 +47,7 @@ class Conductor:
 
     def __init__(self, sweep: SweepConfig, arms: Mapping[str, Arm], store: Store, watch: Watch) -> None:
         self.sweep, self.arms, self.store, self.watch = sweep, arms, store, watch
-        self.folder = store.sweep(sweep.name)
+        self.folder, self.place = store.sweep(sweep.name), store.place
         self.token = uuid.uuid4().hex
         self.studies = Studies(sweep, arms, open_storage(store.optuna_url), self.token)
         self.finals = Finals(sweep, self.studies, self.folder, store, self.token)
@@ -61,15 +61,16 @@ class Conductor:
         """Do whatever is left to do; `executor` and `tracker` are started only when something is.
 
         Raises:
-            UserError: something is left to search, and it is not to be (`searching`).
+            UserError: something is left to search, and it is not to be (`searching`), or what is at the shared address
+                belongs to a sweep of another store.
         """
         known = [event for event, _ in read(self.folder.journal)]
+        self._require_own({event["driver"] for event in known if event["event"] == "sweep"})
         self.budget = Budget(self.sweep, self.studies, self.folder.path, known)
         if not searching and self._left_to_search():
             raise UserError(f"sweep {self.sweep.name!r}: its search has not ended; `supersnn sweep` goes on with it")
         if not self._left_to_do():
             return Conducted(self.folder, False, self._catch_up(tracker))
-        write_atomically(self.folder.owner, self.token)
         self.journal = Journal(self.folder.journal)
         self._event(
             "sweep",
@@ -78,6 +79,7 @@ class Conductor:
             versions=versions(),
             resumed=any(event["event"] == "sweep" for event in known),
         )
+        self.place.write_text(self.place.name(self.folder.owner), self.token)
         tracking = tracker(self)
         end = "failed"
         try:
@@ -100,6 +102,17 @@ class Conductor:
             self.journal.close()
             pending = tracking.close()
         return Conducted(self.folder, True, pending)
+
+    def _require_own(self, drivers: set[str]) -> None:
+        """Refuse a shared address where a sweep of this name lies that none of this one's drivers has begun."""
+        if self.place.direct:
+            return
+        owner = self.place.read_text(self.place.name(self.folder.owner))
+        if owner is not None and owner not in drivers:
+            raise UserError(
+                f"--shared {self.place.address}: a sweep {self.sweep.name!r} of another store lies there; "
+                "give another address, or this sweep another name"
+            )
 
     def _catch_up(self, tracker: Callable[["Conductor"], Any]) -> int:
         """Tell MLflow what an earlier driver could not; return how many events are still pending."""
@@ -130,12 +143,17 @@ class Conductor:
         self.watch(event, fields)
 
     def _prepare(self, executor: Executor, known: list[dict[str, Any]]) -> None:
-        """Have the images found, every teacher trained and its bank filled before a trial needs them."""
+        """Have the images found, every teacher trained and its bank filled before a trial needs them.
+
+        Teachers that an earlier driver had are those of all nodes too, should they not be where nodes look now.
+        """
         self.watch("stage", {"stage": "teachers"})
+        for digest in {event["digest"] for event in known if event["event"] in ("teacher", "refit")}:
+            self.place.agree(f"{TEACHERS}/{digest}", lambda: None)
         if not any(event["event"] == "data" for event in known):
             self._event("data", **look(self.arms, executor))
         told = {event["digest"] for event in known if event["event"] in ("teacher", "bank")}
-        for teaching in prepare(self.arms, self.store.path, executor):
+        for teaching in prepare(self.arms, self.place, executor):
             for event, fields in teaching.events():
                 if fields["digest"] not in told:
                     self._event(event, **fields)
@@ -147,7 +165,7 @@ class Conductor:
             self.journal,
             self.budget,
             self.folder.path,
-            self.store.path,
+            self.place,
             self.token,
             tuple(range(self.sweep.seed, self.sweep.seed + self.sweep.search.seeds_per_trial)),
             {f"{event['arm']}/{event['trial']}": event["epoch"] for event in known if event["event"] == "epoch"},
@@ -168,7 +186,7 @@ class Conductor:
         self._refit(executor, known)
         told = {(e["arm"], e["trial"], e["seed"]) for e in known if e["event"] == "verified"}
         results: dict[str, list[dict[str, Any]]] = {arm: [] for arm in winners}
-        for item, result in verify.run(self.finals.verifications(), executor):
+        for item, result in self.finals.run(self.finals.verifications(), executor):
             results[item.arm].append(result)
             fields = _verified_event(item, result)
             if (item.arm, item.trial, item.seed) in told:
@@ -180,7 +198,7 @@ class Conductor:
     def _rank(self, executor: Executor, known: list[dict[str, Any]]) -> None:
         """Train the candidates of arms that have several, with seeds that serve for nothing else."""
         told = {(e["arm"], e["trial"], e["seed"]) for e in known if e["event"] == "ranked"}
-        for item, result in verify.run(self.finals.rankings(), executor):
+        for item, result in self.finals.run(self.finals.rankings(), executor):
             if (item.arm, item.trial, item.seed) not in told:
                 told_now = {"value": result["val"], "seconds": result["seconds"]}
                 self._event("ranked", arm=item.arm, trial=item.trial, seed=item.seed, **told_now)
@@ -188,7 +206,7 @@ class Conductor:
     def _refit(self, executor: Executor, known: list[dict[str, Any]]) -> None:
         """Have the winners' teachers fitted anew where the final trainings see more images than the search."""
         told = {event["digest"] for event in known if event["event"] == "refit"}
-        for teaching in prepare(self.finals.refitted(self.arms), self.store.path, executor):
+        for teaching in prepare(self.finals.refitted(self.arms), self.place, executor):
             if teaching.teacher["digest"] not in told:
                 seconds = teaching.bank["seconds"] if teaching.bank is not None else 0.0
                 self._event("refit", **teaching.teacher, bank_seconds=seconds)
@@ -223,7 +241,7 @@ def _verified_event(item: Verification, result: Mapping[str, Any]) -> dict[str, 
     metrics = {name: result[key] for key, name in names.items()}
     config = flatten(parse(TrainConfig, item.job.config, item.job.key))
     fields = {"arm": item.arm, "trial": item.trial, "seed": item.seed, "config": config}
-    return fields | {"metrics": metrics, "seconds": result["seconds"], "opened": result["opened"]}
+    return fields | {"metrics": metrics, **{key: result[key] for key in ("rates", "seconds", "opened")}}
 
 
 @contextmanager

@@ -1,11 +1,11 @@
 """Where everything of a store and of a sweep lies. Paths only."""
 
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from supersnn.errors import UserError, nearest
+from tune.shared import Place, is_address, place_at
 
 DEFAULT = "supersnn-store"
 
@@ -64,21 +64,36 @@ class SweepFolder:
 
 @dataclass(frozen=True)
 class Store:
-    """The folder that all sweeps share."""
+    """The folder that all sweeps share, and the address of what nodes exchange where they do not see it."""
 
     path: Path
+    shared: str | None = None
 
     @classmethod
-    def at(cls, given: Path | None) -> "Store":
+    def at(cls, given: Path | None, shared: str | None = None) -> "Store":
         """Return the store that was named, else the environment's SUPERSNN_STORE, else the usual one.
 
         Raises:
-            UserError: it is an address of an object store.
+            UserError: it is an address of an object store, or `shared` is none.
         """
-        place = str(given or os.environ.get("SUPERSNN_STORE") or DEFAULT)
-        if re.match(r"\w+:/", place):
-            raise UserError(f"--store {place}: only folders so far; give one that every node sees")
-        return cls(Path(place).expanduser().resolve())
+        folder = str(given or os.environ.get("SUPERSNN_STORE") or DEFAULT)
+        if is_address(folder):
+            raise UserError(f"--store {folder}: expected a folder; the address of an object store goes to --shared")
+        if shared is not None and not is_address(shared):
+            raise UserError(
+                f"--shared {shared}: expected an address, as s3://BUCKET/FOLDER; "
+                "a folder that all nodes see goes to --store"
+            )
+        return cls(Path(folder).expanduser().resolve(), shared)
+
+    @property
+    def place(self) -> Place:
+        """What driver and workers exchange; the driver's own copy of it is the store.
+
+        Raises:
+            UserError: there can be none at the address.
+        """
+        return place_at(self.shared or str(self.path), self.path)
 
     @property
     def sweeps(self) -> Path:

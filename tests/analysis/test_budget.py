@@ -1,12 +1,14 @@
 """Costs, progress, equal budgets, and the expected best of n, by hand and against a loop."""
 
+import json
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import budget, load
+from analysis import budget, compare, load, report
+from analysis.findings import findings
 
 
 def trial(arm, number, value, seconds, state="finished", teacher=None, winner=False):
@@ -20,7 +22,7 @@ TRIALS = pd.DataFrame([
     trial("logit", 2, 0.8, 20, teacher="vgg8", winner=True),
     trial("logit", 3, np.nan, 5, state="running", teacher="vgg8"),
 ])  # fmt: skip
-TEACHERS = pd.DataFrame([{"sweep": "s", "name": "vgg8", "seconds": 12.0, "bank_seconds": 3.0}])
+TEACHERS = pd.DataFrame([{"sweep": "s", "name": "vgg8", "seconds": 12.0, "bank_seconds": 3.0, "again": False}])
 
 
 def test_progress_counts_finished_trials_in_the_order_of_their_end():
@@ -48,10 +50,32 @@ def test_equal_trials_and_equal_compute():
 
 def test_costs_with_the_teachers(synthetic):
     sweep = load.sweep(synthetic())
-    costs = budget.costs(sweep.trials, sweep.verified, sweep.teachers).set_index("arm")
+    costs = budget.costs(sweep).set_index("arm")
     assert costs["teacher"].to_dict() == {"direct": 0.0, "homogeneous": 32.0, "heterogeneous": 64.0}
     assert costs.loc["direct", "verify"] == pytest.approx(10 * 7.5)
+    assert (costs[["ranking", "refit"]] == 0).all(axis=None)
     assert (costs["total"] == costs[["search", "verify", "teacher"]].sum(axis=1)).all()
+
+
+def test_rankings_and_teachers_fitted_anew_are_counted(synthetic):
+    folder = synthetic()
+    plain = load.sweep(folder)
+    winners = plain.trials[plain.trials["winner"]].set_index("arm")
+    ranked = [{"event": "ranked", "arm": "direct", "trial": t, "seed": 7, "value": 0.9, "seconds": 6.0} for t in (0, 2)]
+    refit = {"event": "refit", "name": "resnet8", "digest": "r", "family": "resnet", "parameters": 1,
+             "val_accuracy": 0.9, "epochs": 20, "seconds": 31.0, "split": "all", "bank_seconds": 5.0}  # fmt: skip
+    with (folder / "journal.jsonl").open("a") as file:
+        file.writelines(json.dumps({"time": 1.0, **event}) + "\n" for event in (*ranked, ranked[0], refit))
+    sweep = load.sweep(folder)
+    costs = budget.costs(sweep).set_index("arm")
+    assert costs["ranking"].to_dict() == {"direct": 12.0, "homogeneous": 0.0, "heterogeneous": 0.0}
+    assert winners.loc["homogeneous", "teacher"] == "resnet8"
+    assert costs["refit"].to_dict() == {"direct": 0.0, "homogeneous": 36.0, "heterogeneous": 0.0}
+    before, after = (report.results(one)["arms"] for one in (plain, sweep))
+    assert after["direct"]["cpu_s"] - before["direct"]["cpu_s"] == pytest.approx(12.0)
+    assert after["homogeneous"]["teacher_s"] - before["homogeneous"]["teacher_s"] == pytest.approx(36.0)
+    told = " ".join(findings(sweep, compare.verdicts(sweep.verified)))
+    assert "68 s for homogeneous" in told
 
 
 def test_expected_best_against_every_subset():

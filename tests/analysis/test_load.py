@@ -194,14 +194,38 @@ def test_a_teacher_trained_again_for_the_verification_costs_and_is_no_fault(synt
     folder = synthetic()
     told = lines(folder)
     once = load.sweep(folder)
-    first = next(line for line in told if '"event":"teacher"' in line and '"vgg8"' in line)
-    rewrite(folder, [*told, first.replace("t-vgg8", "t-again").replace("f00d", "beef")])
+    event = next(json.loads(line) for line in told if '"event":"teacher"' in line and '"vgg8"' in line)
+    event |= {"event": "refit", "digest": "t-again", "split": "beef", "bank_seconds": 4.0}
+    rewrite(folder, [*told, json.dumps(event) + "\n"])
     twice = load.sweep(folder)
     assert len(twice.problems) == 0
     assert len(twice.teachers) == len(once.teachers) + 1
-    cost = [budget.costs(s.trials, s.verified, s.teachers).set_index("arm")["teacher"] for s in (once, twice)]
-    assert cost[1]["heterogeneous"] - cost[0]["heterogeneous"] == 30.0
+    costs = [budget.costs(s).set_index("arm") for s in (once, twice)]
+    taught = twice.trials[twice.trials["winner"]].set_index("arm")["teacher"]
+    assert "vgg8" in taught.tolist()
+    for arm, teacher in taught.items():
+        assert costs[1].loc[arm, "refit"] == (34.0 if teacher == "vgg8" else 0.0)
+    assert (costs[1]["teacher"] == costs[0]["teacher"]).all()
+    paths = [budget.progress(s.trials, s.teachers, with_teacher=True) for s in (once, twice)]
+    pd.testing.assert_frame_equal(*paths)
     assert pairings.matrix(twice.trials, twice.teachers).equals(pairings.matrix(once.trials, once.teachers))
+
+
+def test_spike_rates_by_layer_are_in_the_journal_too(synthetic):
+    folder = synthetic(seeds=2)
+    stored = load.sweep(folder).layers
+    rates = {(row.arm, row.seed): {} for row in stored.itertuples()}
+    for row in stored.itertuples():
+        rates[row.arm, row.seed][row.layer] = row.rate
+    told = [json.loads(line) for line in lines(folder)]
+    for event in told:
+        if event["event"] == "verified":
+            event["rates"] = rates[event["arm"], event["seed"]]
+    rewrite(folder, [json.dumps(event) + "\n" for event in told])
+    pd.testing.assert_frame_equal(load.sweep(folder).layers, stored)
+    (folder / "verified.json").unlink()
+    alone = load.sweep(folder).layers.sort_values(["arm", "seed", "place"], ignore_index=True)
+    pd.testing.assert_frame_equal(alone, stored.sort_values(["arm", "seed", "place"], ignore_index=True))
 
 
 @pytest.fixture

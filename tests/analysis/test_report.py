@@ -164,6 +164,31 @@ def test_findings_say_what_the_verdicts_hold_for(synthetic):
     assert "opened 15 times" in told
 
 
+def test_shrinkage_is_left_out_where_the_validation_images_were_trained_on(synthetic, tmp_path):
+    folder = synthetic()
+    config = (folder / "config.yaml").read_text()
+    for train_on, told_of in (("train", True), ("train+validation", False)):
+        (folder / "config.yaml").write_text(config.replace("verify:\n", f"verify:\n  train_on: {train_on}\n"))
+        sweep = load.sweep(folder)
+        told = findings(sweep, compare.verdicts(sweep.verified))
+        assert any("Search scores less the validation accuracy" in sentence for sentence in told) is told_of
+        assert sum("saw the validation images too" in sentence for sentence in told) == (not told_of)
+        known = [arm["shrinkage"] is not None for arm in report.results(sweep)["arms"].values()]
+        assert set(known) == {told_of}
+        page([sweep], tmp_path)
+
+
+def test_a_teacher_fitted_anew_is_told_from_the_first(synthetic, tmp_path):
+    folder = synthetic()
+    assert "for the search" not in without_data(page([load.sweep(folder)], tmp_path))
+    refit = {"event": "refit", "time": 1.0, "name": "resnet8", "digest": "r", "family": "resnet", "seconds": 31.0}
+    with (folder / "journal.jsonl").open("a") as file:
+        file.write(json.dumps(refit) + "\n")
+    text = without_data(page([load.sweep(folder)], tmp_path))
+    assert "for the search" in text
+    assert "for the end" in text
+
+
 def test_page_of_an_empty_sweep(synthetic, tmp_path):
     folder = synthetic()
     for name in ("journal.jsonl", "verified.json", "test-ledger.jsonl"):

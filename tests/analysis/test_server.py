@@ -56,7 +56,8 @@ class Mirror:
                 self.run("arm", f"/{event['arm']}", {}, (begin, close), arm=event["arm"], winner=str(event["trial"]))
             elif event["event"] == "verified":
                 key = f"/{event['arm']}/{event['trial']}/verify/{event['seed']}"
-                points = [(name, value, event["time"], 5) for name, value in event["metrics"].items()]
+                layers = {f"spikes/rate/body.{8 + k}": 0.25 - 0.05 * k for k in range(3)}
+                points = [(name, value, event["time"], 5) for name, value in (event["metrics"] | layers).items()]
                 self.run("verification", key, event, (event["time"] - event["seconds"], event["time"]), points)
 
     def trial(self, start: dict) -> None:
@@ -85,6 +86,9 @@ def test_tables_from_mlflow_are_those_from_the_folder(synthetic, tmp_path):
         pd.testing.assert_frame_equal(
             one.drop(columns=unknown), two.drop(columns=unknown), check_like=True, rtol=0, atol=2e-3
         )
+    layers = there.layers[(there.layers["arm"] == "direct") & (there.layers["seed"] == 1000)]
+    assert list(zip(layers["place"], layers["layer"], strict=True)) == [(0, "body.8"), (1, "body.9"), (2, "body.10")]
+    assert layers["rate"].tolist() == [0.25, 0.2, 0.15]
     with pytest.raises(UserError, match="no experiment 'digit'; there: Default, digits"):
         load.from_mlflow(uri, "digit")
 

@@ -38,5 +38,5 @@ def tiny(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def no_servers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the tests to their own stores."""
-    for name in ("MLFLOW_TRACKING_URI", "SUPERSNN_OPTUNA_STORAGE", "SUPERSNN_STORE", "RAY_ADDRESS"):
+    for name in ("MLFLOW_TRACKING_URI", "SUPERSNN_OPTUNA_STORAGE", "SUPERSNN_STORE", "SUPERSNN_SHARED", "RAY_ADDRESS"):
         monkeypatch.delenv(name, raising=False)

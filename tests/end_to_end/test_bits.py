@@ -14,8 +14,9 @@ from supersnn.bank import guide_for
 from supersnn.config import TrainConfig, parse, to_yaml
 from supersnn.data import training_data
 from supersnn.training import train
-from tune.execution.trial import Runner, checkpoint_path
-from tune.search.driver import Job
+from tune.execution.trial import Disowned, Runner, checkpoint_path
+from tune.search.driver import Job, Report
+from tune.shared import Shared, place_at
 
 PLAIN = {
     "dataset": {"name": "digits", "images": 400, "augment": {"crop": 1}},
@@ -83,9 +84,40 @@ def test_interrupted_under_ray_uninterrupted_and_a_fresh_process_agree(tmp_path:
     ]
 
 
-def test_a_worker_of_an_earlier_driver_can_write_nothing(tmp_path: Path) -> None:
-    from tune.execution.trial import Disowned
+def test_a_trial_goes_on_on_a_node_that_has_nothing_but_the_address(
+    tmp_path: Path, s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = parse(TrainConfig, PLAIN, "test")
+    *_, whole = train(config, training_data(config.dataset), guide_for(config, training_data(config.dataset), tmp_path))
+    work = Job("arm/0", PLAIN, (0,), "sweeps/s/trials/arm/0", "sweeps/s", s3, "token")
+    driver = Shared(s3, tmp_path / "driver")
+    driver.write_text("sweeps/s/owner", "token")
 
+    def node(name: str) -> Iterator[Report]:
+        monkeypatch.setenv("SUPERSNN_SCRATCH", str(tmp_path / name))
+        place_at.cache_clear()
+        return Runner().run(work)
+
+    lost = node("first")
+    first = [next(lost), next(lost)]
+    monkeypatch.setattr("supersnn.teachers._train", None)
+    monkeypatch.setattr("supersnn.bank._ask", None)
+    told_again = list(node("second"))
+    assert told_again[:2] == first, "the second node trains what was trained"
+    found, meta = checkpoint.load(driver.fetch("sweeps/s/trials/arm/0/checkpoint-0.safetensors"))
+    assert meta["ended"] == "finished"
+    tensors, _ = whole.snapshot()
+    assert tensors.keys() == found.keys()
+    assert all(torch.equal(tensors[name], found[name]) for name in tensors)
+    assert not list((tmp_path / "second").rglob("checkpoint-*")), "a node keeps a trial's checkpoint when it is over"
+    driver.write_text("sweeps/s/owner", "another")
+    with pytest.raises(Disowned):
+        next(lost)
+    assert driver.fetch("sweeps/s/trials/arm/0/checkpoint-0.safetensors").exists()
+    assert checkpoint.load(driver.root / "sweeps/s/trials/arm/0/checkpoint-0.safetensors")[1] == meta
+
+
+def test_a_worker_of_an_earlier_driver_can_write_nothing(tmp_path: Path) -> None:
     work = job(tmp_path, "taken")
     reports = Runner().run(work)
     next(reports)

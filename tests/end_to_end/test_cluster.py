@@ -20,6 +20,7 @@ import yaml
 from ray.cluster_utils import Cluster
 
 from tune.journal import read
+from tune.objects import Objects
 
 spec = importlib.util.spec_from_file_location("invariants", Path(__file__).with_name("invariants.py"))
 assert spec
@@ -57,13 +58,14 @@ def config(tiny: Path) -> Path:
 class Driver:
     """`supersnn sweep` on a cluster, in a process of its own, and what its journal says."""
 
-    def __init__(self, config: Path, store: Path, address: str) -> None:
+    def __init__(self, config: Path, store: Path, address: str, *options: str, mounted: Path | None = None) -> None:
+        """Start it; with `mounted` the store has that path for this process alone: nobody else finds it there."""
         self._log, self._journal = store.parent / "driver.log", store / "sweeps" / "tiny" / "journal.jsonl"
-        command = [sys.executable, "-m", "supersnn_cli", "sweep", str(config), "--store", str(store)]
+        command = [sys.executable, "-m", "supersnn_cli", "sweep", str(config), "--store", str(mounted or store)]
+        mount = ["unshare", "-m", "sh", "-c", 'mount --bind "$0" "$1" && shift && exec "$@"', str(store), str(mounted)]
+        command = [*(mount if mounted else []), *command, "--address", address, *options]
         with self._log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*command, "--address", address], stdout=log, stderr=log, start_new_session=True
-            )
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         return [event for event, _ in read(self._journal) if event["event"] == kind]
@@ -112,7 +114,52 @@ def test_a_node_that_joins_is_used_and_one_that_is_lost_is_done_without(
     driver.finish()
     invariants.assert_sweep(tmp_path / "store", "tiny")
     assert_no_epoch_twice(driver)
-    assert not [event for event in driver.events("end") if event["end"].startswith("failed")]
+    assert [event["end"] for event in driver.events("end") if event["end"].startswith("failed")] == []
+
+
+def test_nodes_without_a_folder_in_common_over_s3(
+    cluster: Cluster, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s3: str
+) -> None:
+    """A worker node is lost and the driver killed; nodes have the address alone, and the driver's store is not there.
+
+    Without the right to mount, the driver's store is where the nodes could find it.
+    """
+    may_mount = subprocess.run(["unshare", "-m", "true"], check=False).returncode == 0
+    store, mounted = tmp_path / "driver" / "store", tmp_path / "store"
+    store.mkdir(parents=True)
+    mounted.mkdir()
+
+    def node(name: str) -> Any:
+        monkeypatch.setenv("SUPERSNN_SCRATCH", str(tmp_path / name))
+        return cluster.add_node(num_cpus=1)
+
+    def driver() -> Driver:
+        monkeypatch.setenv("SUPERSNN_SCRATCH", str(tmp_path / "none"))
+        return Driver(config, store, cluster.address, "--shared", s3, mounted=mounted if may_mount else None)
+
+    doomed = node("first")
+    node("second")
+    one = driver()
+    one.wait(lambda: len(one.under_way()) == 2 and len(one.events("epoch")) >= 4)
+    cluster.remove_node(doomed, allow_graceful=False)
+    told = len(one.events("epoch"))
+    one.wait(lambda: len(one.events("epoch")) >= told + 3)
+    one.kill()
+    node("third")
+    again = driver()
+    again.finish()
+    invariants.assert_sweep(store, "tiny")
+    assert_no_epoch_twice(again)
+    assert [event["end"] for event in again.events("end") if event["end"].startswith("failed")] == []
+    assert not any(mounted.iterdir())
+    assert not (tmp_path / "none").exists()
+    scratches = [next((tmp_path / name).iterdir()) for name in ("second", "third")]
+    for kind in ("teachers/*/weights.safetensors", "banks/*/*.npy"):
+        files = [{path.relative_to(root): path.read_bytes() for path in root.glob(kind)} for root in scratches]
+        assert files[0]
+        assert files[0] == files[1]
+    assert not [path for root in scratches for path in root.rglob("checkpoint-*")]
+    assert not [name for name, _ in Objects(s3).names("sweeps", recursive=True) if "checkpoint-" in name]
 
 
 def test_what_no_node_has_is_said_before_anything_starts(cluster: Cluster, config: Path, tmp_path: Path) -> None:

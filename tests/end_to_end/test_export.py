@@ -109,7 +109,7 @@ def test_check_in_a_fresh_process_passes_and_finds_tampering(store: Path, tmp_pa
 
 
 def test_check_exits_with_1_for_damage_of_any_kind(store: Path, tmp_path: Path) -> None:
-    from supersnn_cli import _exit_code
+    from supersnn_cli import exit_code
 
     whole = store / "sweeps" / "final" / "best" / "direct"
     names = sorted(path.name for path in whole.iterdir() if path.name != exported.LEDGER)
@@ -125,7 +125,7 @@ def test_check_exits_with_1_for_damage_of_any_kind(store: Path, tmp_path: Path) 
                 (folder / name).write_bytes(content if damage == "flip" else content[: len(content) // 2])
             error = invoke("check", folder).exception
             assert isinstance(error, Exception)
-            assert _exit_code(error) == 1, (name, damage, error)
+            assert exit_code(error) == 1, (name, damage, error)
 
 
 def test_every_exported_configuration_trains_to_its_own_score(store: Path, tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_an_unverified_trial_is_trained_again_and_opens_no_test(store: Path, tmp
 
 
 def test_what_cannot_be_exported_is_the_users_mistake(store: Path, tmp_path: Path) -> None:
-    from supersnn_cli import _exit_code
+    from supersnn_cli import exit_code
 
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years")
@@ -188,7 +188,7 @@ def test_what_cannot_be_exported_is_the_users_mistake(store: Path, tmp_path: Pat
         error = invoke("export", "final", "--store", store, *arguments).exception
         assert isinstance(error, Exception)
         assert words in str(error)
-        assert _exit_code(error) == 2
+        assert exit_code(error) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 

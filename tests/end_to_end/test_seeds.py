@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import json
+import re
 import statistics
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import optuna
 import pytest
 import yaml
+from click.testing import Result
 from typer.testing import CliRunner
 
 from supersnn.config import parse, with_values
@@ -116,11 +118,11 @@ def test_a_trial_of_two_seeds_is_judged_by_their_mean(scheduler: str, store: Sto
 
 
 def test_wilcoxon_spares_a_bad_trial_its_last_seeds(store: Store) -> None:
-    run(described(trials=3, scheduler="wilcoxon", seeds_per_trial=5), store)
-    ends = {event["trial"]: event for event in events(store, "end")}
-    assert (ends[0]["end"], ends[0]["epochs"]) == ("finished", 10)
-    assert ends[2]["end"] == "stopped"
-    assert ends[2]["epochs"] in (6, 8)
+    enqueue = [{"optimizer.lr": 0.1}, {"optimizer.lr": 0.00001}]
+    run(described(trials=2, scheduler="wilcoxon", seeds_per_trial=5, enqueue=enqueue), store)
+    good, bad = events(store, "end")
+    assert (good["end"], good["epochs"]) == ("finished", 10)
+    assert (bad["end"], bad["epochs"]) == ("stopped", 8)
 
 
 def test_each_of_the_seeds_is_a_training_of_its_own(store: Store) -> None:
@@ -130,15 +132,29 @@ def test_each_of_the_seeds_is_a_training_of_its_own(store: Store) -> None:
     config = resolve(sweep)["direct"].config(start["params"])
     told = epochs(store, 0)
     data = training_data(config.dataset)
-    for place, seed in enumerate((0, 1)):
+    finals = []
+    for seed in (0, 1):
         *_, last = train(with_values(config, {"seed": seed}), data)
-        assert told[2 * place + 2]["val/seed_accuracy"] == last.metrics["val/accuracy"]
-        assert told[2 * place + 2]["ops/synaptic"] == last.metrics["ops/synaptic"]
+        finals.append(last.metrics)
+        assert told[2 * seed + 2]["val/seed_accuracy"] == last.metrics["val/accuracy"]
+    for judged in ("val/accuracy", "ops/synaptic", "spikes/rate", "energy/nj"):
+        assert told[2][judged] == finals[0][judged]
+        assert told[4][judged] == pytest.approx(statistics.fmean(final[judged] for final in finals))
 
 
-@pytest.mark.parametrize("scheduler", ["asha", "wilcoxon"])
-@pytest.mark.parametrize("died_at", [2, 3, 4])
-def test_a_driver_that_dies_within_the_second_seed_goes_on_there(died_at: int, scheduler: str, tmp_path: Path) -> None:
+def test_a_trial_of_two_seeds_is_exported_as_its_first(store: Store, tmp_path: Path) -> None:
+    run(described(trials=2, scheduler="none", seeds_per_trial=2), store)
+    other = 1 - read_verified(store.sweep("seeds"))["direct"]["trial"]
+    command("export", "seeds", "--store", store.path, "--trial", f"direct/{other}", "--to", tmp_path / "e")
+    told = json.loads((tmp_path / "e" / "metrics.json").read_text(encoding="utf-8"))
+    assert told["reproduced"] is True
+    assert told["seed"] == 0
+    assert told["val_accuracy"] == epochs(store, other)[2]["val/seed_accuracy"]
+    assert told["search_value"] == epochs(store, other)[4]["val/accuracy"]
+
+
+@pytest.mark.parametrize(("scheduler", "died_at"), [("asha", 2), ("asha", 3), ("asha", 4), ("wilcoxon", 3)])
+def test_a_driver_that_dies_within_the_second_seed_goes_on_there(scheduler: str, died_at: int, tmp_path: Path) -> None:
     sweep = described(trials=1, scheduler=scheduler, seeds_per_trial=2)
     whole, broken = Store(tmp_path / "whole"), Store(tmp_path / "broken")
     run(sweep, whole)
@@ -158,17 +174,27 @@ def test_a_driver_that_dies_within_the_second_seed_goes_on_there(died_at: int, s
     assert steps[0] == steps[1]
 
 
-def command(*arguments: str | Path) -> Any:
-    """Give a command in this process; return the JSON that it prints."""
+def given(*arguments: str | Path) -> Result:
+    """Give a command in this process, for JSON."""
     result = CliRunner().invoke(app, [*map(str, arguments), "--json"], catch_exceptions=False)
     assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
+    return result
+
+
+def command(*arguments: str | Path) -> Any:
+    """Give a command in this process; return the JSON that it prints."""
+    return json.loads(given(*arguments).stdout)
 
 
 def swept(file: Path, store: Path, **changes: Any) -> dict[str, Any]:
-    """Run a whole sweep from its file to its report."""
+    """Run a whole sweep from its file to its report, without a terminal."""
     file.write_text(yaml.safe_dump({**PLAIN, **changes}), encoding="utf-8")
-    found: dict[str, Any] = command("sweep", file, "--local", "--store", store)
+    result = given("sweep", file, "--local", "--store", store)
+    found: dict[str, Any] = json.loads(result.stdout)
+    assert re.search(r"#5: \w+ after \d epochs .* trials/h · .* epochs/s · about \d+:\d\d left", result.stderr)
+    (status,) = command("status", "seeds", "--store", store)
+    assert (status["ended"], status["left_s"]) == ("done", 0.0)
+    assert status["spent_s"] > 0
     invariants.assert_sweep(store, "seeds")
     assert command("sweep", file, "--local", "--store", store) == found
     return found
@@ -180,15 +206,15 @@ def test_hyperband_from_the_file_to_the_report(tmp_path: Path) -> None:
     found = swept(
         tmp_path / "sweep.yaml",
         tmp_path / "store",
-        arms={"direct": {}, "logit": {"teachers": ["vgg8"]}},
+        arms={"logit": {"teachers": ["vgg8"]}},
         teacher={"epochs": 1, "views": 2},
         train={"epochs": 4, "batch_size": 16},
         search={**search, "enqueue": enqueue},
     )
-    for arm in found["arms"].values():
-        assert arm["finished"] + arm["stopped"] == 6
-        assert arm["stopped"] > 0
-        assert len(arm["verified"]) == 1
+    arm = found["arms"]["logit"]
+    assert arm["finished"] + arm["stopped"] == 6
+    assert arm["stopped"] > 0
+    assert len(arm["verified"]) == 1
     ends = events(Store(tmp_path / "store"), "end")
     assert all((end["end"] == "finished") == (end["epochs"] == 4) for end in ends)
 

@@ -60,10 +60,7 @@ def test_no_test_image_is_in_the_training_data(tmp_path: Path) -> None:
 
 def modules() -> Iterator[tuple[str, ast.Module]]:
     """Every module of the packages outside `supersnn.sources`, by its path."""
-    for path in [
-        ROOT / "supersnn_cli.py",
-        *(p for f in ("supersnn", "tune", "analysis") for p in (ROOT / f).rglob("*.py")),
-    ]:
+    for path in [p for f in ("supersnn", "supersnn_cli", "tune", "analysis") for p in (ROOT / f).rglob("*.py")]:
         name = path.relative_to(ROOT).as_posix()
         if path.exists() and not name.startswith("supersnn/sources/"):
             yield name, ast.parse(path.read_text(encoding="utf-8"))
@@ -109,4 +106,4 @@ def test_only_two_rooms_read_sources_and_only_one_asks_for_the_test_part() -> No
 
 def test_the_door_is_opened_by_verify_check_and_evaluate_alone() -> None:
     opening = {name for name, module in modules() if used(module, "supersnn.held_out")}
-    assert opening == {"tune/outcome/verify.py", "supersnn/checking.py", "supersnn_cli.py"}
+    assert opening == {"tune/outcome/verify.py", "supersnn/checking.py", "supersnn_cli/students.py"}

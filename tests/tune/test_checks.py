@@ -4,11 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from supersnn.errors import UserError
 from tune.description.sweep import ResourcesConfig
 from tune.execution.checks import Found, compare, probe, require_room, source_digest
 from tune.execution.nodes import Node
+from tune.shared import Shared, place_at
 
 HERE = Found({"python": "3.11.7", "torch": "2.14.1"}, "digest", None, None)
 
@@ -31,20 +33,41 @@ def test_each_finding_is_told(other: dict[str, str], word: str) -> None:
 
 def test_a_probe_reads_and_writes_the_store(tmp_path: Path) -> None:
     (tmp_path / "driver").write_text("driver", encoding="utf-8")
-    found = probe(str(tmp_path), "node", gpu=False)
+    found = probe(str(tmp_path), ".", "node")
     assert (found.store, found.code) == (None, source_digest())
-    assert (tmp_path / "node").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["driver", "node"]
     assert {"python", "torch", "ray"} <= found.versions.keys()
 
 
 def test_a_store_that_a_node_does_not_see(tmp_path: Path) -> None:
-    assert "does not see the store" in str(probe(str(tmp_path / "elsewhere"), "node", gpu=False).store)
+    assert "does not see" in str(probe(str(tmp_path / "elsewhere"), ".", "node").store)
 
 
 def test_a_store_that_a_node_cannot_write_to(tmp_path: Path) -> None:
     (tmp_path / "driver").write_text("driver", encoding="utf-8")
     (tmp_path / "node").mkdir()
-    assert "cannot write" in str(probe(str(tmp_path), "node", gpu=False).store)
+    assert "cannot use" in str(probe(str(tmp_path), ".", "node").store)
+
+
+def test_a_node_with_fewer_gpus_than_a_trial_takes(tmp_path: Path) -> None:
+    seen = torch.cuda.device_count()
+    assert f"sees {seen} GPUs there, a trial takes {seen + 1}" in str(
+        probe(str(tmp_path), ".", "node", seen + 1).missing
+    )
+    assert probe(str(tmp_path), ".", "node", seen).missing is None
+
+
+def test_a_node_uses_an_object_store(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPERSNN_SCRATCH", str(tmp_path))
+    driver = Shared(s3, tmp_path / "driver")
+    assert "does not see" in str(probe(s3, "preflight", "node").store)
+    driver.write_text("preflight/driver", "driver")
+    assert probe(s3, "preflight", "node").store is None
+    assert driver.read_text("preflight/node") == "node"
+    assert not [path for path in tmp_path.glob("*/preflight/*") if "driver" not in path.parts]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    place_at.cache_clear()
+    assert f"it cannot use --shared {s3}" in str(probe(s3, "preflight", "node").store)
 
 
 def test_without_a_node_that_holds_a_trial() -> None:
@@ -52,3 +75,14 @@ def test_without_a_node_that_holds_a_trial() -> None:
     with pytest.raises(UserError, match=r"4 CPUs.*small \(10\.0\.0\.1\): 1 CPUs.*trials_at_once"):
         require_room([small, small, small, small], ResourcesConfig(cpus=4))
     require_room([small], ResourcesConfig())
+    halves = [Node(name, name, {"CPU": 8.0, "GPU": 1.0}, {}) for name in ("one", "other")]
+    with pytest.raises(UserError, match=r"2 GPUs; no node has that \(one: 8 CPUs, 1 GPUs"):
+        require_room(halves, ResourcesConfig(gpus=2))
+
+
+def test_every_package_of_ours_is_shipped_to_the_nodes() -> None:
+    from tune.execution.cluster import sources
+
+    folders = [Path(folder) for folder in sources()]
+    assert {folder.name for folder in folders} == {"supersnn", "supersnn_cli", "tune", "analysis"}
+    assert all((folder / "__init__.py").is_file() for folder in folders)

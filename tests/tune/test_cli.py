@@ -50,15 +50,26 @@ def test_a_missing_file_is_the_users_mistake(tmp_path: Path) -> None:
     assert "none.yaml" in refused("sweep", tmp_path / "none.yaml")
     assert "none.yaml" in refused("train", tmp_path / "none.yaml")
     assert "no sweep 'x'" in refused("status", "x", "--store", tmp_path)
-    assert "only folders" in refused("status", "--store", "s3://bucket/store")
+    assert "--shared" in refused("status", "--store", "s3://bucket/store")
+    assert "goes to --store" in refused("sweep", CONFIGS / "digits.yaml", "--store", tmp_path, "--shared", tmp_path)
     assert "export folder" in refused("predict", tmp_path, tmp_path / "image.png")
+
+
+def test_a_shared_address_is_tried_before_anything_starts(s3: str, tmp_path: Path) -> None:
+    options = ["--store", tmp_path / "store", "--address", "127.0.0.1:9", "--shared"]
+    line = refused("sweep", CONFIGS / "digits-short.yaml", *options, s3.replace("bucket", "bücket"))
+    assert "--shared" in line
+    line = refused("sweep", CONFIGS / "digits-short.yaml", *options, "s3://nowhere-at-all/x")
+    assert "--shared s3://nowhere-at-all/x" in line
+    assert "NO_SUCH_BUCKET" in line
+    assert not (tmp_path / "store").exists()
+    assert "--local" in refused("sweep", CONFIGS / "digits-short.yaml", "--local", "--shared", s3)
 
 
 def test_dry_run_tells_the_plan_and_starts_nothing(tmp_path: Path) -> None:
     result = supersnn("sweep", CONFIGS / "digits.yaml", "--dry-run", "--json", "--store", tmp_path / "store")
     plan = json.loads(result.stdout)
-    assert plan["cost"]["search_trials"] == 24
-    assert plan["cost"]["search_epochs"] == 24 * 12
+    assert plan["cost"]["search"] == {"trainings": 24, "epochs_each": 12, "epochs": 24 * 12}
     assert plan["arms"]["heterogeneous"]["space"]["teacher.name"] == {"categorical": ["vgg8", "wrn16_2"]}
     assert not (tmp_path / "store").exists()
     shown = supersnn("sweep", CONFIGS / "digits.yaml", "--dry-run").stdout
@@ -114,6 +125,8 @@ def test_a_trained_student_can_be_used(tmp_path: Path) -> None:
     told = json.loads(trained.stdout)
     assert {"val_accuracy", "epochs", "spike_rate", "synaptic_ops", "seconds", "ended"} <= told.keys()
     assert told["epochs"] == 2
+    assert {"student.nir", "student.onnx", "MODEL_CARD.md"} <= {path.name for path in (tmp_path / "export").iterdir()}
+    assert supersnn("check", tmp_path / "export").returncode == 0
     measured = json.loads(supersnn("evaluate", tmp_path / "export", "--data", "digits", "--json").stdout)
     assert measured["images"] == 359
     assert len(measured["per_class"]) == 10

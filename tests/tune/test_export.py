@@ -1,15 +1,21 @@
 """What an export is made of: the right seed, the search's record, a card that says what the figures say."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from supersnn import exported
+from supersnn.bank import guide_for
+from supersnn.checking import check
 from supersnn.config import TrainConfig, flatten, with_values
 from supersnn.data import training_data
 from supersnn.errors import UserError
+from supersnn.training import train
 from tune.outcome.card import card
 from tune.outcome.export import median_seed, parse_trial
 from tune.outcome.searched import searched
+from tune.outcome.single import export_training
 
 CONFIG = TrainConfig.model_validate(
     {
@@ -159,3 +165,30 @@ def test_the_card_of_an_unverified_trial_says_so() -> None:
 def test_the_card_of_a_final_training_on_all_images_says_so() -> None:
     text = card(CONFIG, {**METRICS, "train_on": "train+validation", "shrinkage": None}, training_data(CONFIG.dataset))
     assert "saw the validation images too" in text
+
+
+@pytest.mark.parametrize("train_on", ["train", "train+validation"])
+def test_a_training_by_itself_is_exported_with_forms_and_card(train_on: str, tmp_path: Path) -> None:
+    short = {"teacher.epochs": 1, "teacher.views": 2, "train.epochs": 1, "dataset.train_on": train_on}
+    config = with_values(CONFIG, short)
+    data = training_data(config.dataset)
+    guide = guide_for(config, data, tmp_path)
+    *_, last = train(config, data, guide)
+    told = export_training(tmp_path / "export", config, last, data, guide, tmp_path / "teachers")
+    student = exported.load(tmp_path / "export")
+    assert student.config == config
+    assert {form: facts["file"] for form, facts in student.metrics["forms"].items()} == {
+        "nir": "student.nir",
+        "onnx": "student.onnx",
+    }
+    assert told["val_accuracy"] == last.metrics.get("val/accuracy", told["val_accuracy"])
+    assert told["synaptic_ops"] == pytest.approx(last.metrics["ops/synaptic"])
+    assert told["teacher"]["name"] == "vgg8"
+    assert told["teacher"]["bank_seconds"] > 0
+    assert all(one.agrees for one in check(tmp_path / "export"))
+    text = (tmp_path / "export" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert text.startswith("# resnet8 on digits: a spiking student\n\n## Figures")
+    assert "no choice among several is known" in text
+    assert "the test images stayed closed" in text
+    assert "None" not in text
+    assert ("saw the validation images too" in text) is (train_on != "train")

@@ -53,9 +53,16 @@ def test_memory_is_read_from_text() -> None:
         parse(ResourcesConfig, {"memory": "much"}, "test")
 
 
-def test_a_trial_takes_one_gpu_at_most() -> None:
-    with pytest.raises(UserError, match="gpus"):
-        parse(ResourcesConfig, {"gpus": 2}, "test")
+def test_several_gpus_are_of_one_node() -> None:
+    need = ResourcesConfig(gpus=2)
+    assert slots([node(CPU=90, GPU=1), node(CPU=90, GPU=1)], need) == 0
+    assert slots([node(CPU=90, GPU=3), node(CPU=90, GPU=8)], need) == 5
+    assert bundle(need) == {"CPU": 1.0, "GPU": 2.0}
+
+
+def test_several_gpus_are_whole_ones() -> None:
+    with pytest.raises(UserError, match=r"gpus: .*found 1\.5"):
+        parse(ResourcesConfig, {"gpus": 1.5}, "test")
 
 
 @given(st.floats(0.01, 8), st.integers(0, 64))

@@ -15,6 +15,7 @@ from tune.search import budget
 from tune.search.budget import Budget
 from tune.search.driver import Report, Search
 from tune.search.studies import Studies
+from tune.shared import Place
 
 
 def sweep(**search: Any) -> SweepConfig:
@@ -52,7 +53,7 @@ def begin(
     journal.append("sweep", driver=token)
     known = {f"{e['arm']}/{e['trial']}": e["epoch"] for e in events if e["event"] == "epoch"}
     budgeted = Budget(config, studies, folder, events)
-    return Search(studies, journal, budgeted, folder, folder, token, (0,), known), journal
+    return Search(studies, journal, budgeted, folder, Place(folder), token, (0,), known), journal
 
 
 def epoch(number: int, value: float = 0.5, ended: str | None = None, seconds: float = 1.0) -> Report:
@@ -71,6 +72,7 @@ def test_a_search_from_hand_out_to_end(tmp_path: Path) -> None:
         assert [search.reported(job.key, epoch(n)) for n in (1, 2)] == [False, False]
         assert search.reported(job.key, epoch(3, 0.7, "finished"))
         search.ended(job.key, "failed:late")
+        assert search.reported(job.key, epoch(1))
     assert [(e["arm"], e["trial"], e["end"], e["epochs"], e["value"]) for e in events_of(tmp_path, "end")] == [
         (arm, n, "finished", 3, 0.7) for n in (0, 1) for arm in ("direct", "homogeneous")
     ]

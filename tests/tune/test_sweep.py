@@ -75,6 +75,15 @@ def test_a_misspelt_key_is_one_line_with_the_nearest_right_one(tmp_path: Path) -
         ("[resnet14]", "[resnet14b]", ["resnet14b", "did you mean 'resnet14'?", "arms.homogeneous"]),
         ("name: tiny", "name: a/b", ["name"]),
         ("name: tiny", "name: tiny\nname: two", ["twice"]),
+        ("name: tiny", "name: tiny\nresources: {gpus: 3}", ["train.shards", "batch_size 64", "3"]),
+        (
+            "name: tiny",
+            "name: tiny\nresources: {gpus: 2}\ntrain: {shards: 4}",
+            ["resources.gpus: 2", "train.shards: 4"],
+        ),
+        ("name: tiny", "name: tiny\nresources: {gpus: .5}\ntrain: {shards: 2}", ["resources.gpus: 0.5"]),
+        ("neuron.threshold: default", "train.shards: {int: [1, 2]}", ["train.shards is the same in all trials"]),
+        ("direct: {}", "direct: {set: {train.shards: 2}}", ["arms.direct: train.shards"]),
     ],
 )
 def test_a_contradiction_is_refused(tmp_path: Path, old: str, new: str, words: list[str]) -> None:
@@ -83,6 +92,16 @@ def test_a_contradiction_is_refused(tmp_path: Path, old: str, new: str, words: l
         resolve(load(write(tmp_path, MINIMAL.replace(old, new))))
     assert all(word in str(caught.value) for word in words), str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_several_gpus_cut_the_batches_into_as_many_shards(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL)
+    for override in ("resources.gpus=2", "train.shards=2"):
+        sweep = load(path, (override,))
+        assert (sweep.train.shards, sweep.resources.cpus) == (2, 2.0)
+        assert resolve(sweep)["direct"].config({}).train.shards == 2
+    assert load(path, ("resources.gpus=2", "resources.cpus=8")).resources.cpus == 8
+    assert (load(path).train.shards, load(path).resources.cpus) == (1, 1.0)
 
 
 def test_overrides_lie_upon_the_file(tmp_path: Path) -> None:

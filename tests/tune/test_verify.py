@@ -52,7 +52,7 @@ def finals(tmp_path: Path) -> Made:
 
 
 def end(item: Verification, **result: Any) -> None:
-    folder = Path(item.job.folder)
+    folder = Path(item.job.store, item.job.folder)
     folder.mkdir(parents=True)
     (folder / RESULT).write_text(json.dumps({"seed": item.seed, **result}))
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Group
+from rich.markup import escape
 from rich.table import Table
 
 from tune.description.arms import Arm
@@ -12,22 +13,37 @@ from tune.description.sweep import SweepConfig
 
 
 def plan(sweep: SweepConfig, arms: Mapping[str, Arm]) -> dict[str, Any]:
-    """Return the plan as plain values. `epochs` are upper bounds: early stopping spends fewer."""
-    trials, epochs = sweep.search.trials, sweep.train.epochs
-    teachers = sorted({teacher for arm in arms.values() for teacher in arm.teachers})
+    """Return the plan as plain values; see `cost` for the upper bounds of what it trains."""
     return {
         "sweep": sweep.name,
         "arms": {name: _arm(arm) for name, arm in arms.items()},
         "search": sweep.search.model_dump(mode="json") | {"startup": sweep.search.startup_trials()},
-        "resources": sweep.resources.model_dump(mode="json"),
-        "cost": {
-            "teacher_epochs": len(teachers) * sweep.teacher.epochs,
-            "search_trials": trials * len(arms),
-            "search_epochs": trials * len(arms) * epochs,
-            "verify_trainings": sweep.verify.seeds * len(arms),
-            "verify_epochs": sweep.verify.seeds * len(arms) * epochs,
-        },
+        "resources": sweep.resources.model_dump(mode="json") | {"shards": sweep.train.shards},
+        "cost": cost(sweep, arms),
     }
+
+
+def cost(sweep: SweepConfig, arms: Mapping[str, Arm]) -> dict[str, dict[str, int]]:
+    """Return for each part of a sweep, and for their `total`, its `trainings` and their `epochs`, at most.
+
+    Early stopping spends fewer epochs; with `fair: compute` it buys more and shorter trials for them. The total's
+    epochs are a sum over teachers and students, whose epochs take different times.
+    """
+    search, verify, epochs = sweep.search, sweep.verify, sweep.train.epochs
+    taught = [arm.teachers for arm in arms.values() if arm.teachers]
+    teachers = {teacher for names in taught for teacher in names}
+    candidates = min(verify.top, search.trials)
+    anew = min(len(taught), len(teachers)) if verify.train_on != "train" else 0
+    parts = {
+        "teachers": (len(teachers), sweep.teacher.epochs),
+        "search": (search.trials * len(arms) * search.seeds_per_trial, epochs),
+        "ranking": (candidates * verify.rank_seeds * len(arms) if candidates > 1 else 0, epochs),
+        "teachers_anew": (anew, sweep.teacher.epochs),
+        "verification": (verify.seeds * len(arms), epochs),
+    }
+    found = {name: {"trainings": n, "epochs_each": each, "epochs": n * each} for name, (n, each) in parts.items()}
+    total = {key: sum(part[key] for part in found.values()) for key in ("trainings", "epochs")}
+    return {name: part for name, part in found.items() if part["trainings"]} | {"total": total}
 
 
 def _arm(arm: Arm) -> dict[str, Any]:
@@ -55,10 +71,16 @@ def plan_table(plan: Mapping[str, Any]) -> Group:
         space.add_column(column)
     for key, shown in dict.fromkeys((key, str(k)) for a in plan["arms"].values() for key, k in a["space"].items()):
         having = [name for name, arm in plan["arms"].items() if str(arm["space"].get(key)) == shown]
-        space.add_row(key, shown.strip("{}").replace("'", ""), " ".join(having))
-    cost = Table(title="at most", title_justify="left", box=None, pad_edge=False, show_header=False)
-    for key, value in plan["cost"].items():
-        cost.add_row(key.replace("_", " "), str(value))
+        space.add_row(key, escape(shown.strip("{}").replace("'", "")), " ".join(having))
+    costs = Table(title="at most", title_justify="left", box=None, pad_edge=False)
+    costs.add_column("part")
+    for column in ("trainings", "epochs each", "epochs"):
+        costs.add_column(column, justify="right")
+    for name, part in plan["cost"].items():
+        told = (part.get(key) for key in ("trainings", "epochs_each", "epochs"))
+        costs.add_row(name.replace("_", " "), *("" if number is None else f"{number:,}" for number in told))
+    settings = Table(box=None, pad_edge=False, show_header=False)
     for key in ("search", "resources"):
-        cost.add_row(key, "  ".join(f"{name} {value}" for name, value in plan[key].items() if value is not None))
-    return Group(arms, "", space, "", cost)
+        given = (f"{name} {value}" for name, value in plan[key].items() if value not in (None, [], {}))
+        settings.add_row(key, escape("  ".join(given)))
+    return Group(arms, "", space, "", costs, "", settings)

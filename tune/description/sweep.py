@@ -68,7 +68,7 @@ class SearchConfig(Section):
     seeds_per_trial: Count = 1
     startup: Count | None = None
     min_epochs: Count | None = None
-    reduction: int = Field(3, ge=2)
+    reduction: int = Field(2, ge=2)
     max_failures: int = Field(2, ge=0)
     enqueue: tuple[dict[str, Scalar], ...] = ()
     warm_start: tuple[str, ...] = ()
@@ -112,18 +112,28 @@ class VerifyConfig(Section):
 class ResourcesConfig(Section):
     """What one trial takes of a node; teachers and verifications take the same.
 
-    `gpus` may be a fraction: trials then share a GPU. `memory` is in bytes, or a text such as "2GB"; nodes are chosen
-    by it, nothing is cut off. `accelerator` is one of Ray's accelerator types ("A100"), `labels` are labels that a node
-    must have. As many trials run at once as the nodes hold at the time. `trials_at_once` sets another number: those for
-    which there is no room wait, which tells a cluster that scales by itself what to grow to.
+    `gpus` may be a fraction: trials then share a GPU. With a whole number above 1 each batch is cut into that many
+    shards, `train.shards`, each on a GPU of its own, all of one node; that is written, but was not measured. `cpus`,
+    left out, are one for each shard. `memory` is in bytes, or a text such as "2GB"; nodes are chosen by it, nothing is
+    cut off. `accelerator` is one of Ray's accelerator types ("A100"), `labels` are labels that a node must have.
+
+    As many trials run at once as the nodes hold at the time. `trials_at_once` sets another number: those for which
+    there is no room wait, which tells a cluster that scales by itself what to grow to.
     """
 
     cpus: Positive = 1.0
-    gpus: float = Field(0.0, ge=0, le=1)
+    gpus: float = Field(0.0, ge=0)
     memory: Annotated[ByteSize, Field(gt=0)] | None = None
     accelerator: str | None = Field(None, pattern=r"^[A-Za-z0-9_.-]+$")
     labels: dict[str, Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]] = {}
     trials_at_once: Count | None = None
+
+    @field_validator("gpus")
+    @classmethod
+    def _whole_above_one(cls, gpus: float) -> float:
+        if gpus > 1 and gpus != int(gpus):
+            raise ValueError(f"expected a fraction of one GPU or a whole number of them, found {gpus:g}")
+        return gpus
 
 
 class SweepConfig(TrainConfig):
@@ -140,6 +150,26 @@ class SweepConfig(TrainConfig):
     @classmethod
     def _defaults(cls, value: object) -> object:
         return with_defaults(value)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shards_and_resources(cls, data: Any) -> Any:
+        """Fill in `train.shards` from `resources.gpus`, then `resources.cpus` from `train.shards`."""
+        gpus = _at(data, "resources", "gpus", 0)
+        shards = _at(data, "train", "shards", int(gpus) if gpus in range(2, 1000) else 1)
+        if not isinstance(shards, int) or shards <= 1:
+            return data
+        return merge({"train": {"shards": shards}, "resources": {"cpus": shards}}, data)
+
+    @model_validator(mode="after")
+    def _one_gpu_a_shard(self) -> Self:
+        gpus, shards = self.resources.gpus, self.train.shards
+        if gpus and max(gpus, 1) != shards:
+            raise ValueError(f"resources.gpus: {gpus:g} and train.shards: {shards}; expected a GPU for each shard")
+        for name, arm in self.arms.items():
+            if "train.shards" in {*self.space, *arm.space, *arm.set}:
+                raise ValueError(f"arms.{name}: train.shards is the same in all trials; expected it under train")
+        return self
 
     @model_validator(mode="after")
     def _judged_on_unseen_images(self) -> Self:
@@ -159,6 +189,12 @@ class SweepConfig(TrainConfig):
     def base(self) -> dict[str, Any]:
         """Return the part that is a training's, as plain nested values."""
         return {key: value for key, value in self.model_dump(mode="json").items() if key in TrainConfig.model_fields}
+
+
+def _at(data: Any, section: str, key: str, default: Any) -> Any:
+    """A value of a file that is not checked yet."""
+    here = data.get(section) if isinstance(data, Mapping) else None
+    return here.get(key, default) if isinstance(here, Mapping) else default
 
 
 def with_defaults(space: object) -> object:

@@ -4,7 +4,6 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import platform
-import shutil
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,9 +16,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from supersnn.errors import UserError
 from tune.description.sweep import ResourcesConfig
 from tune.execution.nodes import Node, living, offered, slots_on, wanted
+from tune.shared import Place, place_at
 from tune.versions import LIBRARIES
 
-PACKAGES = ("supersnn", "tune", "analysis")
+PACKAGES = ("supersnn", "supersnn_cli", "tune", "analysis")
 """Our own source folders, the same on every node."""
 
 PATIENCE = 120.0
@@ -39,27 +39,26 @@ class Found:
     missing: str | None
 
 
-def preflight(store: Path, need: ResourcesConfig) -> None:
-    """Check every node that may run a trial: the store, the library versions, our code, the GPUs.
+def preflight(place: Place, need: ResourcesConfig) -> None:
+    """Check every node that may run a trial: what it shares, the library versions, our code, the GPUs.
 
     Raises:
         UserError: the first thing that is not as it must be, with the node's name.
     """
     nodes = [node for node in living(ray.nodes()) if slots_on(node, need)]
-    folder = store / f".preflight-{uuid.uuid4().hex}"
+    folder = f".preflight-{uuid.uuid4().hex}"
     try:
-        folder.mkdir(parents=True)
-        (folder / "driver").write_text("driver", encoding="utf-8")
+        place.write_text(f"{folder}/driver", "driver")
     except OSError as error:
-        raise UserError(f"--store {store}: the driver cannot write there: {error}") from error
-    here = probe(str(folder), None, gpu=False)
+        raise UserError(f"{_shown(place)}: the driver cannot write there: {error}") from error
+    here = probe(place.address, folder, None)
     try:
-        for node, found in _probed(nodes, folder, need):
-            complaint = compare(found, here) or _unseen(folder, node)
+        for node, found in _probed(nodes, place, folder, need):
+            complaint = compare(found, here) or _unseen(place, folder, node)
             if complaint:
                 raise UserError(f"node {node.name}: {complaint}")
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        place.remove(folder, "*")
 
 
 def require_room(nodes: Iterable[Node], need: ResourcesConfig) -> None:
@@ -86,9 +85,9 @@ def compare(found: Found, here: Found) -> str | None:
     return found.store or found.missing
 
 
-def probe(folder: str, node: str | None, gpu: bool) -> Found:
-    """Look around in this process: read the driver's file in a folder of the store, write the node's own beside it."""
-    return Found(_versions(), source_digest(), _share(Path(folder), node), _without_gpu() if gpu else None)
+def probe(address: str, folder: str, node: str | None, gpus: float = 0.0) -> Found:
+    """Look around in this process: read the driver's text in a folder at an address, write the node's own beside it."""
+    return Found(_versions(), source_digest(), _share(address, folder, node), _lacking(gpus))
 
 
 def source_digest() -> str:
@@ -103,13 +102,14 @@ def source_digest() -> str:
     return digest.hexdigest()
 
 
-def _probed(nodes: Iterable[Node], folder: Path, need: ResourcesConfig) -> Iterator[tuple[Node, Found]]:
+def _probed(nodes: Iterable[Node], place: Place, folder: str, need: ResourcesConfig) -> Iterator[tuple[Node, Found]]:
     """Each node with what its probe found; a node that went away meanwhile is left out."""
     remote = ray.remote(num_cpus=0, num_gpus=need.gpus, max_retries=1)(probe)
     asked = []
     for node in nodes:
         there = NodeAffinitySchedulingStrategy(node.id, soft=False)
-        asked.append((node, remote.options(scheduling_strategy=there).remote(str(folder), node.id, bool(need.gpus))))
+        answer = remote.options(scheduling_strategy=there).remote(place.address, folder, node.id, need.gpus)
+        asked.append((node, answer))
     deadline = time.monotonic() + PATIENCE
     for node, answer in asked:
         try:
@@ -133,32 +133,44 @@ def _version(library: str) -> str:
         return "missing"
 
 
-def _share(folder: Path, node: str | None) -> str | None:
-    """A complaint where the driver's file cannot be read, or the node's own not be written."""
+def _share(address: str, folder: str, node: str | None) -> str | None:
+    """A complaint where the driver's text cannot be read, or the node's own not be written and removed."""
+    place = place_at(address)
     try:
-        (folder / "driver").read_text(encoding="utf-8")
+        if node and (complaint := place.complaint(f"{folder}/{node}-own")):
+            return f"it cannot use {_shown(place)}: {complaint}"
+        if place.read_text(f"{folder}/driver") is None:
+            also = ": the store must be a folder that all nodes share, else give --shared" if place.direct else ""
+            return f"it does not see what the driver writes to {_shown(place)}{also}"
         if node is not None:
-            (folder / node).write_text(node, encoding="utf-8")
-    except FileNotFoundError:
-        return f"it does not see the store {folder.parent}: the store must be a folder that all nodes share"
+            place.write_text(f"{folder}/{node}", node)
+            place.forget(folder)
     except OSError as error:
-        return f"it cannot write to the store {folder.parent}: {error}"
+        return f"it cannot use {_shown(place)}: {' '.join(str(error).split())[:300]}"
     return None
 
 
-def _unseen(folder: Path, node: Node) -> str | None:
+def _unseen(place: Place, folder: str, node: Node) -> str | None:
     """A complaint where what a node has written does not appear to the driver."""
     deadline = time.monotonic() + SEEN_WITHIN
-    while not (folder / node.id).exists():
+    while place.read_text(f"{folder}/{node.id}") is None:
         if time.monotonic() > deadline:
-            return f"what it writes to the store {folder.parent} does not appear to the driver"
+            return f"what it writes to {_shown(place)} does not appear to the driver"
         time.sleep(0.1)
     return None
 
 
-def _without_gpu() -> str | None:
+def _shown(place: Place) -> str:
+    return f"{'--store' if place.direct else '--shared'} {place.address}"
+
+
+def _lacking(gpus: float) -> str | None:
+    """A complaint where torch sees fewer GPUs than a trial takes."""
+    if not gpus:
+        return None
     import torch
 
-    if torch.cuda.is_available():
+    seen = torch.cuda.device_count()
+    if seen >= gpus:
         return None
-    return f"resources.gpus: torch {torch.__version__} sees no GPU there"
+    return f"resources.gpus: torch {torch.__version__} sees {seen} GPUs there, a trial takes {gpus:g}"

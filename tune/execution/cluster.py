@@ -32,6 +32,7 @@ from tune.execution.checks import PACKAGES, preflight, require_room
 from tune.execution.nodes import bundle, living, slots
 from tune.execution.searcher import StudentTrial, StudyScheduler, StudySearcher
 from tune.search.driver import Search
+from tune.shared import Place
 
 PAGES = "glibc.malloc.hugetlb=1"
 """Tensors in huge pages: a step's fresh maps cost a tenth of the step in page faults otherwise."""
@@ -49,7 +50,7 @@ class RayExecutor:
         max_failures: int,
         scratch: Path,
         run: str,
-        store: Path,
+        place: Place,
         address: str | None = None,
     ) -> None:
         """Start Ray, or join it and check its nodes; `scratch` is for Tune's own notes, under a fresh name `run`.
@@ -66,7 +67,7 @@ class RayExecutor:
             if address is None or resources.trials_at_once is None:
                 require_room(living(ray.nodes()), resources)
             if address is not None:
-                preflight(store, resources)
+                preflight(place, resources)
         except BaseException:
             self.close()
             raise
@@ -97,6 +98,7 @@ class RayExecutor:
                 name=self._run,
                 storage_path=str(self._scratch.resolve()),
                 failure_config=ray.tune.FailureConfig(max_failures=self._max_failures),
+                checkpoint_config=ray.tune.CheckpointConfig(checkpoint_at_end=False),  # nodes may not see the path
                 verbose=0,
             ),
         )
@@ -167,6 +169,6 @@ def _knock(address: str) -> None:
 
 
 def sources() -> list[str]:
-    """Return our packages' folders and the command line's modules, as they are shipped to a cluster's nodes."""
+    """Return our packages' folders, as they are shipped to a cluster's nodes."""
     root = Path(__file__).resolve().parents[2]
-    return [str(root / package) for package in PACKAGES] + sorted(map(str, root.glob("supersnn_*.py")))
+    return [str(root / package) for package in PACKAGES]

@@ -46,7 +46,8 @@ def slots_on(node: Node, need: ResourcesConfig) -> int:
         return 0
     each = {name: _times(node.resources.get(name, 0.0), amount) for name, amount in bundle(need).items()}
     if need.gpus:
-        each["GPU"] = int(node.resources.get("GPU", 0)) * _times(1.0, need.gpus)
+        gpus = int(node.resources.get("GPU", 0))
+        each["GPU"] = gpus // int(need.gpus) if need.gpus > 1 else gpus * _times(1.0, need.gpus)
     return min(each.values())
 
 

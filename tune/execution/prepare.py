@@ -2,24 +2,28 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from supersnn import bank
 from supersnn.bank import Bank
 from supersnn.config import DatasetConfig, TrainConfig
 from supersnn.data import training_data
-from supersnn.teachers import TeacherStore
 from tune.description.arms import Arm
 from tune.execution.executor import Executor
+from tune.execution.taught import BANKS, TEACHERS, teacher_at
+from tune.shared import Place, place_at
 
 POOL = "loss.relation.pool"
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """One teacher, and all that the arms will ask of it: plain values only, so that it travels anywhere."""
+    """One teacher, and all that the arms will ask of it: plain values only, so that it travels anywhere.
+
+    `store` is the address of the place that driver and workers share.
+    """
 
     config: dict[str, Any]
     pools: tuple[int, ...]
@@ -62,19 +66,20 @@ def look_one(dataset: dict[str, Any]) -> dict[str, Any]:
     return {"dataset": config.name, "split": data.fingerprint, **numbers}
 
 
-def prepare(arms: Mapping[str, Arm], store: Path, executor: Executor) -> Iterator[Teaching]:
-    """Yield each teacher of the arms, trained or found, as it becomes ready.
+def prepare(arms: Mapping[str, Arm], place: Place, executor: Executor) -> Iterator[Teaching]:
+    """Yield each teacher of the arms, trained or found, as it becomes ready; the driver then has it too.
 
     Raises:
         UserError: a teacher cannot be had.
     """
-    for _, done in executor.tasks(prepare_one, preparations(arms, store)):
+    for _, done in executor.tasks(prepare_one, preparations(arms, place)):
         if isinstance(done, Exception):
             raise done
+        place.fetch(f"{TEACHERS}/{done.teacher['digest']}")
         yield done
 
 
-def preparations(arms: Mapping[str, Arm], store: Path) -> list[Preparation]:
+def preparations(arms: Mapping[str, Arm], place: Place) -> list[Preparation]:
     """Return one preparation a teacher, with what any arm may ask of it."""
     asking = {teacher: [arm for arm in arms.values() if teacher in arm.teachers] for teacher in _teachers(arms)}
     return [
@@ -82,7 +87,7 @@ def preparations(arms: Mapping[str, Arm], store: Path) -> list[Preparation]:
             config=_example(with_it[0], teacher).model_dump(mode="json"),
             pools=tuple(sorted({pool for arm in with_it for pool in _pools(arm)})),
             features=any("feature" in arm.terms for arm in with_it),
-            store=str(store),
+            store=place.address,
         )
         for teacher, with_it in asking.items()
     ]
@@ -113,8 +118,8 @@ def prepare_one(item: Preparation) -> Teaching:
     config = TrainConfig.model_validate(item.config)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     data = training_data(config.dataset, device)
-    store = Path(item.store)
-    teacher = TeacherStore(store / "teachers").get(config, data, device)
+    place = place_at(item.store)
+    teacher = teacher_at(place, config, data, device)
     name = str(config.teacher.name)
     fields = {
         "name": name,
@@ -129,6 +134,9 @@ def prepare_one(item: Preparation) -> Teaching:
     }
     if config.teacher.views == "off":
         return Teaching(fields, None)
-    bank = Bank.open(store / "banks", teacher, data, config, item.pools, item.features)
-    about = {"teacher": name, "digest": bank.digest, "views": config.teacher.views}
-    return Teaching(fields, about | {"seconds": bank.seconds, "bytes": bank.bytes})
+    filled = place.agree(
+        f"{BANKS}/{bank.address(teacher, data, config)}",
+        lambda: Bank.open(place.root / BANKS, teacher, data, config, item.pools, item.features),
+    )
+    about = {"teacher": name, "digest": filled.digest, "views": config.teacher.views}
+    return Teaching(fields, about | {"seconds": filled.seconds, "bytes": filled.bytes})

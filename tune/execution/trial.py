@@ -3,18 +3,19 @@
 import statistics
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
 from supersnn import checkpoint
-from supersnn.bank import guide_for
 from supersnn.config import DatasetConfig, TrainConfig, parse, with_values
 from supersnn.data import TrainingData, training_data
 from supersnn.training import Snapshot, train
-from tune.search.driver import Job, Report
+from tune.execution.taught import guide_at
+from tune.search.driver import OWNER, TRACEBACK, Job, Report
+from tune.shared import Place, place_at
 
-TRACEBACK = "traceback.txt"
 ACCURACY = "val/accuracy"
 
 
@@ -41,33 +42,36 @@ class Runner:
         The training goes on from the checkpoint of an earlier worker; epochs that are in it and were not told yet come
         first. The report that ends the trial comes in any case, because its end may not have been told.
 
-        Over several seeds epochs count on, and the last epoch of each seed has as `val/accuracy` the mean of the seeds
-        so far, its own as `val/seed_accuracy`.
+        Over several seeds epochs count on, and the last epoch of each seed has as metrics the means over the seeds so
+        far (times are its own), and its own accuracy as `val/seed_accuracy`.
 
         Raises:
             Disowned: another driver has taken the sweep over.
         """
-        folder = Path(job.folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        place, ours = place_at(job.store), True
+        place.forget(job.folder)  # what a killed worker left on this node and nobody else has seen
         try:
-            yield from self._seeds(parse(TrainConfig, job.config, job.key), job, folder)
+            yield from self._seeds(parse(TrainConfig, job.config, job.key), job, place)
         except Disowned:
+            ours = False  # a worker of the other driver may be using this node's copy
             raise
         except Exception:
-            (folder / TRACEBACK).write_text(traceback.format_exc(), encoding="utf-8")
+            _say_why(place, f"{job.folder}/{TRACEBACK}")
             raise
+        finally:
+            if ours:
+                place.forget(job.folder)
 
-    def _seeds(self, config: TrainConfig, job: Job, folder: Path) -> Iterator[Report]:
-        finals: list[float] = []
+    def _seeds(self, config: TrainConfig, job: Job, place: Place) -> Iterator[Report]:
+        finals: list[dict[str, float]] = []
         for position, seed in enumerate(job.seeds):
             seeded = with_values(config, {"seed": seed})
-            for report in self._epochs(seeded, job, checkpoint_path(folder, seed)):
+            for report in self._epochs(seeded, job, place):
                 metrics, ended = report.metrics, report.ended
                 if ended == "finished":
-                    finals.append(metrics[ACCURACY])
+                    finals.append(metrics)
                     if len(job.seeds) > 1:
-                        own = {"val/seed_accuracy": metrics[ACCURACY]}
-                        metrics = {**metrics, **own, ACCURACY: statistics.fmean(finals)}
+                        metrics = {**_means(finals), "val/seed_accuracy": metrics[ACCURACY]}
                     if position < len(job.seeds) - 1:
                         ended = None
                 epoch = position * config.train.epochs + report.epoch
@@ -76,9 +80,10 @@ class Runner:
                 if ended is not None:
                     return
 
-    def _epochs(self, config: TrainConfig, job: Job, path: Path) -> Iterator[Report]:
+    def _epochs(self, config: TrainConfig, job: Job, place: Place) -> Iterator[Report]:
         """Yield all epochs of one training: those in its checkpoint, then those that are trained now."""
-        resume = _checkpoint(path)
+        name = checkpoint_path(Path(job.folder), config.seed).as_posix()
+        resume = _checkpoint(place, name)
         if resume is not None:
             history, ended = resume[1]["history"], resume[1]["ended"]
             for epoch, metrics in enumerate(history, start=1):
@@ -86,12 +91,19 @@ class Runner:
             if ended is not None:
                 return
         data = self.data(config.dataset)
-        guide = guide_for(config, data, Path(job.store), self.device)
+        guide = guide_at(place, config, data, self.device)
         for report in train(config, data, guide, resume, self.device):
             tensors, meta = report.snapshot()
-            check_owner(Path(job.sweep), job.token)
-            checkpoint.save(path, tensors, meta)
+            check_owner(place, job.sweep, job.token)
+            checkpoint.save(place.root / name, tensors, meta)
+            place.publish(name)
             yield Report(report.epoch, report.metrics, report.ended)
+
+
+def _means(finals: list[dict[str, float]]) -> dict[str, float]:
+    """The last of some seeds' metrics, each but times and what an earlier seed lacks as the mean over all of them."""
+    shared = [name for name in finals[-1] if not name.startswith("time/") and all(name in one for one in finals)]
+    return finals[-1] | {name: statistics.fmean(one[name] for one in finals) for name in shared}
 
 
 def checkpoint_path(folder: Path, seed: int) -> Path:
@@ -99,23 +111,29 @@ def checkpoint_path(folder: Path, seed: int) -> Path:
     return folder / f"checkpoint-{seed}.safetensors"
 
 
-def _checkpoint(path: Path) -> Snapshot | None:
-    """Return what an earlier worker left; a damaged file is as good as none."""
+def _checkpoint(place: Place, name: str) -> Snapshot | None:
+    """Return what an earlier worker left, on this node or another; a damaged file is as good as none."""
     try:
-        return checkpoint.load(path)
+        return checkpoint.load(place.fetch(name))
     except FileNotFoundError:
         return None
     except checkpoint.DamagedFile:
-        path.unlink()
+        (place.root / name).unlink(missing_ok=True)
         return None
 
 
-def check_owner(sweep: Path, token: str) -> None:
+def _say_why(place: Place, name: str) -> None:
+    """Leave the traceback of the exception under way for the driver."""
+    checkpoint.write_atomically(place.root / name, traceback.format_exc())
+    with suppress(OSError):
+        place.publish(name)
+
+
+def check_owner(place: Place, sweep: str, token: str) -> None:
     """Refuse to go on where the sweep belongs to another driver.
 
     Raises:
         Disowned: the owner's token is not this one.
     """
-    owner = sweep / "owner"
-    if owner.read_text(encoding="utf-8").strip() != token:
-        raise Disowned(f"{owner}: another driver has taken over")
+    if (place.read_text(f"{sweep}/{OWNER}") or "").strip() != token:
+        raise Disowned(f"{sweep}: another driver has taken over")

@@ -16,17 +16,16 @@ import numpy as np
 
 from analysis.frontier import front
 from analysis.statistics import t_interval
-from supersnn import checkpoint, exported
+from supersnn import checkpoint
 from supersnn.checking import tolerance
 from supersnn.config import DatasetConfig, TrainConfig, parse, read_yaml, with_values
 from supersnn.data import TrainingData, training_data
 from supersnn.errors import UserError, nearest
-from supersnn.forms.attach import attach
 from supersnn.operations import AC_PJ, MAC_PJ
 from tune.description.sweep import SweepConfig
 from tune.execution.local import LocalExecutor
 from tune.journal import read
-from tune.outcome.card import card
+from tune.outcome import folder
 from tune.outcome.searched import searched
 from tune.outcome.verify import RESULT, RETRAINED, VERIFIED, WEIGHTS, read_verified, retraining, run
 from tune.search.studies import split_key
@@ -146,9 +145,9 @@ class Exporter:
 
     def _train_again(self, arm: str, number: int, config: TrainConfig) -> dict[str, Any]:
         token = self._folder.owner.read_text(encoding="utf-8").strip()
-        places = self._folder.path, self._store.path, token
+        places = self._folder, self._store.place, token
         item = retraining(RETRAINED, arm, number, config, self.sweep.seed, *places)
-        ((_, result),) = run([item], LocalExecutor())
+        ((_, result),) = run([item], LocalExecutor(), self._store.place)
         return result
 
     def _write(
@@ -158,7 +157,6 @@ class Exporter:
         config = with_values(config, {"seed": seed})
         weights, _ = checkpoint.load(self._folder.path / part / arm / str(number) / str(seed) / WEIGHTS)
         data = self._images(config.dataset)
-        preprocessing = exported.Preprocessing.of(data)
         metrics = {
             "sweep": self.sweep.name,
             "arm": arm,
@@ -171,15 +169,7 @@ class Exporter:
             "energy_constants_pj": {"mac": MAC_PJ, "ac": AC_PJ},
             **self._origin(),
         }
-
-        def attached(unfinished: Path) -> Mapping[str, Any]:
-            network = exported.network(config, preprocessing, weights)
-            forms = attach(unfinished, network, preprocessing, data.validation.pixels)
-            text = card(config, {**metrics, "forms": forms}, data)
-            (unfinished / "MODEL_CARD.md").write_text(text, encoding="utf-8")
-            return {"forms": forms}
-
-        exported.write(to, config, weights, preprocessing, metrics, attached)
+        folder.write(to, config, weights, data, metrics)
         return metrics
 
     def _images(self, config: DatasetConfig) -> TrainingData:

@@ -17,15 +17,16 @@ from typing import Any
 from supersnn import checkpoint
 from supersnn.config import TrainConfig, merge, with_values
 from supersnn.evaluation import evaluate
-from supersnn.held_out import open_test
+from supersnn.held_out import append, open_test
 from supersnn.networks.build import build
 from supersnn.operations import count
 from tune.description.arms import Arm
 from tune.description.sweep import SweepConfig
 from tune.execution.executor import Executor
 from tune.execution.trial import Runner, checkpoint_path
-from tune.search.driver import Job
+from tune.search.driver import CHECKPOINTS, Job
 from tune.search.studies import Studies
+from tune.shared import Place, place_at
 from tune.store import Store, SweepFolder
 
 RESULT, WEIGHTS = "result.json", "student.safetensors"
@@ -38,6 +39,9 @@ RANKING_SEEDS = 1_000_000
 @dataclass(frozen=True)
 class Verification:
     """One training of a trial with a seed of its own; without a ledger the test images stay closed.
+
+    `ledger` is a name in the place that the job names: the sweep's own, or where nodes do not see that, one beside the
+    training's result, whose lines the driver takes over.
 
     `keep`: whether its weights are wanted afterwards.
     """
@@ -61,20 +65,20 @@ class Candidate:
 
 
 def retraining(
-    part: str, arm: str, trial: int, config: TrainConfig, seed: int, sweep: Path, store: Path, token: str
+    part: str, arm: str, trial: int, config: TrainConfig, seed: int, folder: SweepFolder, place: Place, token: str
 ) -> Verification:
     """Return a trial's training with a seed, to be kept in one of the sweep's parts; `verified` alone are tested."""
-    key = f"{arm}/{trial}/{seed}"
+    key, sweep = f"{arm}/{trial}/{seed}", place.name(folder.path)
     job = Job(
         key=key,
         config=with_values(config, {"seed": seed}).model_dump(mode="json"),
         seeds=(seed,),
-        folder=str(sweep / part / key),
-        sweep=str(sweep),
-        store=str(store),
+        folder=f"{sweep}/{part}/{key}",
+        sweep=sweep,
+        store=place.address,
         token=token,
     )
-    ledger = str(SweepFolder(sweep).ledger) if part == VERIFIED else None
+    ledger = f"{sweep if place.direct else job.folder}/{folder.ledger.name}" if part == VERIFIED else None
     return Verification(arm, trial, seed, job, ledger, keep=part != RANKED)
 
 
@@ -85,7 +89,7 @@ class Finals:
         self, sweep: SweepConfig, studies: Studies, folder: SweepFolder, store: Store, token: str = ""
     ) -> None:
         self._sweep, self._studies = sweep, studies
-        self._places = folder.path, store.path, token
+        self._folder, self._place, self._token = folder, store.place, token
 
     def candidates(self) -> dict[str, list[Candidate]]:
         """Return each arm's best trials, the best first; arms without a finished one are left out."""
@@ -102,7 +106,7 @@ class Finals:
         first = self._sweep.verify.first_seed + RANKING_SEEDS
         several = {arm: candidates for arm, candidates in self.candidates().items() if len(candidates) > 1}
         return [
-            retraining(RANKED, arm, candidate.trial, candidate.config, seed, *self._places)
+            self._retraining(RANKED, arm, candidate.trial, candidate.config, seed)
             for seed in range(first, first + self._sweep.verify.rank_seeds)
             for arm, candidates in several.items()
             for candidate in candidates
@@ -112,7 +116,7 @@ class Finals:
         """Return each arm's winner; every ranking has been trained."""
         values: dict[tuple[str, int], list[float]] = {}
         for item in self.rankings():
-            values.setdefault((item.arm, item.trial), []).append(stored(item)["val"])
+            values.setdefault((item.arm, item.trial), []).append(stored(item, self._place)["val"])
         winners = {}
         for arm, candidates in self.candidates().items():
             means = {c.trial: statistics.fmean(values[arm, c.trial]) for c in candidates if (arm, c.trial) in values}
@@ -127,10 +131,13 @@ class Finals:
         """
         verify, winners = self._sweep.verify, self.winners()
         return [
-            retraining(VERIFIED, arm, winner.trial, self._final(winner.config), seed, *self._places)
+            self._retraining(VERIFIED, arm, winner.trial, self._final(winner.config), seed)
             for seed in range(verify.first_seed, verify.first_seed + verify.seeds)
             for arm, winner in winners.items()
         ]
+
+    def _retraining(self, part: str, arm: str, trial: int, config: TrainConfig, seed: int) -> Verification:
+        return retraining(part, arm, trial, config, seed, self._folder, self._place, self._token)
 
     def _final(self, config: TrainConfig) -> TrainConfig:
         return with_values(config, {"dataset.train_on": self._sweep.verify.train_on})
@@ -149,20 +156,29 @@ class Finals:
 
     def left(self) -> bool:
         """Say whether a ranking or a verification has not been trained."""
-        if any(_result(item) is None for item in self.rankings()):
+        if any(_result(item, self._place) is None for item in self.rankings()):
             return True
-        return any(_result(item) is None for item in self.verifications())
+        return any(_result(item, self._place) is None for item in self.verifications())
+
+    def run(self, items: list[Verification], executor: Executor) -> Iterator[tuple[Verification, dict[str, Any]]]:
+        """Yield each training with its result; see `run`. Each opening of the test images is in the sweep's ledger."""
+        for item, result in run(items, executor, self._place):
+            if item.ledger is not None:
+                _take_over(self._place.root / item.ledger, self._folder.ledger)
+            yield item, result
 
 
-def run(items: list[Verification], executor: Executor) -> Iterator[tuple[Verification, dict[str, Any]]]:
+def run(items: list[Verification], executor: Executor, place: Place) -> Iterator[tuple[Verification, dict[str, Any]]]:
     """Yield each training with its result, at once where it is there already, else as the trainings end.
+
+    What a training leaves is in the driver's copy of the place then.
 
     Raises:
         Exception: what a training ended in.
     """
     missing = []
     for item in items:
-        done = _result(item)
+        done = _result(item, place)
         if done is None:
             missing.append(item)
         else:
@@ -170,7 +186,7 @@ def run(items: list[Verification], executor: Executor) -> Iterator[tuple[Verific
     for item, result in executor.tasks(verify_one, missing):
         if isinstance(result, Exception):
             raise result
-        yield item, result
+        yield item, stored(item, place)
 
 
 def verify_one(item: Verification) -> dict[str, Any]:
@@ -182,13 +198,13 @@ def verify_one(item: Verification) -> dict[str, Any]:
         training, `opened` when the test images were, in Unix seconds. Where they stay closed, what is of them is None
         and the rest is of the validation images. A loss that is no number is None.
     """
-    if (done := _result(item)) is not None:
+    place = place_at(item.job.store)
+    if (done := _result(item, place)) is not None:
         return done
-    runner, folder = _runner(), Path(item.job.folder)
+    runner, folder = _runner(), item.job.folder
     config = TrainConfig.model_validate(item.job.config)
     reports = list(runner.run(item.job))
-    trained = checkpoint_path(folder, item.seed)
-    tensors, meta = checkpoint.load(trained)
+    tensors, meta = checkpoint.load(place.fetch(checkpoint_path(Path(folder), item.seed).as_posix()))
     weights = checkpoint.student_weights(tensors)
     data = runner.data(config.dataset)
     network = build(config.student, config.neuron, data.shape, len(data.classes)).to(runner.device)
@@ -196,7 +212,9 @@ def verify_one(item: Verification) -> dict[str, Any]:
     opened = None
     if item.ledger is not None:
         opened = time.time()
-        images = open_test(config.dataset, Path(item.ledger), f"verify {item.job.key}", runner.device)
+        ledger = place.fetch(item.ledger)
+        images = open_test(config.dataset, ledger, f"verify {item.job.key}", runner.device)
+        place.publish(item.ledger)
     else:
         images = data.validation
     measured = evaluate(network, images, data.mean, data.std)
@@ -220,9 +238,12 @@ def verify_one(item: Verification) -> dict[str, Any]:
         "ended": reports[-1].ended,
     }
     if item.keep:
-        checkpoint.save(folder / WEIGHTS, weights, {})
-    checkpoint.write_atomically(folder / RESULT, json.dumps(result))
-    trained.unlink()
+        checkpoint.save(place.root / folder / WEIGHTS, weights, {})
+        place.publish(f"{folder}/{WEIGHTS}")
+    checkpoint.write_atomically(place.root / folder / RESULT, json.dumps(result))
+    place.publish(f"{folder}/{RESULT}")
+    place.remove(folder, CHECKPOINTS)
+    place.forget(folder)
     return result
 
 
@@ -234,16 +255,32 @@ def read_verified(folder: SweepFolder) -> dict[str, Any]:
     return arms
 
 
-def stored(item: Verification) -> dict[str, Any]:
+def _take_over(other: Path, ledger: Path) -> None:
+    """Append to a ledger the lines of another one, if that is one and is there, that it lacks."""
+    if other == ledger or not other.exists():
+        return
+    there = ledger.read_text(encoding="utf-8").splitlines() if ledger.exists() else []
+    for line in other.read_text(encoding="utf-8").splitlines():
+        if line not in there:
+            append(ledger, f"{line}\n")
+
+
+def stored(item: Verification, place: Place) -> dict[str, Any]:
     """Return the result of a training that has ended."""
-    result = _result(item)
+    result = _result(item, place)
     if result is None:
         raise ValueError(f"{item.job.key} has not been trained yet")
     return result
 
 
-def _result(item: Verification) -> dict[str, Any] | None:
-    path = Path(item.job.folder) / RESULT
+def _result(item: Verification, place: Place) -> dict[str, Any] | None:
+    """The result of a training that has ended, brought here with what belongs to it."""
+    folder = item.job.folder
+    path = place.root / folder / RESULT
+    names = [f"{folder}/{RESULT}", *([f"{folder}/{WEIGHTS}"] if item.keep else []), *filter(None, [item.ledger])]
+    if not all((place.root / name).exists() for name in names) and place.fetch(names[0]).exists():
+        for name in names[1:]:
+            place.fetch(name)
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 

@@ -1,6 +1,5 @@
 """The driver's side of a search, the same on Ray and in process: hand trials out, take reports, keep the journal."""
 
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,11 @@ from tune.journal import Journal
 from tune.search.arm_study import END, Assignment
 from tune.search.budget import Budget
 from tune.search.studies import Studies, split_key
+from tune.shared import Place
 
+TRIALS = "trials"
+"""The sweep's folder with a folder ARM/N for each trial."""
+OWNER, TRACEBACK, CHECKPOINTS = "owner", "traceback.txt", "checkpoint-*"
 NO_ROOM = "No space left on device"
 
 
@@ -20,7 +23,9 @@ NO_ROOM = "No space left on device"
 class Job:
     """What a worker needs to run a trial: plain values only, so that it travels anywhere.
 
-    `config` is trained once for each of `seeds`; the first `told` epochs of all of them are known already.
+    `config` is trained once for each of `seeds`; the first `told` epochs of all of them are known already. `store` is
+    the address of the place that driver and workers share (`shared.place_at`); `folder` of the trial and `sweep` are
+    names in it.
     """
 
     key: str
@@ -56,7 +61,7 @@ class Search:
         journal: Journal,
         budget: Budget,
         folder: Path,
-        store: Path,
+        place: Place,
         token: str,
         seeds: tuple[int, ...],
         known: Mapping[str, int],
@@ -64,7 +69,8 @@ class Search:
     ) -> None:
         self.studies = studies
         self._journal, self._budget, self._watch = journal, budget, watch
-        self._folder, self._store, self._token, self._seeds = folder, store, token, seeds
+        self._folder, self._place, self._token, self._seeds = folder, place, token, seeds
+        self._sweep = place.name(folder)
         self._known = dict(known)
         self._running: dict[str, Assignment] = {}
         self._last: dict[str, tuple[int, float | None]] = {}
@@ -88,19 +94,24 @@ class Search:
             key=key,
             config=assignment.config.model_dump(mode="json"),
             seeds=self._seeds,
-            folder=str(self.trial_folder(key)),
-            sweep=str(self._folder),
-            store=str(self._store),
+            folder=self._trial(key),
+            sweep=self._sweep,
+            store=self._place.address,
             token=self._token,
             told=assignment.told,
         )
 
-    def trial_folder(self, key: str) -> Path:
-        """Return where a trial keeps its checkpoints and its traceback."""
-        return self._folder / "trials" / key
+    def _trial(self, key: str) -> str:
+        """The name of the folder with a trial's checkpoints and its traceback."""
+        return f"{self._sweep}/{TRIALS}/{key}"
 
     def reported(self, key: str, report: Report) -> bool:
-        """Take a trial's epoch; return whether the trial is to stop. What is known already is not taken twice."""
+        """Take a trial's epoch; return whether the trial is to stop. What is known already is not taken twice.
+
+        A trial that has ended, and was begun again because its worker was lost just then, is to stop.
+        """
+        if key not in self._running:
+            return True
         if report.epoch > self._known.get(key, 0):
             self._write("epoch", key, epoch=report.epoch, metrics=report.metrics)
             self._known[key] = report.epoch
@@ -130,7 +141,7 @@ class Search:
         """
         if key not in self._running:
             return
-        trace = self.trial_folder(key) / "traceback.txt"
+        trace = self._place.fetch(f"{self._trial(key)}/{TRACEBACK}")
         lines = trace.read_text(encoding="utf-8").strip().splitlines() if trace.exists() else []
         if lines and NO_ROOM in lines[-1]:
             self.halted = UserError(f"{self._folder}: the disk is full; make room, then give the same command again")
@@ -139,19 +150,17 @@ class Search:
 
     def reconcile(self, ended_in_journal: set[str]) -> None:
         """Write the end of each trial that the studies know as ended and the journal does not."""
+        left_behind = self._place.folders(f"{self._sweep}/{TRIALS}")
         for key, trial in self.studies.ended().items():
             if key not in ended_in_journal:
                 end = trial.user_attrs.get(END, "stopped" if trial.state.name == "PRUNED" else "failed:unknown")
                 value = trial.values[0] if trial.values else None
                 self._write("end", key, end=end, epochs=self._known.get(key, 0), value=value)
-            self._tidy(key)
+            if key in left_behind:
+                self._tidy(key)
 
     def _tidy(self, key: str) -> None:
-        folder = self.trial_folder(key)
-        for path in folder.glob("checkpoint-*"):
-            path.unlink(missing_ok=True)
-        if folder.exists() and not any(folder.iterdir()):
-            shutil.rmtree(folder, ignore_errors=True)
+        self._place.remove(self._trial(key), CHECKPOINTS)
 
     def _write(self, event: str, key: str, **fields: Any) -> None:
         arm, number = split_key(key)

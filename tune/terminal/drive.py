@@ -1,8 +1,10 @@
 """A sweep conducted from a terminal: on Ray or in this process, told to MLflow, with a live board."""
 
 import os
+import uuid
 from collections.abc import Mapping
 
+from supersnn.errors import UserError
 from tune import conductor
 from tune.conductor import Conducted, Conductor
 from tune.description.arms import Arm
@@ -31,17 +33,20 @@ def drive(
     Args:
         sweep: the sweep.
         arms: its arms, resolved.
-        store: where it lies, or will.
+        store: where it lies, or will, and what nodes share with the driver.
         origin: what is named in complaints, usually the sweep's file.
         address: of the Ray cluster to join; else the environment's RAY_ADDRESS, else a cluster of this machine's own.
         local: run in this process, without Ray.
         searching: whether trials may be run; if not, only what follows a search that has ended.
 
     Raises:
-        UserError: a database is where it cannot be trusted, the cluster is not fit, or the sweep is another driver's.
+        UserError: a database is where it cannot be trusted, the cluster or the shared address is not fit, or the sweep
+            is another driver's.
     """
+    if store.shared and (complaint := store.place.complaint(f".preflight-{uuid.uuid4().hex}/driver")):
+        raise UserError(f"--shared {store.shared}: the driver cannot use it: {complaint}")
     refuse_shared_sqlite({"SUPERSNN_OPTUNA_STORAGE": store.optuna_url, "MLFLOW_TRACKING_URI": uri_for(store.path)})
-    board = Board(sweep.name, dict.fromkeys(arms, sweep.search.trials), sweep.train.epochs, sweep.verify.seeds)
+    board = Board(sweep)
     board.replay(event for event, _ in read(store.sweep(sweep.name).journal))
 
     def executor(driver: Conductor) -> Executor:
@@ -53,7 +58,7 @@ def drive(
 
         cluster = address or os.environ.get("RAY_ADDRESS")
         scratch = driver.folder.path / "ray"
-        return RayExecutor(sweep.resources, sweep.search.max_failures, scratch, driver.token, store.path, cluster)
+        return RayExecutor(sweep.resources, sweep.search.max_failures, scratch, driver.token, store.place, cluster)
 
     def tracking(driver: Conductor) -> Tracker:
         return tracker.start(driver.folder, store, sweep)

@@ -11,16 +11,27 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from tune.description.sweep import SweepConfig
+from tune.terminal.pace import Pace
+
 
 @dataclass
 class ArmRow:
-    """An arm as the board shows it."""
+    """An arm as the board shows it.
+
+    By trial: where it is (`running`), how far it ever came (`epochs`), its last `metrics`; `ranked` and `verified` are
+    accuracies by trial and seed.
+    """
 
     running: dict[int, int] = field(default_factory=dict)
+    epochs: dict[int, int] = field(default_factory=dict)
+    metrics: dict[int, Mapping[str, float]] = field(default_factory=dict)
     ends: dict[int, str] = field(default_factory=dict)
     best: tuple[float, int] | None = None
     params: dict[int, Mapping[str, Any]] = field(default_factory=dict)
-    verified: dict[tuple[int, int], float] = field(default_factory=dict)
+    winner: int | None = None
+    ranked: dict[tuple[int, int], float | None] = field(default_factory=dict)
+    verified: dict[tuple[int, int], float | None] = field(default_factory=dict)
 
     def ended(self, word: str) -> int:
         """Return how many trials ended so: `finished`, `stopped` or `failed`."""
@@ -30,60 +41,124 @@ class ArmRow:
 class Board:
     """The state of a sweep, from its events alone; the same from the driver and from a second terminal."""
 
-    def __init__(self, name: str, arms: Mapping[str, int], epochs: int, seeds: int) -> None:
-        """Show `arms` (trials to run, by name) of `epochs` each, and `seeds` verifications of each winner."""
-        self.name, self.trials, self.epochs, self.seeds = name, arms, epochs, seeds
-        self.rows = {arm: ArmRow() for arm in arms}
+    def __init__(self, sweep: SweepConfig) -> None:
+        self.sweep = sweep
+        self.rows = {arm: ArmRow() for arm in sweep.arms}
         self.stage, self.note = "starting", ""
-        self.started = time.time()
-        self.pending = 0
-        self._ended_here = 0
-        self._search_began: float | None = None
+        self.driven = False
+        self.ended: str | None = None
+        self.pace = Pace()
+        self._searching = True
+
+    @property
+    def trials(self) -> int:
+        """How many trials an arm is to have."""
+        return self.sweep.search.trials
+
+    @property
+    def epochs(self) -> int:
+        """The epochs of a trial that runs to its end."""
+        return self.sweep.train.epochs * self.sweep.search.seeds_per_trial
 
     def replay(self, events: Iterable[Mapping[str, Any]]) -> None:
-        """Take what happened before, which is no part of this driver's pace."""
+        """Take what happened under earlier drivers, which are gone, and with them what they had running."""
         for event in events:
             self.event(event["event"], event)
-        self.note, self._ended_here = "", 0
+        self.driven, self.note = False, ""
         for row in self.rows.values():
             row.running.clear()
 
     def event(self, event: str, fields: Mapping[str, Any]) -> None:
-        """Take an event of the journal, or a change of `stage`."""
+        """Take an event of the journal (one that happens now has no time yet), or a change of `stage`."""
         row = self.rows.get(str(fields.get("arm")))
+        if event == "stage":
+            self.stage, self.note = fields["stage"], fields.get("note", "")
+            return
+        trained = self._take(event, fields, row) if row else 0
         match event:
-            case "stage":
-                self.stage, self.note = fields["stage"], fields.get("note", "")
-                if self.stage == "search":
-                    self._search_began = time.time()
+            case "sweep":
+                self.driven, self.ended = True, None
+            case "close":
+                self.driven, self.ended = False, fields["end"]
             case "teacher":
                 accuracy = fields.get("val_accuracy")
                 self.note = f"{fields['name']} {accuracy:.1%}" if accuracy is not None else fields["name"]
-            case "start" if row:
-                row.running[fields["trial"]] = fields.get("resumed_at", 0)
-                row.params[fields["trial"]] = fields["params"]
-            case "epoch" if row:
-                row.running[fields["trial"]] = fields["epoch"]
-            case "end" if row:
+            case "start":
+                self._searching, self.note = True, ""
+            case "ranked" | "winner":
+                self._searching = False
+        self.pace.event(event, float(fields.get("time", time.time())), trained)
+
+    def _take(self, event: str, fields: Mapping[str, Any], row: ArmRow) -> int:
+        """Take an event of an arm; return how many epochs it tells of for the first time."""
+        trial = int(fields.get("trial", 0))
+        match event:
+            case "start":
+                row.running[trial] = fields.get("resumed_at", 0)
+                row.params[trial] = fields["params"]
+            case "epoch":
+                new = max(0, fields["epoch"] - row.epochs.get(trial, 0))
+                row.running[trial], row.metrics[trial] = fields["epoch"], fields["metrics"]
+                row.epochs[trial] = row.epochs.get(trial, 0) + new
+                return new
+            case "end":
                 self._end(row, fields)
-            case "verified" if row:
-                metrics = fields["metrics"]
-                row.verified[fields["trial"], fields["seed"]] = metrics["test/accuracy"]
+            case "ranked" | "verified":
+                table, value = row.ranked, fields.get("value")
+                if event == "verified":
+                    table, value = row.verified, fields["metrics"]["test/accuracy"]
+                new = (trial, fields["seed"]) not in table
+                table[trial, fields["seed"]] = value
+                return self.sweep.train.epochs if new else 0
+            case "winner":
+                row.winner = trial
+        return 0
 
     def _end(self, row: ArmRow, fields: Mapping[str, Any]) -> None:
-        row.running.pop(fields["trial"], None)
-        row.ends[fields["trial"]] = fields["end"]
-        self._ended_here += 1
-        value = fields.get("value")
-        if fields["end"] == "finished" and value is not None and (row.best is None or value > row.best[0]):
-            row.best = value, fields["trial"]
+        trial, value = fields["trial"], fields.get("value")
+        row.running.pop(trial, None)
+        row.ends[trial] = fields["end"]
+        bounds, metrics = self.sweep.search.constraints, row.metrics.get(trial, {})
+        feasible = all(metrics.get(metric, bound) <= bound for metric, bound in bounds.items())
+        if fields["end"] == "finished" and feasible and value is not None and (not row.best or value > row.best[0]):
+            row.best = value, trial
 
-    def remaining(self) -> float | None:
-        """Return the seconds that the search will still take at its present pace, or None before it has one."""
-        if self._search_began is None or not self._ended_here:
-            return None
-        left = sum(self.trials.values()) - sum(len(row.ends) for row in self.rows.values())
-        return left * (time.time() - self._search_began) / self._ended_here
+    def epochs_left(self) -> float:
+        """Return how many epochs of students are still to be trained, if trials go on to end as early as they did."""
+        ended = [row.epochs.get(trial, 0) for row in self.rows.values() for trial in row.ends]
+        usual = sum(ended) / len(ended) if ended else self.epochs
+        return sum(self._to_search(row, usual) + self._to_verify(row) for row in self.rows.values())
+
+    def _to_search(self, row: ArmRow, usual: float) -> float:
+        """The epochs that an arm's search has left, where a trial takes `usual` ones."""
+        if not self._searching:
+            return 0.0
+        if self.sweep.search.fair == "compute":
+            return max(0.0, self.trials * self.epochs - sum(row.epochs.values()))
+        under_way = sum(max(0.0, usual - epoch) for epoch in row.running.values())
+        return under_way + max(0, self.trials - len(row.ends) - len(row.running)) * usual
+
+    def _to_verify(self, row: ArmRow) -> int:
+        """The epochs of an arm's rankings and verifications that are left."""
+        verify, candidates = self.sweep.verify, min(self.sweep.verify.top, self.trials)
+        if not self._searching and not (row.winner is not None or row.best):
+            return 0
+        trainings = verify.seeds - sum(trial == row.winner for trial, _ in row.verified)
+        if candidates > 1 and row.winner is None:
+            trainings += candidates * verify.rank_seeds - len(row.ranked)
+        return max(0, trainings) * self.sweep.train.epochs
+
+    def left(self) -> float | None:
+        """Return the seconds that the sweep will still take at its pace, None before it has one."""
+        rate = self.pace.epochs_per_second()
+        return None if rate is None else self.epochs_left() / rate
+
+    def rates(self) -> list[str]:
+        """Return the pace and the time left in words, as far as they are known."""
+        hourly, rate, left = self.pace.trials_per_hour(), self.pace.epochs_per_second(), self.left()
+        told = [f"{hourly:.3g} trials/h"] if hourly is not None else []
+        told += [f"{rate:.3g} epochs/s"] if rate is not None else []
+        return told + ([f"about {clock(left)} left"] if left else [])
 
     def __rich__(self) -> Group:
         """Draw the board."""
@@ -103,17 +178,13 @@ class Board:
             params = row.params.get(row.best[1], {})
             with_values = f"#{row.best[1]} " + " ".join(f"{_short(key)}={_value(v)}" for key, v in params.items())
         ends = [str(row.ended(word)) for word in ("finished", "stopped", "failed")]
-        fresh = f"{len(row.verified)}/{self.seeds}" if row.verified else ""
-        return [arm, f"{len(row.ends)}/{self.trials[arm]}", *ends, running, fresh, best, with_values]
+        fresh = f"{len(row.verified)}/{self.sweep.verify.seeds}" if row.verified else ""
+        return [arm, f"{len(row.ends)}/{self.trials}", *ends, running, fresh, best, with_values]
 
     def _headline(self) -> Text:
-        parts = [self.name, self.stage, self.note, _clock(time.time() - self.started)]
-        left = self.remaining() if self.stage == "search" else None
-        if left is not None:
-            parts.append(f"about {_clock(left)} left")
-        if self.pending:
-            parts.append(f"{self.pending} events wait for MLflow")
-        return Text(" · ".join(part for part in parts if part), style="bold", no_wrap=True, overflow="ellipsis")
+        spent = self.pace.spent(time.time() if self.driven else None)
+        parts = [self.sweep.name, self.stage, self.note, f"{clock(spent)} spent", *self.rates()]
+        return Text(" · ".join(part for part in parts if part), style="bold")
 
 
 _COLUMNS: tuple[tuple[str, Any], ...] = (
@@ -149,7 +220,8 @@ class Display:
         """Take an event, and show it."""
         self.board.event(event, fields)
         if not self._console.is_terminal and (line := _line(event, fields)):
-            print(line, file=sys.stderr, flush=True)
+            rates = self.board.rates() if event in ("end", "verified") else []
+            print(" · ".join([line, *rates]), file=sys.stderr, flush=True)
 
 
 def _line(event: str, fields: Mapping[str, Any]) -> str | None:
@@ -176,7 +248,8 @@ def _value(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Return a time as ``minutes:seconds`` or ``hours:minutes:seconds``."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

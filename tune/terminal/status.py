@@ -1,5 +1,6 @@
 """How far a sweep is, read from its folder by somebody who is not its driver."""
 
+import time
 from typing import Any
 
 import filelock
@@ -13,25 +14,32 @@ from tune.terminal.progress import Board
 
 def board_of(folder: SweepFolder) -> Board:
     """Return the sweep's board as its journal has it now."""
-    sweep = parse(SweepConfig, read_yaml(folder.config), str(folder.config))
-    board = Board(sweep.name, dict.fromkeys(sweep.arms, sweep.search.trials), sweep.train.epochs, sweep.verify.seeds)
-    board.stage = "running" if _driven(folder) else "not running"
+    board = Board(parse(SweepConfig, read_yaml(folder.config), str(folder.config)))
     for event, _ in read(folder.journal):
-        if event["event"] == "sweep" and not event["resumed"]:
-            board.started = event["time"]
         board.event(event["event"], event)
+    board.driven = _driven(folder)
+    board.stage = "running" if board.driven else board.ended or "not running"
     return board
 
 
 def summary(folder: SweepFolder) -> dict[str, Any]:
-    """Return the same as plain values."""
+    """Return the same as plain values.
+
+    `spent_s` are the seconds in which a driver was at work; `left_s`, `trials_per_hour` and `epochs_per_s` are None
+    before anything was trained.
+    """
     board = board_of(folder)
     return {
-        "sweep": board.name,
-        "running": board.stage == "running",
+        "sweep": board.sweep.name,
+        "running": board.driven,
+        "ended": None if board.driven else board.ended,
+        "spent_s": board.pace.spent(time.time() if board.driven else None),
+        "left_s": board.left(),
+        "trials_per_hour": board.pace.trials_per_hour(),
+        "epochs_per_s": board.pace.epochs_per_second(),
         "arms": {
             arm: {
-                "trials": board.trials[arm],
+                "trials": board.trials,
                 "running": {str(trial): epoch for trial, epoch in row.running.items()},
                 **{word: row.ended(word) for word in ("finished", "stopped", "failed")},
                 "best_val": row.best[0] if row.best else None,

@@ -153,7 +153,8 @@ class Tree:
         run = Run(f"{trial.run.key}/verify/{seed}", name, time - event["seconds"], tags, arm.run)
         self._describe(run, config)
         change = self._change(run)
-        change.add_points(event["metrics"], time, config.get("train.epochs", 0))
+        layers = {f"spikes/rate/{layer}": rate for layer, rate in (event.get("rates") or {}).items()}
+        change.add_points(event["metrics"] | layers, time, config.get("train.epochs", 0))
         change.set_status("FINISHED", time)
         trial.verified[seed] = Verification(run, event["metrics"])
         arm.tested = trial

@@ -156,6 +156,15 @@ def test_verified_results_of_an_arm(config, make_events):
     assert values(arm, "spikes/rate")[3] == 0.25
 
 
+def test_a_verification_has_its_spike_rates_by_layer(config, events):
+    first = next(event for event in events if event["event"] == "verified")
+    told = grow(config, [*events[: events.index(first)], {**first, "rates": {"activation": 0.4, "body.3": 0.1}}])
+    (change,) = (change for key, change in told.items() if "/verify/" in key)
+    points = {point.name: point.value for point in change.points}
+    assert (points["spikes/rate/activation"], points["spikes/rate/body.3"]) == (0.4, 0.1)
+    assert points["spikes/rate"] == first["metrics"]["spikes/rate"]
+
+
 def test_a_verification_says_when_it_opened_the_test_images(config, events):
     first = next(event for event in events if event["event"] == "verified")
     opened = grow(config, [*events[: events.index(first)], {**first, "opened": 1.8e9}])

@@ -1,0 +1,74 @@
+"""Trainings without a search: one student, or a sweep's teachers."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from supersnn_cli.options import JsonOption, SetOption, StoreOption
+from supersnn_cli.printing import epoch_line, rows, say, show, two_columns
+
+
+def train(
+    file: Annotated[Path, typer.Argument(help="A training's YAML file, or an exported config.yaml.")],
+    set_: SetOption = [],  # noqa: B006
+    store: StoreOption = None,
+    to: Annotated[Path | None, typer.Option(help="Write the trained student as an export folder.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train one student; a missing teacher or bank is built first, by the same code as in a sweep."""
+    import torch
+
+    from supersnn.bank import guide_for
+    from supersnn.config import load, with_values
+    from supersnn.data import training_data
+    from supersnn.training import train as train_student
+    from tune.description.sweep import parse_override
+    from tune.store import Store
+
+    config = with_values(load(file), dict(parse_override(text) for text in set_), str(file))
+    if to is not None:
+        from supersnn import exported
+
+        exported.ensure_replaceable(to)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    data = training_data(config.dataset, device)
+    place = Store.at(store).path
+    guide = guide_for(config, data, place, device)
+    seconds, report = 0.0, None
+    for report in train_student(config, data, guide, device=device):
+        seconds += report.metrics["time/epoch_s"]
+        say(epoch_line(report, config.train.epochs))
+    assert report is not None
+    if to is not None:
+        from tune.outcome.single import export_training
+
+        export_training(to, config, report, data, guide, place / "teachers")
+    result = {
+        "val_accuracy": report.metrics.get("val/accuracy"),
+        "epochs": report.epoch,
+        "spike_rate": report.metrics.get("spikes/rate"),
+        "synaptic_ops": report.metrics.get("ops/synaptic"),
+        "energy_nj": report.metrics.get("energy/nj"),
+        "seconds": seconds,
+        "ended": report.ended,
+    }
+    show(result, two_columns, as_json)
+
+
+def teach(
+    config: Annotated[Path, typer.Argument(help="A sweep's YAML file.")],
+    set_: SetOption = [],  # noqa: B006
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a sweep's teachers and fill their banks, and nothing else."""
+    from tune.description import sweep as sweeps
+    from tune.description.arms import resolve
+    from tune.execution.local import LocalExecutor
+    from tune.execution.prepare import prepare
+    from tune.store import Store
+
+    arms = resolve(sweeps.load(config, tuple(set_)), str(config))
+    found = [fields for done in prepare(arms, Store.at(store).place, LocalExecutor()) for _, fields in done.events()]
+    show(found, rows, as_json)

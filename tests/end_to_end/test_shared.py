@@ -1,0 +1,55 @@
+"""A sweep whose workers have nothing but an address: afterwards the driver's store has all that anyone needs."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from analysis import load, report
+from supersnn.errors import UserError
+from supersnn_cli import app
+from tune.description import sweep as sweeps
+from tune.description.arms import resolve
+from tune.objects import Objects
+from tune.store import Store
+from tune.terminal.drive import drive
+
+spec = importlib.util.spec_from_file_location("invariants", Path(__file__).with_name("invariants.py"))
+assert spec
+assert spec.loader
+invariants = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(invariants)
+
+
+def run(file: Path, store: Store, *changed: str) -> None:
+    """Run a sweep without Ray; the trainings still go by the address, with a copy of their own."""
+    described = sweeps.load(file, changed)
+    done = drive(described, resolve(described, str(file)), store, str(file), local=True)
+    report.write_html([load.sweep(done.folder.path)], done.folder.report)
+
+
+def test_a_sweep_moves_to_an_object_store_and_all_that_is_worth_keeping_comes_home(
+    tiny: Path, tmp_path: Path, s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUPERSNN_SCRATCH", str(tmp_path / "scratch"))
+    run(tiny, Store(tmp_path / "store"), "search.trials=1", "verify.seeds=1")
+    teachers = {path: path.read_bytes() for path in (tmp_path / "store" / "teachers").glob("*/*")}
+    store = Store(tmp_path / "store", s3)
+    run(tiny, store)
+    assert teachers == {path: path.read_bytes() for path in (tmp_path / "store" / "teachers").glob("*/*")}
+    invariants.assert_sweep(store.path, "tiny")
+    assert not [name for name, _ in Objects(s3).names("sweeps", recursive=True) if "checkpoint-" in name]
+    assert {path.name for path in (tmp_path / "scratch").glob("*/*")} == {"teachers", "banks", "sweeps"}
+    assert not [path for path in (tmp_path / "scratch").glob("*/sweeps/**/*") if path.is_file()]
+
+    with pytest.raises(UserError, match="of another store lies there"):
+        run(tiny, Store(tmp_path / "other", s3))
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setattr("supersnn.teachers._train", None)
+    winner = json.loads(store.sweep("tiny").verified.read_text())["arms"]["homogeneous"]["trial"]
+    command = ["export", "tiny", "--trial", f"homogeneous/{1 - winner}", "--to", str(tmp_path / "export"), "--json"]
+    done = CliRunner().invoke(app, [*command, "--store", str(store.path)], catch_exceptions=False)
+    assert json.loads(done.stdout)["reproduced"]

@@ -1,0 +1,81 @@
+"""What a sweep would cost, line by line, before it starts."""
+
+from typing import Any
+
+from rich.console import Console
+
+from supersnn.config import parse
+from tune.description.arms import resolve
+from tune.description.plan import cost, plan, plan_table
+from tune.description.sweep import SweepConfig
+
+PLAIN: dict[str, Any] = {
+    "name": "dear",
+    "dataset": {"name": "digits"},
+    "student": {"architecture": "resnet8"},
+    "teacher": {"epochs": 7},
+    "train": {"epochs": 5},
+    "arms": {
+        "direct": {},
+        "homogeneous": {"teachers": ["resnet14"]},
+        "heterogeneous": {"teachers": ["vgg8", "wrn16_2"]},
+        "logit": {"teachers": ["vgg8"]},
+    },
+    "search": {"trials": 6},
+    "verify": {"seeds": 9},
+}
+
+
+def described(**changes: Any) -> SweepConfig:
+    return parse(SweepConfig, {**PLAIN, **changes}, "test")
+
+
+def costs(**changes: Any) -> dict[str, dict[str, int]]:
+    sweep = described(**changes)
+    return cost(sweep, resolve(sweep))
+
+
+def test_a_plain_sweep_trains_teachers_trials_and_verifications() -> None:
+    assert costs() == {
+        "teachers": {"trainings": 3, "epochs_each": 7, "epochs": 21},
+        "search": {"trainings": 24, "epochs_each": 5, "epochs": 120},
+        "verification": {"trainings": 36, "epochs_each": 5, "epochs": 180},
+        "total": {"trainings": 63, "epochs": 321},
+    }
+
+
+def test_several_seeds_a_trial_cost_as_often() -> None:
+    assert costs(search={"trials": 6, "seeds_per_trial": 3})["search"]["epochs"] == 3 * 120
+
+
+def test_ranking_costs_its_seeds_for_every_candidate_there_can_be() -> None:
+    found = costs(verify={"seeds": 9, "top": 4, "rank_seeds": 2})
+    assert found["ranking"] == {"trainings": 4 * 2 * 4, "epochs_each": 5, "epochs": 160}
+    assert found["total"]["epochs"] == 321 + 160
+    assert costs(verify={"seeds": 9, "top": 40, "rank_seeds": 2})["ranking"]["trainings"] == 6 * 2 * 4
+
+
+def test_teachers_are_fitted_anew_where_the_final_trainings_see_more_images() -> None:
+    found = costs(verify={"seeds": 9, "train_on": "train+validation"})
+    assert found["teachers_anew"] == {"trainings": 3, "epochs_each": 7, "epochs": 21}
+    assert found["total"]["epochs"] == 321 + 21
+    arms = {"direct": {}, "heterogeneous": {"teachers": ["vgg8", "wrn16_2"]}}
+    assert costs(arms=arms, verify={"train_on": "train+validation"})["teachers_anew"]["trainings"] == 1
+    assert "teachers_anew" not in costs(arms={"direct": {}}, verify={"train_on": "train+validation"})
+
+
+def test_the_table_has_a_line_a_part_and_the_total() -> None:
+    sweep = described(verify={"seeds": 9, "top": 2, "rank_seeds": 3, "train_on": "train+validation"})
+    console = Console(width=160)
+    with console.capture() as shown:
+        console.print(plan_table(plan(sweep, resolve(sweep))))
+    rows = [line.split() for line in shown.get().splitlines()]
+    for row in (
+        "teachers 3 7 21",
+        "search 24 5 120",
+        "ranking 24 5 120",
+        "teachers anew 3 7 21",
+        "verification 36 5 180",
+    ):
+        assert row.split() in rows
+    assert ["total", "90", "462"] in rows

@@ -1,0 +1,177 @@
+"""How far a sweep is, what it has taken and what it will: from a journal written by hand, and without a terminal."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import filelock
+import pytest
+from rich.console import Console
+
+from supersnn.config import parse, to_yaml
+from tune.description.sweep import SweepConfig
+from tune.store import Store, SweepFolder
+from tune.terminal.progress import Board, Display
+from tune.terminal.status import board_of, summary
+
+PLAIN: dict[str, Any] = {
+    "name": "hand",
+    "dataset": {"name": "digits"},
+    "student": {"architecture": "resnet8"},
+    "train": {"epochs": 4},
+    "arms": {"direct": {}, "soft": {"set": {"neuron.reset": "soft"}}},
+    "search": {"trials": 2, "scheduler": "none"},
+    "verify": {"seeds": 3},
+}
+Line = tuple[float, str, dict[str, Any]]
+
+
+def of(arm: str, trial: int, **fields: Any) -> dict[str, Any]:
+    return {"arm": arm, "trial": trial, **fields}
+
+
+def trial(arm: str, number: int, began: float, step: float, value: float, last: int = 4) -> list[Line]:
+    """A trial of `last` epochs, one every `step` seconds; it ends where that is all of them."""
+    lines: list[Line] = [(began, "start", of(arm, number, params={}, config={}, resumed_at=0))]
+    for epoch in range(1, last + 1):
+        metrics = {"val/accuracy": value, "spikes/rate": value / 2}
+        lines.append((began + epoch * step, "epoch", of(arm, number, epoch=epoch, metrics=metrics)))
+    if last == 4:
+        lines.append((began + 4 * step, "end", of(arm, number, end="finished", epochs=4, value=value)))
+    return lines
+
+
+def verified(arm: str, number: int, seed: int, at: float) -> Line:
+    return at, "verified", of(arm, number, seed=seed, metrics={"test/accuracy": 0.9}, seconds=8.0, config={})
+
+
+FIRST: list[Line] = [
+    (1000.0, "sweep", {"driver": "a", "resumed": False}),
+    (1030.0, "teacher", {"name": "vgg8", "val_accuracy": 0.9, "seconds": 20.0}),
+    *trial("direct", 0, 1030.0, 5.0, 0.7),
+    *trial("soft", 0, 1050.0, 5.0, 0.6),
+    *trial("direct", 1, 1070.0, 5.0, 0.8, last=2),
+]
+"""Ten epochs and two trials in 50 seconds, after 30 of teaching; the driver dies in a third trial."""
+
+SECOND: list[Line] = [
+    (90_000.0, "sweep", {"driver": "b", "resumed": True}),
+    (90_010.0, "start", of("direct", 1, params={}, config={}, resumed_at=2)),
+    (90_012.0, "epoch", of("direct", 1, epoch=2, metrics={"val/accuracy": 0.8, "spikes/rate": 0.4})),
+    (90_015.0, "epoch", of("direct", 1, epoch=3, metrics={"val/accuracy": 0.8, "spikes/rate": 0.4})),
+    (90_020.0, "epoch", of("direct", 1, epoch=4, metrics={"val/accuracy": 0.8, "spikes/rate": 0.4})),
+    (90_020.0, "end", of("direct", 1, end="finished", epochs=4, value=0.8)),
+    *trial("soft", 1, 90_020.0, 2.5, 0.5),
+]
+"""The next driver, a day later: ten to start, then six epochs and two trials in 20 seconds; one epoch is told twice."""
+
+END: list[Line] = [
+    (90_030.0, "winner", of("direct", 1, value=0.8)),
+    (90_030.0, "winner", of("soft", 0, value=0.6)),
+    *(verified(*who, 1000 + k, 90_040.0 + 8 * k) for k in range(3) for who in (("direct", 1), ("soft", 0))),
+    (90_060.0, "close", {"driver": "b", "end": "done"}),
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> SweepFolder:
+    found = Store(tmp_path).sweep("hand")
+    found.path.mkdir(parents=True)
+    return found
+
+
+def write(folder: SweepFolder, lines: list[Line], **search: Any) -> SweepFolder:
+    sweep = parse(SweepConfig, {**PLAIN, "search": {**PLAIN["search"], **search}}, "test")
+    folder.config.write_text(to_yaml(sweep), encoding="utf-8")
+    text = "".join(json.dumps({"event": event, "time": at, **fields}) + "\n" for at, event, fields in lines)
+    folder.journal.write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_a_pace_is_that_of_the_search_and_not_of_the_teachers(folder: SweepFolder) -> None:
+    found = summary(write(folder, FIRST))
+    assert not found["running"]
+    assert found["spent_s"] == 80.0
+    assert found["epochs_per_s"] == pytest.approx(10 / 50)
+    assert found["trials_per_hour"] == pytest.approx(3600 * 2 / 40)
+    left = 2 + 4 + 6 * 4
+    assert found["left_s"] == pytest.approx(left / (10 / 50))
+    assert found["arms"]["direct"]["running"] == {"1": 2}
+
+
+def test_downtime_is_not_spent_and_the_latest_driver_sets_the_pace(folder: SweepFolder) -> None:
+    found = summary(write(folder, [*FIRST, *SECOND]))
+    assert found["spent_s"] == 80.0 + 30.0
+    assert found["epochs_per_s"] == pytest.approx(6 / 20)
+    assert found["trials_per_hour"] == pytest.approx(3600 * 2 / 20)
+    assert found["left_s"] == pytest.approx(24 / (6 / 20))
+    fresh = summary(write(folder, [*FIRST, SECOND[0]]))
+    assert fresh["spent_s"] == 80.0
+    assert fresh["epochs_per_s"] == pytest.approx(10 / 50)
+
+
+def test_at_the_end_nothing_is_left(folder: SweepFolder) -> None:
+    half = summary(write(folder, [*FIRST, *SECOND, *END[:4]]))
+    assert half["left_s"] == pytest.approx(4 * 4 / half["epochs_per_s"])
+    assert half["ended"] is None
+    found = summary(write(folder, [*FIRST, *SECOND, *END]))
+    assert found["left_s"] == 0.0
+    assert found["spent_s"] == 80.0 + 60.0
+    assert found["ended"] == "done"
+    assert found["trials_per_hour"] == pytest.approx(3600 * 2 / 20)
+
+
+def test_rankings_are_part_of_what_is_left(folder: SweepFolder) -> None:
+    write(folder, FIRST)
+    one = board_of(folder)
+    sweep = one.sweep.model_dump(mode="json") | {"verify": {"seeds": 3, "top": 2, "rank_seeds": 5}}
+    folder.config.write_text(to_yaml(parse(SweepConfig, sweep, "test")), encoding="utf-8")
+    assert board_of(folder).epochs_left() - one.epochs_left() == 2 * 2 * 5 * 4
+
+
+def test_before_anything_is_trained_nothing_is_foretold(folder: SweepFolder) -> None:
+    found = summary(write(folder, FIRST[:2]))
+    assert (found["left_s"], found["trials_per_hour"], found["epochs_per_s"]) == (None, None, None)
+    assert summary(write(folder, []))["spent_s"] == 0.0
+
+
+def test_a_trial_beyond_a_constraint_is_not_the_best(folder: SweepFolder) -> None:
+    found = summary(write(folder, [*FIRST, *SECOND], constraints={"spikes/rate": 0.35}))
+    assert (found["arms"]["direct"]["best_trial"], found["arms"]["soft"]["best_trial"]) == (0, 0)
+
+
+def test_the_board_says_it_in_words(folder: SweepFolder) -> None:
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(board_of(write(folder, [*FIRST, *SECOND])))
+    text = console.export_text()
+    for words in ("hand · not running", "1:50 spent", "360 trials/h", "0.3 epochs/s", "about 1:20 left"):
+        assert words in text
+    with filelock.FileLock(folder.lock):
+        assert board_of(folder).stage == "running"
+
+
+def test_without_a_terminal_each_end_is_a_line_with_the_pace(capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = parse(SweepConfig, PLAIN, "test")
+    with Display(Board(sweep)) as display:
+        display.board.replay({"event": event, "time": at, **fields} for at, event, fields in FIRST)
+        display.event("stage", {"stage": "search"})
+        for at, event, fields in SECOND:
+            display.event(event, {"time": at, **fields})
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "search"
+    assert lines[1].startswith("direct #1: finished after 4 epochs validation 80.0% · 360 trials/h · ")
+    assert lines[2] == (
+        "soft #1: finished after 4 epochs validation 50.0% · 360 trials/h · 0.3 epochs/s · about 1:20 left"
+    )
+
+
+def test_a_driver_that_starts_again_counts_no_downtime() -> None:
+    board = Board(parse(SweepConfig, PLAIN, "test"))
+    board.replay({"event": event, "time": at, **fields} for at, event, fields in FIRST)
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(board)
+    assert "1:20 spent" in console.export_text()
+    board.event("sweep", {"driver": "b", "resumed": True})
+    assert board.pace.spent() == 80.0
+    assert board.driven

@@ -1,0 +1,82 @@
+"""One training outside any sweep becomes an export folder, with the keys that a sweep's exports have."""
+
+from pathlib import Path
+from typing import Any
+
+from supersnn import exported
+from supersnn.bank import Bank
+from supersnn.checking import tolerance
+from supersnn.checkpoint import student_weights
+from supersnn.config import TrainConfig
+from supersnn.data import TrainingData
+from supersnn.evaluation import evaluate
+from supersnn.operations import AC_PJ, MAC_PJ, count
+from supersnn.teachers import TeacherStore
+from supersnn.training import EpochReport, Guide
+from tune.outcome import folder
+from tune.versions import code_version, versions
+
+UNKNOWN = (
+    *("sweep", "arm", "trial", "trials", "search_value", "rank_value", "val_mean", "shrinkage", "reproduced"),
+    *("test_accuracy", "test_mean", "test_sd", "test_interval_95"),
+)
+"""What only a sweep knows of a student."""
+
+
+def export_training(
+    to: Path, config: TrainConfig, last: EpochReport, data: TrainingData, guide: Guide | None, teachers: Path
+) -> dict[str, Any]:
+    """Write a training that has ended as an export folder; the test images stay closed.
+
+    Args:
+        to: the folder's name.
+        config: the training.
+        last: its last report, still its newest.
+        data: its images.
+        guide: what taught it.
+        teachers: the folder of the teacher store.
+
+    Returns:
+        The metrics; what only a sweep knows is None.
+
+    Raises:
+        UserError: the folder holds something else than an export.
+    """
+    tensors, meta = last.snapshot()
+    weights = student_weights(tensors)
+    network = exported.network(config, exported.Preprocessing.of(data), weights).to(data.validation.pixels.device)
+    measured = evaluate(network, data.validation, data.mean, data.std)
+    operations = count(network, data.shape, measured.density)
+    metrics: dict[str, Any] = {
+        **dict.fromkeys(UNKNOWN),
+        "seed": config.seed,
+        "val_accuracy": last.metrics.get("val/accuracy", measured.accuracy),
+        "verified_seeds": 0,
+        "verified": [],
+        "train_on": config.dataset.train_on,
+        "spike_rate": measured.rate,
+        "rates": measured.rates,
+        "synaptic_ops": operations.synaptic,
+        "mac": operations.mac,
+        "energy_nj": operations.energy_nj,
+        "seconds": sum(epoch["time/epoch_s"] for epoch in meta["history"]),
+        "ended": last.ended,
+        "tolerance": tolerance(len(data.validation)),
+        "split": data.fingerprint,
+        "teacher": _teacher(config, data, guide, teachers),
+        "energy_constants_pj": {"mac": MAC_PJ, "ac": AC_PJ},
+        "code": code_version(),
+        "versions": versions(),
+    }
+    folder.write(to, config, weights, data, metrics)
+    return metrics
+
+
+def _teacher(config: TrainConfig, data: TrainingData, guide: Guide | None, teachers: Path) -> dict[str, Any] | None:
+    """The teacher, which the store has, and what it cost."""
+    if config.teacher.name is None:
+        return None
+    teacher = TeacherStore(teachers).get(config, data)
+    facts = {key: getattr(teacher, key) for key in ("family", "digest", "parameters", "val_accuracy", "seconds")}
+    asking = guide.seconds if isinstance(guide, Bank) else 0.0
+    return {"name": config.teacher.name, "epochs": config.teacher.epochs, **facts, "bank_seconds": asking}
