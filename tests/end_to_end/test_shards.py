@@ -30,7 +30,7 @@ def cut(tiny: Path) -> Path:
     """The tiny sweep with two shards, two trials of one arm."""
     plain = yaml.safe_load(tiny.read_text(encoding="utf-8"))
     plain["arms"] = {"homogeneous": plain["arms"]["homogeneous"]}
-    plain["train"] = {"epochs": 25, "shards": 2}
+    plain["train"] = {"epochs": 15, "shards": 2}
     plain["search"] = {"trials": 2, "scheduler": "none"}
     plain["verify"] = {"seeds": 1}
     tiny.write_text(yaml.safe_dump(plain), encoding="utf-8")
@@ -82,5 +82,5 @@ def test_a_sweep_in_shards_outlives_a_killed_worker(cut: Path, tmp_path: Path) -
         driver.wait()
     invariants.assert_sweep(store, "tiny")
     told = [(event["trial"], event["epoch"]) for event in events(store, "epoch")]
-    assert sorted(told) == [(trial, epoch) for trial in range(2) for epoch in range(1, 26)]
+    assert sorted(told) == [(trial, epoch) for trial in range(2) for epoch in range(1, 16)]
     assert all(event["end"] == "finished" for event in events(store, "end"))

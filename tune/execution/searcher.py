@@ -91,6 +91,10 @@ class StudentTrial(ray.tune.Trainable):
         """
         return {"report": json.dumps(vars(next(self._reports)))}
 
+    def cleanup(self) -> None:
+        """Close the last job, so that nothing of it stays on this node."""
+        self._reports.close()
+
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing: the runner keeps the trial's own checkpoint."""
 

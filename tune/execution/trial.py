@@ -2,7 +2,7 @@
 
 import statistics
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -36,7 +36,7 @@ class Runner:
             self._data = {config: training_data(config, self.device)}
         return self._data[config]
 
-    def run(self, job: Job) -> Iterator[Report]:
+    def run(self, job: Job) -> Generator[Report]:
         """Yield the reports of a job's epochs after the first `job.told`, each already in a checkpoint.
 
         The training goes on from the checkpoint of an earlier worker; epochs that are in it and were not told yet come
