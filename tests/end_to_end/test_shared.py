@@ -24,8 +24,8 @@ spec.loader.exec_module(invariants)
 
 
 def run(file: Path, store: Store, *changed: str) -> None:
-    """Run a sweep without Ray; the trainings still go by the address, with a copy of their own."""
-    described = sweeps.load(file, changed)
+    """Run a sweep without Ray; no trial is stopped; trainings go by the address, with a copy of their own."""
+    described = sweeps.load(file, ("search.scheduler=none", *changed))
     done = drive(described, resolve(described, str(file)), store, str(file), local=True)
     report.write_html([load.sweep(done.folder.path)], done.folder.report)
 

@@ -311,3 +311,15 @@ def test_of_many_trials_tpe_sees_the_best_and_the_latest() -> None:
     proposed = TPE(seed=0, n_startup_trials=10, multivariate=True)
     asked = optuna.load_study(study_name=study.study_name, storage=study._storage, sampler=proposed).ask()
     assert asked.suggest_float("x", 0, 1) > 0.25
+
+
+def test_a_trial_at_its_last_epoch_is_not_stopped_any_more() -> None:
+    """Else a driver's death before the record of its end would make a finished trial a stopped one."""
+    live = studies(sweep(scheduler="asha", trials=4, min_epochs=1, reduction=3))
+    for value in (0.9, 0.8, 0.7, 0.1):
+        running = [live.next() for _ in range(3)]
+        assert all(running)
+        for assignment in running:
+            if assignment is not None:
+                assert not live.report(assignment.key, 9, {"val/accuracy": value})
+                live.finish(assignment.key, "finished")
