@@ -132,7 +132,7 @@ def simulate(load: Load, costs: Costs) -> Reached:
 
 
 def halving(epochs: int, seed: int = 0) -> Callable[[int], int]:
-    """Return the epochs of each trial under successive halving: at a third and at two thirds half of the trials stop."""
+    """Return the epochs of each trial under successive halving: half stop at each third."""
     dice = random.Random(seed)
     rungs = (max(1, epochs // 3), max(1, 2 * epochs // 3))
 
