@@ -57,7 +57,7 @@ def epochs_of(config: TrainConfig, data: TrainingData, store: Path) -> Callable[
 
 def measure(quick: bool) -> Result:
     """Return the seconds of an epoch by each way of teaching."""
-    images, repeats = (128, 3) if quick else (2560, 9)
+    images, repeats = (128, 3) if quick else (1280, 7)
     epochs, data = VIEWS + repeats, noise(images)
     with tempfile.TemporaryDirectory() as scratch:
         store = Path(scratch)
