@@ -214,7 +214,7 @@ def main() -> None:
         "machine": machine(),
         "versions": versions(),
         "command": f"python -m benchmarks.quality --folder {options.folder}",
-        "ratios": {name: statistics.median(each) for name, each in found.items()},
+        "ratios": {name: min(statistics.median(each), 1.0) for name, each in found.items()},
         "unit": "share of random search's budget (one that it does not suffice for counts as 1)",
         "measured": {name: spread([min(share, 1.0) for share in each])._asdict() for name, each in found.items()},
         "notes": {f"{name}: not reached within it": sum(map(math.isinf, each)) for name, each in found.items()},

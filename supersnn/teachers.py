@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -126,7 +127,12 @@ class TeacherStore:
                         _train(unfinished, own, data, device, progress)
                     else:
                         _take_in(unfinished, own, data, weights)
-                    os.rename(unfinished, home)
+                    try:
+                        os.rename(unfinished, home)
+                    except OSError:  # it was brought here from elsewhere meanwhile
+                        if not home.exists():
+                            raise
+                        shutil.rmtree(unfinished)
         return _found(home, data, device)
 
 

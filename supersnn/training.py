@@ -312,7 +312,8 @@ class _Training:
             self.projection.load_state_dict(under_prefix("projection.", tensors))
         for number, parameter in enumerate(self.parameters):
             for name, value in under_prefix(f"optimizer.{number}.", tensors).items():
-                own = value.clone() if name == "step" else torch.empty_like(parameter).copy_(value)
+                like = torch.empty((), device=parameter.device) if name == "step" else parameter
+                own = torch.empty_like(like).copy_(value)
                 self.optimizer.state[parameter][name] = own.detach()
         if meta["scaler"]:
             self.scaler.load_state_dict(meta["scaler"])

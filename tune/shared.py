@@ -215,7 +215,7 @@ class Shared(Place):
         known = self._known(name)
         for file, entry in manifest.items():
             path = self.root / name / file if file else self.root / name
-            if known.get(file) == entry and path.exists():
+            if known.get(file) == entry and path.exists() and path.stat().st_size == entry[1]:
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
             unfinished = path.with_name(f".{path.name}.{os.getpid()}")

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -125,6 +126,21 @@ def test_a_killed_training_goes_on_to_the_same_weights(
     teacher = store.get(config, bars, progress=lambda _, epoch, __: epochs.append(epoch))
     assert epochs == [3, 4]
     assert teacher.weights_digest == whole.weights_digest
+
+
+def test_a_teacher_that_comes_from_elsewhere_meanwhile_is_taken(
+    configured: Configured, bars: TrainingData, store: TeacherStore, tmp_path: Path
+):
+    config = configured(**TAUGHT)
+    elsewhere = TeacherStore(tmp_path / "other")
+    first = elsewhere.get(config, bars)
+
+    def fetched(_: str, epoch: int, __: int) -> None:
+        if epoch == 2:
+            shutil.copytree(elsewhere.folder / first.digest, store.folder / first.digest)
+
+    assert store.get(config, bars, progress=fetched).weights_digest == first.weights_digest
+    assert not [path for path in store.folder.glob(".*") if path.is_dir()]
 
 
 def test_two_who_want_a_teacher_train_one(configured: Configured, bars: TrainingData, store: TeacherStore):

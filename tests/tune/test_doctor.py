@@ -27,6 +27,16 @@ def test_a_database_that_is_away_is_found(tmp_path: Path, monkeypatch: pytest.Mo
     assert "SUPERSNN_OPTUNA_STORAGE" in findings["studies"].found
 
 
+def test_an_object_store_that_cannot_be_had_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPERSNN_SHARED", f"file://{tmp_path}")
+    findings = {finding.what: finding for finding in examine(Store(tmp_path))}
+    assert findings["shared"].ok
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SUPERSNN_SHARED", f"file://{tmp_path}/file/below")
+    findings = {finding.what: finding for finding in examine(Store(tmp_path))}
+    assert not findings["shared"].ok
+
+
 def test_the_starter_is_a_right_sweep_and_overwrites_nothing(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     starter.write(path)

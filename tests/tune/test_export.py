@@ -11,7 +11,7 @@ from supersnn.checking import check
 from supersnn.config import TrainConfig, flatten, with_values
 from supersnn.data import training_data
 from supersnn.errors import UserError
-from supersnn.training import train
+from supersnn.training import EpochReport, train
 from tune.outcome.card import card
 from tune.outcome.export import median_seed, parse_trial
 from tune.outcome.searched import searched
@@ -165,6 +165,13 @@ def test_the_card_of_an_unverified_trial_says_so() -> None:
 def test_the_card_of_a_final_training_on_all_images_says_so() -> None:
     text = card(CONFIG, {**METRICS, "train_on": "train+validation", "shrinkage": None}, training_data(CONFIG.dataset))
     assert "saw the validation images too" in text
+
+
+def test_a_training_that_failed_is_not_exported(tmp_path: Path) -> None:
+    failed = EpochReport(1, {}, "failed:silent", lambda: ({}, {}))
+    with pytest.raises(UserError, match="failed:silent"):
+        export_training(tmp_path / "export", CONFIG, failed, training_data(CONFIG.dataset), None, tmp_path)
+    assert not (tmp_path / "export").exists()
 
 
 @pytest.mark.parametrize("train_on", ["train", "train+validation"])

@@ -143,6 +143,7 @@ def test_a_full_disk_halts_the_search_and_fails_no_trial(tmp_path: Path, monkeyp
     again, _ = begin(tmp_path, sweep(), storage, "b")
     same = again.next_job()
     assert same is not None
+    assert not (folder / "traceback.txt").exists()  # what happens to it from now on has another reason
     assert same.key == job.key
     monkeypatch.setattr(budget, "LOWEST_FREE", 2**62)
     assert again.next_job() is None

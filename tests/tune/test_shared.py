@@ -9,10 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 
 from supersnn.checkpoint import DamagedFile
+from supersnn.config import TrainConfig, parse
+from supersnn.data import training_data
 from supersnn.errors import UserError
 from tune import objects, shared
+from tune.execution.taught import guide_at, teacher_at
 from tune.objects import Objects
 from tune.shared import Place, Shared, place_at, scratch
 
@@ -282,3 +286,31 @@ def test_patience_has_an_end(flaky: Flaky, s3: str, monkeypatch: pytest.MonkeyPa
     flaky.left = 10**6
     with pytest.raises(OSError, match="NETWORK_CONNECTION"):
         Objects(s3, attempts=2).read("owner")
+
+
+def test_a_node_whose_own_copy_is_damaged_takes_a_new_one(tmp_path: Path) -> None:
+    plain = {
+        "dataset": {"name": "digits", "images": 100},
+        "student": {"architecture": "resnet8"},
+        "teacher": {"name": "resnet8", "epochs": 1, "views": 1},
+        "loss": {"relation": {"weight": 1.0}},
+        "train": {"epochs": 1},
+    }
+    config = parse(TrainConfig, plain, "test")
+    data = training_data(config.dataset)
+    place = Shared(f"file://{tmp_path}/objects", tmp_path / "node")
+    whole = teacher_at(place, config, data, "cpu")
+    (weights,) = (tmp_path / "node").rglob("weights.safetensors")
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-4] + b"torn")
+    assert teacher_at(place, config, data, "cpu").weights_digest == whole.weights_digest
+    assert weights.read_bytes() == content
+    position = torch.arange(4)
+    guide = guide_at(place, config, data, "cpu")
+    assert guide is not None
+    said = guide(position, 0, torch.zeros(4, 1, 8, 8))
+    for part in (tmp_path / "node" / "banks").rglob("*.npy"):
+        part.write_bytes(b"torn")
+    again = guide_at(place, config, data, "cpu")
+    assert again is not None
+    assert torch.equal(again(position, 0, torch.zeros(4, 1, 8, 8)).vectors[1], said.vectors[1])

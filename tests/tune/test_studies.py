@@ -313,6 +313,29 @@ def test_of_many_trials_tpe_sees_the_best_and_the_latest() -> None:
     assert asked.suggest_float("x", 0, 1) > 0.25
 
 
+def test_a_death_between_the_decision_to_stop_and_its_record_with_two_objectives() -> None:
+    config = sweep(trials=12, scheduler="asha", objectives=["accuracy", "synaptic_ops"], min_epochs=1, reduction=3)
+    storage, live, stopped = optuna.storages.InMemoryStorage(), None, None
+    live = studies(config, storage)
+    while stopped is None:
+        assignment = live.next()
+        assert assignment is not None
+        score = 0.9 - 0.01 * assignment.number
+        metrics = {"val/accuracy": score, "ops/synaptic": 1000 + assignment.number, "spikes/rate": 0.1}
+        if any(live.report(assignment.key, epoch, metrics) for epoch in range(1, 9)):
+            stopped = assignment.key
+        else:
+            live.finish(assignment.key, "finished")
+    arm, _, number = stopped.partition("/")
+    for driver in ("b", "c"):
+        again = studies(config, storage, driver)
+        assert again.counts[arm].stopped == 1
+        assert again.counts[arm].failed == 0
+        assert again.ended()[stopped].user_attrs["end"] == "stopped"
+    rungs = optuna.load_study(study_name=f"tiny/{arm}:rungs", storage=storage)
+    assert rungs.trials[int(number)].state == TrialState.PRUNED
+
+
 def test_a_trial_at_its_last_epoch_is_not_stopped_any_more() -> None:
     """Else a driver's death before the record of its end would make a finished trial a stopped one."""
     live = studies(sweep(scheduler="asha", trials=4, min_epochs=1, reduction=3))

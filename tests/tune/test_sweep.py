@@ -84,6 +84,11 @@ def test_a_misspelt_key_is_one_line_with_the_nearest_right_one(tmp_path: Path) -
         ("name: tiny", "name: tiny\nresources: {gpus: .5}\ntrain: {shards: 2}", ["resources.gpus: 0.5"]),
         ("neuron.threshold: default", "train.shards: {int: [1, 2]}", ["train.shards is the same in all trials"]),
         ("direct: {}", "direct: {set: {train.shards: 2}}", ["arms.direct: train.shards"]),
+        (
+            "space:\n",
+            "train: {shards: 2}\nspace:\n  train.batch_size: {int: [32, 64]}\n",
+            ["train.batch_size", "2 shards"],
+        ),
     ],
 )
 def test_a_contradiction_is_refused(tmp_path: Path, old: str, new: str, words: list[str]) -> None:

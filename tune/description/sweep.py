@@ -169,6 +169,9 @@ class SweepConfig(TrainConfig):
         for name, arm in self.arms.items():
             if "train.shards" in {*self.space, *arm.space, *arm.set}:
                 raise ValueError(f"arms.{name}: train.shards is the same in all trials; expected it under train")
+            batches = {**self.space, **arm.space}.get("train.batch_size")
+            if shards > 1 and batches and any(int(str(b)) % shards for b in batches.categorical or (1,)):
+                raise ValueError(f"train.batch_size: searched with {shards} shards; expected choices that they divide")
         return self
 
     @model_validator(mode="after")

@@ -6,6 +6,7 @@ import torch
 
 from supersnn import bank, teachers
 from supersnn.bank import guide_of
+from supersnn.checkpoint import DamagedFile
 from supersnn.config import TrainConfig
 from supersnn.data import TrainingData
 from supersnn.teachers import Teacher, TeacherStore
@@ -18,7 +19,14 @@ TEACHERS, BANKS = "teachers", "banks"
 def teacher_at(place: Place, config: TrainConfig, data: TrainingData, device: torch.device | str) -> Teacher:
     """Return the teacher that `config.teacher` describes, on the device; see `TeacherStore.get`."""
     store = TeacherStore(place.root / TEACHERS)
-    return place.agree(f"{TEACHERS}/{teachers.address(config, data)}", lambda: store.get(config, data, device))
+    name, get = f"{TEACHERS}/{teachers.address(config, data)}", functools.partial(store.get, config, data, device)
+    try:
+        return place.agree(name, get)
+    except DamagedFile:
+        if place.direct:
+            raise
+        place.forget(name)  # this node's own copy
+        return place.agree(name, get)
 
 
 def guide_at(place: Place, config: TrainConfig, data: TrainingData, device: torch.device | str) -> Guide | None:

@@ -13,7 +13,7 @@ from supersnn.config import DatasetConfig, TrainConfig, parse, with_values
 from supersnn.data import TrainingData, training_data
 from supersnn.training import Snapshot, train
 from tune.execution.taught import guide_at
-from tune.search.driver import OWNER, TRACEBACK, Job, Report
+from tune.search.driver import NO_ROOM, OWNER, TRACEBACK, Job, Report
 from tune.shared import Place, place_at
 
 ACCURACY = "val/accuracy"
@@ -124,8 +124,11 @@ def _checkpoint(place: Place, name: str) -> Snapshot | None:
 
 def _say_why(place: Place, name: str) -> None:
     """Leave the traceback of the exception under way for the driver."""
-    checkpoint.write_atomically(place.root / name, traceback.format_exc())
+    text = traceback.format_exc()
     with suppress(OSError):
+        if NO_ROOM in text:
+            place.remove(name.rpartition("/")[0], ".checkpoint-*")  # half-written: makes room for the reason
+        checkpoint.write_atomically(place.root / name, text)
         place.publish(name)
 
 

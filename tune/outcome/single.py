@@ -9,6 +9,7 @@ from supersnn.checking import tolerance
 from supersnn.checkpoint import student_weights
 from supersnn.config import TrainConfig
 from supersnn.data import TrainingData
+from supersnn.errors import UserError
 from supersnn.evaluation import evaluate
 from supersnn.operations import AC_PJ, MAC_PJ, count
 from supersnn.teachers import TeacherStore
@@ -40,8 +41,10 @@ def export_training(
         The metrics; what only a sweep knows is None.
 
     Raises:
-        UserError: the folder holds something else than an export.
+        UserError: the training failed, or the folder holds something else than an export.
     """
+    if last.ended != "finished":
+        raise UserError(f"the training ended as {last.ended}: nothing is exported")
     tensors, meta = last.snapshot()
     weights = student_weights(tensors)
     network = exported.network(config, exported.Preprocessing.of(data), weights).to(data.validation.pixels.device)

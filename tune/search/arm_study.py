@@ -112,7 +112,10 @@ class ArmStudy:
                 if accuracy is not None:
                     self._seen.setdefault(int(epoch), {})[trial.number] = accuracy, ops
             if trial.state == TrialState.RUNNING and STOP in rung.user_attrs:
+                Trial(self._study, trial._trial_id).set_user_attr(END, "stopped")
                 self._study.tell(trial.number, state=TrialState.PRUNED if self._one else TrialState.FAIL)
+                if not self._one:
+                    self._rungs.tell(trial.number, state=TrialState.PRUNED)
                 self.counts.stopped += 1
             elif trial.state == TrialState.RUNNING:
                 self.interrupted.append(trial)

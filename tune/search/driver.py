@@ -88,6 +88,7 @@ class Search:
         key = assignment.key
         self._running[key] = assignment
         self._last[key] = assignment.told, None
+        self._place.remove(self._trial(key), f"{TRACEBACK}*")  # of an earlier attempt
         config = flatten(assignment.config)
         self._write("start", key, config=config, params=assignment.values, resumed_at=assignment.told)
         return Job(

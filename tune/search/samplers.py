@@ -61,10 +61,10 @@ class _Horizon:
         return sorted(earlier, key=_worth, reverse=True)[:_BEST] + latest
 
 
-def _worth(trial: FrozenTrial) -> tuple[bool, bool, int, float]:
-    """What orders the trials as TPE does: feasible, complete, far, high."""
+def _worth(trial: FrozenTrial) -> tuple[float, bool, int, float]:
+    """What orders the trials as TPE does: feasible or nearly so, complete, far, high."""
     values: Mapping[int, float] = trial.intermediate_values
-    feasible = all(value <= 0 for value in trial.constraints.values())
+    feasible = -sum(value for value in trial.constraints.values() if value > 0)
     if trial.state == TrialState.COMPLETE:
         return feasible, True, 0, trial.values[0]
     last = max(values, default=-1)

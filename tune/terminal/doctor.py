@@ -12,6 +12,7 @@ from pathlib import Path
 from supersnn.errors import UserError
 from tune.search.budget import LOWEST_FREE
 from tune.search.studies import open_storage
+from tune.shared import place_at
 from tune.store import Store
 from tune.versions import LIBRARIES
 
@@ -50,6 +51,9 @@ def _examine(store: Store) -> Iterator[Finding]:
     free = shutil.disk_usage(_nearest_existing(store.path)).free
     yield Finding("free disk", f"{free / 2**30:.1f} GB", free >= LOWEST_FREE)
     yield _database(store)
+    if address := os.environ.get("SUPERSNN_SHARED"):
+        complaint = place_at(address).complaint(f".doctor-{os.getpid()}")
+        yield Finding("shared", f"{address}: {complaint}" if complaint else address, complaint is None)
 
 
 def _devices() -> str:
