@@ -24,7 +24,7 @@ from tune.journal import read
 from tune.store import Store
 
 SLOTS = 2
-SECONDS = 16
+SECONDS = 18
 """That a bare training is to take, at least."""
 
 

@@ -61,6 +61,7 @@ class RayExecutor:
         self._resources, self._max_failures, self._scratch, self._run = resources, max_failures, scratch, run
         for name in ("ray", "ray.tune", "ray.data", "ray.train"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
+        self.here = address is None
         _start(address)
         self._room, self._counted = 0, -math.inf
         try:

@@ -10,7 +10,12 @@ R = TypeVar("R")
 
 
 class Executor(Protocol):
-    """Runs a search's trials, and independent tasks, as many at once as there are resources."""
+    """Runs a search's trials, and independent tasks, as many at once as there are resources.
+
+    here: whether all work is done on this machine, so that the driver sees what its workers see.
+    """
+
+    here: bool
 
     def search(self, search: Search) -> None:
         """Run trials until the search hands out no more; every report has been taken when this returns."""

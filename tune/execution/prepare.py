@@ -52,6 +52,8 @@ def look(arms: Mapping[str, Arm], executor: Executor) -> dict[str, Any]:
         UserError: the images cannot be had.
     """
     dataset = next(iter(arms.values())).base["dataset"]
+    if executor.here:
+        return look_one(dataset)
     ((_, seen),) = executor.tasks(look_one, [dataset])
     if isinstance(seen, Exception):
         raise seen
@@ -59,7 +61,7 @@ def look(arms: Mapping[str, Arm], executor: Executor) -> dict[str, Any]:
 
 
 def look_one(dataset: dict[str, Any]) -> dict[str, Any]:
-    """Load a data set's training images in a worker, and tell their split and numbers."""
+    """Load a data set's training images, and tell their split and numbers."""
     config = DatasetConfig.model_validate(dataset)
     data = training_data(config)
     numbers = {"train": len(data.train), "validation": len(data.validation), "classes": len(data.classes)}
