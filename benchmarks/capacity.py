@@ -28,31 +28,28 @@ from tune.description.arms import resolve
 from tune.journal import Journal, read
 from tune.search.budget import Budget
 from tune.search.driver import Search
-from tune.search.samplers import BEST, LATEST
 from tune.search.studies import Studies, open_storage
 from tune.store import Store
 
 R = TypeVar("R")
 ARMS = 3
 """How many arms the trials are shared by, each with a study of its own."""
-SEEN = BEST + LATEST
-"""Trials of its arm that a proposal looks at, at most."""
 
 
 @dataclass(frozen=True)
 class Costs:
     """What one step costs in seconds, and the bytes a second of the store.
 
-    ask, ask_per_trial: handing a trial out, and what that grows by with each of the first `SEEN` trials of its arm.
+    ask, ask_per_trial: handing a trial out, and what that grows by with each earlier trial of its arm.
     report, finish: the driver's work an epoch and at a trial's end. tracked: MLflow's an epoch. actor: a slot's process
     from its start to its first epoch. start: a further trial in it. The driver's are those of one run of
     `--measure 500`; `docs/scaling.md` says where the rest is from.
     """
 
-    ask: float = 0.022
-    ask_per_trial: float = 7.8e-5
-    report: float = 0.0054
-    finish: float = 0.0148
+    ask: float = 0.018
+    ask_per_trial: float = 1.27e-5
+    report: float = 0.0025
+    finish: float = 0.0102
     tracked: float = 0.024
     actor: float = 8.0
     start: float = 0.08
@@ -115,8 +112,7 @@ def simulate(load: Load, costs: Costs) -> Reached:
         if kind == "ask":
             if handed_out == load.trials:
                 continue
-            seen = min(handed_out / ARMS, SEEN)
-            ready = driver.serve(at, costs.ask + costs.ask_per_trial * seen)
+            ready = driver.serve(at, costs.ask + costs.ask_per_trial * handed_out / ARMS)
             begins = ready + (costs.start if handed_out >= load.slots else costs.actor)
             heapq.heappush(events, (begins, next(order), "train", load.epochs(handed_out)))
             handed_out += 1

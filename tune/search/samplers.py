@@ -19,7 +19,7 @@ DESIGNED = ("tpe", "gp", "cmaes", "nsga2", "nsga3")
 """The samplers that begin with start-up trials; the others are designs themselves."""
 
 _GRID_POINTS = 5
-BEST, LATEST = 100, 400
+_BEST, _LATEST = 100, 400
 """How many trials TPE looks at, at most. It takes 25 at most for good ones; the others only say what is common."""
 
 
@@ -55,10 +55,10 @@ class _Horizon:
 
     def _get_trials(self, *args: Any, **options: Any) -> list[FrozenTrial]:
         trials = self._study._get_trials(*args, **options)
-        if len(trials) <= BEST + LATEST:
+        if len(trials) <= _BEST + _LATEST:
             return trials
-        earlier, latest = trials[:-LATEST], trials[-LATEST:]
-        return sorted(earlier, key=_worth, reverse=True)[:BEST] + latest
+        earlier, latest = trials[:-_LATEST], trials[-_LATEST:]
+        return sorted(earlier, key=_worth, reverse=True)[:_BEST] + latest
 
 
 def _worth(trial: FrozenTrial) -> tuple[float, bool, int, float]:
