@@ -156,7 +156,7 @@ class Board:
     def rates(self) -> list[str]:
         """Return the pace and the time left in words, as far as they are known."""
         hourly, rate, left = self.pace.trials_per_hour(), self.pace.epochs_per_second(), self.left()
-        told = [f"{hourly:.3g} trials/h"] if hourly is not None else []
+        told = [f"{hourly:,.0f} trials/h" if hourly >= 100 else f"{hourly:.3g} trials/h"] if hourly is not None else []
         told += [f"{rate:.3g} epochs/s"] if rate is not None else []
         return told + ([f"about {clock(left)} left"] if left else [])
 
