@@ -14,6 +14,7 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import cache
 from multiprocessing.pool import Pool
@@ -34,6 +35,7 @@ from supersnn.networks.build import build
 from supersnn.relations import RELATIONS
 from supersnn.teachers import TeacherStore
 from supersnn.training import train
+from tune.journal import Journal, read
 from tune.versions import versions
 
 IMAGES, EPOCHS, TEACHER_EPOCHS = 5000, 12, 30
@@ -117,20 +119,23 @@ class Runs:
     def __init__(self, folder: Path, pool: Pool, quick: bool) -> None:
         self._folder, self._pool = folder, pool
         self.sizes: dict[str, int] = {"images": 200, "epochs": 1} if quick else {}
-        self._path = folder / "results.jsonl"
-        lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
-        self.done: dict[str, dict[str, Any]] = {result["key"]: result for result in map(json.loads, lines)}
+        path = folder / "results.jsonl"
+        self.done: dict[str, dict[str, Any]] = {result["key"]: result for result, _ in read(path)}
+        self._journal = Journal(path)
 
     def __call__(self, trainings: Sequence[Training]) -> list[dict[str, Any]]:
         """Return the result of each, after training what is missing."""
         missing = list({t.key: t for t in trainings if t.key not in self.done}.values())
         tasks = [(training, self._folder, self.sizes) for training in missing]
         for number, result in enumerate(self._pool.imap_unordered(train_one, tasks), start=1):
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(result) + "\n")
+            self._journal.append("training", **result)
             self.done[result["key"]] = result
             progress(f"{number}/{len(missing)} {result['data']} {result['arm']}: {result['val']:.3f}")
         return [self.done[training.key] for training in trainings]
+
+    def close(self) -> None:
+        """Close the file of results."""
+        self._journal.close()
 
 
 def train_one(task: tuple[Training, Path, Mapping[str, int]]) -> dict[str, Any]:
@@ -277,8 +282,10 @@ def main() -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     lines: list[str] = []
     points: dict[str, float] = {}
-    with multiprocessing.get_context("spawn").Pool(PROCESSES) as pool:
-        runs = Runs(options.folder, pool, options.quick)
+    with (
+        multiprocessing.get_context("spawn").Pool(PROCESSES) as pool,
+        closing(Runs(options.folder, pool, options.quick)) as runs,
+    ):
         for data in options.data:
             teachers = pool.map(
                 teach, [(data, pairing, options.folder, runs.sizes) for pairing in TEACHERS], chunksize=1

@@ -29,6 +29,7 @@ from supersnn.training import train
 from tune.description.arms import resolve
 from tune.description.space import Values
 from tune.description.sweep import SweepConfig
+from tune.journal import Journal, read
 from tune.search.studies import Studies
 from tune.versions import versions
 
@@ -171,18 +172,18 @@ def shares(objective: Objective, repeats: int = REPEATS) -> list[float]:
 def measured(folder: Path) -> dict[tuple[float, ...], list[float]]:
     """Return the grid's trainings on digits, after making those that are missing."""
     path = folder / "table.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    table = {tuple(point): curve for point, curve in map(json.loads, lines)}
+    table = {tuple(made["point"]): made["curve"] for made, _ in read(path)}
     missing = [point for point in itertools.product(*SEARCHED.values()) if point not in table]
     if missing:
         _trained((missing[0], folder, 1))  # the teacher and its bank
-    with multiprocessing.get_context("spawn").Pool(2) as pool, path.open("a", encoding="utf-8") as file:
+    journal = Journal(path)
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
         tasks: Iterator[tuple[tuple[float, ...], Path, int]] = ((point, folder, EPOCHS) for point in missing)
         for number, (point, curve) in enumerate(pool.imap_unordered(_trained, tasks), start=1):
-            file.write(json.dumps([point, curve]) + "\n")
-            file.flush()
+            journal.append("training", point=point, curve=curve)
             table[point] = curve
             progress(f"{number}/{len(missing)} {point}: {curve[-1]:.3f}")
+    journal.close()
     return table
 
 

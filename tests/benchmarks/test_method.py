@@ -1,11 +1,13 @@
 """The plan of the method's benchmark: what is chosen by what, what is done twice, and the table."""
 
 from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.method import FEW, MANY, TUNED_BY, Study, Training, candidates
+from benchmarks.method import FEW, MANY, TUNED_BY, Runs, Study, Training, candidates
 
 
 class Pretend:
@@ -59,6 +61,13 @@ def test_a_training_is_known_by_what_it_does_and_not_by_its_arm() -> None:
     assert one.key == Training("digits", "b", {"optimizer.lr": 0.1}, 3, False).key
     others = [Training("digits", "a", {"optimizer.lr": 0.2}, 3, False), Training("digits", "a", one.values, 4, False)]
     assert len({one.key, *(other.key for other in others), Training("digits", "a", one.values, 3, True).key}) == 4
+
+
+def test_a_line_that_a_death_tore_is_done_again(tmp_path: Path) -> None:
+    (tmp_path / "results.jsonl").write_text('{"key": "a", "val": 0.5}\n{"key": "b", "va')
+    with closing(Runs(tmp_path, None, quick=True)) as runs:  # type: ignore[arg-type]
+        assert set(runs.done) == {"a"}
+    assert (tmp_path / "results.jsonl").read_text() == '{"key": "a", "val": 0.5}\n'
 
 
 def test_every_option_is_a_valid_training() -> None:

@@ -189,6 +189,10 @@ class SweepConfig(TrainConfig):
                 raise ValueError(f"arms: {arm!r} is no name (letters, digits, '_', '.', '-')")
         return self
 
+    def trial_epochs(self) -> int:
+        """Return the epochs of a trial that runs to its end, over all of its seeds."""
+        return self.train.epochs * self.search.seeds_per_trial
+
     def base(self) -> dict[str, Any]:
         """Return the part that is a training's, as plain nested values."""
         return {key: value for key, value in self.model_dump(mode="json").items() if key in TrainConfig.model_fields}

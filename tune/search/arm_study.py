@@ -185,15 +185,10 @@ class ArmStudy:
         rung.report(metrics.get(OWN, metrics[ACCURACY]) if self._paired else metrics[ACCURACY], step)
         if not self._one:
             self._note_operations(number, step, metrics)
-        stop = epoch < self._whole and rung.should_prune() and not self._on_front(number, step)
+        stop = epoch < self._sweep.trial_epochs() and rung.should_prune() and not self._on_front(number, step)
         if stop:
             rung.set_user_attr(STOP, epoch)
         return stop
-
-    @property
-    def _whole(self) -> int:
-        """The epochs of a trial that runs to its end."""
-        return self._sweep.train.epochs * self._sweep.search.seeds_per_trial
 
     def _step(self, epoch: int) -> int | None:
         """The pruner's step of an epoch, None where it has none."""
@@ -263,7 +258,7 @@ class ArmStudy:
 
     def promised(self) -> int:
         """Return the epochs that the running trials still have before them."""
-        return sum(self._whole - told for told in self._told.values())
+        return sum(self._sweep.trial_epochs() - told for told in self._told.values())
 
     def ended(self) -> Iterable[FrozenTrial]:
         """Return every own trial that has ended."""

@@ -28,7 +28,7 @@ def pruner(sweep: SweepConfig) -> BasePruner:
         case "asha":
             return SuccessiveHalvingPruner(min_resource=lowest, reduction_factor=search.reduction)
         case "hyperband":
-            return HyperbandPruner(lowest, sweep.train.epochs * search.seeds_per_trial, search.reduction)
+            return HyperbandPruner(lowest, sweep.trial_epochs(), search.reduction)
         case "median":
             return MedianPruner(n_startup_trials=search.startup_trials(), n_warmup_steps=lowest)
         case "wilcoxon":

@@ -92,12 +92,8 @@ class Studies:
         return study.counts.epochs + study.promised()
 
     def _full(self, study: ArmStudy) -> bool:
-        budget = self._sweep.search.trials
-        return self._had(study) >= (budget if self._sweep.search.fair == "trials" else budget * self._all_epochs())
-
-    def _all_epochs(self) -> int:
-        """The epochs of a trial that runs to its end."""
-        return self._sweep.train.epochs * self._sweep.search.seeds_per_trial
+        each = 1 if self._sweep.search.fair == "trials" else self._sweep.trial_epochs()
+        return self._had(study) >= self._sweep.search.trials * each
 
     def report(self, key: str, epoch: int, metrics: Mapping[str, float]) -> bool:
         """Take a running trial's metrics after an epoch; return whether it should be stopped now."""

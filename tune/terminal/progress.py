@@ -55,11 +55,6 @@ class Board:
         """How many trials an arm is to have."""
         return self.sweep.search.trials
 
-    @property
-    def epochs(self) -> int:
-        """The epochs of a trial that runs to its end."""
-        return self.sweep.train.epochs * self.sweep.search.seeds_per_trial
-
     def replay(self, events: Iterable[Mapping[str, Any]]) -> None:
         """Take what happened under earlier drivers, which are gone, and with them what they had running."""
         for event in events:
@@ -126,7 +121,7 @@ class Board:
     def epochs_left(self) -> float:
         """Return how many epochs of students are still to be trained, if trials go on to end as early as they did."""
         ended = [row.epochs.get(trial, 0) for row in self.rows.values() for trial in row.ends]
-        usual = sum(ended) / len(ended) if ended else self.epochs
+        usual = sum(ended) / len(ended) if ended else self.sweep.trial_epochs()
         return sum(self._to_search(row, usual) + self._to_verify(row) for row in self.rows.values())
 
     def _to_search(self, row: ArmRow, usual: float) -> float:
@@ -134,7 +129,7 @@ class Board:
         if not self._searching:
             return 0.0
         if self.sweep.search.fair == "compute":
-            return max(0.0, self.trials * self.epochs - sum(row.epochs.values()))
+            return max(0.0, self.trials * self.sweep.trial_epochs() - sum(row.epochs.values()))
         under_way = sum(max(0.0, usual - epoch) for epoch in row.running.values())
         return under_way + max(0, self.trials - len(row.ends) - len(row.running)) * usual
 
@@ -171,7 +166,7 @@ class Board:
         return Group(self._headline(), table)
 
     def _cells(self, arm: str, row: ArmRow) -> list[str]:
-        running = " ".join(f"#{trial}:{epoch}/{self.epochs}" for trial, epoch in row.running.items())
+        running = " ".join(f"#{trial}:{epoch}/{self.sweep.trial_epochs()}" for trial, epoch in row.running.items())
         best, with_values = "", ""
         if row.best:
             best = f"{row.best[0]:.1%}"
