@@ -3,9 +3,10 @@
     python -m benchmarks.method --folder DIR [--data fashion-mnist folder:IMAGES] [--write benchmarks/RESULTS.md]
 
 For each data set: first the learning rate of all arms is chosen, for the student without a teacher; then each arm's
-weight; then the kind of relation that serves both teachers best, which has ten seeds, as have the arms that it is
-compared with. All is chosen on validation images, by seeds that serve for nothing else. Each training is one line in
-DIR/results.jsonl when it has ended: the same command goes on from there, also for the table alone.
+weight; then the kind of relation that serves both teachers best, which the claim is about. All is chosen on validation
+images, by seeds that serve for nothing else. Then every arm is trained by ten seeds. Each training is one line in
+DIR/results.jsonl when it has ended: the same command goes on from there, also for the table alone. The lines that the
+table in RESULTS.md came from are kept as evidence/method.jsonl, and serve as such a file.
 """
 
 import argparse
@@ -42,8 +43,8 @@ IMAGES, EPOCHS, TEACHER_EPOCHS = 5000, 12, 30
 TEACHERS = {"homogeneous": "resnet20", "heterogeneous": "vgg8"}
 AUGMENT = {"fashion-mnist": {"crop": 2, "flip": True}}
 """By data set; another one's images are varied as CIFAR's usually are."""
-TUNED_BY, MANY, FEW = (900, 901), tuple(range(10)), tuple(range(5))
-"""The seeds that choose, those of the arms that the claim is about, and those of the others."""
+TUNED_BY, SEEDS = (900, 901), tuple(range(10))
+"""The seeds that choose, and those of the final trainings."""
 RATES = (0.1, 0.2, 0.4, 0.8)
 GRIDS = {"relation": (10.0, 30.0, 100.0), "gram": (300.0, 1000.0, 3000.0), "logit": (0.3, 1.0, 3.0),
          "feature": (1.0, 3.0, 10.0)}  # fmt: skip
@@ -206,12 +207,8 @@ class Study:
         """Train everything, and return what it came to."""
         chosen, kind = self.tuned()
         claimed = [f"{kind}-homogeneous", f"{kind}-heterogeneous", "shuffled-heterogeneous"]
-        first = ["direct", *claimed]
-        trainings = [
-            Training(self.data, arm, chosen[arm], seed, True)
-            for arm in [*first, *(arm for arm in chosen if arm not in first)]
-            for seed in (MANY if arm in first else FEW)
-        ]
+        order = dict.fromkeys(["direct", *claimed, *chosen])
+        trainings = [Training(self.data, arm, chosen[arm], seed, True) for arm in order for seed in SEEDS]
         rows = [{**r, "arm": t.arm} for r, t in zip(self._run(trainings), trainings, strict=True)]
         return Findings(pd.DataFrame(rows), claimed, chosen)
 
