@@ -17,8 +17,11 @@ COPY tune /source/tune
 COPY analysis /source/analysis
 RUN /opt/supersnn/bin/python -m pip install --no-cache-dir --constraint /source/deploy/constraints.txt \
         '/source[cluster]' \
-    && /opt/supersnn/bin/python -m pip uninstall --yes pip
+    && /opt/supersnn/bin/python -m pip uninstall --yes pip \
+    && find /opt/supersnn/lib -type d \( -name tests -o -path '*/torch/include' -o -path '*/ray/jars' \) -prune \
+        -exec rm -rf {} +
 
+# Compiled Python stays in it: nobody could write it later, and each process would take seconds to compile it anew.
 FROM ${BASE}
 LABEL org.opencontainers.image.title="supersnn" \
       org.opencontainers.image.description="Search for spiking networks taught by artificial ones"

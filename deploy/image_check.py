@@ -1,5 +1,6 @@
 """Runs the Dockerfile's steps, in order, where there is no container engine: each stage in a fresh root made by
 debootstrap, each RUN in a chroot; then the image's command as the image's user: its help, and a training on digits.
+At the end it prints what the image weighs, by layer and by package.
 
 Needs Linux, root and debootstrap. `python deploy/image_check.py --help` tells the options.
 """
@@ -13,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +31,10 @@ train: {epochs: 1}
 
 @dataclass
 class Stage:
-    """A stage of the build: its root, its environment, its arguments, and as whom and where it would run."""
+    """A stage of the build: its root, its environment, its arguments, as whom and where it would run, and its layers.
+
+    A layer is a step with the MB by which it changed the root.
+    """
 
     root: Path
     environment: dict[str, str] = field(
@@ -40,6 +45,7 @@ class Stage:
     folder: str = "/"
     entry: list[str] = field(default_factory=list)
     command: list[str] = field(default_factory=list)
+    layers: list[tuple[str, float]] = field(default_factory=list)
 
     def known(self) -> dict[str, str]:
         """What a `$NAME` may stand for."""
@@ -81,7 +87,10 @@ class Build:
             elif stage is None or name not in self._STEPS:
                 sys.exit(f"{dockerfile}: {name} is not known here")
             else:
+                before = weight([stage.root]) if name in ("RUN", "COPY") else 0.0
                 self._STEPS[name](self, stage, rest)
+                if name in ("RUN", "COPY"):
+                    stage.layers.append((f"{name} {rest}"[:60], weight([stage.root]) - before))
         if stage is None:
             sys.exit(f"{dockerfile}: no FROM")
         return stage
@@ -91,7 +100,7 @@ class Build:
         print(f"  {Template(image).substitute(self._global)} is stood in for by debootstrap's root")
         root = self._work / f"stage{len(self._named)}"
         subprocess.run(["cp", "--archive", "--reflink=auto", str(self._base), str(root)], check=True)
-        stage = Stage(root)
+        stage = Stage(root, layers=[("base (debootstrap's)", weight([root]))])
         self._named[name or "last"] = stage
         return stage
 
@@ -181,27 +190,56 @@ def check(stage: Stage) -> None:
         sys.exit(f"build tools are left in the image: {tools or ['pip']}")
     if "sweep" not in execute(stage, [*stage.entry, *stage.command]):
         sys.exit("the entry point's help does not name its commands")
+    for server in (["ray", "start", "--help"], ["mlflow", "server", "--help"]):  # what deploy/ starts from the image
+        execute(stage, server)
     (stage.root / "tmp/trial.yaml").write_text(TRIAL, encoding="utf-8")
     told = json.loads(execute(stage, [*stage.entry, "train", "/tmp/trial.yaml", "--json"]))
     print(f"trained as user {stage.user}: {told}")
 
 
-def sizes(root: Path) -> str:
-    """Return what the image's parts weigh, the heaviest packages first."""
-    found = subprocess.run(
-        [
-            "du",
-            "--summarize",
-            "--block-size=1M",
-            *sorted(map(str, root.glob("opt/supersnn/lib/python3*/site-packages/*"))),
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    rows = sorted((int(line.split()[0]), Path(line.split("\t")[1]).name) for line in found.stdout.splitlines())
-    total = sum(size for size, _ in rows)
-    return f"packages {total} MB: " + ", ".join(f"{name} {size}" for size, name in reversed(rows[-8:]))
+def weight(paths: Sequence[Path]) -> float:
+    """Return the MB (10^6 bytes) that files and folders hold in all, a file with several names counted once."""
+    if not paths:
+        return 0.0
+    command = ["du", "--summarize", "--total", "--apparent-size", "--block-size=1", *map(str, paths)]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    return int(found.stdout.splitlines()[-1].split()[0]) / 1e6
+
+
+def parts(packages: Path) -> dict[str, float]:
+    """Return the MB of each part of a folder of packages: CUDA's libraries, torch, ours, and every other package."""
+    of: dict[str, list[Path]] = {}
+    for path in packages.iterdir():
+        name = re.split(r"[-.]", path.name)[0].lower()
+        if name.startswith(("nvidia", "cuda", "triton")):
+            name = "CUDA"
+        elif name in ("supersnn", "supersnn_cli", "tune", "analysis"):
+            name = "supersnn"
+        of.setdefault(name.removesuffix("_libs"), []).append(path)
+    return {name: weight(paths) for name, paths in of.items()}
+
+
+def sizes(stage: Stage, wheel: Path | None = None) -> str:
+    """Return what the image weighs, by layer and by package; with a CPU wheel of torch, also what it would with that.
+
+    The computed figure leaves CUDA's libraries and the torch that is there out, and puts the wheel's files in, but for
+    the headers that the Dockerfile removes; compiled Python is taken to weigh as much as Python's text.
+    """
+    (packages,) = stage.root.glob("opt/supersnn/lib/python3*/site-packages")
+    of, total = parts(packages), sum(size for _, size in stage.layers)
+    lines = [f"{total:8.0f} MB in all"] + [f"{size:8.1f} MB  {name}" for name, size in stage.layers]
+    heaviest = sorted(of.items(), key=lambda part: -part[1])
+    lines += ["packages:"] + [f"{size:8.1f} MB  {name}" for name, size in heaviest[:16]]
+    lines += [f"{sum(size for _, size in heaviest[16:]):8.1f} MB  {len(heaviest) - 16} others"]
+    lines += [f"{weight(list(packages.rglob('__pycache__'))):8.1f} MB  of it compiled Python"]
+    if wheel is not None:
+        with zipfile.ZipFile(wheel) as file:
+            kept = [one for one in file.infolist() if not one.filename.startswith("torch/include")]
+        text = sum(one.file_size for one in kept if one.filename.endswith(".py"))
+        cpu = (sum(one.file_size for one in kept) + text) / 1e6
+        image = total - of.get("CUDA", 0.0) - of["torch"] + cpu
+        lines += [f"{image:8.0f} MB in all with {wheel.name} ({cpu:.0f} MB): computed"]
+    return "\n".join(lines)
 
 
 def _ignored(folder: str, names: list[str]) -> set[str]:
@@ -216,6 +254,7 @@ def main() -> None:
         "--mount", action="append", default=[], type=Path, help="a host path that pip needs in the build"
     )
     parser.add_argument("--suite", default="bookworm", help="Debian's release, whose python3 stands in for the base's")
+    parser.add_argument("--cpu-wheel", type=Path, help="a CPU wheel of torch, to compute the image's size with it")
     parser.add_argument("--work", type=Path, help="an empty folder for the roots, kept; else a temporary one, removed")
     options = parser.parse_args()
     if os.geteuid() != 0 or shutil.which("debootstrap") is None:
@@ -232,7 +271,7 @@ def main() -> None:
         given = dict(pair.split("=", 1) for pair in options.build_arg)
         last = Build(work, base, given, options.mount).run(SOURCE / "Dockerfile")
         check(last)
-        print(sizes(last.root))
+        print(sizes(last, options.cpu_wheel))
     finally:
         if options.work is None:
             shutil.rmtree(work, ignore_errors=True)
