@@ -1,8 +1,10 @@
 """The only door to the test images: whoever opens it leaves a line in the ledger first."""
 
+import fcntl
 import json
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -37,9 +39,15 @@ def open_test(config: DatasetConfig, ledger: Path, purpose: str, device: torch.d
 
 
 def append(path: Path, line: str) -> None:
-    """Add a line to a ledger in one write, after a torn one on a line of its own, and wait until it is on disk."""
+    """Add a line to a ledger in one write, after a torn one on a line of its own, and wait until it is on disk.
+
+    One process at a time: on a network file system two that append at once would write to the same place.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab+", buffering=0) as file:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0, os.SEEK_END)
         if file.tell():
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":

@@ -1,9 +1,11 @@
 """The door to the test images: what is written down, and that there is no other."""
 
 import ast
+import fcntl
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ import supersnn
 from supersnn.config import DatasetConfig
 from supersnn.data import fingerprint, training_data
 from supersnn.errors import UserError
-from supersnn.held_out import open_test
+from supersnn.held_out import append, open_test
 
 ROOT = Path(supersnn.__file__).parents[1]
 DIGITS = DatasetConfig(name="digits")
@@ -49,6 +51,18 @@ def test_a_torn_line_does_not_swallow_the_next(tmp_path: Path) -> None:
     ledger.write_text('{"time": 1')
     open_test(DIGITS, ledger, "verify")
     assert json.loads(ledger.read_text().splitlines()[-1])["purpose"] == "verify"
+
+
+def test_a_line_waits_for_the_one_that_is_being_written(tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger.jsonl"
+    with ledger.open("wb", buffering=0) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        waiting = Thread(target=append, args=(ledger, "line\n"))
+        waiting.start()
+        waiting.join(0.5)
+        file.write(b"first\n")
+    waiting.join(10)
+    assert ledger.read_text() == "first\nline\n"
 
 
 def test_no_test_image_is_in_the_training_data(tmp_path: Path) -> None:
