@@ -13,6 +13,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -25,6 +26,7 @@ from supersnn.errors import UserError
 from supersnn.shards import Shard
 
 PATIENCE = 2.0  # seconds that a helper has to end by itself
+MEETING = 60.0  # seconds in which all processes must have met; each has its work by then
 
 Helpers = dict[Shard, tuple[Connection, SpawnProcess]]
 
@@ -140,9 +142,16 @@ def _group(shard: Shard, meeting: Path) -> Iterator[None]:
     nccl, excepthook = shard.device.type == "cuda", sys.excepthook  # each group lays another hook upon it
     if nccl:
         torch.cuda.set_device(shard.device)
+    store = distributed.FileStore(str(meeting), shard.count)
+    store.set(f"here-{shard.rank}", "")
+    here = [f"here-{rank}" for rank in range(shard.count)]
+    try:
+        store.wait(here, timedelta(seconds=MEETING))
+    except RuntimeError as error:
+        raise RuntimeError(f"shard {shard.rank}: not all {shard.count} shards met within {MEETING:.0f} s") from error
     distributed.init_process_group(
         "nccl" if nccl else "gloo",
-        init_method=meeting.as_uri(),
+        store=store,
         rank=shard.rank,
         world_size=shard.count,
         device_id=shard.device if nccl else None,

@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from supersnn import parallel
 from supersnn.bank import guide_for
 from supersnn.config import TrainConfig, digest, to_yaml, unflatten
 from supersnn.data import TrainingData
@@ -185,6 +186,32 @@ def test_a_killed_shard_ends_the_training_with_a_word(configured: Configured, ba
     helpers()[0].kill()
     with pytest.raises(RuntimeError, match="shard 1 of 2 ended with exit code -9"):
         list(begun)
+
+
+def test_a_shard_that_is_lost_before_all_have_met_is_told_soon(
+    configured: Configured, bars: TrainingData, store: Path, monkeypatch: pytest.MonkeyPatch
+):
+    hand_out = parallel._hand_out
+
+    def hand_out_and_lose(*arguments: Any) -> None:
+        hand_out(*arguments)
+        helpers()[0].kill()
+
+    monkeypatch.setattr(parallel, "_hand_out", hand_out_and_lose)
+    monkeypatch.setattr(parallel, "MEETING", 3.0)
+    monkeypatch.setattr(parallel, "_group", _late(parallel._group))
+    with pytest.raises(RuntimeError, match=r"not all 2 shards met within 3 s; .* shard 1 of 2 ended with exit code -9"):
+        next(reports(configured(train__shards=2), bars, store))
+
+
+def _late(group: Callable[..., Any]) -> Callable[..., Any]:
+    """A group that this process enters when the lost helper is gone, before it could have met anybody."""
+
+    def enter(shard: Any, meeting: Path) -> Any:
+        meeting.unlink(missing_ok=True)
+        return group(shard, meeting)
+
+    return enter
 
 
 class _ForThisProcessOnly:
