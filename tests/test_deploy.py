@@ -23,11 +23,12 @@ HEAD = {"serviceType", "headService", "enableIngress", "rayStartParams", "templa
 WORKER = {"groupName", "replicas", "minReplicas", "maxReplicas", "numOfHosts", "rayStartParams", "template"}
 WORKER |= {"scaleStrategy", "idleTimeoutSeconds", "suspend", "resources", "labels"}
 SCALING = {"resources", "idleTimeoutSeconds", "upscalingMode", "version", "image", "imagePullPolicy", "env", "envFrom"}
-SCALING |= {"securityContext", "volumeMounts"}
+SCALING |= {"securityContext", "volumeMounts", "command", "args"}
 JOB = {"entrypoint", "runtimeEnvYAML", "submissionMode", "backoffLimit", "activeDeadlineSeconds", "rayClusterSpec"}
 JOB |= {"shutdownAfterJobFinishes", "ttlSecondsAfterFinished", "suspend", "clusterSelector", "submitterPodTemplate"}
 JOB |= {"jobId", "metadata", "entrypointNumCpus", "entrypointNumGpus", "entrypointResources", "submitterConfig"}
-"""The fields of KubeRay's ray.io/v1 resources (its API reference, v1.6)."""
+JOB |= {"managedBy", "deletionStrategy"}
+"""The fields of KubeRay's ray.io/v1 resources, as `ray-operator/apis/ray/v1/*_types.go` of its repository has them."""
 
 
 def documents() -> Iterator[Any]:
