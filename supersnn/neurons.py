@@ -1,16 +1,15 @@
 """Leaky integrate-and-fire neurons over the whole time loop: one autograd function, and modules around it."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.autograd.graph import increment_version
 
-from supersnn.surrogates import SURROGATES
-
-_IN_CACHE = 2**17  # neurons that a CPU core works on at a time: what it needs of them then fits its cache
+from supersnn.kernels.choice import kernel_for
+from supersnn.kernels.dynamics import Dynamics
 
 
 def lif(
@@ -41,109 +40,69 @@ def lif(
     potentials take the place of `current` in memory, and in the backward pass, which then can run only once, the
     gradient takes theirs: for a current that nothing else reads, as a norm's result is.
     """
-    spikes: Tensor = _Lif.apply(
-        current, decay, threshold, reset == "hard", SURROGATES[surrogate], width, detach_reset, steps, overwrite
-    )
+    dynamics = Dynamics(threshold, _constant(decay), reset == "hard", surrogate, width, detach_reset)
+    spikes: Tensor = _Lif.apply(current, decay, dynamics, steps, overwrite)
     return spikes
 
 
+def _constant(decay: float | Tensor) -> float | Tensor:
+    """Return a decay without its graph, which the loop must not keep alive."""
+    return decay.detach() if isinstance(decay, Tensor) else decay
+
+
 class _Lif(torch.autograd.Function):
-    """The loop of `lif`, and the loop back; between them only the membrane potentials are kept."""
+    """A kernel's loop and its loop back, on rows [T, N] of memory; between them the membrane potentials are kept."""
 
     @staticmethod
     def forward(
-        ctx: Any,
-        current: Tensor,
-        decay: float | Tensor,
-        threshold: float,
-        hard: bool,
-        derivative: Callable[[Tensor, float], Tensor],
-        width: float,
-        detach_reset: bool,
-        steps: int | None,
-        overwrite: bool,
+        ctx: Any, current: Tensor, decay: float | Tensor, dynamics: Dynamics, steps: int | None, overwrite: bool
     ) -> Tensor:
+        """Return the spikes; `decay` is that of `dynamics`, by itself because autograd must see it."""
         constant = steps is not None
-        if steps is not None:
-            current = current.expand(steps, *current.shape)
-        spikes = _empty_as(current)
-        in_place = overwrite and not constant
-        potentials = current if in_place else _empty_as(current)
-        for i, u, s, (v,) in _parts(1, spikes, current, potentials, spikes):
-            for t in range(len(u)):
-                if t == 0:
-                    if not in_place:
-                        u[0].copy_(i[0])
-                elif isinstance(decay, Tensor):
-                    torch.addcmul(i[t], _after_reset(u[t - 1], s[t - 1], threshold, hard, v), decay, out=u[t])
-                else:
-                    torch.add(i[t], _after_reset(u[t - 1], s[t - 1], threshold, hard, v), alpha=decay, out=u[t])
-                torch.ge(u[t], threshold, out=s[t])
-        ctx.save_for_backward(potentials, decay if isinstance(decay, Tensor) else None)
-        ctx.decay = 1.0 if isinstance(decay, Tensor) else decay
-        ctx.constants = (threshold, hard, derivative, width, detach_reset, constant, overwrite)
+        currents = current.unsqueeze(0) if constant else current
+        spikes = _empty(len(currents) if steps is None else steps, currents[0])
+        order = _memory_order(spikes)
+        rows = _rows(currents, order)
+        in_place = overwrite and not constant and rows.data_ptr() == current.data_ptr()
+        potentials = current if in_place else _empty(len(spikes), spikes[0])
+        kernel = kernel_for(current, dynamics.surrogate)
+        kernel.forward(rows, _rows(potentials, order), _rows(spikes, order), dynamics)
+        if in_place:
+            increment_version(current)
+        ctx.save_for_backward(potentials)
+        ctx.how = kernel, dynamics, order, constant, overwrite
         return spikes
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_spikes: Tensor) -> tuple[Tensor | None, ...]:
-        threshold, hard, derivative, width, detach_reset, constant, overwrite = ctx.constants
-        potentials, decay = ctx.saved_tensors
-        of_current = potentials if overwrite else torch.empty_like(potentials)
-        of_decay = None if decay is None else torch.zeros_like(decay)
-        for u, gs, gu, (x, through) in _parts(2, potentials, potentials, of_spikes, of_current):
-            for t in reversed(range(len(u))):
-                slope = derivative(torch.sub(u[t], threshold, out=x), width)
-                if t == len(u) - 1:
-                    torch.mul(gs[t], slope, out=gu[t])
-                    continue
-                _through_reset(u[t], slope, threshold, hard, detach_reset, through)
-                if of_decay is not None:
-                    s = torch.ge(u[t], threshold, out=torch.empty_like(u[t]))
-                    of_decay += torch.dot(gu[t + 1], _after_reset(u[t], s, threshold, hard, s))
-                    through *= decay
-                torch.mul(gs[t], slope, out=gu[t])
-                gu[t].addcmul_(gu[t + 1], through, value=ctx.decay)
-            if constant:
-                for later in gu[1:]:
-                    gu[0] += later
-        return (of_current[0] if constant else of_current), of_decay, *[None] * 7
+        """Return the gradients of the current, and of a decay that learns."""
+        kernel, dynamics, order, constant, overwrite = ctx.how
+        (potentials,) = ctx.saved_tensors
+        of_current = potentials if overwrite else _empty(len(potentials), potentials[0])
+        rows = (_rows(x, order) for x in (potentials, of_spikes, of_current))
+        of_decay = kernel.backward(*rows, dynamics, constant)
+        if overwrite:
+            increment_version(potentials)
+        return (of_current[0] if constant else of_current), of_decay, None, None, None
 
 
-def _after_reset(u: Tensor, s: Tensor, threshold: float, hard: bool, out: Tensor) -> Tensor:
-    """Return v, of potentials u and their spikes s."""
-    return torch.addcmul(u, u, s, value=-1, out=out) if hard else torch.sub(u, s, alpha=threshold, out=out)
+def _empty(steps: int, step: Tensor) -> Tensor:
+    """Return an empty tensor of so many steps, each laid out in memory as the given one."""
+    like = torch.empty_like(step)
+    return torch.empty_strided(
+        (steps, *step.shape), (like.numel(), *like.stride()), dtype=step.dtype, device=step.device
+    )
 
 
-def _through_reset(u: Tensor, slope: Tensor, threshold: float, hard: bool, detach: bool, out: Tensor) -> None:
-    """Compute dv/du: with a detached reset only the direct way, not the one through the spike, ds/du = slope."""
-    if hard:
-        torch.lt(u, threshold, out=out)
-    else:
-        out.fill_(1)
-    if not detach:
-        out -= slope * (u if hard else threshold)
+def _memory_order(x: Tensor) -> list[int]:
+    """Return the dimensions of a step of x [T, ...] as they lie in memory, the one with the longest stride first."""
+    return sorted(range(1, x.dim()), key=x.stride, reverse=True)
 
 
-def _empty_as(x: Tensor) -> Tensor:
-    """Return an empty tensor of the shape of x [T, ...], each step of it laid out in memory as x's first."""
-    step = torch.empty_like(x[0])
-    return torch.empty_strided(x.shape, (step.numel(), *step.stride()), dtype=x.dtype, device=x.device)
-
-
-def _parts(scratch: int, pattern: Tensor, *tensors: Tensor) -> Iterator[tuple[Sequence[Tensor], ...]]:
-    """Yield for some neurons at a time the T rows of each of the tensors [T, ...], in `pattern`'s memory order.
-
-    After them come so many rows of scratch space. On a CPU the neurons are so few that the work on them stays in
-    its cache: memory is what the loop over time waits for.
-    """
-    order = sorted(range(1, pattern.dim()), key=pattern.stride, reverse=True)
-    neurons = pattern[0].numel()
-    n = min(neurons, torch.get_num_threads() * _IN_CACHE) if pattern.device.type == "cpu" else neurons
-    space = torch.empty(scratch, n, dtype=pattern.dtype, device=pattern.device)
-    rows = [[row.split(n) for row in x.permute(0, *order).flatten(1).unbind()] for x in tensors]
-    for part, first in enumerate(rows[0][0]):
-        yield *([row[part] for row in x] for x in rows), space[:, : len(first)].unbind()
+def _rows(x: Tensor, order: list[int]) -> Tensor:
+    """Return x [T, ...] as rows [T, N] in a memory order: x's own memory where it is laid out so, else a copy."""
+    return x.permute(0, *order).reshape(len(x), -1).contiguous()
 
 
 class LIF(nn.Module):

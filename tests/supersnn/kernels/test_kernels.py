@@ -1,0 +1,119 @@
+import builtins
+import importlib.util
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from supersnn.kernels import choice, compiled, eager
+from supersnn.neurons import lif
+from supersnn.surrogates import SURROGATES
+
+spec = importlib.util.spec_from_file_location("contract", Path(__file__).with_name("contract.py"))
+assert spec
+assert spec.loader
+contract = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(contract)
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("constant", "in_place"), list(itertools.product((False, True), repeat=2)))
+@pytest.mark.parametrize(
+    ("kernel", "dynamics"),
+    [(eager, d) for d in contract.every(list(SURROGATES))]
+    + [(compiled, d) for d in contract.every(list(compiled.SURROGATES))],
+    ids=lambda x: x.__name__.rpartition(".")[2] if isinstance(x, ModuleType) else f"{x.surrogate}-{x.hard}",
+)
+def test_a_kernel_is_the_slow_loop(kernel, dynamics, constant, in_place):
+    contract.check(kernel, dynamics, constant, in_place)
+
+
+def test_tritons_kernel_is_the_slow_loop_in_its_interpreter():
+    """It runs on a GPU alone; Triton's interpreter, a process's first choice, shows on the CPU that it is right."""
+    pytest.importorskip("triton")
+    script = (
+        "import importlib.util, sys\n"
+        f"spec = importlib.util.spec_from_file_location('contract', {str(Path(__file__).with_name('contract.py'))!r})\n"
+        "contract = importlib.util.module_from_spec(spec); spec.loader.exec_module(contract)\n"
+        "from supersnn.kernels import fused\n"
+        "for number, dynamics in enumerate(contract.every(list(contract.SLOPES))):\n"
+        "    contract.check(fused, dynamics, number % 3 == 0, number % 2 == 0)\n"
+        "print('checked', number + 1)\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr[-3000:]
+    assert found.stdout.split() == ["checked", "32"]
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_the_bits_do_not_depend_on_the_number_of_threads(learned):
+    results = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        current = contract.drawn(2, 50_001, seed=0).requires_grad_()
+        decay = torch.tensor(0.37, requires_grad=True)
+        spikes = lif(current, 1.0, decay if learned else 0.37, "soft", "atan", 0.7, False)
+        spikes.backward(contract.drawn(2, 50_001, seed=1))
+        results.append([spikes.detach(), current.grad, decay.grad] if learned else [spikes.detach(), current.grad])
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+def test_the_kernel_is_the_fastest_that_can_do_it():
+    assert choice.kernel_for(torch.zeros(2, 3), "atan") is compiled
+    assert choice.kernel_for(torch.zeros(2, 3, dtype=torch.float64), "atan") is compiled
+    assert choice.kernel_for(torch.zeros(2, 3), "sigmoid") is eager
+    assert choice.kernel_for(torch.zeros(2, 3, dtype=torch.bfloat16), "atan") is eager
+    assert choice.kernel_for(torch.zeros(2, 3, device="meta"), "atan") is eager
+
+
+def test_without_numba_the_loop_is_torchs_own(monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *rest):
+        if name.startswith("numba"):
+            raise ImportError(name)
+        return real(name, *rest)
+
+    choice._compiled.cache_clear()
+    monkeypatch.delitem(sys.modules, "supersnn.kernels.compiled")
+    monkeypatch.delattr(sys.modules["supersnn.kernels"], "compiled")
+    monkeypatch.setattr(builtins, "__import__", without)
+    try:
+        assert choice.kernel_for(torch.zeros(2, 3), "atan") is eager
+    finally:
+        monkeypatch.undo()
+        choice._compiled.cache_clear()
+
+
+def test_a_folder_that_may_not_be_written_only_means_that_nothing_is_kept():
+    """Neither the package's folder nor the user's can be written: each process then compiles for itself."""
+    script = (
+        "from numba.core.caching import CacheImpl\n"
+        "CacheImpl._locator_classes = []\n"
+        "import torch\n"
+        "from supersnn.kernels.choice import kernel_for\n"
+        "from supersnn.neurons import lif\n"
+        "print(kernel_for(torch.ones(2, 3), 'atan').__name__, int(lif(torch.ones(2, 3)).sum()))\n"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=250, check=False)
+    assert found.returncode == 0, found.stderr[-3000:]
+    assert found.stdout.split() == ["supersnn.kernels.compiled", "6"]
