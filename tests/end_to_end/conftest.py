@@ -1,10 +1,12 @@
 """A sweep so small that it runs in seconds, on real digits."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from ray.cluster_utils import Cluster
 
 TINY: dict[str, Any] = {
     "name": "tiny",
@@ -40,3 +42,21 @@ def no_servers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the tests to their own stores."""
     for name in ("MLFLOW_TRACKING_URI", "SUPERSNN_OPTUNA_STORAGE", "SUPERSNN_STORE", "SUPERSNN_SHARED", "RAY_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """A head without CPUs; the tests add workers."""
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    yield made
+    made.shutdown()
+
+
+@pytest.fixture
+def config(tiny: Path) -> Path:
+    """A sweep that searches for about a minute, so that nodes can come and go meanwhile."""
+    plain = yaml.safe_load(tiny.read_text(encoding="utf-8"))
+    plain["train"] = {"epochs": 16}
+    plain["search"] = {"trials": 4, "scheduler": "none", "max_failures": 20}
+    tiny.write_text(yaml.safe_dump(plain), encoding="utf-8")
+    return tiny

@@ -3,7 +3,6 @@
 import importlib.util
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -11,23 +10,28 @@ import time
 import urllib.error
 import urllib.request
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from ray.cluster_utils import Cluster
 
-from tune.journal import read
 from tune.objects import Objects
 
-spec = importlib.util.spec_from_file_location("invariants", Path(__file__).with_name("invariants.py"))
-assert spec
-assert spec.loader
-invariants = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(invariants)
+
+def beside(name: str) -> Any:
+    """A module of this folder, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+invariants, driving = beside("invariants"), beside("driving")
+Driver, assert_no_epoch_twice = driving.Driver, driving.assert_no_epoch_twice
 
 pytestmark = [
     pytest.mark.slow,
@@ -39,74 +43,13 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    """A head without CPUs; the tests add workers."""
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    yield made
-    made.shutdown()
-
-
-@pytest.fixture
-def config(tiny: Path) -> Path:
-    plain = yaml.safe_load(tiny.read_text(encoding="utf-8"))
-    plain["train"] = {"epochs": 6}
-    plain["search"] = {"trials": 4, "max_failures": 20}
-    tiny.write_text(yaml.safe_dump(plain), encoding="utf-8")
-    return tiny
-
-
-class Driver:
-    """`supersnn sweep` on a cluster, in a process of its own, and what its journal says."""
-
-    def __init__(self, config: Path, store: Path, address: str, *options: str, mounted: Path | None = None) -> None:
-        """Start it; with `mounted` the store has that path for this process alone: nobody else finds it there."""
-        self._log, self._journal = store.parent / "driver.log", store / "sweeps" / "tiny" / "journal.jsonl"
-        command = [sys.executable, "-m", "supersnn_cli", "sweep", str(config), "--store", str(mounted or store)]
-        mount = ["unshare", "-m", "sh", "-c", 'mount --bind "$0" "$1" && shift && exec "$@"', str(store), str(mounted)]
-        command = [*(mount if mounted else []), *command, "--address", address, *options]
-        with self._log.open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-
-    def events(self, kind: str) -> list[dict[str, Any]]:
-        return [event for event, _ in read(self._journal) if event["event"] == kind]
-
-    def under_way(self) -> set[tuple[str, int]]:
-        return self._trials("start") - self._trials("end")
-
-    def _trials(self, kind: str) -> set[tuple[str, int]]:
-        return {(event["arm"], event["trial"]) for event in self.events(kind)}
-
-    def wait(self, reached: Callable[[], bool], seconds: float = 400) -> None:
-        deadline = time.monotonic() + seconds
-        while not reached():
-            assert self.process.poll() is None, self.said()
-            assert time.monotonic() < deadline, self.said()
-            time.sleep(0.2)
-
-    def kill(self) -> None:
-        os.kill(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-    def finish(self) -> None:
-        assert self.process.wait(timeout=1000) == 0, self.said()
-
-    def said(self) -> str:
-        return self._log.read_text(encoding="utf-8")[-3000:]
-
-
-def assert_no_epoch_twice(driver: Driver) -> None:
-    told = Counter((e["arm"], e["trial"], e["epoch"]) for e in driver.events("epoch"))
-    assert set(told.values()) == {1}
-
-
 def test_a_node_that_joins_is_used_and_one_that_is_lost_is_done_without(
     cluster: Cluster, config: Path, tmp_path: Path
 ) -> None:
     first = cluster.add_node(num_cpus=1)
     driver = Driver(config, tmp_path / "store", cluster.address)
     driver.wait(lambda: len(driver.events("epoch")) >= 2)
-    assert len(driver.under_way()) == 1
+    assert len(driver.under_way()) <= 1  # none between two trials
     cluster.add_node(num_cpus=1)
     driver.wait(lambda: len(driver.under_way()) == 2)
     told = len(driver.events("epoch"))
@@ -134,7 +77,7 @@ def test_nodes_without_a_folder_in_common_over_s3(
         monkeypatch.setenv("SUPERSNN_SCRATCH", str(tmp_path / name))
         return cluster.add_node(num_cpus=1)
 
-    def driver() -> Driver:
+    def driver() -> Any:
         monkeypatch.setenv("SUPERSNN_SCRATCH", str(tmp_path / "none"))
         return Driver(config, store, cluster.address, "--shared", s3, mounted=mounted if may_mount else None)
 

@@ -2,13 +2,24 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import ray
 import torch
 
 from supersnn.errors import UserError
 from tune.description.sweep import ResourcesConfig
-from tune.execution.checks import Found, compare, probe, require_room, source_digest
+from tune.execution.checks import (
+    Expected,
+    Found,
+    compare,
+    misfit,
+    probe,
+    require_room,
+    source_digest,
+    work_if_fit,
+)
 from tune.execution.nodes import Node
 from tune.shared import Shared, place_at
 
@@ -68,6 +79,26 @@ def test_a_node_uses_an_object_store(s3: str, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     place_at.cache_clear()
     assert f"it cannot use --shared {s3}" in str(probe(s3, "preflight", "node").store)
+
+
+def test_a_process_compares_its_node_before_it_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "id"))
+    here = probe(str(tmp_path), ".", None)
+    expected = Expected(here.versions, here.code, 0.0, str(tmp_path), "owner")
+    unseen = misfit(expected)
+    assert unseen is not None
+    assert unseen.node == "id"
+    assert "it does not see what the driver writes to --store" in unseen.complaint
+    assert work_if_fit(b"torn", vars(expected)) == unseen
+    (tmp_path / "owner").write_text("token", encoding="utf-8")
+    assert misfit(expected) is None
+    assert work_if_fit(ray.cloudpickle.dumps((len, "four")), vars(expected)) == 4
+    older = misfit(replace(expected, versions={**here.versions, "torch": "1.0"}))
+    assert older is not None
+    assert "torch is" in older.complaint
+    more = misfit(replace(expected, gpus=torch.cuda.device_count() + 1.0))
+    assert more is not None
+    assert "GPUs there" in more.complaint
 
 
 def test_without_a_node_that_holds_a_trial() -> None:

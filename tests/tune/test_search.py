@@ -128,6 +128,27 @@ def test_a_trial_that_gave_up_keeps_its_traceback_and_its_reason(tmp_path: Path)
     assert search.studies.counts["direct"].failed == 1
 
 
+@pytest.mark.parametrize("objectives", [["accuracy"], ["accuracy", "synaptic_ops"]])
+def test_a_trial_that_is_handed_back_is_the_next_with_what_is_known_of_it(
+    tmp_path: Path, objectives: list[str]
+) -> None:
+    config = sweep()
+    config = config.model_copy(update={"search": config.search.model_copy(update={"objectives": tuple(objectives)})})
+    search, _ = begin(tmp_path, config, optuna.storages.InMemoryStorage())
+    other, job = search.next_job(), search.next_job()
+    assert other is not None
+    assert job is not None
+    told = {"val/accuracy": 0.5, "ops/synaptic": 1.0, "spikes/rate": 0.1}
+    search.reported(job.key, Report(1, told, None))
+    search.hand_back(job.key)
+    search.failed(job.key)
+    again = search.next_job()
+    assert again is not None
+    assert (again.key, again.config, again.told) == (job.key, job.config, 1)
+    assert events_of(tmp_path, "end") == []
+    assert sum(counts.running for counts in search.studies.counts.values()) == 2
+
+
 def test_a_full_disk_halts_the_search_and_fails_no_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = optuna.storages.InMemoryStorage()
     search, _ = begin(tmp_path, sweep(), storage)

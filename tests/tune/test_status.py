@@ -175,3 +175,9 @@ def test_a_driver_that_starts_again_counts_no_downtime() -> None:
     board.event("sweep", {"driver": "b", "resumed": True})
     assert board.pace.spent() == 80.0
     assert board.driven
+
+
+def test_a_node_that_is_left_out_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with Display(Board(parse(SweepConfig, PLAIN, "test"))) as display:
+        display.event("refused", {"node": "n (10.0.0.1)", "complaint": "torch is older there"})
+    assert capsys.readouterr().err == "node n (10.0.0.1) is left out: torch is older there\n"

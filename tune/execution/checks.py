@@ -1,4 +1,6 @@
-"""Before anything starts on a cluster: each node that may run a trial runs a probe, and is compared with the driver."""
+"""Whether a cluster's nodes are fit: each is compared with the driver before anything starts, and each process that is
+to do a piece of work compares its own node before it does, because nodes may join at any time.
+"""
 
 import hashlib
 import importlib.metadata
@@ -9,6 +11,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -39,8 +42,32 @@ class Found:
     missing: str | None
 
 
-def preflight(place: Place, need: ResourcesConfig) -> None:
+@dataclass(frozen=True)
+class Expected:
+    """What a process must find before it works, in plain values: the driver's versions and code, GPUs for torch, and in
+    the place at an address the text that has the name `witness`.
+    """
+
+    versions: Mapping[str, str]
+    code: str
+    gpus: float
+    address: str
+    witness: str
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """A node that is not fit, by its Ray id, and why."""
+
+    node: str
+    complaint: str
+
+
+def preflight(place: Place, need: ResourcesConfig, witness: str) -> Expected:
     """Check every node that may run a trial: what it shares, the library versions, our code, the GPUs.
+
+    Returns:
+        what each process is to find later; `witness` is the name of a text that the driver has written by then.
 
     Raises:
         UserError: the first thing that is not as it must be, with the node's name.
@@ -59,6 +86,32 @@ def preflight(place: Place, need: ResourcesConfig) -> None:
                 raise UserError(f"node {node.name}: {complaint}")
     finally:
         place.remove(folder, "*")
+    return Expected(here.versions, here.code, need.gpus, place.address, witness)
+
+
+def misfit(expected: Expected) -> Misfit | None:
+    """Compare this process with what it must find; None where its node is fit."""
+    place, store = place_at(expected.address), None
+    try:
+        if place.read_text(expected.witness) is None:
+            store = _not_seen(place)
+    except OSError as error:
+        store = f"it cannot use {_shown(place)}: {' '.join(str(error).split())[:300]}"
+    here = Found(expected.versions, expected.code, None, None)
+    complaint = compare(Found(_versions(), source_digest(), store, None), here) or _lacking(expected.gpus)
+    return Misfit(ray.get_runtime_context().get_node_id(), complaint) if complaint else None
+
+
+def work_if_fit(work: bytes, expected: Mapping[str, Any]) -> Any:
+    """Return what a pickled function and its argument come to, or the `Misfit` that this node is.
+
+    They are unpickled after the comparison, because that imports what trains.
+    """
+    unfit = misfit(Expected(**expected))
+    if unfit is not None:
+        return unfit
+    function, item = ray.cloudpickle.loads(work)
+    return function(item)
 
 
 def require_room(nodes: Iterable[Node], need: ResourcesConfig) -> None:
@@ -140,14 +193,18 @@ def _share(address: str, folder: str, node: str | None) -> str | None:
         if node and (complaint := place.complaint(f"{folder}/{node}-own")):
             return f"it cannot use {_shown(place)}: {complaint}"
         if place.read_text(f"{folder}/driver") is None:
-            also = ": the store must be a folder that all nodes share, else give --shared" if place.direct else ""
-            return f"it does not see what the driver writes to {_shown(place)}{also}"
+            return _not_seen(place)
         if node is not None:
             place.write_text(f"{folder}/{node}", node)
             place.forget(folder)
     except OSError as error:
         return f"it cannot use {_shown(place)}: {' '.join(str(error).split())[:300]}"
     return None
+
+
+def _not_seen(place: Place) -> str:
+    also = ": the store must be a folder that all nodes share, else give --shared" if place.direct else ""
+    return f"it does not see what the driver writes to {_shown(place)}{also}"
 
 
 def _unseen(place: Place, folder: str, node: Node) -> str | None:

@@ -1,5 +1,5 @@
 """Ray: starting it or joining it, the one Tune run of a search, and tasks. The only rooms with Ray are this one,
-`checks.py` and `searcher.py`.
+`actor.py`, `checks.py` and `searcher.py`.
 """
 
 import logging
@@ -9,6 +9,7 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,14 +29,18 @@ import ray.tune
 from supersnn.errors import UserError
 from supersnn.sources.base import data_root
 from tune.description.sweep import ResourcesConfig
-from tune.execution.checks import PACKAGES, preflight, require_room
+from tune.execution.actor import StudentTrial
+from tune.execution.checks import PACKAGES, Misfit, preflight, require_room, work_if_fit
 from tune.execution.nodes import bundle, living, slots
-from tune.execution.searcher import StudentTrial, StudyScheduler, StudySearcher
+from tune.execution.searcher import StudyScheduler, StudySearcher
 from tune.search.driver import Search
 from tune.shared import Place
 
 PAGES = "glibc.malloc.hugetlb=1"
 """Tensors in huge pages: a step's fresh maps cost a tenth of the step in page faults otherwise."""
+
+NODE = "ray.io/node-id"
+"""The label by which Ray tells nodes apart."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -51,9 +56,14 @@ class RayExecutor:
         scratch: Path,
         run: str,
         place: Place,
+        witness: str,
+        tell: Callable[[str, dict[str, Any]], None],
         address: str | None = None,
     ) -> None:
         """Start Ray, or join it and check its nodes; `scratch` is for Tune's own notes, under a fresh name `run`.
+
+        Every piece of work looks for `witness`, a text in the place, and compares its node with the driver. A node that
+        is not fit gets no more, and `tell` hears of it once: the event ``refused`` with `node` and `complaint`.
 
         Raises:
             UserError: the cluster cannot be joined, a node differs from the driver, or none has what a trial needs.
@@ -64,11 +74,13 @@ class RayExecutor:
         self.here = address is None
         _start(address)
         self._room, self._counted = 0, -math.inf
+        self._tell, self._refused = tell, dict[str, str]()
+        self._expected: dict[str, Any] | None = None
         try:
             if address is None or resources.trials_at_once is None:
                 require_room(living(ray.nodes()), resources)
             if address is not None:
-                preflight(place, resources)
+                self._expected = vars(preflight(place, resources, witness))
         except BaseException:
             self.close()
             raise
@@ -78,18 +90,33 @@ class RayExecutor:
         if self._resources.trials_at_once is not None:
             return self._resources.trials_at_once
         if time.monotonic() - self._counted >= 1.0:
-            self._room, self._counted = slots(living(ray.nodes()), self._resources), time.monotonic()
+            fit = (node for node in living(ray.nodes()) if node.id not in self._refused)
+            self._room, self._counted = slots(fit, self._resources), time.monotonic()
         return self._room
+
+    def _refuse(self, unfit: Misfit) -> None:
+        """Leave a node out from now on."""
+        if unfit.node in self._refused:
+            return
+        self._refused[unfit.node], self._counted = unfit.complaint, -math.inf
+        names = {node.id: node.name for node in living(ray.nodes())}
+        self._tell("refused", {"node": names.get(unfit.node, unfit.node), "complaint": unfit.complaint})
+
+    def _labels(self) -> dict[str, str]:
+        """What a node's labels must be, in Ray's terms: the sweep's, and none of the nodes that were refused."""
+        out = {NODE: f"!in({','.join(self._refused)})"} if self._refused else {}
+        return {**self._resources.labels, **out}
+
+    def _about(self) -> dict[str, Any]:
+        return {"labels": self._labels(), "expected": self._expected}
 
     def search(self, search: Search) -> None:
         """Run the search as one Tune run over all arms."""
-        labels = {"bundle_label_selector": [self._resources.labels]} if self._resources.labels else {}
-        group = ray.tune.PlacementGroupFactory([bundle(self._resources)], **labels)
         tuner = ray.tune.Tuner(
-            ray.tune.with_resources(StudentTrial, group),
+            ray.tune.with_resources(StudentTrial, partial(_group, bundle(self._resources))),
             tune_config=ray.tune.TuneConfig(
-                search_alg=StudySearcher(search, self.room),
-                scheduler=StudyScheduler(search),
+                search_alg=StudySearcher(search, self.room, self._about),
+                scheduler=StudyScheduler(search, self._refuse),
                 num_samples=-1,
                 reuse_actors=True,
                 trial_name_creator=lambda trial: str(trial.config["job"]["key"]).replace("/", "-"),
@@ -113,16 +140,29 @@ class RayExecutor:
             "num_gpus": need.gpus,
             "memory": need.memory,
             "accelerator_type": need.accelerator,
-            "label_selector": need.labels or None,
             "max_retries": self._max_failures,
         }
-        remote = ray.remote(**{name: value for name, value in options.items() if value is not None})(function)
-        running = {remote.remote(item): item for item in items}
+        given = {name: value for name, value in options.items() if value is not None}
+
+        def start(item: T) -> Any:
+            labels = self._labels()
+            chosen = given | ({"label_selector": labels} if labels else {})
+            if self._expected is None:
+                return ray.remote(**chosen)(function).remote(item)
+            work = ray.cloudpickle.dumps((function, item))
+            return ray.remote(**chosen)(work_if_fit).options(name=function.__name__).remote(work, self._expected)
+
+        running = {start(item): item for item in items}
         while running:
             (done,), _ = ray.wait(list(running), num_returns=1)
             item = running.pop(done)
             try:
-                yield item, ray.get(done)
+                result = ray.get(done)
+                if isinstance(result, Misfit):
+                    self._refuse(result)
+                    running[start(item)] = item
+                    continue
+                yield item, result
             except ray.exceptions.RayError as error:
                 yield item, getattr(error, "cause", None) or error
 
@@ -130,6 +170,12 @@ class RayExecutor:
         """Leave Ray; what was started here ends with it."""
         ray.shutdown()
         shutil.rmtree(self._scratch / self._run, ignore_errors=True)
+
+
+def _group(taken: dict[str, float], config: dict[str, Any]) -> ray.tune.PlacementGroupFactory:
+    """What a trial takes, and the labels that its configuration asks of the node."""
+    labels = {"bundle_label_selector": [config["labels"]]} if config["labels"] else {}
+    return ray.tune.PlacementGroupFactory([taken], **labels)
 
 
 def _start(address: str | None) -> None:

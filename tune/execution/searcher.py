@@ -4,12 +4,11 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import ray.tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from tune.execution.trial import Runner
-from tune.search.driver import Job, Report, Search
+from tune.execution.checks import Misfit
+from tune.search.driver import Report, Search
 
 
 class _NotKept:
@@ -22,23 +21,27 @@ class _NotKept:
 class StudySearcher(_NotKept, Searcher):
     """Hands the search's jobs to Tune, as many at once as there is room for at the time.
 
-    Results go through `StudyScheduler`, which sees every one of them.
+    `room` says how many, `about` what else a trial's configuration has beside its job. Results go through
+    `StudyScheduler`, which sees every one of them.
     """
 
-    def __init__(self, search: Search, room: Callable[[], int]) -> None:
+    def __init__(self, search: Search, room: Callable[[], int], about: Callable[[], dict[str, Any]]) -> None:
         super().__init__()
-        self._search, self._room = search, room
+        self._search, self._room, self._about = search, room, about
         self._keys: dict[str, str] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """Return the next job as a trial's configuration, None for not yet, or that there are no more."""
+        """Return the next job as a trial's configuration, None for not yet, or that there are no more.
+
+        While a trial is under way there may be more: it may be handed back.
+        """
         if len(self._keys) >= self._room():
             return None
         job = self._search.next_job()
         if job is None:
-            return Searcher.FINISHED
+            return None if self._keys else Searcher.FINISHED
         self._keys[trial_id] = job.key
-        return {"job": vars(job)}
+        return {"job": vars(job), **self._about()}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Nothing: the scheduler has taken it."""
@@ -59,44 +62,21 @@ class StudySearcher(_NotKept, Searcher):
 
 
 class StudyScheduler(_NotKept, FIFOScheduler):
-    """Takes each report to the search, and stops the trial where the search says so."""
+    """Takes each report to the search, and stops the trial where the search says so.
 
-    def __init__(self, search: Search) -> None:
+    A trial that found its node unfit is handed back, and `refuse` hears of the node.
+    """
+
+    def __init__(self, search: Search, refuse: Callable[[Misfit], None]) -> None:
         super().__init__()
-        self._search = search
+        self._search, self._refuse = search, refuse
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Return Tune's word for going on or stopping."""
-        stop = self._search.reported(trial.config["job"]["key"], Report(**json.loads(result["report"])))
+        key = trial.config["job"]["key"]
+        if "misfit" in result:
+            self._refuse(Misfit(**json.loads(result["misfit"])))
+            self._search.hand_back(key)
+            return TrialScheduler.STOP
+        stop = self._search.reported(key, Report(**json.loads(result["report"])))
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
-
-
-class StudentTrial(ray.tune.Trainable):
-    """The actor: one step is one epoch; a reused actor keeps its images and starts the next job at once."""
-
-    def setup(self, config: dict[str, Any]) -> None:
-        """Begin the first job."""
-        self._runner = Runner()
-        self.reset_config(config)
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Begin the next job in the same process."""
-        self._reports = self._runner.run(Job(**new_config["job"]))
-        return True
-
-    def step(self) -> dict[str, Any]:
-        """Train an epoch and return its report, as text, because Tune would take its mappings apart.
-
-        A trial never says itself that it is done: Tune would not show that last result to the scheduler.
-        """
-        return {"report": json.dumps(vars(next(self._reports)))}
-
-    def cleanup(self) -> None:
-        """Close the last job, so that nothing of it stays on this node."""
-        self._reports.close()
-
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing: the runner keeps the trial's own checkpoint."""
-
-    def load_checkpoint(self, checkpoint: Any) -> None:
-        """Nothing: the runner reads the trial's own checkpoint."""

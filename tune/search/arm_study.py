@@ -139,6 +139,14 @@ class ArmStudy:
         told = self._epochs(rungs[frozen.number]) if frozen.number < len(rungs) else 0
         return self._assign(Trial(self._study, frozen._trial_id), told)
 
+    def interrupt(self, number: int) -> None:
+        """Take a running trial back, to be resumed."""
+        for table in (self._live, self._live_rungs, self._told):
+            del table[number]
+        self._last.pop(number, None)
+        self.counts.running -= 1
+        self.interrupted.append(self._study.get_trials(deepcopy=False)[number])
+
     def ask(self) -> Assignment:
         """Hand out a new trial: an enqueued one, a start-up design, or what the sampler proposes."""
         search, number = self._sweep.search, self.counts.handed_out

@@ -135,6 +135,12 @@ class Search:
         self._write("end", key, end=end, epochs=epochs, value=value)
         self._tidy(key)
 
+    def hand_back(self, key: str) -> None:
+        """Take a trial back that could not begin where it was sent; it is the next to be handed out."""
+        if self._running.pop(key, None) is not None:
+            del self._last[key]
+            self.studies.hand_back(key)
+
     def failed(self, key: str) -> None:
         """Close a trial whose worker gave up, with the reason that it left behind, if any.
 

@@ -105,6 +105,11 @@ class Studies:
         arm, number = split_key(key)
         self._arms[arm].finish(number, end)
 
+    def hand_back(self, key: str) -> None:
+        """Count a running trial as interrupted: it is the next to be handed out."""
+        arm, number = split_key(key)
+        self._arms[arm].interrupt(number)
+
     def under_way(self) -> bool:
         """Say whether a trial is running, or was interrupted and must go on."""
         return any(study.interrupted or study.counts.running for study in self._arms.values())

@@ -49,6 +49,8 @@ def drive(
     board = Board(sweep)
     board.replay(event for event, _ in read(store.sweep(sweep.name).journal))
 
+    display = Display(board)
+
     def executor(driver: Conductor) -> Executor:
         if local:
             from tune.execution.local import LocalExecutor
@@ -56,12 +58,15 @@ def drive(
             return LocalExecutor(sweep.search.max_failures)
         from tune.execution.cluster import RayExecutor
 
-        cluster = address or os.environ.get("RAY_ADDRESS")
-        scratch = driver.folder.path / "ray"
-        return RayExecutor(sweep.resources, sweep.search.max_failures, scratch, driver.token, store.place, cluster)
+        cluster, scratch = address or os.environ.get("RAY_ADDRESS"), driver.folder.path / "ray"
+        witness = store.place.name(driver.folder.owner)
+        failures = sweep.search.max_failures
+        return RayExecutor(
+            sweep.resources, failures, scratch, driver.token, store.place, witness, display.event, cluster
+        )
 
     def tracking(driver: Conductor) -> Tracker:
         return tracker.start(driver.folder, store, sweep)
 
-    with Display(board) as display:
+    with display:
         return conductor.conduct(sweep, store, executor, tracking, display.event, origin, searching)

@@ -212,8 +212,10 @@ class Display:
             self._live.stop()
 
     def event(self, event: str, fields: Mapping[str, Any]) -> None:
-        """Take an event, and show it."""
+        """Take an event, and show it; a node that is left out stays in sight above the board."""
         self.board.event(event, fields)
+        if self._console.is_terminal and event == "refused":
+            self._console.print(_line(event, fields), markup=False)
         if not self._console.is_terminal and (line := _line(event, fields)):
             rates = self.board.rates() if event in ("end", "verified") else []
             print(" · ".join([line, *rates]), file=sys.stderr, flush=True)
@@ -229,6 +231,8 @@ def _line(event: str, fields: Mapping[str, Any]) -> str | None:
             value = fields.get("value")
             shown = f" validation {value:.1%}" if value is not None else ""
             return f"{fields['arm']} #{fields['trial']}: {fields['end']} after {fields['epochs']} epochs{shown}"
+        case "refused":
+            return f"node {fields['node']} is left out: {fields['complaint']}"
         case "verified":
             metrics = fields["metrics"]
             return f"{fields['arm']} seed {fields['seed']}: test {metrics['test/accuracy']:.1%}"

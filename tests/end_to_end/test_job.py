@@ -1,0 +1,109 @@
+"""A sweep handed in with `ray job submit`, as the documents say, on a cluster that asks for its token."""
+
+import importlib.util
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def beside(name: str) -> Any:
+    """A module of this folder, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+invariants = beside("invariants")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1500),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+BIN = Path(sys.executable).parent
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+
+
+@pytest.fixture
+def server(environment: dict[str, str], tmp_path: Path) -> Iterator[str]:
+    """The address of the job server of a head without CPUs; a worker has joined it."""
+    port, dashboard = free_port(), free_port()
+    head = ["--head", f"--port={port}", "--num-cpus=0", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1"]
+    head += ["--node-ip-address=127.0.0.1", f"--ray-client-server-port={free_port()}"]
+    worker = [f"--address=127.0.0.1:{port}", "--num-cpus=1"]
+    nodes = []
+    for options in (head, worker):
+        command = [str(BIN / "ray"), "start", *options, f"--dashboard-agent-listen-port={free_port()}", "--block"]
+        with (tmp_path / "nodes.log").open("ab") as log:
+            nodes.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True))
+        wait_for(port, tmp_path / "nodes.log")
+    wait_for(dashboard, tmp_path / "nodes.log")
+    yield f"http://127.0.0.1:{dashboard}"
+    for node in reversed(nodes):
+        os.killpg(node.pid, signal.SIGTERM)
+        node.wait(timeout=60)
+
+
+def wait_for(port: int, log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=2).close()
+            return
+        except OSError:
+            assert time.monotonic() < deadline, log.read_text(encoding="utf-8")[-2000:]
+            time.sleep(0.5)
+
+
+def submit(server: str, environment: dict[str, str], *command: str) -> subprocess.CompletedProcess[str]:
+    words = [str(BIN / "ray"), "job", "submit", "--address", server, "--", *command]
+    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=900, check=False)
+
+
+def test_a_sweep_handed_in_is_done_and_handed_in_again_has_nothing_to_do(
+    server: str, environment: dict[str, str], tiny: Path, tmp_path: Path
+) -> None:
+    command = ("supersnn", "sweep", str(tiny), "--store", str(tmp_path / "store"))
+    stranger = {**environment, "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    assert submit(server, stranger, *command).returncode != 0
+    assert not (tmp_path / "store").exists()
+    done = submit(server, environment, *command)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    assert "succeeded" in done.stdout + done.stderr
+    invariants.assert_sweep(tmp_path / "store", "tiny")
+    journal = (tmp_path / "store" / "sweeps" / "tiny" / "journal.jsonl").read_bytes()
+    assert submit(server, environment, *command).returncode == 0
+    assert (tmp_path / "store" / "sweeps" / "tiny" / "journal.jsonl").read_bytes() == journal
+
+
+def test_a_mistake_in_what_is_handed_in_is_told(server: str, environment: dict[str, str], tmp_path: Path) -> None:
+    found = submit(server, environment, "supersnn", "sweep", str(tmp_path / "none.yaml"))
+    assert found.returncode != 0
+    assert "none.yaml" in found.stdout + found.stderr

@@ -1,0 +1,180 @@
+"""Which node gets a trial: nodes that differ from the driver, labels, accelerators, fractions; what is asked for."""
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+import psutil
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table
+
+from tune.description.sweep import ResourcesConfig
+from tune.execution.nodes import bundle, living, slots
+
+
+def beside(name: str) -> Any:
+    """A module of this folder, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+invariants, driving = beside("invariants"), beside("driving")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1500),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@contextmanager
+def joined(cluster: Cluster) -> Iterator[None]:
+    """This process as one more of the cluster's."""
+    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+@contextmanager
+def blind_node(cluster: Cluster, store: Path) -> Iterator[None]:
+    """A node that finds an empty folder where the store is."""
+    start = [str(Path(sys.executable).with_name("ray")), "start", f"--address={cluster.address}", "--num-cpus=1"]
+    script = 'mount -t tmpfs none "$0" && exec "$@"'
+    command = ["unshare", "-m", "sh", "-c", script, str(store), *start, "--block", "--disable-usage-stats"]
+    quiet = subprocess.DEVNULL
+    node = subprocess.Popen(command, stdout=quiet, stderr=quiet, start_new_session=True)
+    yield
+    os.killpg(node.pid, signal.SIGTERM)
+    node.wait(timeout=60)
+
+
+def left_out(driver: Any) -> list[str]:
+    return [line for line in driver.said().splitlines() if "is left out" in line]
+
+
+def test_nodes_that_join_and_differ_get_nothing(
+    cluster: Cluster, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One with another version joins the search, one without the store the verification; each is named once."""
+    if not shutil.which("unshare") or subprocess.run(["unshare", "-m", "true"], check=False).returncode:
+        pytest.skip("needs the right to mount")
+    store, other = tmp_path / "store", tmp_path / "other" / "optuna-9.9.9.dist-info"
+    other.mkdir(parents=True)
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: optuna\nVersion: 9.9.9\n", encoding="utf-8")
+    cluster.add_node(num_cpus=1)
+    long = ("train.epochs=120", "search.trials=1", "verify.seeds=1", "search.max_failures=0")
+    settings = [word for setting in long for word in ("--set", setting)]  # else the first node does all meanwhile
+    driver = driving.Driver(config, store, cluster.address, *settings)
+    driver.wait(lambda: len(driver.events("epoch")) >= 2)
+    monkeypatch.setenv("PYTHONPATH", str(other.parent))
+    cluster.add_node(num_cpus=1)
+    monkeypatch.delenv("PYTHONPATH")
+    driver.wait(lambda: bool(driver.events("winner")))
+    assert len(left_out(driver)) == 1
+    assert f"optuna is 9.9.9 there and {optuna.__version__} at the driver" in left_out(driver)[0]
+    with blind_node(cluster, store):
+        driver.finish()
+    assert len(left_out(driver)) == 2
+    assert "it does not see what the driver writes to --store" in left_out(driver)[1]
+    invariants.assert_sweep(store, "tiny")
+    driving.assert_no_epoch_twice(driver)
+    assert len(driver.events("start")) == len(driver.events("end")) + 1, "one trial was handed back"
+    assert [event["end"] for event in driver.events("end") if event["end"].startswith("failed")] == []
+
+
+def test_labels_and_accelerators_choose_the_node(
+    cluster: Cluster, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accelerator = {"accelerator_type:A100": 1}
+    for name, labels, resources in (
+        ("right", {"disk": "ssd"}, accelerator),
+        ("other label", {"disk": "hdd"}, accelerator),
+        ("no accelerator", {"disk": "ssd"}, {}),
+    ):
+        monkeypatch.setenv("NODE_UNDER_TEST", name)
+        cluster.add_node(num_cpus=1, labels=labels, resources=resources)
+    monkeypatch.delenv("NODE_UNDER_TEST")
+    wanted = ("--set", "resources.labels={disk: ssd}", "--set", "resources.accelerator=A100")
+    driver = driving.Driver(config, tmp_path / "store", cluster.address, *wanted, "--set", "search.trials=1")
+    seen = set()
+    while driver.process.poll() is None:
+        seen |= set(working_on())
+        time.sleep(0.2)
+    driver.finish()
+    assert {node for _, node in seen} == {"right"}
+    assert {work for work, _ in seen} >= {"StudentTrial", "prepare_one", "verify_one"}
+
+
+def working_on() -> Iterator[tuple[str, str]]:
+    """What our processes work on, and on which node."""
+    for process in psutil.process_iter():
+        try:
+            title = process.cmdline()[0]
+            for work in ("StudentTrial", "prepare_one", "verify_one"):
+                if title.startswith(f"ray::{work}") and "NODE_UNDER_TEST" in process.environ():
+                    yield work, process.environ()["NODE_UNDER_TEST"]
+        except (psutil.Error, IndexError):
+            continue
+
+
+def test_gpus_that_torch_does_not_see_are_refused(cluster: Cluster, config: Path, tmp_path: Path) -> None:
+    cluster.add_node(num_cpus=1, num_gpus=1)
+    driver = driving.Driver(config, tmp_path / "store", cluster.address, "--set", "resources.gpus=0.5")
+    assert driver.process.wait(timeout=200) == 2
+    assert "sees 0 GPUs there, a trial takes 0.5" in " ".join(driver.said().split())
+    assert "Traceback" not in driver.said()
+
+
+@pytest.mark.parametrize(
+    "need",
+    [
+        ResourcesConfig(cpus=1, gpus=0.4),
+        ResourcesConfig(cpus=3),
+        ResourcesConfig(cpus=1, gpus=2),
+        ResourcesConfig(cpus=1, gpus=0.25, labels={"disk": "ssd"}, accelerator="A100"),
+    ],
+)
+def test_ray_places_as_many_trials_as_are_counted(cluster: Cluster, need: ResourcesConfig) -> None:
+    cluster.add_node(num_cpus=7, num_gpus=2, labels={"disk": "ssd"}, resources={"accelerator_type:A100": 1})
+    cluster.add_node(num_cpus=4, num_gpus=1, labels={"disk": "hdd"})
+    with joined(cluster):
+        held = slots(living(ray.nodes()), need)
+        assert held > 0
+        groups = [ask(need) for _ in range(held)]
+        assert all(group.wait(30) for group in groups)
+        assert not ask(need).wait(3)
+
+
+def ask(need: ResourcesConfig) -> PlacementGroup:
+    return placement_group([bundle(need)], bundle_label_selector=[need.labels] if need.labels else None)
+
+
+def test_trials_at_once_are_asked_for_at_once(cluster: Cluster, config: Path, tmp_path: Path) -> None:
+    """What an autoscaler reads: groups that wait for a node."""
+    cluster.add_node(num_cpus=1)
+    driver = driving.Driver(config, tmp_path / "store", cluster.address, "--set", "resources.trials_at_once=4")
+    driver.wait(lambda: bool(driver.events("epoch")))
+    with joined(cluster):
+        states = [group["state"] for group in placement_group_table().values()]
+        assert (states.count("CREATED"), states.count("PENDING")) == (1, 3)
+        waiting = [group for group in placement_group_table().values() if group["state"] == "PENDING"]
+        assert all(group["bundles"] == {0: {"CPU": 1.0}} for group in waiting)
+    driver.kill()
