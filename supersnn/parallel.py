@@ -10,10 +10,10 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import timedelta
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -142,16 +142,10 @@ def _group(shard: Shard, meeting: Path) -> Iterator[None]:
     nccl, excepthook = shard.device.type == "cuda", sys.excepthook  # each group lays another hook upon it
     if nccl:
         torch.cuda.set_device(shard.device)
-    store = distributed.FileStore(str(meeting), shard.count)
-    store.set(f"here-{shard.rank}", "")
-    here = [f"here-{rank}" for rank in range(shard.count)]
-    try:
-        store.wait(here, timedelta(seconds=MEETING))
-    except RuntimeError as error:
-        raise RuntimeError(f"shard {shard.rank}: not all {shard.count} shards met within {MEETING:.0f} s") from error
+    _meet(shard, meeting.parent)
     distributed.init_process_group(
         "nccl" if nccl else "gloo",
-        store=store,
+        init_method=meeting.as_uri(),
         rank=shard.rank,
         world_size=shard.count,
         device_id=shard.device if nccl else None,
@@ -161,6 +155,17 @@ def _group(shard: Shard, meeting: Path) -> Iterator[None]:
     finally:
         distributed.destroy_process_group()
         sys.excepthook = excepthook
+
+
+def _meet(shard: Shard, folder: Path) -> None:
+    """Wait until all processes are here, because torch would wait half an hour for one that is lost."""
+    here = [folder / f"here-{rank}" for rank in range(shard.count)]
+    here[shard.rank].touch()
+    deadline = time.monotonic() + MEETING
+    while not all(path.exists() for path in here):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"shard {shard.rank}: not all {shard.count} shards met within {MEETING:.0f} s")
+        time.sleep(0.01)
 
 
 def _help(shard: Shard, line: Connection, meeting: Path) -> None:

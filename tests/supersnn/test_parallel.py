@@ -208,7 +208,8 @@ def _late(group: Callable[..., Any]) -> Callable[..., Any]:
     """A group that this process enters when the lost helper is gone, before it could have met anybody."""
 
     def enter(shard: Any, meeting: Path) -> Any:
-        meeting.unlink(missing_ok=True)
+        time.sleep(0.5)
+        meeting.with_name("here-1").unlink(missing_ok=True)
         return group(shard, meeting)
 
     return enter
