@@ -3,7 +3,8 @@
 Each slot trains an epoch, writes its checkpoint to the shared store, and waits until the driver has taken its report;
 driver, tracking and store serve one request after another. `--check STORE SWEEP` simulates a sweep that has been run,
 with its own epochs and slots, and prints the seconds of both. `--measure N` times the driver's steps over N trials, in
-the database that SUPERSNN_OPTUNA_STORAGE names.
+the database that SUPERSNN_OPTUNA_STORAGE names. `--predict N` simulates a driver that N instant trials keep busy, from
+the costs of another one with N/4, and prints its seconds beside those that it really takes.
 """
 
 import argparse
@@ -171,8 +172,35 @@ def check(store: Path, name: str) -> dict[str, float]:
     return {**found, "trials": load.trials, "slots": slots, "epoch_s": epoch, "actor_s": actor}
 
 
-def measure(trials: int) -> dict[str, float]:
-    """Return the median seconds of the driver's steps over so many instant trials, early ones beside late ones."""
+@dataclass(frozen=True)
+class Driven:
+    """What a driver's steps over some instant trials took in seconds, with the epochs of each trial."""
+
+    asks: list[float]
+    reports: list[float]
+    ends: list[float]
+    epochs: list[int]
+
+    def seconds(self) -> float:
+        """Return what they took together."""
+        return sum(self.asks) + sum(self.reports) + sum(self.ends)
+
+    def costs(self, usual: Callable[[list[float]], float]) -> dict[str, float]:
+        """Return the fields of `Costs` that are the driver's; asks grow, the others are `usual`."""
+        half = len(self.asks) // 2
+        early, late = usual(self.asks[10:half]), usual(self.asks[half:])
+        report = usual(self.reports)
+        return {
+            "ask": max(0.0, early - (late - early) / 2),
+            "ask_per_trial": (late - early) / half,
+            "report": report,
+            "finish": usual(self.ends) - report,
+        }
+
+
+def drive(trials: int) -> Driven:
+    """Time the driver's steps over so many instant trials of one arm, one after another."""
+    driven = Driven([], [], [], [])
     with tempfile.TemporaryDirectory() as scratch:
         store, config = Store(Path(scratch)), sweep(trials)
         folder = store.sweep(config.name)
@@ -180,25 +208,34 @@ def measure(trials: int) -> dict[str, float]:
         studies = Studies(config, resolve(config), open_storage(store.optuna_url), "capacity")
         budget = Budget(config, studies, folder.path, [])
         search = Search(studies, Journal(folder.journal), budget, folder.path, store.place, "capacity", (0,), {})
-        asks: list[float] = []
-        reports: list[float] = []
-        ends: list[float] = []
         while (timed := _timed(search.next_job))[1] is not None:
-            asks.append(timed[0])
+            driven.asks.append(timed[0])
             for report in instant(timed[1]):
                 seconds, ended = _timed(partial(search.reported, timed[1].key, report))
-                (ends if ended else reports).append(seconds)
+                (driven.ends if ended else driven.reports).append(seconds)
                 if ended:
+                    driven.epochs.append(report.epoch)
                     break
-    half = len(asks) // 2
-    early, late = statistics.median(asks[10:half]), statistics.median(asks[half:])
-    usual = statistics.median(reports)
-    return {
-        "ask": max(0.0, early - (late - early) / 2),
-        "ask_per_trial": (late - early) / half,
-        "report": usual,
-        "finish": statistics.median(ends) - usual,
-    }
+    return driven
+
+
+def measure(trials: int) -> dict[str, float]:
+    """Return the median seconds of the driver's steps over so many instant trials, early ones beside late ones."""
+    return drive(trials).costs(statistics.median)
+
+
+def predict(trials: int) -> dict[str, float]:
+    """Return the seconds that a driver takes over so many instant trials, and those simulated from a quarter of them.
+
+    The costs are means here, because a sum is foretold. The simulation has the real trials' epochs and no other cost.
+    """
+    known = drive(trials // 4).costs(statistics.mean)
+    known["ask_per_trial"] *= ARMS  # the trials here are all of one arm
+    real = drive(trials)
+    load = Load(trials, 1, 0.0, 0.0, real.epochs.__getitem__)
+    nothing = dict.fromkeys(("tracked", "actor", "start"), 0.0)
+    simulated = simulate(load, Costs(**known, **nothing))
+    return {"real": real.seconds(), "simulated": simulated.seconds, "trials": trials, "epochs": sum(real.epochs)}
 
 
 def _timed(step: Callable[[], R]) -> tuple[float, R]:
@@ -226,6 +263,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--measure", type=int, metavar="N", help="time the driver's steps over N trials")
     parser.add_argument("--check", nargs=2, metavar=("STORE", "SWEEP"), help="compare with a sweep that has been run")
+    parser.add_argument("--predict", type=int, metavar="N", help="foretell the driver's time over N instant trials")
     for name, default in vars(Costs()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=default, help=f"[{default:g}]")
     options = vars(parser.parse_args())
@@ -234,6 +272,9 @@ def main() -> None:
         return
     if options["measure"]:
         print(json.dumps(measure(options["measure"])))
+        return
+    if options["predict"]:
+        print(json.dumps(predict(options["predict"])))
         return
     rows = list(scenarios(Costs(**{name: options[name] for name in vars(Costs())})))
     if options["json"]:
