@@ -5,9 +5,7 @@ threads and of vector lanes: no sum is reordered but the gradient of a decay, wh
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from itertools import pairwise
+from functools import partial
 from typing import Any
 
 import numba
@@ -30,7 +28,7 @@ def forward(current: Tensor, potentials: Tensor, spikes: Tensor, dynamics: Dynam
     i, u, s = (_array(x) for x in (current, potentials, spikes))
     threshold, decay = (u.dtype.type(x) for x in (dynamics.threshold, float(dynamics.decay)))
     in_place = potentials.data_ptr() == current.data_ptr()
-    _spread(lambda first, last: _forward(i, u, s, threshold, decay, dynamics.hard, in_place, first, last), u.shape[1])
+    _run(_forward, _forward_in_threads, u.shape[1], i, u, s, threshold, decay, dynamics.hard, in_place)
 
 
 def backward(
@@ -41,12 +39,8 @@ def backward(
     threshold, decay, width = (u.dtype.type(x) for x in (dynamics.threshold, float(dynamics.decay), dynamics.width))
     learned = isinstance(dynamics.decay, Tensor)
     sums = np.zeros(-(-u.shape[1] // _BLOCK) if learned else 0)
-    kind, hard, detach = SURROGATES[dynamics.surrogate], dynamics.hard, dynamics.detach_reset
-
-    def run(first: int, last: int) -> None:
-        _backward(u, gs, gu, sums, threshold, decay, width, kind, hard, detach, learned, constant, first, last)
-
-    _spread(run, u.shape[1])
+    how = SURROGATES[dynamics.surrogate], dynamics.hard, dynamics.detach_reset, learned, constant
+    _run(_backward, _backward_in_threads, u.shape[1], u, gs, gu, sums, threshold, decay, width, *how)
     return torch.tensor(sums.sum()).to(potentials.dtype) if learned else None
 
 
@@ -55,29 +49,24 @@ def _array(x: Tensor) -> np.ndarray[Any, Any]:
     return array
 
 
-def _spread(run: Callable[[int, int], None], neurons: int) -> None:
-    """Run over all blocks of neurons, a part of them in each of as many threads as torch has."""
+def _run(alone: Callable[..., None], together: Callable[..., None], neurons: int, *arguments: Any) -> None:
+    """Run over all blocks of neurons on as many threads as torch has.
+
+    These are torch's own threads: both use the OpenMP of the process. Others would have to share the cores with
+    torch's, which keep them busy for some time after each operation, waiting for the next one.
+    """
     blocks = -(-neurons // _BLOCK)
-    threads = min(torch.get_num_threads(), blocks)
+    threads = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS, blocks)
     if threads <= 1:
-        run(0, blocks)
+        alone(*arguments, 0, blocks)
         return
-    cuts = [blocks * part // threads for part in range(threads + 1)]
-    others = [_workers(threads - 1).submit(run, *cut) for cut in pairwise(cuts[1:])]
-    run(*cuts[:2])
-    for other in others:
-        other.result()
+    numba.set_num_threads(threads)
+    together(*arguments, blocks, threads)
 
 
-@cache
-def _workers(count: int) -> ThreadPoolExecutor:
-    """So many threads, kept because starting one takes as long as a small layer."""
-    return ThreadPoolExecutor(count, thread_name_prefix="lif")
-
-
-def _compile(function: Callable[..., None]) -> Callable[..., None]:
+def _compile(function: Callable[..., None], parallel: bool = False) -> Callable[..., None]:
     """Compile at the first call, to run without the interpreter's lock; keep it on disk, where there is room."""
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "parallel": parallel}
     compiled: Callable[..., None]
     try:
         compiled = numba.njit(cache=True, **options)(function)
@@ -110,6 +99,15 @@ def _forward(current, potentials, spikes, threshold, decay, hard, in_place, firs
                 s[n] = one if u[n] >= threshold else zero
 
 
+@partial(_compile, parallel=True)
+def _forward_in_threads(  # type: ignore[no-untyped-def]
+    current, potentials, spikes, threshold, decay, hard, in_place, blocks, threads
+):
+    for part in numba.prange(threads):
+        first, last = blocks * part // threads, blocks * (part + 1) // threads
+        _forward(current, potentials, spikes, threshold, decay, hard, in_place, first, last)
+
+
 @_compile
 def _backward(  # type: ignore[no-untyped-def]
     potentials, of_spikes, of_current, sums, threshold, decay, width, kind, hard, detach, learned, constant, first, last
@@ -123,7 +121,8 @@ def _backward(  # type: ignore[no-untyped-def]
         start, stop = block * _BLOCK, min((block + 1) * _BLOCK, neurons)
         slope, later, summed = slopes[: stop - start], ahead[: stop - start], total[: stop - start]
         if learned:
-            lanes[:] = zero
+            for lane in range(_LANES):
+                lanes[lane] = zero
         for t in range(steps - 1, -1, -1):
             u, gs, gu = potentials[t, start:stop], of_spikes[t, start:stop], of_current[t, start:stop]
             if kind == 0:
@@ -170,18 +169,33 @@ def _backward(  # type: ignore[no-untyped-def]
             else:
                 for n in range(len(u)):
                     later[n] = gs[n] * slope[n]
-            if constant:
-                if t == steps - 1:
-                    summed[:] = later
-                else:
-                    for n in range(len(u)):
-                        summed[n] += later[n]
-                if t == 0:
-                    gu[:] = summed
+            if not constant:
+                for n in range(len(u)):
+                    gu[n] = later[n]
+            elif t == steps - 1:
+                for n in range(len(u)):
+                    summed[n] = later[n]
             else:
-                gu[:] = later
+                for n in range(len(u)):
+                    summed[n] += later[n]
+            if constant and t == 0:
+                for n in range(len(u)):
+                    gu[n] = summed[n]
         if learned:
             share = 0.0
             for lane in range(_LANES):
                 share += lanes[lane]
             sums[block] = share
+
+
+@partial(_compile, parallel=True)
+def _backward_in_threads(  # type: ignore[no-untyped-def]
+    potentials, of_spikes, of_current, sums, threshold, decay, width, kind, hard, detach, learned, constant,
+    blocks, threads,
+):  # fmt: skip
+    for part in numba.prange(threads):
+        first, last = blocks * part // threads, blocks * (part + 1) // threads
+        _backward(
+            potentials, of_spikes, of_current, sums, threshold, decay, width, kind, hard, detach, learned, constant,
+            first, last,
+        )  # fmt: skip
