@@ -1,6 +1,5 @@
 """Drivers and workers killed with SIGKILL at random moments: afterwards nothing is lost and nothing is double."""
 
-import importlib.util
 import os
 import random
 import signal
@@ -11,17 +10,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import invariants
 import psutil
 import pytest
 import yaml
 
 from tune.journal import read
-
-spec = importlib.util.spec_from_file_location("invariants", Path(__file__).with_name("invariants.py"))
-assert spec
-assert spec.loader
-invariants = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(invariants)
 
 
 def start(config: Path, store: Path, *options: str) -> "subprocess.Popen[bytes]":

@@ -1,6 +1,5 @@
 """Whole sweeps on Ray clusters of several nodes, on this machine: nodes that come and go, and what a cluster needs."""
 
-import importlib.util
 import os
 import shutil
 import socket
@@ -14,23 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import driving
+import invariants
 import pytest
 from ray.cluster_utils import Cluster
 
 from tune.objects import Objects
 
-
-def beside(name: str) -> Any:
-    """A module of this folder, which is no package."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-invariants, driving = beside("invariants"), beside("driving")
 Driver, assert_no_epoch_twice = driving.Driver, driving.assert_no_epoch_twice
 
 pytestmark = [

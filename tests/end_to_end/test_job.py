@@ -1,6 +1,5 @@
 """A sweep handed in with `ray job submit`, as the documents say, on a cluster that asks for its token."""
 
-import importlib.util
 import os
 import secrets
 import signal
@@ -10,22 +9,9 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+import invariants
 import pytest
-
-
-def beside(name: str) -> Any:
-    """A module of this folder, which is no package."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-invariants = beside("invariants")
 
 pytestmark = [
     pytest.mark.slow,

@@ -1,6 +1,5 @@
 """Which node gets a trial: nodes that differ from the driver, labels, accelerators, fractions; what is asked for."""
 
-import importlib.util
 import os
 import shutil
 import signal
@@ -12,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import driving
+import invariants
 import optuna
 import psutil
 import pytest
@@ -21,19 +22,6 @@ from ray.util.placement_group import PlacementGroup, placement_group, placement_
 
 from tune.description.sweep import ResourcesConfig
 from tune.execution.nodes import bundle, living, slots
-
-
-def beside(name: str) -> Any:
-    """A module of this folder, which is no package."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-invariants, driving = beside("invariants"), beside("driving")
 
 pytestmark = [
     pytest.mark.slow,

@@ -1,7 +1,6 @@
 """Real trainings under early stopping: several seeds a trial, several objectives, constraints; interrupted too."""
 
 import csv
-import importlib.util
 import json
 import re
 import statistics
@@ -9,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import invariants
 import optuna
 import pytest
 import yaml
@@ -26,12 +26,6 @@ from tune.execution.local import LocalExecutor
 from tune.journal import read
 from tune.outcome.verify import read_verified
 from tune.store import Store
-
-spec = importlib.util.spec_from_file_location("invariants", Path(__file__).with_name("invariants.py"))
-assert spec
-assert spec.loader
-invariants = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(invariants)
 
 PLAIN: dict[str, Any] = {
     "name": "seeds",

@@ -1,6 +1,5 @@
 """A sweep whose trials cut their batches into shards, on Ray: one worker is killed, and no process is left over."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -8,17 +7,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import invariants
 import psutil
 import pytest
 import yaml
 
 from tune.journal import read
-
-spec = importlib.util.spec_from_file_location("invariants", Path(__file__).with_name("invariants.py"))
-assert spec
-assert spec.loader
-invariants = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(invariants)
 
 
 def command(tiny: Path, store: Path, *options: str) -> list[str]:

@@ -1,9 +1,9 @@
 """A sweep whose workers have nothing but an address: afterwards the driver's store has all that anyone needs."""
 
-import importlib.util
 import json
 from pathlib import Path
 
+import invariants
 import pytest
 from typer.testing import CliRunner
 
@@ -15,12 +15,6 @@ from tune.description.arms import resolve
 from tune.objects import Objects
 from tune.store import Store
 from tune.terminal.drive import drive
-
-spec = importlib.util.spec_from_file_location("invariants", Path(__file__).with_name("invariants.py"))
-assert spec
-assert spec.loader
-invariants = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(invariants)
 
 
 def run(file: Path, store: Store, *changed: str) -> None:

@@ -1,22 +1,16 @@
 """One tiny sweep in process: from its file to its report, on again, and further."""
 
-import importlib.util
 import json
 import time
 from pathlib import Path
 
+import invariants
 import pytest
 from typer.testing import CliRunner
 
 from supersnn import held_out
 from supersnn_cli import app
 from tune.journal import read
-
-spec = importlib.util.spec_from_file_location("invariants", Path(__file__).with_name("invariants.py"))
-assert spec
-assert spec.loader
-invariants = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(invariants)
 
 
 def run(*arguments: str | Path) -> str:

@@ -1,5 +1,4 @@
 import builtins
-import importlib.util
 import itertools
 import os
 import subprocess
@@ -7,18 +6,13 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import contract
 import pytest
 import torch
 
 from supersnn.kernels import choice, compiled, eager
 from supersnn.neurons import lif
 from supersnn.surrogates import SURROGATES
-
-spec = importlib.util.spec_from_file_location("contract", Path(__file__).with_name("contract.py"))
-assert spec
-assert spec.loader
-contract = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(contract)
 
 
 @pytest.fixture(autouse=True)
@@ -43,9 +37,7 @@ def test_tritons_kernel_is_the_slow_loop_in_its_interpreter():
     """It runs on a GPU alone; Triton's interpreter, a process's first choice, shows on the CPU that it is right."""
     pytest.importorskip("triton")
     script = (
-        "import importlib.util, sys\n"
-        f"spec = importlib.util.spec_from_file_location('contract', {str(Path(__file__).with_name('contract.py'))!r})\n"
-        "contract = importlib.util.module_from_spec(spec); spec.loader.exec_module(contract)\n"
+        "import contract\n"
         "from supersnn.kernels import fused\n"
         "for number, dynamics in enumerate(contract.every(list(contract.SLOPES))):\n"
         "    contract.check(fused, dynamics, number % 3 == 0, number % 2 == 0)\n"
@@ -53,7 +45,7 @@ def test_tritons_kernel_is_the_slow_loop_in_its_interpreter():
     )
     found = subprocess.run(
         [sys.executable, "-c", script],
-        env={**os.environ, "TRITON_INTERPRET": "1"},
+        env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(Path(__file__).parent)},
         capture_output=True,
         text=True,
         timeout=250,
