@@ -54,6 +54,10 @@ def blind_node(cluster: Cluster, store: Path) -> Iterator[None]:
     node.wait(timeout=60)
 
 
+def may_mount() -> bool:
+    return bool(shutil.which("unshare")) and not subprocess.run(["unshare", "-m", "true"], check=False).returncode
+
+
 def left_out(driver: Any) -> list[str]:
     return [line for line in driver.said().splitlines() if "is left out" in line]
 
@@ -62,7 +66,7 @@ def test_nodes_that_join_and_differ_get_nothing(
     cluster: Cluster, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One with another version joins the search, one without the store the verification; each is named once."""
-    if not shutil.which("unshare") or subprocess.run(["unshare", "-m", "true"], check=False).returncode:
+    if not may_mount():
         pytest.skip("needs the right to mount")
     store, other = tmp_path / "store", tmp_path / "other" / "optuna-9.9.9.dist-info"
     other.mkdir(parents=True)
@@ -86,6 +90,27 @@ def test_nodes_that_join_and_differ_get_nothing(
     driving.assert_no_epoch_twice(driver)
     assert len(driver.events("start")) == len(driver.events("end")) + 1, "one trial was handed back"
     assert [event["end"] for event in driver.events("end") if event["end"].startswith("failed")] == []
+
+
+def test_without_a_fit_node_the_sweep_ends_with_the_reason(cluster: Cluster, config: Path, tmp_path: Path) -> None:
+    """The only node is replaced by one that sees another store; what is done by then stays."""
+    if not may_mount():
+        pytest.skip("needs the right to mount")
+    store = tmp_path / "store"
+    first = cluster.add_node(num_cpus=1)
+    driver = driving.Driver(config, store, cluster.address)
+    driver.wait(lambda: len(driver.events("epoch")) >= 2)
+    with blind_node(cluster, store):
+        cluster.remove_node(first, allow_graceful=False)
+        assert driver.process.wait(timeout=200) == 2, driver.said()
+    assert "no node is left that is fit" in " ".join(driver.said().split())
+    assert "Traceback" not in driver.said()
+    assert [event["end"] for event in driver.events("end") if event["end"].startswith("failed")] == []
+    cluster.add_node(num_cpus=1)
+    again = driving.Driver(config, store, cluster.address)
+    again.finish()
+    invariants.assert_sweep(store, "tiny")
+    driving.assert_no_epoch_twice(again)
 
 
 def test_labels_and_accelerators_choose_the_node(

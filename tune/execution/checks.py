@@ -134,7 +134,7 @@ def compare(found: Found, here: Found) -> str | None:
         if found.versions[name] != version:
             return f"{name} is {found.versions[name]} there and {version} at the driver; both must be the same"
     if found.code != here.code:
-        return f"the code of {', '.join(PACKAGES)} is another there than at the driver; remove the installed supersnn"
+        return f"the code of {', '.join(PACKAGES)} is another there than at the driver; was it changed, or installed?"
     return found.store or found.missing
 
 

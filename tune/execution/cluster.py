@@ -31,8 +31,8 @@ from supersnn.sources.base import data_root
 from tune.description.sweep import ResourcesConfig
 from tune.execution.actor import StudentTrial
 from tune.execution.checks import PACKAGES, Misfit, preflight, require_room, work_if_fit
-from tune.execution.nodes import bundle, living, slots
-from tune.execution.searcher import StudyScheduler, StudySearcher
+from tune.execution.nodes import bundle, living, slots, slots_on
+from tune.execution.searcher import LOOK, Stranding, StudyScheduler, StudySearcher
 from tune.search.driver import Search
 from tune.shared import Place
 
@@ -102,6 +102,14 @@ class RayExecutor:
         names = {node.id: node.name for node in living(ray.nodes())}
         self._tell("refused", {"node": names.get(unfit.node, unfit.node), "complaint": unfit.complaint})
 
+    def _stranded(self) -> UserError | None:
+        """The end of it, where all nodes that could work were refused and nobody starts others."""
+        able = [node for node in living(ray.nodes()) if slots_on(node, self._resources)]
+        if self._resources.trials_at_once is not None or not able or any(n.id not in self._refused for n in able):
+            return None
+        told = "; ".join(f"{node.name}: {self._refused[node.id]}" for node in able)
+        return UserError(f"no node is left that is fit ({told}); mend them, then give the same command again")
+
     def _labels(self) -> dict[str, str]:
         """What a node's labels must be, in Ray's terms: the sweep's, and none of the nodes that were refused."""
         out = {NODE: f"!in({','.join(self._refused)})"} if self._refused else {}
@@ -111,7 +119,7 @@ class RayExecutor:
         return {"labels": self._labels(), "expected": self._expected}
 
     def search(self, search: Search) -> None:
-        """Run the search as one Tune run over all arms."""
+        """Run the search as one Tune run over all arms; it comes to a halt where no node is fit any more."""
         tuner = ray.tune.Tuner(
             ray.tune.with_resources(StudentTrial, partial(_group, bundle(self._resources))),
             tune_config=ray.tune.TuneConfig(
@@ -125,6 +133,7 @@ class RayExecutor:
             run_config=ray.tune.RunConfig(
                 name=self._run,
                 storage_path=str(self._scratch.resolve()),
+                stop=Stranding(search, self._stranded),
                 failure_config=ray.tune.FailureConfig(max_failures=self._max_failures),
                 checkpoint_config=ray.tune.CheckpointConfig(checkpoint_at_end=False),  # nodes may not see the path
                 verbose=0,
@@ -133,7 +142,11 @@ class RayExecutor:
         tuner.fit()
 
     def tasks(self, function: Callable[[T], R], items: Sequence[T]) -> Iterator[tuple[T, R | Exception]]:
-        """Yield each item with its result or its exception, as the tasks end."""
+        """Yield each item with its result or its exception, as the tasks end.
+
+        Raises:
+            UserError: no node is fit any more.
+        """
         need = self._resources
         options = {
             "num_cpus": need.cpus,
@@ -154,7 +167,12 @@ class RayExecutor:
 
         running = {start(item): item for item in items}
         while running:
-            (done,), _ = ray.wait(list(running), num_returns=1)
+            ended, _ = ray.wait(list(running), num_returns=1, timeout=LOOK)
+            if not ended:
+                if stranded := self._stranded():
+                    raise stranded
+                continue
+            (done,) = ended
             item = running.pop(done)
             try:
                 result = ray.get(done)

@@ -1,14 +1,20 @@
-"""The two hooks by which Ray Tune asks our search: what to run next, and whether a trial goes on. Both are thin."""
+"""The hooks by which Ray Tune asks our search: what to run next, whether a trial goes on, whether all of it does."""
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
+from ray.tune.stopper import Stopper
 
+from supersnn.errors import UserError
 from tune.execution.checks import Misfit
 from tune.search.driver import Report, Search
+
+LOOK = 5.0
+"""Seconds after which it is looked again whether a fit node is left; Ray takes some to find that one is lost."""
 
 
 class _NotKept:
@@ -80,3 +86,24 @@ class StudyScheduler(_NotKept, FIFOScheduler):
             return TrialScheduler.STOP
         stop = self._search.reported(key, Report(**json.loads(result["report"])))
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
+
+
+class Stranding(_NotKept, Stopper):
+    """Ends the run where `stranded` gives a reason: trials that wait for a node would wait for ever."""
+
+    def __init__(self, search: Search, stranded: Callable[[], UserError | None]) -> None:
+        self._search, self._stranded, self._looked = search, stranded, time.monotonic()
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Let a trial go on: the scheduler decides on it."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Say whether the run is to end now; what is under way has been handed back then."""
+        if time.monotonic() - self._looked < LOOK:
+            return False
+        self._looked = time.monotonic()
+        reason = self._stranded()
+        if reason is not None:
+            self._search.halt(reason)
+        return reason is not None

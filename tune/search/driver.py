@@ -141,6 +141,12 @@ class Search:
             del self._last[key]
             self.studies.hand_back(key)
 
+    def halt(self, reason: UserError) -> None:
+        """Come to a halt at once: what is under way is handed back, for the next driver to go on with."""
+        self.halted = self.halted or reason
+        for key in list(self._running):
+            self.hand_back(key)
+
     def failed(self, key: str) -> None:
         """Close a trial whose worker gave up, with the reason that it left behind, if any.
 
