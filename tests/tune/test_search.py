@@ -8,8 +8,10 @@ import optuna
 import pytest
 
 from supersnn.config import parse
+from supersnn.errors import UserError
 from tune.description.arms import resolve
 from tune.description.sweep import SweepConfig
+from tune.execution import searcher
 from tune.journal import Journal, read
 from tune.search import budget
 from tune.search.budget import Budget
@@ -147,6 +149,39 @@ def test_a_trial_that_is_handed_back_is_the_next_with_what_is_known_of_it(
     assert (again.key, again.config, again.told) == (job.key, job.config, 1)
     assert events_of(tmp_path, "end") == []
     assert sum(counts.running for counts in search.studies.counts.values()) == 2
+
+
+def test_a_halt_hands_back_what_is_under_way_and_keeps_the_first_reason(tmp_path: Path) -> None:
+    storage = optuna.storages.InMemoryStorage()
+    search, _ = begin(tmp_path, sweep(), storage)
+    jobs = [search.next_job(), search.next_job()]
+    search.halt(UserError("no node is left"))
+    search.halt(UserError("another reason"))
+    assert str(search.halted) == "no node is left"
+    assert search.next_job() is None
+    assert events_of(tmp_path, "end") == []
+    again, _ = begin(tmp_path, sweep(), storage, "b")
+    assert {job.key for job in (again.next_job(), again.next_job()) if job} == {job.key for job in jobs if job}
+
+
+def test_a_run_is_ended_where_no_fit_node_is_left_and_not_looked_at_too_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search, _ = begin(tmp_path, sweep(), optuna.storages.InMemoryStorage())
+    now, asked, found = [100.0], [], [None, UserError("no node is left")]
+
+    def stranded() -> UserError | None:
+        asked.append(now[0])
+        return found[len(asked) - 1]
+
+    monkeypatch.setattr(searcher.time, "monotonic", lambda: now[0])
+    stranding = searcher.Stranding(search, stranded)
+    ended = []
+    for now[0] in (101.0, 106.0, 107.0, 112.0):
+        ended.append(stranding.stop_all())
+    assert ended == [False, False, False, True]
+    assert asked == [106.0, 112.0]
+    assert search.halted is found[1]
 
 
 def test_a_full_disk_halts_the_search_and_fails_no_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
