@@ -65,18 +65,23 @@ def test_spikes_and_gradients_are_those_of_the_slow_twin(reset, detach_reset, su
     torch.testing.assert_close(learned[2], expected[2] if steps > 1 else torch.tensor(0.0), rtol=1e-4, atol=1e-5)
 
 
+PEERS = {"atan": snn_surrogate.atan(alpha=2.0), "sigmoid": snn_surrogate.sigmoid(slope=2)}
+"""snntorch's surrogates of our shapes, at width 0.5; it has no rectangle, and its triangle is another function."""
+
+
+@pytest.mark.parametrize("surrogate", PEERS)
 @pytest.mark.parametrize("reset", ["hard", "soft"])
-def test_it_is_snntorchs_leaky_with_an_immediate_reset(reset):
+def test_it_is_snntorchs_leaky_with_an_immediate_reset(reset, surrogate):
     """As long as no potential reaches twice the threshold: snntorch's soft reset then subtracts it twice."""
     current, upstream = drawn(4, 50).clamp(max=0.99), drawn(4, 50, seed=1)
-    ours = with_gradient(lambda i, decay: lif(i, 0.9, decay, reset, "atan", 0.5, False), current, 0.55, upstream)
+    ours = with_gradient(lambda i, decay: lif(i, 0.9, decay, reset, surrogate, 0.5, False), current, 0.55, upstream)
 
     def theirs(i, decay):
         mechanism = {"hard": "zero", "soft": "subtract"}[reset]
         leaky = snntorch.Leaky(
             beta=0.55,
             threshold=0.9,
-            spike_grad=snn_surrogate.atan(alpha=2.0),
+            spike_grad=PEERS[surrogate],
             reset_mechanism=mechanism,
             reset_delay=False,
         )
