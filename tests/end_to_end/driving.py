@@ -1,7 +1,9 @@
 """A sweep's driver as a process of its own, for tests on clusters."""
 
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -10,7 +12,31 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tune.journal import read
+
+ON_A_CLUSTER = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1500),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+"""The marks of the tests on clusters: slow, and with warnings that are Ray's own."""
+
+
+def free_port() -> int:
+    """Return a port of the loopback that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def may_mount() -> bool:
+    """Say whether this process may make a mount namespace."""
+    return bool(shutil.which("unshare")) and not subprocess.run(["unshare", "-m", "true"], check=False).returncode
 
 
 class Driver:

@@ -1,8 +1,6 @@
 """Whole sweeps on Ray clusters of several nodes, on this machine: nodes that come and go, and what a cluster needs."""
 
 import os
-import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -13,23 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import driving
 import invariants
 import pytest
+from driving import ON_A_CLUSTER, Driver, assert_no_epoch_twice, free_port, may_mount
 from ray.cluster_utils import Cluster
 
 from tune.objects import Objects
 
-Driver, assert_no_epoch_twice = driving.Driver, driving.assert_no_epoch_twice
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(1500),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = ON_A_CLUSTER
 
 
 def test_a_node_that_joins_is_used_and_one_that_is_lost_is_done_without(
@@ -57,7 +46,7 @@ def test_nodes_without_a_folder_in_common_over_s3(
 
     Without the right to mount, the driver's store is where the nodes could find it.
     """
-    may_mount = shutil.which("unshare") and subprocess.run(["unshare", "-m", "true"], check=False).returncode == 0
+    mounts = may_mount()
     store, mounted = tmp_path / "driver" / "store", tmp_path / "store"
     store.mkdir(parents=True)
     mounted.mkdir()
@@ -66,9 +55,9 @@ def test_nodes_without_a_folder_in_common_over_s3(
         monkeypatch.setenv("SUPERSNN_SCRATCH", str(tmp_path / name))
         return cluster.add_node(num_cpus=1)
 
-    def driver() -> Any:
+    def driver() -> Driver:
         monkeypatch.setenv("SUPERSNN_SCRATCH", str(tmp_path / "none"))
-        return Driver(config, store, cluster.address, "--shared", s3, mounted=mounted if may_mount else None)
+        return Driver(config, store, cluster.address, "--shared", s3, mounted=mounted if mounts else None)
 
     doomed = node("first")
     node("second")
@@ -152,9 +141,7 @@ def servers(tmp_path: Path) -> Iterator[tuple[str, str]]:
         connection.execute("CREATE DATABASE optuna")
         connection.execute("CREATE DATABASE mlflow")
     optuna, mlflow = (server.get_uri(database=name) for name in ("optuna", "mlflow"))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", mlflow, "--workers", "1"]
     command += ["--artifacts-destination", str(tmp_path / "artifacts"), "--host", "127.0.0.1", "--port", str(port)]
     calm = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}

@@ -12,23 +12,11 @@ from pathlib import Path
 
 import invariants
 import pytest
+from driving import ON_A_CLUSTER, free_port
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(1500),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = ON_A_CLUSTER
 
 BIN = Path(sys.executable).parent
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 @pytest.fixture
@@ -46,7 +34,13 @@ def server(environment: dict[str, str], tmp_path: Path) -> Iterator[str]:
     worker = [f"--address=127.0.0.1:{port}", "--num-cpus=1"]
     nodes = []
     for options in (head, worker):
-        command = [str(BIN / "ray"), "start", *options, f"--dashboard-agent-listen-port={free_port()}", "--block"]
+        command = [
+            str(BIN / "ray"),
+            "start",
+            *options,
+            f"--dashboard-agent-listen-port={free_port()}",
+            "--block",
+        ]
         with (tmp_path / "nodes.log").open("ab") as log:
             nodes.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True))
         wait_for(port, tmp_path / "nodes.log")

@@ -1,7 +1,6 @@
 """Which node gets a trial: nodes that differ from the driver, labels, accelerators, fractions; what is asked for."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,14 +22,7 @@ from ray.util.placement_group import PlacementGroup, placement_group, placement_
 from tune.description.sweep import ResourcesConfig
 from tune.execution.nodes import bundle, living, slots
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(1500),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = driving.ON_A_CLUSTER
 
 
 @contextmanager
@@ -54,10 +46,6 @@ def blind_node(cluster: Cluster, store: Path) -> Iterator[None]:
     node.wait(timeout=60)
 
 
-def may_mount() -> bool:
-    return bool(shutil.which("unshare")) and not subprocess.run(["unshare", "-m", "true"], check=False).returncode
-
-
 def left_out(driver: Any) -> list[str]:
     return [line for line in driver.said().splitlines() if "is left out" in line]
 
@@ -66,7 +54,7 @@ def test_nodes_that_join_and_differ_get_nothing(
     cluster: Cluster, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One with another version joins the search, one without the store the verification; each is named once."""
-    if not may_mount():
+    if not driving.may_mount():
         pytest.skip("needs the right to mount")
     store, other = tmp_path / "store", tmp_path / "other" / "optuna-9.9.9.dist-info"
     other.mkdir(parents=True)
@@ -94,7 +82,7 @@ def test_nodes_that_join_and_differ_get_nothing(
 
 def test_without_a_fit_node_the_sweep_ends_with_the_reason(cluster: Cluster, config: Path, tmp_path: Path) -> None:
     """The only node is replaced by one that sees another store; what is done by then stays."""
-    if not may_mount():
+    if not driving.may_mount():
         pytest.skip("needs the right to mount")
     store = tmp_path / "store"
     first = cluster.add_node(num_cpus=1)
