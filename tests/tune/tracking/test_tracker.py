@@ -1,7 +1,6 @@
-import contextlib
 import json
 import shutil
-import sqlite3
+import signal
 import subprocess
 import sys
 import threading
@@ -16,12 +15,23 @@ from tune.tracking.client import Connection
 from tune.tracking.tracker import Tracker
 
 DRIVER = """
-import json, sys
+import json, os, signal, sys
 from pathlib import Path
+from mlflow import MlflowClient
 from tune.journal import Journal
 from tune.tracking.tracker import Tracker
 
-sweep, uri, config, events = Path(sys.argv[1]), sys.argv[2], *map(json.loads, sys.argv[3:])
+sweep, uri, config, events, killed_in = Path(sys.argv[1]), sys.argv[2], *map(json.loads, sys.argv[3:])
+if killed_in:
+    name, calls = killed_in
+    call = getattr(MlflowClient, name)
+
+    def called(*args, **options):
+        global calls
+        calls -= 1
+        return call(*args, **options) if calls else os.kill(os.getpid(), signal.SIGKILL)
+
+    setattr(MlflowClient, name, called)
 journal = Journal(sweep / "journal.jsonl")
 tracker = Tracker.start(journal.path, sweep / "tracking", uri, "digits", config, sweep / "artifacts")
 tracker.wait_connected()
@@ -31,9 +41,11 @@ sys.exit(tracker.close(120))
 """
 
 
-def driver(sweep, uri, config, events):
-    """Start another process that writes events and tells MLflow of them."""
-    arguments = [str(sweep), uri, *map(json.dumps, (config, events))]
+def driver(sweep, uri, config, events, killed_in=None):
+    """Start another process that writes events and tells MLflow of them; `killed_in` is a call of MLflow's and its
+    number, in place of which it kills itself.
+    """
+    arguments = [str(sweep), uri, *map(json.dumps, (config, events, killed_in))]
     command = [sys.executable, "-c", DRIVER, *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
@@ -149,20 +161,15 @@ def test_a_driver_says_nothing_on_the_terminal(sweep, config, events, tmp_path):
     assert (printed, process.returncode) == ("", 0)
 
 
-def runs_in(uri):
-    with contextlib.closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as database:
-        return database.execute("select count(*) from runs").fetchone()[0]
-
-
-def test_a_driver_killed_while_it_speaks(sweep, uri, config, make_events, told, write, tmp_path, empty_database):
+@pytest.mark.parametrize("killed_in", [("log_batch", 1), ("log_batch", 9), ("set_terminated", 5)])
+def test_a_driver_killed_while_it_speaks(
+    killed_in, sweep, uri, config, make_events, told, write, tmp_path, empty_database
+):
     """What it left RUNNING is gone on with; nothing is missing, nothing is there twice."""
     events = make_events(trials=5)
-    process = driver(sweep, uri, config, events)
-    while runs_in(uri) < 12:
-        assert process.poll() is None
-        time.sleep(0.005)
-    process.kill()
-    process.communicate()
+    write(sweep / "journal.jsonl", events)
+    process = driver(sweep, uri, config, [], killed_in)
+    assert (process.communicate(), process.returncode) == (("", None), -signal.SIGKILL)
     assert not list((sweep / "tracking").glob("*.json"))
     assert "RUNNING" in {run.status for run in told(uri).values()}
     assert track(sweep, uri, config) == 0
