@@ -20,6 +20,7 @@ os.environ.update(
     TUNE_DISABLE_SIGINT_HANDLER="1",
     RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
     RAY_USAGE_STATS_ENABLED="0",
+    RAY_prestart_worker_first_driver="0",  # ours have another environment: those would start for nothing
     TUNE_MAX_PENDING_TRIALS_PG="1000000",  # the searcher says when there is no room
 )
 

@@ -19,10 +19,20 @@ def distinct(part: RawImages) -> set[bytes]:
 def test_digits_are_spread_over_all_levels() -> None:
     from sklearn.datasets import load_digits
 
-    images, grey = Digits().read("train"), torch.from_numpy(load_digits().images)
+    images, theirs = Digits().read("train"), load_digits()
+    grey = torch.from_numpy(theirs.images)
     assert images.pixels.shape == (1797, 1, 8, 8)
     assert images.pixels.max() == 255
     assert torch.equal((images.pixels[:, 0].double() / 255 * 16).round(), grey)
+    assert torch.equal(images.labels, torch.from_numpy(theirs.target))
+
+
+def test_digits_without_the_library_they_come_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert not Digits().present()
+    for ask in (Digits().fetch, lambda: Digits().read("train")):
+        with pytest.raises(UserError, match="pip install scikit-learn"):
+            ask()
 
 
 def test_digits_lose_a_stratified_test_part() -> None:
