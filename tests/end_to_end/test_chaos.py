@@ -114,7 +114,7 @@ def test_twenty_dead_drivers_under_ray(tiny: Path, tmp_path: Path) -> None:
 @pytest.mark.timeout(3000)
 def test_twenty_dead_workers_under_ray(tiny: Path, tmp_path: Path) -> None:
     store, dice, deaths = tmp_path / "store", random.Random(3), 0
-    driver = start(larger(tiny, 12, 6), store)
+    driver = start(larger(tiny, 18, 6), store)
     while driver.poll() is None:
         time.sleep(dice.uniform(0.2, 3.0))
         if deaths < 20 and (worker := worker_of(driver, dice)) is not None:
