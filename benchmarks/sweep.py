@@ -75,7 +75,8 @@ def bare(sweep: SweepConfig, count: int) -> list[float]:
 def measure(quick: bool) -> Result:
     """Return the sweep's wall time and that of its trainings alone."""
     trials, images = (4, 300) if quick else (24, None)
-    epoch = max(bare(equal_trials(trials, 1, images), SLOTS))
+    tried = 1 if quick else 4
+    epoch = max(bare(equal_trials(trials, tried, images), SLOTS)) / tried
     sweep = equal_trials(trials, 1 if quick else math.ceil(SECONDS / epoch), images)
     progress(f"{trials} trainings of {sweep.train.epochs} epochs of {epoch:.2f} s")
     seconds = bare(sweep, trials // 2)

@@ -1,5 +1,6 @@
 """How the weights move: the optimiser over a network's parameters, and the learning rate of each step."""
 
+import inspect
 import math
 
 import torch
@@ -30,6 +31,22 @@ def optimiser(config: OptimizerConfig, parameters: list[nn.Parameter]) -> torch.
     ]
     groups = [group for group in groups if group["params"]]
     if config.name == "adamw":
-        return torch.optim.AdamW(groups, lr=config.lr, fused=True)
+        return _AdamW(groups, lr=config.lr, fused=True)
     nesterov = config.momentum > 0
-    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov, fused=True)
+    return _SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov, fused=True)
+
+
+# Some methods of torch's optimisers are wrapped for torch's compiler, which they load when they are first called: more
+# than a second of every process, and nothing here is compiled by it. These call what is inside the wrapping.
+
+
+class _SGD(torch.optim.SGD):
+    add_param_group = inspect.unwrap(torch.optim.SGD.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.SGD.zero_grad)
+    step = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))
+
+
+class _AdamW(torch.optim.AdamW):
+    add_param_group = inspect.unwrap(torch.optim.AdamW.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.AdamW.zero_grad)
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))

@@ -1,4 +1,8 @@
 import math
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -44,3 +48,44 @@ def test_a_sgd_step_is_nesterovs():
         velocity = 0.9 * velocity + gradient
         value -= 0.1 * (gradient + 0.9 * velocity)
         torch.testing.assert_close(parameter.detach(), torch.full((2, 2), value))
+
+
+@pytest.mark.parametrize(
+    ("config", "theirs"),
+    [
+        (OptimizerConfig(name="adamw", lr=0.1), partial(torch.optim.AdamW, lr=0.1)),
+        (OptimizerConfig(lr=0.1), partial(torch.optim.SGD, lr=0.1, momentum=0.9, nesterov=True)),
+    ],
+)
+def test_the_bits_are_those_of_torchs_own(config: OptimizerConfig, theirs: Callable[..., torch.optim.Optimizer]):
+    starts = torch.randn(2, 5, 7)
+    ours_moves, theirs_moves = ([torch.nn.Parameter(start.clone()) for start in starts] for _ in range(2))
+    for parameters, made in (
+        (ours_moves, optimiser(config, ours_moves)),
+        (theirs_moves, theirs(theirs_moves, weight_decay=config.weight_decay, fused=True)),
+    ):
+        for step in range(3):
+            made.zero_grad()
+            sum((parameter**2).sum() * (step + 1) for parameter in parameters).backward()
+            made.step()
+    for ours, other in zip(ours_moves, theirs_moves, strict=True):
+        assert torch.equal(ours, other)
+        assert not torch.equal(ours, starts[0])
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_torchs_compiler_stays_unloaded(name: str):
+    """It would take each process of a sweep more than a second."""
+    lines = f"""
+import sys, torch
+from supersnn.config import OptimizerConfig
+from supersnn.optimisation import optimiser
+parameter = torch.nn.Parameter(torch.ones(2, 2))
+made = optimiser(OptimizerConfig(name={name!r}), [parameter])
+made.zero_grad()
+parameter.sum().backward()
+made.step()
+print(bool((parameter < 1).all()), "torch._dynamo" in sys.modules)
+"""
+    ran = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["True", "False"]
