@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.common import Result, main, progress, spread
@@ -76,17 +77,19 @@ def measure(quick: bool) -> Result:
     """Return the sweep's wall time and that of its trainings alone."""
     trials, images = (4, 300) if quick else (24, None)
     tried = 1 if quick else 4
-    epoch = max(bare(equal_trials(trials, tried, images), SLOTS)) / tried
-    sweep = equal_trials(trials, 1 if quick else math.ceil(SECONDS / epoch), images)
-    progress(f"{trials} trainings of {sweep.train.epochs} epochs of {epoch:.2f} s")
-    seconds = bare(sweep, trials // 2)
+    length = max(bare(equal_trials(trials, tried, images), SLOTS)) / tried
+    sweep = equal_trials(trials, 1 if quick else math.ceil(SECONDS / length), images)
+    progress(f"{trials} trainings of {sweep.train.epochs} epochs of {length:.2f} s")
+    before = bare(sweep, trials // 2)
     progress("the sweep")
     with tempfile.TemporaryDirectory() as scratch:
         given, events = conducted(sweep, Path(scratch))
     progress("the other half of the bare trainings")
-    seconds += bare(sweep, trials - trials // 2)
+    after = bare(sweep, trials - trials // 2)
     first = next(event["time"] for event in events if event["event"] == "start")
     last = max(event["time"] for event in events if event["event"] == "end")
+    first_epoch = next(event["time"] for event in events if event["event"] == "epoch")
+    seconds = before + after
     ideal = sum(seconds) / SLOTS
     return Result(
         name="sweep",
@@ -96,7 +99,9 @@ def measure(quick: bool) -> Result:
         notes={
             "the sweep to the end of its search (s)": round(last - given, 1),
             "of which before the first trial was handed out (s)": round(first - given, 1),
+            "and before the first epoch was told (s)": round(first_epoch - given, 1),
             "bare trainings, sum / slots (s)": round(ideal, 1),
+            "a bare training before and after the sweep, medians (s)": [round(median(s), 2) for s in (before, after)],
             "trials": trials,
         },
     )

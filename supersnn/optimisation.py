@@ -33,7 +33,12 @@ def optimiser(config: OptimizerConfig, parameters: list[nn.Parameter]) -> torch.
     if config.name == "adamw":
         return _AdamW(groups, lr=config.lr, fused=True)
     nesterov = config.momentum > 0
-    return _SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov, fused=True)
+    made = _SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov, fused=True)
+    if nesterov:
+        # A first step that mixed precision skips, because it overflowed, would leave torch's own buffers uninitialised.
+        for parameter in parameters:
+            made.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return made
 
 
 # Some methods of torch's optimisers are wrapped for torch's compiler, which they load when they are first called: more

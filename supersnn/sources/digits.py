@@ -1,10 +1,11 @@
 """Scikit-learn's digits: 1,797 grey images of 8×8 pixels, which come with the library.
 
-They are read from the library's folder, because importing it takes a second in every process.
+They are read from the library's folder where that has them, because importing it takes a second in every process.
 """
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ import torch
 from supersnn.errors import UserError
 from supersnn.sources.base import Part, RawImages
 
+_MISSING = "dataset.name: the digits come with scikit-learn, which is not here: pip install scikit-learn"
 _FILE = "datasets/data/digits.csv.gz"
 
 
@@ -27,7 +29,7 @@ class Digits:
 
     def present(self) -> bool:
         """Return whether the library is installed."""
-        return _file() is not None
+        return _library() is not None
 
     def fetch(self) -> None:
         """Do nothing: it comes with the library.
@@ -35,7 +37,8 @@ class Digits:
         Raises:
             UserError: the library is not installed.
         """
-        _require()
+        if _library() is None:
+            raise UserError(_MISSING)
 
     def read(self, part: Part) -> RawImages:
         """Return all of it.
@@ -43,21 +46,24 @@ class Digits:
         Raises:
             UserError: the library is not installed.
         """
-        rows = np.loadtxt(_require(), delimiter=",")
-        pixels = (torch.from_numpy(rows[:, :-1]) * (255 / 16)).round().to(torch.uint8).view(-1, 1, 8, 8)
-        return RawImages(pixels, torch.from_numpy(rows[:, -1]).long(), tuple("0123456789"))
+        self.fetch()
+        grey, labels = _grey_and_labels()
+        pixels = (torch.from_numpy(grey) * (255 / 16)).round().to(torch.uint8).view(-1, 1, 8, 8)
+        return RawImages(pixels, torch.from_numpy(labels).long(), tuple("0123456789"))
 
 
-def _file() -> Path | None:
+def _library() -> Path | None:
     found = importlib.util.find_spec("sklearn")
-    if found is None or found.origin is None:
-        return None
-    path = Path(found.origin).parent / _FILE
-    return path if path.exists() else None
+    return Path(found.origin).parent if found is not None and found.origin is not None else None
 
 
-def _require() -> Path:
-    path = _file()
-    if path is None:
-        raise UserError("dataset.name: the digits come with scikit-learn, which is not here: pip install scikit-learn")
-    return path
+def _grey_and_labels() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Return the levels of grey [1797, 64], 0 … 16, and the labels [1797]."""
+    library = _library()
+    if library is not None and (library / _FILE).exists():
+        rows = np.loadtxt(library / _FILE, delimiter=",")
+        return rows[:, :-1], rows[:, -1]
+    from sklearn.datasets import load_digits
+
+    grey, labels = load_digits(return_X_y=True)
+    return grey, labels

@@ -27,6 +27,14 @@ def test_digits_are_spread_over_all_levels() -> None:
     assert torch.equal(images.labels, torch.from_numpy(theirs.target))
 
 
+def test_digits_in_another_place_of_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    near = Digits().read("train")
+    monkeypatch.setattr("supersnn.sources.digits._FILE", "elsewhere.csv.gz")
+    far = Digits().read("train")
+    assert torch.equal(near.pixels, far.pixels)
+    assert torch.equal(near.labels, far.labels)
+
+
 def test_digits_without_the_library_they_come_with(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert not Digits().present()
