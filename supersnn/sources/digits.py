@@ -13,7 +13,6 @@ import torch
 from supersnn.errors import UserError
 from supersnn.sources.base import Part, RawImages
 
-_MISSING = "dataset.name: the digits come with scikit-learn, which is not here: pip install scikit-learn"
 _FILE = "datasets/data/digits.csv.gz"
 
 
@@ -37,8 +36,7 @@ class Digits:
         Raises:
             UserError: the library is not installed.
         """
-        if _library() is None:
-            raise UserError(_MISSING)
+        _require()
 
     def read(self, part: Part) -> RawImages:
         """Return all of it.
@@ -46,8 +44,7 @@ class Digits:
         Raises:
             UserError: the library is not installed.
         """
-        self.fetch()
-        grey, labels = _grey_and_labels()
+        grey, labels = _grey_and_labels(_require())
         pixels = (torch.from_numpy(grey) * (255 / 16)).round().to(torch.uint8).view(-1, 1, 8, 8)
         return RawImages(pixels, torch.from_numpy(labels).long(), tuple("0123456789"))
 
@@ -57,10 +54,16 @@ def _library() -> Path | None:
     return Path(found.origin).parent if found is not None and found.origin is not None else None
 
 
-def _grey_and_labels() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Return the levels of grey [1797, 64], 0 … 16, and the labels [1797]."""
+def _require() -> Path:
     library = _library()
-    if library is not None and (library / _FILE).exists():
+    if library is None:
+        raise UserError("dataset.name: the digits come with scikit-learn, which is not here: pip install scikit-learn")
+    return library
+
+
+def _grey_and_labels(library: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Return the levels of grey [1797, 64], 0 … 16, and the labels [1797]."""
+    if (library / _FILE).exists():
         rows = np.loadtxt(library / _FILE, delimiter=",")
         return rows[:, :-1], rows[:, -1]
     from sklearn.datasets import load_digits

@@ -34,13 +34,7 @@ def server(environment: dict[str, str], tmp_path: Path) -> Iterator[str]:
     worker = [f"--address=127.0.0.1:{port}", "--num-cpus=1"]
     nodes = []
     for options in (head, worker):
-        command = [
-            str(BIN / "ray"),
-            "start",
-            *options,
-            f"--dashboard-agent-listen-port={free_port()}",
-            "--block",
-        ]
+        command = [str(BIN / "ray"), "start", *options, f"--dashboard-agent-listen-port={free_port()}", "--block"]
         with (tmp_path / "nodes.log").open("ab") as log:
             nodes.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True))
         wait_for(port, tmp_path / "nodes.log")

@@ -17,12 +17,13 @@ from tune.tracking.tracker import Tracker
 DRIVER = """
 import json, os, signal, sys
 from pathlib import Path
-from mlflow import MlflowClient
 from tune.journal import Journal
 from tune.tracking.tracker import Tracker
 
 sweep, uri, config, events, killed_in = Path(sys.argv[1]), sys.argv[2], *map(json.loads, sys.argv[3:])
 if killed_in:
+    from mlflow import MlflowClient
+
     name, calls = killed_in
     call = getattr(MlflowClient, name)
 
