@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 TORCH  := torch torchvision
 
-BENCHMARKS  := step distil sweep scale search
+BENCHMARKS  := step distil sweep scale search search_many
 RESULTS     := benchmarks/RESULTS.md
 METHOD      := data/method
 METHOD_DATA := fashion-mnist $(patsubst %,folder:%,$(wildcard data/cifar10-jpeg))

@@ -1,9 +1,10 @@
 """What a search has found after a given time: a sweep, beside plain Optuna and random search on two processes.
 
 All sides train the same student with the same teacher, which was trained before, in the same space, two trainings at
-a time, for the same wall time; the sweep's includes the start of Ray. Plain Optuna is `study.optimize` with its
-default sampler, and trains every trial to its end. A side's score at a time is the best validation accuracy of the
-trials that have had all their epochs by then.
+a time, for the same wall time; the sweep's includes the start of Ray. The time is what so many whole trainings take
+where nothing else is done (`Problem.trainings`). Plain Optuna is `study.optimize` with its default sampler, and trains
+every trial to its end. A side's score at a time is the best validation accuracy of the trials that have had all their
+epochs by then.
 """
 
 import multiprocessing
@@ -11,29 +12,60 @@ import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import optuna
+from optuna.trial import BaseTrial, FixedTrial, TrialState
 
 from analysis.statistics import t_interval
 from benchmarks.common import Result, main, progress, spread
 from benchmarks.sweep import SLOTS, conducted
 from supersnn.bank import guide_for
-from supersnn.config import parse
+from supersnn.config import parse, with_values
 from supersnn.data import training_data
 from supersnn.training import train
 from tune.description.arms import resolve
 from tune.description.space import suggest
 from tune.description.sweep import SweepConfig
 
+EPOCHS = "epochs"
+"""The attribute of one of plain Optuna's trials with how many it was trained for."""
+
 Finds = list[tuple[float, float]]
 """Seconds since the command, and the validation accuracy of a trial that was trained to its end then."""
+
+
+class Problem(NamedTuple):
+    """What is searched for: the student, its epochs, and for how many whole trainings there is time."""
+
+    student: str
+    epochs: int
+    trainings: int
+    repeats: int
+
+
+FEW = Problem("resnet14", epochs=36, trainings=16, repeats=10)
+"""Trainings of some 15 s, and time for as many as a sweep gives an arm unless it is told otherwise."""
+MANY = Problem("resnet8", epochs=18, trainings=124, repeats=5)
+"""Trainings of some 4 s, and time for so many that hardly a student is left to be found."""
+QUICK = Problem("resnet8", epochs=3, trainings=80, repeats=2)
 
 SAMPLERS = {"optuna": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
 POINTS = 20
 """Times, evenly spread over the second half of a search, at which the sides are compared."""
+
+
+class Searched(NamedTuple):
+    """One search of one side: what it found, the epochs it had trained when the time was up, the trials it began.
+
+    Plain Optuna's epochs are those of the trials that had ended.
+    """
+
+    finds: Finds
+    epochs: int
+    begun: int
 
 
 class Lead(NamedTuple):
@@ -47,15 +79,15 @@ class Lead(NamedTuple):
         return f"{self.mean:+.2f} points [{self.low:+.2f}, {self.high:+.2f}]"
 
 
-def sweep(seed: int, seconds: float, quick: bool) -> SweepConfig:
+def sweep(problem: Problem, seed: int, seconds: float) -> SweepConfig:
     """Return the sweep. Half of the images validate: a score must tell good students apart."""
     plain = {
         "name": f"search-{seed}",
         "seed": seed,
-        "dataset": {"name": "digits", "validation": 0.5, "images": 200 if quick else None},
-        "student": {"architecture": "resnet8", "time_steps": 2},
-        "teacher": {"epochs": 2 if quick else 12},
-        "train": {"epochs": 3 if quick else 18},
+        "dataset": {"name": "digits", "validation": 0.5},
+        "student": {"architecture": problem.student, "time_steps": 2},
+        "teacher": {"epochs": 12},
+        "train": {"epochs": problem.epochs},
         "arms": {"heterogeneous": {"teachers": ["vgg8"]}},
         "space": {
             "neuron.threshold": "default",
@@ -70,17 +102,18 @@ def sweep(seed: int, seconds: float, quick: bool) -> SweepConfig:
     return parse(SweepConfig, plain, "benchmark")
 
 
-def by_sweep(config: SweepConfig, store: Path) -> Finds:
+def by_sweep(config: SweepConfig, store: Path, seconds: float) -> Searched:
     """Return what `supersnn sweep` finds."""
     started, events = conducted(config, store)
-    return [
-        (event["time"] - started, event["value"])
-        for event in events
-        if event["event"] == "end" and event["end"] == "finished"
-    ]
+    ends = [event for event in events if event["event"] == "end"]
+    return Searched(
+        finds=[(event["time"] - started, event["value"]) for event in ends if event["end"] == "finished"],
+        epochs=sum(event["event"] == "epoch" and event["time"] <= started + seconds for event in events),
+        begun=len(ends),
+    )
 
 
-def by_optuna(side: str, config: SweepConfig, store: Path, seconds: float) -> Finds:
+def by_optuna(side: str, config: SweepConfig, store: Path, seconds: float) -> Searched:
     """Return what `study.optimize` finds on as many processes as a sweep has slots."""
     url, name = f"sqlite:///{store / 'plain.db'}", f"{side}-{config.seed}"
     started = time.time()
@@ -88,8 +121,13 @@ def by_optuna(side: str, config: SweepConfig, store: Path, seconds: float) -> Fi
     with multiprocessing.get_context("spawn").Pool(SLOTS) as pool:
         workers = [(side, config, store, url, started + seconds, worker) for worker in range(SLOTS)]
         pool.starmap(optimise, workers, chunksize=1)
-    trials = optuna.load_study(study_name=name, storage=url).get_trials(states=(optuna.trial.TrialState.COMPLETE,))
-    return [(t.datetime_complete.timestamp() - started, t.values[0]) for t in trials if t.datetime_complete]
+    trials = optuna.load_study(study_name=name, storage=url).get_trials()
+    ended = [(t.datetime_complete.timestamp() - started, t) for t in trials if t.datetime_complete]
+    return Searched(
+        finds=[(at, t.values[0]) for at, t in ended if t.state == TrialState.COMPLETE],
+        epochs=sum(t.user_attrs[EPOCHS] for at, t in ended if at <= seconds),
+        begun=len(trials),
+    )
 
 
 def optimise(side: str, config: SweepConfig, store: Path, url: str, until: float, worker: int) -> None:
@@ -108,18 +146,32 @@ class Objective:
         (self._arm,) = resolve(config).values()
         self._data, self._store = training_data(config.dataset), store
 
-    def __call__(self, trial: optuna.trial.BaseTrial) -> float:
+    def __call__(self, trial: BaseTrial) -> float:
         """Train what the trial suggests."""
         config = self._arm.config(suggest(trial, self._arm.knobs, {}))
         *_, last = train(config, self._data, guide_for(config, self._data, self._store))
+        trial.set_user_attr(EPOCHS, last.epoch)
         if last.ended != "finished":
             raise optuna.TrialPruned
         return last.metrics["val/accuracy"]
 
-    def prepare(self) -> None:
-        """Have the teacher trained and its bank filled."""
-        config = self._arm.config({"loss.relation.weight": 1.0})
-        guide_for(config, self._data, self._store)
+
+MIDDLE = {"neuron.threshold": 1.0, "neuron.decay": 0.5, "optimizer.lr": 0.03, "loss.relation.weight": 30.0}
+"""About the middle of the space."""
+
+
+def length(config: SweepConfig, store: Path) -> float:
+    """Return the seconds of a whole training, where two run at once and nothing else; makes teacher and bank."""
+    Objective(with_values(config, {"train.epochs": 1}), store)(FixedTrial(MIDDLE))
+    with multiprocessing.get_context("spawn").Pool(SLOTS) as pool:
+        return statistics.fmean(pool.starmap(timed, [(config, store)] * 3 * SLOTS, chunksize=1)[SLOTS:])
+
+
+def timed(config: SweepConfig, store: Path) -> float:
+    """Return the seconds of a training with the middle's values."""
+    objective, started = Objective(config, store), time.perf_counter()
+    objective(FixedTrial(MIDDLE))
+    return time.perf_counter() - started
 
 
 def best_by(finds: Finds, seconds: float) -> float:
@@ -127,47 +179,51 @@ def best_by(finds: Finds, seconds: float) -> float:
     return max((value for at, value in finds if at <= seconds), default=0.0)
 
 
-def lead(ours: Sequence[Finds], theirs: Sequence[Finds], times: Sequence[float]) -> Lead:
+def lead(ours: Sequence[Searched], theirs: Sequence[Searched], times: Sequence[float]) -> Lead:
     """Return by how many points ours is ahead, on average over some times, paired by repeat."""
-    scores = [[statistics.fmean(best_by(finds, t) for t in times) for finds in side] for side in (ours, theirs)]
+    scores = [[statistics.fmean(best_by(one.finds, t) for t in times) for one in side] for side in (ours, theirs)]
     points = [100 * (a - b) for a, b in zip(*scores, strict=True)]
     low, high = t_interval(points)
     return Lead(statistics.fmean(points), float(low), float(high))
 
 
-def measure(quick: bool) -> Result:
+def measure(name: str, problem: Problem) -> Result:
     """Return how good the sides' best students are, after all the time and on the way."""
-    repeats, seconds = (2, 30.0) if quick else (5, 240.0)
-    found: dict[str, list[Finds]] = {"supersnn": [], **{side: [] for side in SAMPLERS}}
+    found: dict[str, list[Searched]] = {"supersnn": [], **{side: [] for side in SAMPLERS}}
     with tempfile.TemporaryDirectory() as scratch:
         store = Path(scratch)
-        for seed in range(repeats):
-            config = sweep(seed, seconds, quick)
-            Objective(config, store).prepare()
-            found["supersnn"].append(by_sweep(config, store))
+        training = length(sweep(problem, seed=0, seconds=1.0), store)
+        seconds = problem.trainings * training / SLOTS
+        progress(f"a training takes {training:.1f} s, a search {seconds:.0f} s")
+        for seed in range(problem.repeats):
+            config = sweep(problem, seed, seconds)
+            found["supersnn"].append(by_sweep(config, store, seconds))
             for side in SAMPLERS:
                 found[side].append(by_optuna(side, config, store, seconds))
-            ends = {side: f"{best_by(finds[-1], seconds):.4f}" for side, finds in found.items()}
-            progress(f"repeat {seed + 1} of {repeats}: {ends}")
+            ends = {side: f"{best_by(all_[-1].finds, seconds):.4f}" for side, all_ in found.items()}
+            progress(f"repeat {seed + 1} of {problem.repeats}: {ends}")
     end, later = [seconds], [seconds * (0.5 + 0.5 * point / POINTS) for point in range(1, POINTS + 1)]
     ours = found["supersnn"]
     return Result(
-        name="search",
+        name=name,
         unit="best validation accuracy",
         ratios={f"points_ahead_of_{side}": lead(ours, found[side], end).mean for side in SAMPLERS},
-        measured={
-            f"{side}, after {seconds:.0f} s": spread([best_by(finds, seconds) for finds in repeated])
-            for side, repeated in found.items()
-        },
+        measured={side: spread([best_by(one.finds, seconds) for one in repeated]) for side, repeated in found.items()},
         notes={
+            "a search (s)": round(seconds),
+            "a training (s)": round(training, 1),
             **{f"ahead of {side} at the end": str(lead(ours, found[side], end)) for side in SAMPLERS},
             **{f"ahead of {side} in the second half": str(lead(ours, found[side], later)) for side in SAMPLERS},
-            "trials trained to their end, a repeat": {
-                side: [len(finds) for finds in repeated] for side, repeated in found.items()
-            },
+            **{note: {side: read(all_) for side, all_ in found.items()} for note, read in COUNTED.items()},
         },
     )
 
 
+COUNTED: dict[str, Callable[[list[Searched]], list[int]]] = {
+    "trials begun, a repeat": lambda repeats: [one.begun for one in repeats],
+    "trials trained to their end, a repeat": lambda repeats: [len(one.finds) for one in repeats],
+    "epochs trained in the time, a repeat": lambda repeats: [one.epochs for one in repeats],
+}
+
 if __name__ == "__main__":
-    main("search", measure)
+    main("search", lambda quick: measure("search", QUICK if quick else FEW))

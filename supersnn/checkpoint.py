@@ -1,5 +1,6 @@
 """Files that are whole or not there: tensors with their description, and small texts."""
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -56,6 +57,16 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return tensors, json.loads(header.get(_META, "{}"))
     except (safetensors.SafetensorError, json.JSONDecodeError) as error:
         raise DamagedFile(f"{path}: not a whole safetensors file: {error}") from error
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal digits.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -242,7 +242,7 @@ def _own_sum(metrics: Mapping[str, Any]) -> str:
 def _sums(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of each file of a folder but its metrics, by its path within."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / METRICS)
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {path.relative_to(folder).as_posix(): checkpoint.sha256(path) for path in files}
 
 
 def _put_in_place(unfinished: Path, folder: Path) -> None:

@@ -1,6 +1,5 @@
 """Teachers: artificial networks, trained once by their own recipe or brought along, and kept in a store."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -266,7 +265,6 @@ def _network(config: TrainConfig, data: TrainingData, weights: dict[str, Tensor]
 
 def _sha256(path: Path, key: str) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return checkpoint.sha256(path)
     except OSError as error:
         raise UserError(f"{key}: {path} cannot be read: {error.strerror}") from error

@@ -1,5 +1,6 @@
 """Synthetic sweeps whose truth is known, written as the store holds them."""
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -137,7 +138,8 @@ class Synthetic:
                           "synaptic_ops": 8e6, "energy_nj": 12_720.0, "seconds": 1.5 * self.epochs}  # fmt: skip
                 results.append(result | {"rates": rates, "ended": "finished"})
                 purpose = f"verify {arm}/{number}/{seed}"
-                ledger.append({"time": self.clock, "dataset": self.dataset, "purpose": purpose, "count": 360})
+                ledger.append({"time": self.clock, "dataset": self.dataset, "purpose": purpose, "count": 360,
+                               "weights": hashlib.sha256(purpose.encode()).hexdigest()})  # fmt: skip
                 names = {"val": "val/accuracy", "test": "test/accuracy", "spike_rate": "spikes/rate",
                          "synaptic_ops": "ops/synaptic", "energy_nj": "energy/nj"}  # fmt: skip
                 metrics = {metric: result[short] for short, metric in names.items()}

@@ -84,7 +84,9 @@ def assert_verified(store: Path, sweep: SweepConfig, events: list[dict[str, obje
     folder = Store(store).existing(sweep.name)
     verified = json.loads(folder.verified.read_text(encoding="utf-8"))["arms"]
     seeds = list(range(sweep.verify.first_seed, sweep.verify.first_seed + sweep.verify.seeds))
-    purposes = Counter(json.loads(line)["purpose"] for line in folder.ledger.read_text(encoding="utf-8").splitlines())
+    openings = [json.loads(line) for line in folder.ledger.read_text(encoding="utf-8").splitlines()]
+    purposes = Counter(opening["purpose"] for opening in openings)
+    tested = {opening["purpose"]: opening["weights"] for opening in openings}
     told = Counter((e["arm"], e["trial"], e["seed"]) for e in events if e["event"] == "verified")
     for arm, entry in verified.items():
         assert [result["seed"] for result in entry["results"]] == seeds
@@ -97,6 +99,8 @@ def assert_verified(store: Path, sweep: SweepConfig, events: list[dict[str, obje
         assert config.seed == student.metrics["seed"]
         result = next(r for r in entry["results"] if r["seed"] == config.seed)
         assert student.metrics["val_accuracy"] == result["val"]
+        weights = tested[f"verify {arm}/{entry['trial']}/{config.seed}"]
+        assert weights == student.metrics["sha256"]["student.safetensors"]
         test = open_test(config.dataset, store / "checks.jsonl", "invariants")
         again = evaluate(student.module, test, student.preprocessing.mean, student.preprocessing.std)
         assert again.accuracy == result["test"], arm

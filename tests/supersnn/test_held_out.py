@@ -53,6 +53,19 @@ def test_a_torn_line_does_not_swallow_the_next(tmp_path: Path) -> None:
     assert json.loads(ledger.read_text().splitlines()[-1])["purpose"] == "verify"
 
 
+def test_a_test_that_was_cut_short_goes_on_under_its_own_line(tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger.jsonl"
+    ledger.write_text('{"purpose": "verify"}\n["no", "note"]\n{"torn')
+    one, other = "verify a/1/7", "verify a/1/8"
+    for purpose, weights in ((one, "w"), (one, "w"), (other, "w"), (one, "v")):
+        assert len(open_test(DIGITS, ledger, purpose, weights=weights)) == 359
+    lines = [json.loads(line) for line in ledger.read_text().splitlines()[3:]]
+    assert [(line["purpose"], line["weights"]) for line in lines] == [(one, "w"), (other, "w"), (one, "v")]
+    for _ in range(2):
+        open_test(DIGITS, ledger, "check")
+    assert len(ledger.read_text().splitlines()) == 8
+
+
 def test_a_line_waits_for_the_one_that_is_being_written(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger.jsonl"
     with ledger.open("wb", buffering=0) as file:

@@ -3,15 +3,19 @@
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
+from supersnn.checkpoint import sha256
 from supersnn.config import TrainConfig
 from supersnn.errors import UserError
+from supersnn.networks.build import build
 from tune.description.arms import resolve
 from tune.description.sweep import SweepConfig
-from tune.outcome.verify import RANKED, RANKING_SEEDS, RESULT, VERIFIED, Finals, Verification, verify_one
+from tune.execution.trial import Disowned
+from tune.outcome import verify
+from tune.outcome.verify import RANKED, RANKING_SEEDS, RESULT, VERIFIED, WEIGHTS, Finals, Verification, verify_one
 from tune.store import Store
 
 SWEEP: dict[str, Any] = {
@@ -43,8 +47,8 @@ RANKINGS = {"direct": [(0.8, 4), (0.7, 1), (0.6, 0)], "heterogeneous": [(0.9, 2)
 
 @pytest.fixture
 def finals(tmp_path: Path) -> Made:
-    def make(rankings: Mapping[str, list[tuple[float, int]]] = RANKINGS, **verify: Any) -> Finals:
-        sweep = SweepConfig.model_validate({**SWEEP, "verify": {"seeds": 3, **verify}})
+    def make(rankings: Mapping[str, list[tuple[float, int]]] = RANKINGS, **plan: Any) -> Finals:
+        sweep = SweepConfig.model_validate({**SWEEP, "verify": {"seeds": 3, **plan}})
         store = Store(tmp_path)
         return Finals(sweep, Studies(sweep, rankings), store.sweep("s"), store, "token")  # type: ignore[arg-type]
 
@@ -126,7 +130,7 @@ def test_a_ranking_opens_no_test_and_a_verification_does_once(finals: Made, tmp_
     one = finals({"direct": [(0.8, 0), (0.7, 1)]}, top=2, rank_seeds=1, seeds=1)
     ledger = tmp_path / "sweeps" / "s" / "test-ledger.jsonl"
     ledger.parent.mkdir(parents=True)
-    (tmp_path / "sweeps" / "s" / "owner").write_text("token")
+    (ledger.parent / "owner").write_text("token")
     results = [verify_one(item) for item in one.rankings()]
     assert not ledger.exists()
     assert all(result["test"] is None and result["opened"] is None and result["images"] == 45 for result in results)
@@ -138,3 +142,39 @@ def test_a_ranking_opens_no_test_and_a_verification_does_once(finals: Made, tmp_
     assert note["time"] == pytest.approx(result["opened"], abs=5)
     assert note["count"] == result["images"]
     assert 0 <= result["test"] <= 1
+    assert note["weights"] == sha256(tmp_path / item.job.folder / WEIGHTS)
+
+
+def test_a_worker_lost_while_it_tests_leaves_an_opening_that_the_next_one_goes_on_with(
+    finals: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = tmp_path / "sweeps" / "s" / "test-ledger.jsonl"
+    ledger.parent.mkdir(parents=True)
+    (ledger.parent / "owner").write_text("token")
+    (item,) = finals({"direct": [(0.8, 0)]}, seeds=1).verifications()
+    with monkeypatch.context() as patch:
+        patch.setattr(verify, "evaluate", lost)
+        with pytest.raises(KeyboardInterrupt):
+            verify_one(item)
+    opened = ledger.read_text()
+    assert len(opened.splitlines()) == 1
+    result = verify_one(item)
+    assert 0 <= result["test"] <= 1
+    assert ledger.read_text() == opened
+
+
+def test_a_worker_of_another_drivers_sweep_opens_nothing(
+    finals: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = tmp_path / "sweeps" / "s" / "owner"
+    owner.parent.mkdir(parents=True)
+    owner.write_text("token")
+    (item,) = finals({"direct": [(0.8, 0)]}, seeds=1).verifications()
+    monkeypatch.setattr(verify, "build", lambda *args: [owner.write_text("other"), build(*args)][1])
+    with pytest.raises(Disowned):
+        verify_one(item)
+    assert not (owner.parent / "test-ledger.jsonl").exists()
+
+
+def lost(*_: Any) -> NoReturn:
+    raise KeyboardInterrupt

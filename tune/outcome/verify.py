@@ -23,7 +23,7 @@ from supersnn.operations import count
 from tune.description.arms import Arm
 from tune.description.sweep import SweepConfig
 from tune.execution.executor import Executor
-from tune.execution.trial import Runner, checkpoint_path
+from tune.execution.trial import Runner, check_owner, checkpoint_path
 from tune.search.driver import CHECKPOINTS, Job
 from tune.search.studies import Studies
 from tune.shared import Place, place_at
@@ -43,7 +43,7 @@ class Verification:
     `ledger` is a name in the place that the job names: the sweep's own, or where nodes do not see that, one beside the
     training's result, whose lines the driver takes over.
 
-    `keep`: whether its weights are wanted afterwards.
+    `keep`: whether its weights are wanted afterwards; those that are tested always are.
     """
 
     arm: str
@@ -192,6 +192,9 @@ def run(items: list[Verification], executor: Executor, place: Place) -> Iterator
 def verify_one(item: Verification) -> dict[str, Any]:
     """Train to the end, test once if there is a ledger, and leave result and weights in the training's folder.
 
+    The weights are kept before the test, and the ledger names them: a worker that follows one which was lost while it
+    tested goes on under the same line.
+
     Returns:
         ``seed, val, test, test_top5, test_loss, images, opened, spike_rate, synaptic_ops, mac, energy_nj, seconds,
         rates, ended``; accuracies and rates are fractions, operations are for one image, `seconds` those of the
@@ -209,11 +212,16 @@ def verify_one(item: Verification) -> dict[str, Any]:
     data = runner.data(config.dataset)
     network = build(config.student, config.neuron, data.shape, len(data.classes)).to(runner.device)
     network.load_state_dict(weights)
+    if item.keep:
+        checkpoint.save(place.root / folder / WEIGHTS, weights, {})
+        place.publish(f"{folder}/{WEIGHTS}")
     opened = None
     if item.ledger is not None:
+        check_owner(place, item.job.sweep, item.job.token)
         opened = time.time()
+        kept = checkpoint.sha256(place.root / folder / WEIGHTS)
         ledger = place.fetch(item.ledger)
-        images = open_test(config.dataset, ledger, f"verify {item.job.key}", runner.device)
+        images = open_test(config.dataset, ledger, f"verify {item.job.key}", runner.device, kept)
         place.publish(item.ledger)
     else:
         images = data.validation
@@ -237,9 +245,6 @@ def verify_one(item: Verification) -> dict[str, Any]:
         "rates": measured.rates,
         "ended": reports[-1].ended,
     }
-    if item.keep:
-        checkpoint.save(place.root / folder / WEIGHTS, weights, {})
-        place.publish(f"{folder}/{WEIGHTS}")
     checkpoint.write_atomically(place.root / folder / RESULT, json.dumps(result))
     place.publish(f"{folder}/{RESULT}")
     place.remove(folder, CHECKPOINTS)
