@@ -104,7 +104,7 @@ def sweep(problem: Problem, seed: int, seconds: float) -> SweepConfig:
 
 def by_sweep(config: SweepConfig, store: Path, seconds: float) -> Searched:
     """Return what `supersnn sweep` finds."""
-    started, events = conducted(config, store)
+    started, events = conducted(config, store, seconds)
     ends = [event for event in events if event["event"] == "end"]
     return Searched(
         finds=[(event["time"] - started, event["value"]) for event in ends if event["end"] == "finished"],

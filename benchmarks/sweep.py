@@ -7,6 +7,7 @@ a machine that becomes slower or faster in between weighs on both sides.
 
 import math
 import multiprocessing
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,17 +26,28 @@ from tune.journal import read
 from tune.store import Store
 
 SLOTS = 2
+INTERRUPTED = 130
 SECONDS = 18
 """That a bare training is to take, at least."""
 
 
-def conducted(sweep: SweepConfig, store: Path) -> tuple[float, list[dict[str, Any]]]:
-    """Run `supersnn sweep` to its end; return when the command was given, in Unix seconds, and the sweep's journal."""
+def conducted(sweep: SweepConfig, store: Path, seconds: float | None = None) -> tuple[float, list[dict[str, Any]]]:
+    """Run `supersnn sweep` to its end, or interrupt it after some seconds.
+
+    Returns:
+        When the command was given, in Unix seconds, and the sweep's journal.
+    """
     file = store / "sweep.yaml"
     file.write_text(to_yaml(sweep), encoding="utf-8")
     started = time.time()
     command = [sys.executable, "-m", "supersnn_cli", "sweep", str(file), "--store", str(store)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
+        try:
+            driver.wait(seconds)
+        except subprocess.TimeoutExpired:
+            driver.send_signal(signal.SIGINT)
+    if driver.returncode not in (0, INTERRUPTED):
+        raise RuntimeError(f"{' '.join(command)} ended with {driver.returncode}")
     return started, [event for event, _ in read(Store(store).sweep(sweep.name).journal)]
 
 

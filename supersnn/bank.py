@@ -154,6 +154,21 @@ def address(teacher: Teacher, data: TrainingData, config: TrainConfig) -> str:
     return digest(_identity(teacher, data, config))
 
 
+def lacks(
+    folder: Path,
+    teacher: Teacher,
+    data: TrainingData,
+    config: TrainConfig,
+    pools: Collection[int],
+    features: bool = False,
+) -> bool:
+    """Say whether `Bank.open` would have to ask the teacher for something; a number of views is given."""
+    views = config.teacher.views
+    if views == "off":
+        raise ValueError("views that are drawn anew in every epoch are not stored")
+    return bool(_missing(folder / address(teacher, data, config), _kinds(pools, features), views))
+
+
 def _identity(teacher: Teacher, data: TrainingData, config: TrainConfig) -> dict[str, Any]:
     return {
         "teacher": teacher.digest,

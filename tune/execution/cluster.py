@@ -8,7 +8,8 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,11 +42,13 @@ PAGES = "glibc.malloc.hugetlb=1"
 """Tensors in huge pages: a step's fresh maps cost a tenth of the step in page faults otherwise."""
 
 ALONE = {
-    "RAY_prestart_worker_first_driver": "0",  # processes without our environment, started for nothing
+    "RAY_prestart_worker_first_driver": "0",  # processes that come too late for the first trials
     "RAY_enable_metrics_collection": "0",
     "RAY_task_events_report_interval_ms": "0",
 }
 """What Ray is to leave where it is started for one sweep: nobody would look at it, and the cores are the trials'."""
+
+QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
 
 NODE = "ray.io/node-id"
 """The label by which Ray tells nodes apart."""
@@ -80,7 +83,7 @@ class RayExecutor:
         for name in ("ray", "ray.tune", "ray.data", "ray.train"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         self.here = address is None
-        _start(address)
+        _start() if address is None else _join(address)
         self._room, self._counted = 0, -math.inf
         self._tell, self._refused = tell, dict[str, str]()
         self._expected: dict[str, Any] | None = None
@@ -204,29 +207,48 @@ def _group(taken: dict[str, float], config: dict[str, Any]) -> ray.tune.Placemen
     return ray.tune.PlacementGroupFactory([taken], **labels)
 
 
-def _start(address: str | None) -> None:
-    """Start Ray on this machine, or join the cluster at an address, with our sources for its nodes.
+def _variables() -> dict[str, str]:
+    """What every worker needs in its environment."""
+    return {"SUPERSNN_DATA": str(data_root().resolve()), "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", PAGES)}
+
+
+def _start() -> None:
+    """Start Ray on this machine; its workers have our environment from it."""
+    alone = {name: os.environ.get(name, value) for name, value in ALONE.items()}
+    with _environment({**alone, **_variables()}):
+        ray.init(address="local", num_cpus=os.cpu_count(), include_dashboard=False, **QUIET)
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set some variables of this process's environment for a while."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _join(address: str) -> None:
+    """Join the cluster at an address, with our sources for its nodes.
 
     Raises:
         UserError: the cluster cannot be joined.
     """
-    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-    variables = {"SUPERSNN_DATA": str(data_root().resolve()), "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", PAGES)}
-    environment: dict[str, Any] = {"env_vars": variables}
-    if address is None:
-        for name, value in ALONE.items():
-            os.environ.setdefault(name, value)
-        ray.init(address="local", num_cpus=os.cpu_count(), include_dashboard=False, runtime_env=environment, **quiet)
-        return
     if address.startswith("ray://"):
         raise UserError(
             f"--address {address}: the search cannot be driven through a Ray client; give the command on a machine of "
             "the cluster, or hand it in with `ray job submit`"
         )
-    environment["py_modules"] = sources()
+    environment = {"env_vars": _variables(), "py_modules": sources()}
     try:
         _knock(address)
-        ray.init(address=address, runtime_env=environment, **quiet)
+        ray.init(address=address, runtime_env=environment, **QUIET)
     except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         text = " ".join(str(error).split())
         raise UserError(f"--address {address}: cannot join a Ray cluster there: {text[:400]}") from error

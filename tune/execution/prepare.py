@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 
-from supersnn import bank
+from supersnn import bank, teachers
 from supersnn.bank import Bank
 from supersnn.config import DatasetConfig, TrainConfig
-from supersnn.data import training_data
+from supersnn.data import TrainingData, training_data
+from supersnn.teachers import Teacher
 from tune.description.arms import Arm
 from tune.execution.executor import Executor
 from tune.execution.taught import BANKS, TEACHERS, teacher_at
@@ -74,7 +75,14 @@ def prepare(arms: Mapping[str, Arm], place: Place, executor: Executor) -> Iterat
     Raises:
         UserError: a teacher cannot be had.
     """
-    for _, done in executor.tasks(prepare_one, preparations(arms, place)):
+    missing = []
+    for item in preparations(arms, place):
+        teaching = found(item) if executor.here and place.direct else None
+        if teaching is None:
+            missing.append(item)
+        else:
+            yield teaching
+    for _, done in executor.tasks(prepare_one, missing):
         if isinstance(done, Exception):
             raise done
         place.fetch(f"{TEACHERS}/{done.teacher['digest']}")
@@ -115,14 +123,33 @@ def _pools(arm: Arm) -> list[int]:
     return [int(str(choice)) for choice in choices]
 
 
+def found(item: Preparation) -> Teaching | None:
+    """Return what a preparation comes to where teacher and bank are there, None where something is left to do.
+
+    A driver finds out by itself, sooner than a worker is there to do it.
+    """
+    config, place = TrainConfig.model_validate(item.config), place_at(item.store)
+    data = training_data(config.dataset)
+    if not (place.root / TEACHERS / teachers.address(config, data)).exists():
+        return None
+    teacher = teacher_at(place, config, data, "cpu")
+    banks = place.root / BANKS
+    if config.teacher.views != "off" and bank.lacks(banks, teacher, data, config, item.pools, item.features):
+        return None
+    return _teaching(item, config, data, teacher)
+
+
 def prepare_one(item: Preparation) -> Teaching:
     """Train or find one teacher, and fill its bank, on this worker's device."""
     config = TrainConfig.model_validate(item.config)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     data = training_data(config.dataset, device)
-    place = place_at(item.store)
-    teacher = teacher_at(place, config, data, device)
-    name = str(config.teacher.name)
+    return _teaching(item, config, data, teacher_at(place_at(item.store), config, data, device))
+
+
+def _teaching(item: Preparation, config: TrainConfig, data: TrainingData, teacher: Teacher) -> Teaching:
+    """What a teacher came to, after its bank is filled."""
+    place, name = place_at(item.store), str(config.teacher.name)
     fields = {
         "name": name,
         "digest": teacher.digest,
