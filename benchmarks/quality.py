@@ -158,12 +158,12 @@ def best_by_epochs(objective: Objective, sampler: str, scheduler: str, seed: int
     return found
 
 
-def shares(objective: Objective, repeats: int = REPEATS) -> list[float]:
-    """Return, by repeat, the share of random search's budget after which TPE with ASHA has its final best; or inf."""
+def shares(objective: Objective, repeats: int = REPEATS, scheduler: str = "asha") -> list[float]:
+    """Return, by repeat, the share of random search's budget after which TPE has its final best; or inf."""
     found = []
     for seed in range(repeats):
         target = best_by_epochs(objective, "random", "none", seed)[-1][1]
-        ours = best_by_epochs(objective, "tpe", "asha", seed)
+        ours = best_by_epochs(objective, "tpe", scheduler, seed)
         reached = next((spent for spent, best in ours if best >= target), math.inf)
         found.append(reached / (TRIALS * EPOCHS))
     return found
@@ -210,6 +210,7 @@ def main() -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     objectives = FORMULAS | {"digits": digits(measured(options.folder))}
     found = {name: shares(objective) for name, objective in objectives.items()}
+    whole = {f"{name}, no trial stopped": shares(each, scheduler="none") for name, each in objectives.items()}
     document = {
         "name": "quality",
         "machine": machine(),
@@ -217,8 +218,12 @@ def main() -> None:
         "command": f"python -m benchmarks.quality --folder {options.folder}",
         "ratios": {name: min(statistics.median(each), 1.0) for name, each in found.items()},
         "unit": "share of random search's budget (one that it does not suffice for counts as 1)",
-        "measured": {name: spread([min(share, 1.0) for share in each])._asdict() for name, each in found.items()},
-        "notes": {f"{name}: not reached within it": sum(map(math.isinf, each)) for name, each in found.items()},
+        "measured": {
+            name: spread([min(share, 1.0) for share in each])._asdict() for name, each in {**found, **whole}.items()
+        },
+        "notes": {
+            f"{name}: not reached within it": sum(map(math.isinf, each)) for name, each in {**found, **whole}.items()
+        },
     }
     if options.write:
         write_section(options.write, "quality", markdown(document))

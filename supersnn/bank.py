@@ -162,7 +162,7 @@ def lacks(
     pools: Collection[int],
     features: bool = False,
 ) -> bool:
-    """Say whether `Bank.open` would have to ask the teacher for something; a number of views is given."""
+    """Say whether `Bank.open`, called with the same, would have to ask the teacher for something."""
     views = config.teacher.views
     if views == "off":
         raise ValueError("views that are drawn anew in every epoch are not stored")

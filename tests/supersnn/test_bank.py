@@ -142,6 +142,21 @@ def test_a_pool_that_is_missing_is_added(configured: Configured, bars: TrainingD
     }
 
 
+def test_a_bank_lacks_what_was_not_asked_yet(
+    configured: Configured, bars: TrainingData, teacher: Teacher, tmp_path: Path
+):
+    config = configured(**TAUGHT)
+    assert bank.lacks(tmp_path, teacher, bars, config, [1])
+    opened = Bank.open(tmp_path, teacher, bars, config, [1])
+    assert not bank.lacks(tmp_path, teacher, bars, config, [1])
+    assert bank.lacks(tmp_path, teacher, bars, config, [1, 2])
+    assert bank.lacks(tmp_path, teacher, bars, config, [1], True)
+    next(opened.folder.glob("logits-*")).unlink()
+    assert bank.lacks(tmp_path, teacher, bars, config, [1])
+    with pytest.raises(ValueError, match="views"):
+        bank.lacks(tmp_path, teacher, bars, configured(**TAUGHT, teacher__views="off"), [1])
+
+
 def test_two_who_want_a_bank_fill_one(configured: Configured, bars: TrainingData, teacher: Teacher, tmp_path: Path):
     views: list[int] = []
 
