@@ -13,9 +13,10 @@ import torch
 
 from benchmarks.common import Result, interleaved, main, progress, spread
 from supersnn.bank import Bank, guide_for
-from supersnn.config import TrainConfig, parse
+from supersnn.config import TrainConfig
 from supersnn.data import Images, TrainingData, fingerprint
 from supersnn.networks.base import ImageShape
+from supersnn.section import parse
 from supersnn.teachers import TeacherStore
 from supersnn.training import train
 

@@ -28,12 +28,13 @@ from analysis.compare import verdicts
 from benchmarks.common import machine, origin, progress, write_section
 from supersnn.bank import guide_for
 from supersnn.checkpoint import student_weights
-from supersnn.config import DatasetConfig, TrainConfig, digest, parse, with_values
+from supersnn.config import DatasetConfig, TrainConfig
 from supersnn.data import TrainingData, training_data
 from supersnn.evaluation import evaluate
 from supersnn.held_out import open_test
 from supersnn.networks.build import build
 from supersnn.relations import RELATIONS
+from supersnn.section import digest, parse, with_values
 from supersnn.teachers import TeacherStore
 from supersnn.training import train
 from tune.journal import Journal, read

@@ -23,8 +23,9 @@ import optuna
 
 from benchmarks.common import machine, markdown, progress, spread, write_section
 from supersnn.bank import guide_for
-from supersnn.config import TrainConfig, parse, with_values
+from supersnn.config import TrainConfig
 from supersnn.data import training_data
+from supersnn.section import parse, with_values
 from supersnn.training import train
 from tune.description.arms import resolve
 from tune.description.space import Values

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.common import Result, interleaved, main, peak_memory, progress, spread
-from supersnn.config import parse
+from supersnn.section import parse
 from tune.description.arms import resolve
 from tune.description.sweep import SweepConfig
 from tune.journal import Journal

@@ -23,8 +23,8 @@ from analysis.statistics import t_interval
 from benchmarks.common import Result, main, progress, spread
 from benchmarks.sweep import SLOTS, conducted
 from supersnn.bank import guide_for
-from supersnn.config import parse, with_values
 from supersnn.data import training_data
+from supersnn.section import parse, with_values
 from supersnn.training import train
 from tune.description.arms import resolve
 from tune.description.space import suggest

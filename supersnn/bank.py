@@ -15,10 +15,11 @@ from torch import Tensor
 
 from supersnn.augment import normalise
 from supersnn.checkpoint import write_atomically
-from supersnn.config import TrainConfig, digest
+from supersnn.config import TrainConfig
 from supersnn.data import TrainingData
 from supersnn.losses import Guidance, pooled
 from supersnn.networks.base import Network
+from supersnn.section import digest
 from supersnn.teachers import Progress, Teacher, TeacherStore
 from supersnn.training import Guide, shown
 

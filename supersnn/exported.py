@@ -20,11 +20,12 @@ from torch import Tensor
 
 from supersnn import checkpoint
 from supersnn.augment import normalise
-from supersnn.config import TrainConfig, to_yaml
+from supersnn.config import TrainConfig
 from supersnn.config import load as load_config
 from supersnn.errors import UserError
 from supersnn.networks.base import ImageShape, Network
 from supersnn.networks.build import build
+from supersnn.section import to_yaml
 
 if TYPE_CHECKING:
     from supersnn.data import TrainingData

@@ -14,23 +14,14 @@ from filelock import FileLock
 from torch import Tensor
 
 from supersnn import checkpoint
-from supersnn.config import (
-    LoopConfig,
-    NeuronConfig,
-    OptimizerConfig,
-    StudentConfig,
-    TeacherConfig,
-    TrainConfig,
-    digest,
-    load,
-    to_yaml,
-)
+from supersnn.config import LoopConfig, NeuronConfig, OptimizerConfig, StudentConfig, TeacherConfig, TrainConfig, load
 from supersnn.data import TrainingData
 from supersnn.errors import UserError
 from supersnn.evaluation import evaluate
 from supersnn.networks.base import Network
 from supersnn.networks.build import build, family
 from supersnn.operations import Operations, count
+from supersnn.section import digest, to_yaml
 from supersnn.training import train
 
 Progress = Callable[[str, int, int], None]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from supersnn.augment import augment, normalise
 from supersnn.checkpoint import STUDENT, under_prefix, with_prefix
-from supersnn.config import TeacherConfig, TrainConfig, digest
+from supersnn.config import TeacherConfig, TrainConfig
 from supersnn.data import Images, TrainingData
 from supersnn.errors import UserError
 from supersnn.evaluation import evaluate
@@ -28,6 +28,7 @@ from supersnn.operations import count
 from supersnn.optimisation import learning_rate, optimiser
 from supersnn.parallel import check_shards, crew
 from supersnn.randomness import key, permutation
+from supersnn.section import digest
 from supersnn.shards import Shard
 
 SILENT, SATURATED = 0.001, 0.99  # mean firing rates beyond which a spiking network counts as failed

@@ -52,7 +52,7 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Verify a sweep's winners with what is lacking of their fresh seeds, and export them; search nothing."""
-    from supersnn.config import with_values
+    from supersnn.section import with_values
     from tune.description import sweep as sweeps
     from tune.description.arms import resolve
     from tune.store import Store

@@ -20,8 +20,9 @@ def train(
     import torch
 
     from supersnn.bank import guide_for
-    from supersnn.config import load, with_values
+    from supersnn.config import load
     from supersnn.data import training_data
+    from supersnn.section import with_values
     from supersnn.training import train as train_student
     from tune.description.sweep import parse_override
     from tune.store import Store

@@ -11,8 +11,9 @@ import filelock
 
 from supersnn import exported
 from supersnn.checkpoint import write_atomically
-from supersnn.config import TrainConfig, flatten, parse, read_yaml, to_yaml
+from supersnn.config import TrainConfig
 from supersnn.errors import UserError
+from supersnn.section import flatten, parse, read_yaml, to_yaml
 from tune.description.arms import Arm, resolve
 from tune.description.sweep import SweepConfig
 from tune.execution.executor import Executor

@@ -12,10 +12,11 @@ from pathlib import Path
 import optuna
 from mlflow import MlflowClient
 
-from supersnn.config import load, parse, read_yaml
+from supersnn.config import load
 from supersnn.evaluation import evaluate
 from supersnn.exported import load as load_export
 from supersnn.held_out import open_test
+from supersnn.section import parse, read_yaml
 from tune.description.sweep import SweepConfig
 from tune.journal import read
 from tune.store import Store

@@ -11,8 +11,9 @@ import torch
 
 from supersnn import checkpoint
 from supersnn.bank import guide_for
-from supersnn.config import TrainConfig, parse, to_yaml
+from supersnn.config import TrainConfig
 from supersnn.data import training_data
+from supersnn.section import parse, to_yaml
 from supersnn.training import train
 from tune.execution.trial import Disowned, Runner, checkpoint_path
 from tune.search.driver import Job, Report

@@ -15,8 +15,8 @@ import yaml
 from click.testing import Result
 from typer.testing import CliRunner
 
-from supersnn.config import parse, with_values
 from supersnn.data import training_data
+from supersnn.section import parse, with_values
 from supersnn.training import train
 from supersnn_cli import app
 from tune.conductor import conduct

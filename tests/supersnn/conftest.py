@@ -4,9 +4,10 @@ from typing import Any
 import pytest
 import torch
 
-from supersnn.config import TrainConfig, parse, unflatten
+from supersnn.config import TrainConfig
 from supersnn.data import Images, TrainingData
 from supersnn.networks.base import ImageShape
+from supersnn.section import parse, unflatten
 
 
 def _bars(count: int, seed: int, first: int) -> Images:

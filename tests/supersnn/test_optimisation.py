@@ -92,7 +92,8 @@ def test_a_training_imports_nothing_that_is_slow_and_not_needed(name: str):
     """torch's compiler and scikit-learn would take each process of a sweep more than a second, each."""
     lines = f"""
 import sys
-from supersnn.config import TrainConfig, parse
+from supersnn.config import TrainConfig
+from supersnn.section import parse
 from supersnn.data import training_data
 from supersnn.training import train
 plain = {{

@@ -17,11 +17,12 @@ from torch import Tensor
 
 from supersnn import parallel
 from supersnn.bank import guide_for
-from supersnn.config import TrainConfig, digest, to_yaml, unflatten
+from supersnn.config import TrainConfig
 from supersnn.data import TrainingData
 from supersnn.errors import UserError
 from supersnn.losses import Guidance
 from supersnn.parallel import check_shards
+from supersnn.section import digest, to_yaml, unflatten
 from supersnn.teachers import recipe
 from supersnn.training import EpochReport, train
 
@@ -94,7 +95,8 @@ from pathlib import Path
 import torch
 
 from supersnn.bank import guide_for
-from supersnn.config import TrainConfig, parse
+from supersnn.config import TrainConfig
+from supersnn.section import parse
 from supersnn.data import training_data
 from supersnn.training import train
 

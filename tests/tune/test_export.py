@@ -8,9 +8,10 @@ import pytest
 from supersnn import exported
 from supersnn.bank import guide_for
 from supersnn.checking import check
-from supersnn.config import TrainConfig, flatten, with_values
+from supersnn.config import TrainConfig
 from supersnn.data import training_data
 from supersnn.errors import UserError
+from supersnn.section import flatten, with_values
 from supersnn.training import EpochReport, train
 from tune.outcome.card import card
 from tune.outcome.export import median_seed, parse_trial

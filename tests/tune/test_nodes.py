@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supersnn.config import parse
 from supersnn.errors import UserError
+from supersnn.section import parse
 from tune.description.sweep import ResourcesConfig
 from tune.execution.nodes import Node, bundle, living, slots, slots_on
 

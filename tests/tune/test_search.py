@@ -7,8 +7,8 @@ from typing import Any
 import optuna
 import pytest
 
-from supersnn.config import parse
 from supersnn.errors import UserError
+from supersnn.section import parse
 from tune.description.arms import resolve
 from tune.description.sweep import SweepConfig
 from tune.execution import searcher

@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from supersnn.checkpoint import DamagedFile
-from supersnn.config import TrainConfig, parse
+from supersnn.config import TrainConfig
 from supersnn.data import training_data
 from supersnn.errors import UserError
+from supersnn.section import parse
 from tune import objects, shared
 from tune.execution.taught import guide_at, teacher_at
 from tune.objects import Objects

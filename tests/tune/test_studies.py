@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState
 
-from supersnn.config import parse
+from supersnn.section import parse
 from tune.description.arms import resolve
 from tune.description.sweep import SweepConfig
 from tune.search.arm_study import Assignment

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from supersnn.config import TrainConfig, flatten, parse, read_yaml, to_yaml
+from supersnn.config import TrainConfig
 from supersnn.errors import UserError
+from supersnn.section import flatten, parse, read_yaml, to_yaml
 from tune.description.arms import resolve
 from tune.description.space import DEFAULTS
 from tune.description.sweep import load

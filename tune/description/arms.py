@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from supersnn.config import TrainConfig, flatten, merge, parse, unflatten
+from supersnn.config import TrainConfig
 from supersnn.errors import UserError, nearest
 from supersnn.networks.build import family
+from supersnn.section import flatten, merge, parse, unflatten
 from tune.description.space import DEFAULTS, Knob, Values
 from tune.description.sweep import TERMS, ArmConfig, SweepConfig
 

@@ -14,7 +14,7 @@ from optuna.distributions import (
 )
 from pydantic import ConfigDict, Field, model_validator
 
-from supersnn.config import Scalar, Section
+from supersnn.section import Scalar, Section
 
 Values = dict[str, Scalar]
 

@@ -7,19 +7,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ByteSize, Field, field_validator, model_validator
 
-from supersnn.config import (
-    Count,
-    Positive,
-    Scalar,
-    Section,
-    TrainConfig,
-    merge,
-    parse,
-    read_yaml,
-    unflatten,
-    with_values,
-)
+from supersnn.config import TrainConfig
 from supersnn.errors import UserError, nearest
+from supersnn.section import Count, Positive, Scalar, Section, merge, parse, read_yaml, unflatten, with_values
 from tune.description.space import DEFAULTS, Knob
 
 TERMS = ("relation", "logit", "feature")

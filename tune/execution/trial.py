@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 
 from supersnn import checkpoint
-from supersnn.config import DatasetConfig, TrainConfig, parse, with_values
+from supersnn.config import DatasetConfig, TrainConfig
 from supersnn.data import TrainingData, training_data
+from supersnn.section import parse, with_values
 from supersnn.training import Snapshot, train
 from tune.execution.taught import guide_at
 from tune.search.driver import NO_ROOM, OWNER, TRACEBACK, Job, Report

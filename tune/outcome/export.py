@@ -18,10 +18,11 @@ from analysis.frontier import front
 from analysis.statistics import t_interval
 from supersnn import checkpoint
 from supersnn.checking import tolerance
-from supersnn.config import DatasetConfig, TrainConfig, parse, read_yaml, with_values
+from supersnn.config import DatasetConfig, TrainConfig
 from supersnn.data import TrainingData, training_data
 from supersnn.errors import UserError, nearest
 from supersnn.operations import AC_PJ, MAC_PJ
+from supersnn.section import parse, read_yaml, with_values
 from tune.description.sweep import SweepConfig
 from tune.execution.local import LocalExecutor
 from tune.journal import read

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from supersnn.config import TrainConfig, parse, unflatten
+from supersnn.config import TrainConfig
+from supersnn.section import parse, unflatten
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from supersnn import checkpoint
-from supersnn.config import TrainConfig, merge, with_values
+from supersnn.config import TrainConfig
 from supersnn.evaluation import evaluate
 from supersnn.held_out import append, open_test
 from supersnn.networks.build import build
 from supersnn.operations import count
+from supersnn.section import merge, with_values
 from tune.description.arms import Arm
 from tune.description.sweep import SweepConfig
 from tune.execution.executor import Executor

@@ -15,7 +15,8 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from supersnn.config import TrainConfig, flatten
+from supersnn.config import TrainConfig
+from supersnn.section import flatten
 from tune.description.arms import Arm
 from tune.description.space import Values, startup_design, suggest
 from tune.description.sweep import SweepConfig

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from supersnn.config import flatten
 from supersnn.errors import UserError
+from supersnn.section import flatten
 from tune.journal import Journal
 from tune.search.arm_study import END, Assignment
 from tune.search.budget import Budget

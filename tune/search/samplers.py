@@ -10,7 +10,7 @@ from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from supersnn.config import Scalar, digest
+from supersnn.section import Scalar, digest
 from tune.description.arms import Arm
 from tune.description.space import Knob
 from tune.description.sweep import SweepConfig

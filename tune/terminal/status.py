@@ -5,7 +5,7 @@ from typing import Any
 
 import filelock
 
-from supersnn.config import parse, read_yaml
+from supersnn.section import parse, read_yaml
 from tune.description.sweep import SweepConfig
 from tune.journal import read
 from tune.store import SweepFolder

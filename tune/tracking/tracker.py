@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from supersnn.checkpoint import write_atomically
-from supersnn.config import digest
 from supersnn.errors import UserError
 from supersnn.networks.build import family
+from supersnn.section import digest
 from tune.description.sweep import SweepConfig
 from tune.journal import read
 from tune.store import Store, SweepFolder

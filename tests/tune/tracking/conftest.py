@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from supersnn.config import TrainConfig, flatten
+from supersnn.config import TrainConfig
+from supersnn.section import flatten
 from tune.tracking.client import quiet
 
 ARMS: dict[str, dict[str, Any]] = {
