@@ -53,6 +53,8 @@ def main(name: str, measure: Callable[[bool], Result], peers: tuple[str, ...] = 
     parser.add_argument("--write", type=Path, help="a Markdown file whose section on this benchmark is replaced")
     parser.add_argument("--quick", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.write:
+        around_section(options.write, name)
     before = load()
     result = measure(options.quick)
     document = {
@@ -65,12 +67,12 @@ def main(name: str, measure: Callable[[bool], Result], peers: tuple[str, ...] = 
         "measured": {side: spread._asdict() for side, spread in result.measured.items()},
         "notes": dict(result.notes),
     }
-    if options.write:
-        write_section(options.write, name, markdown(document))
     if options.json:
         print(json.dumps(document, indent=1))
     else:
         Console().print(table(result), document["machine"], soft_wrap=True)
+    if options.write:
+        write_section(options.write, name, markdown(document))
 
 
 def table(result: Result) -> Table:
@@ -118,12 +120,18 @@ def write_section(path: Path, name: str, lines: Iterable[str]) -> None:
     Raises:
         SystemExit: the file has no such marks.
     """
+    before, after = around_section(path, name)
+    path.write_text("\n".join([before, "", *lines, "", after]), encoding="utf-8")
+
+
+def around_section(path: Path, name: str) -> tuple[str, str]:
+    """Return what stands before and after a section, its marks among it; see `write_section`."""
     begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
     before, found, rest = path.read_text(encoding="utf-8").partition(begin)
     _, closed, after = rest.partition(end)
     if not found or not closed:
         raise SystemExit(f"{path}: no lines {begin!r} and {end!r}")
-    path.write_text("\n".join([before + begin, "", *lines, "", end]) + after, encoding="utf-8")
+    return before + begin, end + after
 
 
 def interleaved(sides: Mapping[str, Callable[[], object]], repeats: int, warm_up: int = 1) -> dict[str, list[float]]:

@@ -1,4 +1,5 @@
-"""How much of random search's budget TPE with successive halving needs to find as good a student, over many repeats.
+"""How much of random search's budget TPE needs to find as good a student, over many repeats: with successive halving,
+and with every trial trained to its end.
 
 Three objectives: two formulas shaped like ours (log-scaled and noisy; one conditional), and real trainings on digits.
 These were made once, a grid of configurations under the teacher's relations; each is one line of DIR/table.jsonl when

@@ -4,10 +4,11 @@ All sides train the same student with the same teacher, which was trained before
 a time, for the same wall time; the sweep's includes the start of Ray. The time is what so many whole trainings take
 where nothing else is done (`Problem.trainings`). Plain Optuna is `study.optimize` with its default sampler, and trains
 every trial to its end. A side's score at a time is the best validation accuracy of the trials that have had all their
-epochs by then.
+epochs by then. All have the huge pages that a sweep gives its workers.
 """
 
 import multiprocessing
+import os
 import statistics
 import tempfile
 import time
@@ -29,6 +30,7 @@ from supersnn.training import train
 from tune.description.arms import resolve
 from tune.description.space import suggest
 from tune.description.sweep import SweepConfig
+from tune.execution.executor import PAGES
 
 EPOCHS = "epochs"
 """The attribute of one of plain Optuna's trials with how many it was trained for."""
@@ -52,15 +54,17 @@ MANY = Problem("resnet8", epochs=18, trainings=124, repeats=5)
 """Trainings of some 4 s, and time for so many that hardly a student is left to be found."""
 QUICK = Problem("resnet8", epochs=3, trainings=80, repeats=2)
 
+OURS = "supersnn"
 SAMPLERS = {"optuna": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
+SIDES = (OURS, *SAMPLERS)
 POINTS = 20
 """Times, evenly spread over the second half of a search, at which the sides are compared."""
 
 
 class Searched(NamedTuple):
-    """One search of one side: what it found, the epochs it had trained when the time was up, the trials it began.
+    """One search of one side when its time was up: what it had found, the epochs it had trained, the trials begun.
 
-    Plain Optuna's epochs are those of the trials that had ended.
+    Of plain Optuna's epochs, those of the trials that had ended: up to two trials' more were under way.
     """
 
     finds: Finds
@@ -105,12 +109,17 @@ def sweep(problem: Problem, seed: int, seconds: float) -> SweepConfig:
 def by_sweep(config: SweepConfig, store: Path, seconds: float) -> Searched:
     """Return what `supersnn sweep` finds."""
     started, events = conducted(config, store, seconds)
-    ends = [event for event in events if event["event"] == "end"]
+    told = [event for event in events if event["time"] <= started + seconds]
     return Searched(
-        finds=[(event["time"] - started, event["value"]) for event in ends if event["end"] == "finished"],
-        epochs=sum(event["event"] == "epoch" and event["time"] <= started + seconds for event in events),
-        begun=len(ends),
+        finds=[(event["time"] - started, event["value"]) for event in told if event.get("end") == "finished"],
+        epochs=sum(event["event"] == "epoch" for event in told),
+        begun=sum(event["event"] == "start" for event in told),
     )
+
+
+def searched(side: str, config: SweepConfig, store: Path, seconds: float) -> Searched:
+    """Return what a side finds."""
+    return by_sweep(config, store, seconds) if side == OURS else by_optuna(side, config, store, seconds)
 
 
 def by_optuna(side: str, config: SweepConfig, store: Path, seconds: float) -> Searched:
@@ -123,9 +132,10 @@ def by_optuna(side: str, config: SweepConfig, store: Path, seconds: float) -> Se
         pool.starmap(optimise, workers, chunksize=1)
     trials = optuna.load_study(study_name=name, storage=url).get_trials()
     ended = [(t.datetime_complete.timestamp() - started, t) for t in trials if t.datetime_complete]
+    ended = [(at, t) for at, t in ended if at <= seconds]
     return Searched(
         finds=[(at, t.values[0]) for at, t in ended if t.state == TrialState.COMPLETE],
-        epochs=sum(t.user_attrs[EPOCHS] for at, t in ended if at <= seconds),
+        epochs=sum(t.user_attrs[EPOCHS] for _, t in ended),
         begun=len(trials),
     )
 
@@ -187,9 +197,17 @@ def lead(ours: Sequence[Searched], theirs: Sequence[Searched], times: Sequence[f
     return Lead(statistics.fmean(points), float(low), float(high))
 
 
+COUNTED: dict[str, Callable[[list[Searched]], list[int]]] = {
+    "trials begun, a repeat": lambda repeats: [one.begun for one in repeats],
+    "trials trained to their end, a repeat": lambda repeats: [len(one.finds) for one in repeats],
+    "epochs trained in the time, a repeat": lambda repeats: [one.epochs for one in repeats],
+}
+
+
 def measure(name: str, problem: Problem) -> Result:
     """Return how good the sides' best students are, after all the time and on the way."""
-    found: dict[str, list[Searched]] = {"supersnn": [], **{side: [] for side in SAMPLERS}}
+    os.environ.setdefault("GLIBC_TUNABLES", PAGES)  # what a sweep's workers have, for all processes
+    found: dict[str, list[Searched]] = {side: [] for side in SIDES}
     with tempfile.TemporaryDirectory() as scratch:
         store = Path(scratch)
         training = length(sweep(problem, seed=0, seconds=1.0), store)
@@ -197,13 +215,12 @@ def measure(name: str, problem: Problem) -> Result:
         progress(f"a training takes {training:.1f} s, a search {seconds:.0f} s")
         for seed in range(problem.repeats):
             config = sweep(problem, seed, seconds)
-            found["supersnn"].append(by_sweep(config, store, seconds))
-            for side in SAMPLERS:
-                found[side].append(by_optuna(side, config, store, seconds))
-            ends = {side: f"{best_by(all_[-1].finds, seconds):.4f}" for side, all_ in found.items()}
+            for side in (*SIDES[seed % len(SIDES) :], *SIDES[: seed % len(SIDES)]):  # each side is first as often
+                found[side].append(searched(side, config, store, seconds))
+            ends = {side: f"{best_by(repeats[-1].finds, seconds):.4f}" for side, repeats in found.items()}
             progress(f"repeat {seed + 1} of {problem.repeats}: {ends}")
     end, later = [seconds], [seconds * (0.5 + 0.5 * point / POINTS) for point in range(1, POINTS + 1)]
-    ours = found["supersnn"]
+    ours = found[OURS]
     return Result(
         name=name,
         unit="best validation accuracy",
@@ -214,16 +231,10 @@ def measure(name: str, problem: Problem) -> Result:
             "a training (s)": round(training, 1),
             **{f"ahead of {side} at the end": str(lead(ours, found[side], end)) for side in SAMPLERS},
             **{f"ahead of {side} in the second half": str(lead(ours, found[side], later)) for side in SAMPLERS},
-            **{note: {side: read(all_) for side, all_ in found.items()} for note, read in COUNTED.items()},
+            **{note: {side: read(repeats) for side, repeats in found.items()} for note, read in COUNTED.items()},
         },
     )
 
-
-COUNTED: dict[str, Callable[[list[Searched]], list[int]]] = {
-    "trials begun, a repeat": lambda repeats: [one.begun for one in repeats],
-    "trials trained to their end, a repeat": lambda repeats: [len(one.finds) for one in repeats],
-    "epochs trained in the time, a repeat": lambda repeats: [one.epochs for one in repeats],
-}
 
 if __name__ == "__main__":
     main("search", lambda quick: measure("search", QUICK if quick else FEW))

@@ -2,11 +2,13 @@
 
 The sweep's clock runs from the command to the end of the search: the imports, Ray's start, Optuna, the journal and
 MLflow are in it. The bare trainings run in two plain processes, half of them before the sweep and half after, so that
-a machine that becomes slower or faster in between weighs on both sides.
+a machine that becomes slower or faster in between weighs on both sides. They have the huge pages that a sweep gives its
+workers.
 """
 
 import math
 import multiprocessing
+import os
 import signal
 import subprocess
 import sys
@@ -23,11 +25,13 @@ from supersnn.section import parse, to_yaml, with_values
 from supersnn.training import train
 from tune.description.arms import resolve
 from tune.description.sweep import SweepConfig
+from tune.execution.executor import PAGES
 from tune.journal import read
 from tune.store import Store
 
 SLOTS = 2
-INTERRUPTED = 130
+INTERRUPTED, GRACE = 130, 120
+"""What an interrupted sweep exits with, and the seconds that it may take to end."""
 SECONDS = 18
 """That a bare training is to take, at least."""
 
@@ -42,13 +46,20 @@ def conducted(sweep: SweepConfig, store: Path, seconds: float | None = None) -> 
     file.write_text(to_yaml(sweep), encoding="utf-8")
     started = time.time()
     command = [sys.executable, "-m", "supersnn_cli", "sweep", str(file), "--store", str(store)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
-        try:
-            driver.wait(seconds)
-        except subprocess.TimeoutExpired:
-            driver.send_signal(signal.SIGINT)
-    if driver.returncode not in (0, INTERRUPTED):
-        raise RuntimeError(f"{' '.join(command)} ended with {driver.returncode}")
+    said = store / "driver.log"
+    with said.open("w", encoding="utf-8") as log:
+        driver = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        driver.wait(seconds)
+        expected = {0}
+    except subprocess.TimeoutExpired:
+        driver.send_signal(signal.SIGINT)
+        driver.wait(GRACE)
+        expected = {0, INTERRUPTED}
+    finally:
+        driver.kill()
+    if driver.returncode not in expected:
+        raise RuntimeError(f"{' '.join(command)} ended with {driver.returncode}: {said.read_text()[-2000:]}")
     return started, [event for event, _ in read(Store(store).sweep(sweep.name).journal)]
 
 
@@ -88,6 +99,7 @@ def bare(sweep: SweepConfig, count: int) -> list[float]:
 
 def measure(quick: bool) -> Result:
     """Return the sweep's wall time and that of its trainings alone."""
+    os.environ.setdefault("GLIBC_TUNABLES", PAGES)  # what a sweep's workers have, for all processes
     trials, images = (4, 300) if quick else (24, None)
     tried = 1 if quick else 4
     length = max(bare(equal_trials(trials, tried, images), SLOTS)) / tried

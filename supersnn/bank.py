@@ -85,9 +85,7 @@ class Bank:
             features: whether the unpooled maps are needed too: they are large.
             progress: told of every view.
         """
-        views = config.teacher.views
-        if views == "off":
-            raise ValueError("views that are drawn anew in every epoch cannot be stored")
+        views = _stored_views(config)
         identity = _identity(teacher, data, config)
         home, kinds = folder / digest(identity), _kinds(pools, features)
         if _missing(home, kinds, views):
@@ -164,10 +162,13 @@ def lacks(
     features: bool = False,
 ) -> bool:
     """Say whether `Bank.open`, called with the same, would have to ask the teacher for something."""
-    views = config.teacher.views
-    if views == "off":
-        raise ValueError("views that are drawn anew in every epoch are not stored")
-    return bool(_missing(folder / address(teacher, data, config), _kinds(pools, features), views))
+    return bool(_missing(folder / address(teacher, data, config), _kinds(pools, features), _stored_views(config)))
+
+
+def _stored_views(config: TrainConfig) -> int:
+    if config.teacher.views == "off":
+        raise ValueError("views that are drawn anew in every epoch cannot be stored")
+    return config.teacher.views
 
 
 def _identity(teacher: Teacher, data: TrainingData, config: TrainConfig) -> dict[str, Any]:

@@ -49,6 +49,19 @@ def open_test(
     return images.to(device)
 
 
+def opened_at(ledger: Path, purpose: str, weights: str) -> float:
+    """Return when the test images were opened for a purpose and some weights, in Unix seconds.
+
+    Raises:
+        ValueError: the ledger has no such line.
+    """
+    says = _says({"purpose": purpose, "weights": weights})
+    for line in ledger.read_text(encoding="utf-8", errors="replace").splitlines():
+        if says(line):
+            return float(json.loads(line)["time"])
+    raise ValueError(f"{ledger}: nothing was opened for {purpose!r} with these weights")
+
+
 def _says(note: Mapping[str, object]) -> Callable[[str], bool]:
     """What tells whether a line, torn or whole, says all that a note does."""
 

@@ -24,7 +24,7 @@ from typing import TypeVar
 
 from filelock import FileLock
 
-from supersnn.checkpoint import DamagedFile, write_atomically
+from supersnn.checkpoint import DamagedFile, sha256, write_atomically
 from tune.objects import Objects
 
 T = TypeVar("T")
@@ -284,8 +284,7 @@ def _content(name: str, file: str, entry: Entry) -> str:
 
 
 def _entry(path: Path) -> Entry:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size
+    return sha256(path), path.stat().st_size
 
 
 def _entries(content: bytes | None) -> dict[str, Entry]:

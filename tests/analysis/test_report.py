@@ -196,6 +196,19 @@ def test_page_of_an_empty_sweep(synthetic, tmp_path):
     assert "No two arms" in page([load.sweep(folder)], tmp_path)
 
 
+def test_the_ledger_tells_weights_apart_and_may_be_of_before_they_were_named(synthetic, tmp_path):
+    folder = synthetic()
+    ledger = folder / "test-ledger.jsonl"
+    first, second, *_ = map(json.loads, ledger.read_text().splitlines())
+    ledger.write_text("".join(json.dumps(line) + "\n" for line in (first, {**second, "weights": None})))
+    text = page([load.sweep(folder)], tmp_path)
+    assert first["weights"][:12] in text
+    assert first["weights"][:13] not in text
+    del first["weights"]
+    ledger.write_text(json.dumps(first) + "\n")
+    assert first["purpose"] in page([load.sweep(folder)], tmp_path)
+
+
 def test_page_of_several_sweeps_joins_their_verdicts(synthetic, tmp_path):
     sweeps = together([load.sweep(synthetic("one", seed=1)), load.sweep(synthetic("two", seed=2, dataset="cifar10"))])
     text = without_data(page(sweeps, tmp_path))

@@ -1,12 +1,15 @@
 """The repeats and the form of a benchmark's result."""
 
 import json
+import re
 import time
 from pathlib import Path
 
 import pytest
 
-from benchmarks.common import Result, interleaved, main, spread, write_section
+from benchmarks.common import Result, around_section, interleaved, main, spread, write_section
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_sides_take_turns_and_the_warm_up_does_not_count() -> None:
@@ -45,6 +48,20 @@ def test_only_the_section_is_replaced(tmp_path: Path) -> None:
     assert path.read_text() == "before\n<!-- a -->\n\nnewer\n\n<!-- end of a -->\nafter\n"
     with pytest.raises(SystemExit, match="end of b"):
         write_section(path, "b", [])
+
+
+def test_nothing_is_measured_for_a_section_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "RESULTS.md"
+    path.write_text("<!-- other -->\n<!-- end of other -->")
+    monkeypatch.setattr("sys.argv", ["some", "--write", str(path)])
+    with pytest.raises(SystemExit, match="end of some"):
+        main("some", lambda quick: pytest.fail("it measured"))
+
+
+def test_the_results_have_a_section_for_each_benchmark() -> None:
+    (names,) = re.findall(r"^BENCHMARKS +:= (.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    for name in (*names.split(), "quality", "method"):
+        around_section(ROOT / "benchmarks" / "RESULTS.md", name)
 
 
 def test_a_result_is_written_with_what_it_was_measured_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

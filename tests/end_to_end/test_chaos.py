@@ -101,11 +101,29 @@ def test_a_driver_killed_again_and_again_in_process(tiny: Path, tmp_path: Path) 
     assert_no_epoch_twice(store)
 
 
+def kill_workers(driver: "subprocess.Popen[bytes]", store: Path, kills: int, dice: random.Random) -> int:
+    """Kill workers at work, up to `kills` of them, until the sweep is done. Return the deaths."""
+    deaths = 0
+    while driver.poll() is None:
+        time.sleep(dice.uniform(0.2, 3.0))
+        if deaths < kills and (worker := worker_of(driver, dice)) is not None:
+            end_all([worker])
+            deaths += 1
+    assert driver.returncode == 0, (store.parent / "driver.log").read_text(encoding="utf-8")[-3000:]
+    return deaths
+
+
+DEATHS = 20
+"""A sweep that is done before so many have died goes on with more trials, until they have."""
+
+
 @pytest.mark.chaos
 @pytest.mark.timeout(3000)
 def test_twenty_dead_drivers_under_ray(tiny: Path, tmp_path: Path) -> None:
-    store = tmp_path / "store"
-    kill_drivers(larger(tiny, 12, 6), store, 20, random.Random(2), 30.0)
+    store, dice, deaths, trials = tmp_path / "store", random.Random(2), 0, 12
+    while deaths < DEATHS:
+        deaths += kill_drivers(larger(tiny, trials, 6), store, DEATHS - deaths, dice, 30.0)
+        trials += 6
     invariants.assert_sweep(store, "tiny")
     assert_no_epoch_twice(store)
 
@@ -113,14 +131,9 @@ def test_twenty_dead_drivers_under_ray(tiny: Path, tmp_path: Path) -> None:
 @pytest.mark.chaos
 @pytest.mark.timeout(3000)
 def test_twenty_dead_workers_under_ray(tiny: Path, tmp_path: Path) -> None:
-    store, dice, deaths = tmp_path / "store", random.Random(3), 0
-    driver = start(larger(tiny, 18, 6), store)
-    while driver.poll() is None:
-        time.sleep(dice.uniform(0.2, 3.0))
-        if deaths < 20 and (worker := worker_of(driver, dice)) is not None:
-            end_all([worker])
-            deaths += 1
-    assert driver.returncode == 0, (store.parent / "driver.log").read_text(encoding="utf-8")[-3000:]
-    assert deaths == 20
+    store, dice, deaths, trials = tmp_path / "store", random.Random(3), 0, 12
+    while deaths < DEATHS:
+        deaths += kill_workers(start(larger(tiny, trials, 6), store), store, DEATHS - deaths, dice)
+        trials += 6
     invariants.assert_sweep(store, "tiny")
     assert_no_epoch_twice(store)

@@ -14,7 +14,7 @@ import supersnn
 from supersnn.config import DatasetConfig
 from supersnn.data import fingerprint, training_data
 from supersnn.errors import UserError
-from supersnn.held_out import append, open_test
+from supersnn.held_out import append, open_test, opened_at
 
 ROOT = Path(supersnn.__file__).parents[1]
 DIGITS = DatasetConfig(name="digits")
@@ -61,6 +61,9 @@ def test_a_test_that_was_cut_short_goes_on_under_its_own_line(tmp_path: Path) ->
         assert len(open_test(DIGITS, ledger, purpose, weights=weights)) == 359
     lines = [json.loads(line) for line in ledger.read_text().splitlines()[3:]]
     assert [(line["purpose"], line["weights"]) for line in lines] == [(one, "w"), (other, "w"), (one, "v")]
+    assert [opened_at(ledger, one, "w"), opened_at(ledger, one, "v")] == [lines[0]["time"], lines[2]["time"]]
+    with pytest.raises(ValueError, match="nothing was opened"):
+        opened_at(ledger, other, "v")
     for _ in range(2):
         open_test(DIGITS, ledger, "check")
     assert len(ledger.read_text().splitlines()) == 8

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from supersnn.config import DatasetConfig
+from supersnn.data import training_data
 from tune.description.arms import Arm, resolve
 from tune.description.sweep import SweepConfig
 from tune.execution.local import LocalExecutor
@@ -47,14 +49,15 @@ def prepared(store: Path, **teacher: Any) -> tuple[int, list[Teaching]]:
 
 def test_a_worker_makes_what_is_missing_and_nothing_else(tmp_path: Path) -> None:
     (item,) = preparations(arms(), Store.at(tmp_path).place)
-    assert found(item) is None
+    data = training_data(DatasetConfig.model_validate(item.config["dataset"]))
+    assert found(item, data) is None
     tasks, made = prepared(tmp_path)
     assert tasks == 1
     assert made[0].teacher["name"] == "resnet8"
     assert made[0].bank is not None
     assert prepared(tmp_path) == (0, made)
     next((tmp_path / "banks").rglob("*.npy")).unlink()
-    assert found(item) is None
+    assert found(item, data) is None
     tasks, again = prepared(tmp_path)
     assert tasks == 1
     assert again[0].teacher == made[0].teacher
@@ -62,7 +65,7 @@ def test_a_worker_makes_what_is_missing_and_nothing_else(tmp_path: Path) -> None
 
 def test_a_teacher_beside_the_training_needs_no_bank(tmp_path: Path) -> None:
     assert prepared(tmp_path, views="off")[0] == 1
-    tasks, ((teaching),) = prepared(tmp_path, views="off")
+    tasks, (teaching,) = prepared(tmp_path, views="off")
     assert tasks == 0
     assert teaching.bank is None
 

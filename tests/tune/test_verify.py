@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -139,7 +140,7 @@ def test_a_ranking_opens_no_test_and_a_verification_does_once(finals: Made, tmp_
     assert verify_one(item) == result
     (note,) = (json.loads(line) for line in ledger.read_text().splitlines())
     assert note["purpose"] == f"verify direct/{item.trial}/1000"
-    assert note["time"] == pytest.approx(result["opened"], abs=5)
+    assert note["time"] == result["opened"]
     assert note["count"] == result["images"]
     assert 0 <= result["test"] <= 1
     assert note["weights"] == sha256(tmp_path / item.job.folder / WEIGHTS)
@@ -161,6 +162,13 @@ def test_a_worker_lost_while_it_tests_leaves_an_opening_that_the_next_one_goes_o
     result = verify_one(item)
     assert 0 <= result["test"] <= 1
     assert ledger.read_text() == opened
+    assert result["opened"] == json.loads(opened)["time"]
+
+
+def test_what_is_tested_is_kept(finals: Made) -> None:
+    (item,) = finals({"direct": [(0.8, 0)]}, seeds=1).verifications()
+    with pytest.raises(ValueError, match="kept"):
+        replace(item, keep=False)
 
 
 def test_a_worker_of_another_drivers_sweep_opens_nothing(

@@ -33,13 +33,11 @@ from supersnn.sources.base import data_root
 from tune.description.sweep import ResourcesConfig
 from tune.execution.actor import StudentTrial
 from tune.execution.checks import PACKAGES, Misfit, preflight, require_room, work_if_fit
+from tune.execution.executor import PAGES
 from tune.execution.nodes import bundle, living, slots, slots_on
 from tune.execution.searcher import LOOK, Stranding, StudyScheduler, StudySearcher
 from tune.search.driver import Search
 from tune.shared import Place
-
-PAGES = "glibc.malloc.hugetlb=1"
-"""Tensors in huge pages: a step's fresh maps cost a tenth of the step in page faults otherwise."""
 
 ALONE = {
     "RAY_prestart_worker_first_driver": "0",  # processes that come too late for the first trials
@@ -213,7 +211,7 @@ def _variables() -> dict[str, str]:
 
 
 def _start() -> None:
-    """Start Ray on this machine; its workers have our environment from it."""
+    """Start Ray on this machine, its processes with our environment, which workers have from them."""
     alone = {name: os.environ.get(name, value) for name, value in ALONE.items()}
     with _environment({**alone, **_variables()}):
         ray.init(address="local", num_cpus=os.cpu_count(), include_dashboard=False, **QUIET)
@@ -229,7 +227,7 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
     finally:
         for name, value in before.items():
             if value is None:
-                del os.environ[name]
+                os.environ.pop(name, None)
             else:
                 os.environ[name] = value
 

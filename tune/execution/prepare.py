@@ -75,13 +75,13 @@ def prepare(arms: Mapping[str, Arm], place: Place, executor: Executor) -> Iterat
     Raises:
         UserError: a teacher cannot be had.
     """
-    missing = []
-    for item in preparations(arms, place):
-        teaching = found(item) if executor.here and place.direct else None
-        if teaching is None:
-            missing.append(item)
-        else:
-            yield teaching
+    items = preparations(arms, place)
+    missing = items
+    if items and executor.here and place.direct and any((place.root / TEACHERS).glob("*/")):
+        data = training_data(DatasetConfig.model_validate(items[0].config["dataset"]))  # the same for all arms
+        there = [(item, found(item, data)) for item in items]
+        missing = [item for item, teaching in there if teaching is None]
+        yield from (teaching for _, teaching in there if teaching is not None)
     for _, done in executor.tasks(prepare_one, missing):
         if isinstance(done, Exception):
             raise done
@@ -123,13 +123,12 @@ def _pools(arm: Arm) -> list[int]:
     return [int(str(choice)) for choice in choices]
 
 
-def found(item: Preparation) -> Teaching | None:
+def found(item: Preparation, data: TrainingData) -> Teaching | None:
     """Return what a preparation comes to where teacher and bank are there, None where something is left to do.
 
-    A driver finds out by itself, sooner than a worker is there to do it.
+    A driver finds out by itself, sooner than a worker is there to do it; `data` are the teacher's images.
     """
     config, place = TrainConfig.model_validate(item.config), place_at(item.store)
-    data = training_data(config.dataset)
     if not (place.root / TEACHERS / teachers.address(config, data)).exists():
         return None
     teacher = teacher_at(place, config, data, "cpu")

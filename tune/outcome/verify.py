@@ -8,7 +8,6 @@ import functools
 import json
 import math
 import statistics
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 from supersnn import checkpoint
 from supersnn.config import TrainConfig
 from supersnn.evaluation import evaluate
-from supersnn.held_out import append, open_test
+from supersnn.held_out import append, open_test, opened_at
 from supersnn.networks.build import build
 from supersnn.operations import count
 from supersnn.section import merge, with_values
@@ -44,7 +43,7 @@ class Verification:
     `ledger` is a name in the place that the job names: the sweep's own, or where nodes do not see that, one beside the
     training's result, whose lines the driver takes over.
 
-    `keep`: whether its weights are wanted afterwards; those that are tested always are.
+    `keep`: whether its weights are wanted afterwards; those that are tested must be.
     """
 
     arm: str
@@ -53,6 +52,10 @@ class Verification:
     job: Job
     ledger: str | None
     keep: bool
+
+    def __post_init__(self) -> None:
+        if self.ledger is not None and not self.keep:
+            raise ValueError("weights that are tested are kept: the ledger names their file")
 
 
 @dataclass(frozen=True)
@@ -213,16 +216,16 @@ def verify_one(item: Verification) -> dict[str, Any]:
     data = runner.data(config.dataset)
     network = build(config.student, config.neuron, data.shape, len(data.classes)).to(runner.device)
     network.load_state_dict(weights)
+    check_owner(place, item.job.sweep, item.job.token)
     if item.keep:
         checkpoint.save(place.root / folder / WEIGHTS, weights, {})
         place.publish(f"{folder}/{WEIGHTS}")
     opened = None
     if item.ledger is not None:
-        check_owner(place, item.job.sweep, item.job.token)
-        opened = time.time()
-        kept = checkpoint.sha256(place.root / folder / WEIGHTS)
+        kept, purpose = checkpoint.sha256(place.root / folder / WEIGHTS), f"verify {item.job.key}"
         ledger = place.fetch(item.ledger)
-        images = open_test(config.dataset, ledger, f"verify {item.job.key}", runner.device, kept)
+        images = open_test(config.dataset, ledger, purpose, runner.device, kept)
+        opened = opened_at(ledger, purpose, kept)
         place.publish(item.ledger)
     else:
         images = data.validation
