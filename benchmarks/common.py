@@ -8,7 +8,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
+from analysis.statistics import t_interval
 from tune.versions import versions
 
 
@@ -26,6 +27,24 @@ class Spread(NamedTuple):
     low: float
     high: float
     repeats: int
+
+
+class Lead(NamedTuple):
+    """Points of accuracy by which one side is ahead: the mean over the repeats, with Student's 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.2f} points [{self.low:+.2f}, {self.high:+.2f}]"
+
+
+def lead_of(ours: Sequence[float], theirs: Sequence[float]) -> Lead:
+    """Return the lead of some accuracies over others, paired by repeat."""
+    points = [100 * (a - b) for a, b in zip(ours, theirs, strict=True)]
+    low, high = t_interval(points)
+    return Lead(statistics.fmean(points), float(low), float(high))
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,13 @@ import math
 import multiprocessing
 import random
 import statistics
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import optuna
 
-from benchmarks.common import machine, markdown, progress, spread, write_section
+from benchmarks.common import Lead, lead_of, machine, markdown, progress, spread, write_section
 from supersnn.bank import guide_for
 from supersnn.config import TrainConfig
 from supersnn.data import training_data
@@ -37,12 +37,17 @@ from tune.versions import versions
 
 EPOCHS, TRIALS, REPEATS = 9, 48, 41
 """Of a trial; random search's budget in whole trials; how often both search."""
+BUDGETS = (10, 14, 20, 30, 48)
+"""Numbers of whole trainings after whose epochs two ways to search are compared."""
 SEARCHED = {
     "optimizer.lr": (0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
     "loss.relation.weight": (1.0, 4.0, 16.0, 63.0, 250.0, 1000.0),
     "neuron.threshold": (0.4, 0.8, 1.2, 1.6, 2.0),
 }
 """The grid of real trainings."""
+
+Found = list[tuple[int, float]]
+"""Epochs spent, and the worth of the best trial that was finished by then; minus infinity before the first."""
 
 Curve = Callable[[int], float]
 """From an epoch, counted from 1, to what a trial reports after it."""
@@ -139,8 +144,8 @@ def sweep(objective: Objective, sampler: str, scheduler: str, seed: int) -> Swee
     return parse(SweepConfig, plain, "quality")
 
 
-def best_by_epochs(objective: Objective, sampler: str, scheduler: str, seed: int) -> list[tuple[int, float]]:
-    """Return (epochs spent, worth of the best finished trial so far), as a search of TRIALS · EPOCHS goes on."""
+def best_by_epochs(objective: Objective, sampler: str, scheduler: str, seed: int) -> Found:
+    """Return what a search has found, as it spends TRIALS · EPOCHS."""
     config = sweep(objective, sampler, scheduler, seed)
     live = Studies(config, resolve(config), optuna.storages.InMemoryStorage(), str(seed))
     dice, spent, best, found = random.Random(seed), 0, -math.inf, []
@@ -160,15 +165,31 @@ def best_by_epochs(objective: Objective, sampler: str, scheduler: str, seed: int
     return found
 
 
-def shares(objective: Objective, repeats: int = REPEATS, scheduler: str = "asha") -> list[float]:
-    """Return, by repeat, the share of random search's budget after which TPE has its final best; or inf."""
-    found = []
-    for seed in range(repeats):
-        target = best_by_epochs(objective, "random", "none", seed)[-1][1]
-        ours = best_by_epochs(objective, "tpe", scheduler, seed)
-        reached = next((spent for spent, best in ours if best >= target), math.inf)
-        found.append(reached / (TRIALS * EPOCHS))
-    return found
+def searches(objective: Objective, sampler: str, scheduler: str, repeats: int = REPEATS) -> list[Found]:
+    """Return so many searches, which differ by their seed."""
+    return [best_by_epochs(objective, sampler, scheduler, seed) for seed in range(repeats)]
+
+
+def shares(ours: Sequence[Found], randoms: Sequence[Found]) -> list[float]:
+    """Return, by repeat, the share of random search's budget after which ours has its final best; or inf."""
+    return [
+        next((spent for spent, best in one if best >= random_[-1][1]), math.inf) / (TRIALS * EPOCHS)
+        for one, random_ in zip(ours, randoms, strict=True)
+    ]
+
+
+def lead(ours: Sequence[Found], theirs: Sequence[Found], trainings: int) -> Lead:
+    """Return by how many points ours is ahead after the epochs of so many whole trainings, paired by repeat.
+
+    A search that has finished no trial by then is as good as its first one.
+    """
+    scores = [[_best_by(one, trainings * EPOCHS) for one in side] for side in (ours, theirs)]
+    return lead_of(*scores)
+
+
+def _best_by(found: Found, epochs: int) -> float:
+    finite = [(spent, best) for spent, best in found if math.isfinite(best)]
+    return max((best for spent, best in finite if spent <= epochs), default=finite[0][1])
 
 
 def measured(folder: Path) -> dict[tuple[float, ...], list[float]]:
@@ -211,21 +232,24 @@ def main() -> None:
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     objectives = FORMULAS | {"digits": digits(measured(options.folder))}
-    found = {name: shares(objective) for name, objective in objectives.items()}
-    whole = {f"{name}, no trial stopped": shares(each, scheduler="none") for name, each in objectives.items()}
+    found, leads = {}, {}
+    for name, objective in objectives.items():
+        randoms = searches(objective, "random", "none")
+        whole, ours = (searches(objective, "tpe", scheduler) for scheduler in ("none", "asha"))
+        found[name] = shares(ours, randoms)
+        found[f"{name}, no trial stopped"] = shares(whole, randoms)
+        leads[f"{name}: points ahead, after the epochs of so many trainings, of TPE that stops no trial"] = {
+            trainings: str(lead(ours, whole, trainings)) for trainings in BUDGETS
+        }
     document = {
         "name": "quality",
         "machine": machine(),
         "versions": versions(),
         "command": f"python -m benchmarks.quality --folder {options.folder}",
-        "ratios": {name: min(statistics.median(each), 1.0) for name, each in found.items()},
+        "ratios": {name: min(statistics.median(found[name]), 1.0) for name in objectives},
         "unit": "share of random search's budget (one that it does not suffice for counts as 1)",
-        "measured": {
-            name: spread([min(share, 1.0) for share in each])._asdict() for name, each in {**found, **whole}.items()
-        },
-        "notes": {
-            f"{name}: not reached within it": sum(map(math.isinf, each)) for name, each in {**found, **whole}.items()
-        },
+        "measured": {name: spread([min(share, 1.0) for share in each])._asdict() for name, each in found.items()},
+        "notes": {f"{name}: not reached within it": sum(map(math.isinf, each)) for name, each in found.items()} | leads,
     }
     if options.write:
         write_section(options.write, "quality", markdown(document))

@@ -20,8 +20,7 @@ from typing import NamedTuple
 import optuna
 from optuna.trial import BaseTrial, FixedTrial, TrialState
 
-from analysis.statistics import t_interval
-from benchmarks.common import Result, main, progress, spread
+from benchmarks.common import Lead, Result, lead_of, main, progress, spread
 from benchmarks.sweep import SLOTS, conducted
 from supersnn.bank import guide_for
 from supersnn.data import training_data
@@ -70,17 +69,6 @@ class Searched(NamedTuple):
     finds: Finds
     epochs: int
     begun: int
-
-
-class Lead(NamedTuple):
-    """Points of accuracy by which one side is ahead: the mean over the repeats, with Student's 95 % interval."""
-
-    mean: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.mean:+.2f} points [{self.low:+.2f}, {self.high:+.2f}]"
 
 
 def sweep(problem: Problem, seed: int, seconds: float) -> SweepConfig:
@@ -192,9 +180,7 @@ def best_by(finds: Finds, seconds: float) -> float:
 def lead(ours: Sequence[Searched], theirs: Sequence[Searched], times: Sequence[float]) -> Lead:
     """Return by how many points ours is ahead, on average over some times, paired by repeat."""
     scores = [[statistics.fmean(best_by(one.finds, t) for t in times) for one in side] for side in (ours, theirs)]
-    points = [100 * (a - b) for a, b in zip(*scores, strict=True)]
-    low, high = t_interval(points)
-    return Lead(statistics.fmean(points), float(low), float(high))
+    return lead_of(*scores)
 
 
 COUNTED: dict[str, Callable[[list[Searched]], list[int]]] = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.common import Result, around_section, interleaved, main, spread, write_section
+from benchmarks.common import Result, around_section, interleaved, lead_of, main, spread, write_section
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,6 +24,13 @@ def test_the_sides_take_turns_and_the_warm_up_does_not_count() -> None:
 def test_the_median_and_the_quartiles() -> None:
     assert spread([5.0, 1.0, 3.0, 2.0, 4.0]) == (3.0, 2.0, 4.0, 5)
     assert spread([7.0]) == (7.0, 7.0, 7.0, 1)
+
+
+def test_a_lead_is_in_points_with_students_interval() -> None:
+    ahead = lead_of([0.5, 0.6, 0.7], [0.4, 0.4, 0.4])
+    assert ahead.mean == pytest.approx(20)
+    assert ahead.high - ahead.mean == pytest.approx(4.303 * 10 / 3**0.5, rel=1e-3)
+    assert str(ahead) == "+20.00 points [-4.84, +44.84]"
 
 
 def test_with_json_one_document_is_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
