@@ -67,20 +67,32 @@ def main(name: str, measure: Callable[[bool], Result], peers: tuple[str, ...] = 
 
     `measure` is told whether to be quick: sizes too small to mean anything, to see that the benchmark works.
     """
+    options = parser(name).parse_args()
+    present(name, options, lambda: measure(options.quick), peers)
+
+
+def parser(name: str) -> argparse.ArgumentParser:
+    """Return the command line that all benchmarks share."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--write", type=Path, help="a Markdown file whose section on this benchmark is replaced")
     parser.add_argument("--quick", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    return parser
+
+
+def present(
+    name: str, options: argparse.Namespace, measure: Callable[[], Result], peers: tuple[str, ...] = (), given: str = ""
+) -> None:
+    """Measure, and print or write what was found; `given` is what the command had besides the benchmark's name."""
     if options.write:
         around_section(options.write, name)
     before = load()
-    result = measure(options.quick)
+    result = measure()
     document = {
         "name": result.name,
         "machine": {**machine(), "load_before": before, "load_after": load()},
         "versions": {**versions(), **{peer: version_of(peer) for peer in peers}},
-        "command": f"python -m benchmarks.{name}",
+        "command": f"python -m benchmarks.{name}{given}",
         "ratios": dict(result.ratios),
         "unit": result.unit,
         "measured": {side: spread._asdict() for side, spread in result.measured.items()},

@@ -5,6 +5,8 @@ a time, for the same wall time; the sweep's includes the start of Ray. The time 
 where nothing else is done (`Problem.trainings`). Plain Optuna is `study.optimize` with its default sampler, and trains
 every trial to its end. A side's score at a time is the best validation accuracy of the trials that have had all their
 epochs by then. All have the huge pages that a sweep gives its workers.
+
+With `--folder` each search is a line of DIR/NAME.jsonl when it has ended, and the same command goes on from there.
 """
 
 import multiprocessing
@@ -13,14 +15,15 @@ import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
 import optuna
 from optuna.trial import BaseTrial, FixedTrial, TrialState
 
-from benchmarks.common import Lead, Result, lead_of, main, progress, spread
+from benchmarks.common import Lead, Result, lead_of, parser, present, progress, spread
 from benchmarks.sweep import SLOTS, conducted
 from supersnn.bank import guide_for
 from supersnn.data import training_data
@@ -30,6 +33,7 @@ from tune.description.arms import resolve
 from tune.description.space import suggest
 from tune.description.sweep import SweepConfig
 from tune.execution.executor import PAGES
+from tune.journal import Journal, read
 
 EPOCHS = "epochs"
 """The attribute of one of plain Optuna's trials with how many it was trained for."""
@@ -47,8 +51,11 @@ class Problem(NamedTuple):
     repeats: int
 
 
-FEW = Problem("resnet14", epochs=36, trainings=16, repeats=10)
-"""Trainings of some 15 s, and time for as many as a sweep gives an arm unless it is told otherwise."""
+FEW = Problem("resnet14", epochs=36, trainings=16, repeats=36)
+"""Trainings of some 15 s, and time for as many as a sweep gives an arm unless it is told otherwise.
+
+Two searches differ by some 0.8 points (standard deviation): with 36 repeats a lead of 0.4 shows four times in five.
+"""
 MANY = Problem("resnet8", epochs=18, trainings=124, repeats=5)
 """Trainings of some 4 s, and time for so many that hardly a student is left to be found."""
 QUICK = Problem("resnet8", epochs=3, trainings=80, repeats=2)
@@ -58,6 +65,8 @@ SAMPLERS = {"optuna": optuna.samplers.TPESampler, "random": optuna.samplers.Rand
 SIDES = (OURS, *SAMPLERS)
 POINTS = 20
 """Times, evenly spread over the second half of a search, at which the sides are compared."""
+FIRST_SEED = 100
+"""Of the repeats; those below have served to judge earlier settings."""
 
 
 class Searched(NamedTuple):
@@ -111,16 +120,18 @@ def searched(side: str, config: SweepConfig, store: Path, seconds: float) -> Sea
 
 
 def by_optuna(side: str, config: SweepConfig, store: Path, seconds: float) -> Searched:
-    """Return what `study.optimize` finds on as many processes as a sweep has slots."""
+    """Return what `study.optimize` finds on as many processes as a sweep has slots; they end when the time is up."""
     url, name = f"sqlite:///{store / 'plain.db'}", f"{side}-{config.seed}"
     started = time.time()
     optuna.create_study(study_name=name, storage=url, direction="maximize")
     with multiprocessing.get_context("spawn").Pool(SLOTS) as pool:
-        workers = [(side, config, store, url, started + seconds, worker) for worker in range(SLOTS)]
-        pool.starmap(optimise, workers, chunksize=1)
+        workers = pool.starmap_async(optimise, [(side, config, store, url, worker) for worker in range(SLOTS)], 1)
+        workers.wait(started + seconds - time.time())
+        if workers.ready():
+            workers.get()
+            raise RuntimeError(f"{name}: ended before the time was up")
     trials = optuna.load_study(study_name=name, storage=url).get_trials()
     ended = [(t.datetime_complete.timestamp() - started, t) for t in trials if t.datetime_complete]
-    ended = [(at, t) for at, t in ended if at <= seconds]
     return Searched(
         finds=[(at, t.values[0]) for at, t in ended if t.state == TrialState.COMPLETE],
         epochs=sum(t.user_attrs[EPOCHS] for _, t in ended),
@@ -128,13 +139,13 @@ def by_optuna(side: str, config: SweepConfig, store: Path, seconds: float) -> Se
     )
 
 
-def optimise(side: str, config: SweepConfig, store: Path, url: str, until: float, worker: int) -> None:
-    """Run trials until a time, in Unix seconds; what is under way then goes on to its end."""
+def optimise(side: str, config: SweepConfig, store: Path, url: str, worker: int) -> None:
+    """Run trials until the process is ended."""
     warnings.simplefilter("ignore")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     sampler = SAMPLERS[side](seed=config.seed * SLOTS + worker)
     study = optuna.load_study(study_name=f"{side}-{config.seed}", storage=url, sampler=sampler)
-    study.optimize(Objective(config, store), timeout=max(0.0, until - time.time()))
+    study.optimize(Objective(config, store))
 
 
 class Objective:
@@ -190,37 +201,66 @@ COUNTED: dict[str, Callable[[list[Searched]], list[int]]] = {
 }
 
 
-def measure(name: str, problem: Problem) -> Result:
+def measure(name: str, problem: Problem, folder: Path) -> Result:
     """Return how good the sides' best students are, after all the time and on the way."""
     os.environ.setdefault("GLIBC_TUNABLES", PAGES)  # what a sweep's workers have, for all processes
-    found: dict[str, list[Searched]] = {side: [] for side in SIDES}
-    with tempfile.TemporaryDirectory() as scratch:
+    path = folder / f"{name}.jsonl"
+    known = [event for event, _ in read(path)]
+    found = {
+        (event["side"], event["seed"]): Searched(event["finds"], event["epochs"], event["begun"])
+        for event in known
+        if event["event"] == "searched"
+    }
+    with closing(Journal(path)) as journal, tempfile.TemporaryDirectory() as scratch:
         store = Path(scratch)
         training = length(sweep(problem, seed=0, seconds=1.0), store)
+        earlier = [event["training"] for event in known if event["event"] == "length"]
+        if not earlier:
+            journal.append("length", training=training)
+        training = earlier[0] if earlier else training
         seconds = problem.trainings * training / SLOTS
         progress(f"a training takes {training:.1f} s, a search {seconds:.0f} s")
-        for seed in range(problem.repeats):
+        seeds = range(FIRST_SEED, FIRST_SEED + problem.repeats)
+        for seed in seeds:
             config = sweep(problem, seed, seconds)
             for side in (*SIDES[seed % len(SIDES) :], *SIDES[: seed % len(SIDES)]):  # each side is first as often
-                found[side].append(searched(side, config, store, seconds))
-            ends = {side: f"{best_by(repeats[-1].finds, seconds):.4f}" for side, repeats in found.items()}
-            progress(f"repeat {seed + 1} of {problem.repeats}: {ends}")
-    end, later = [seconds], [seconds * (0.5 + 0.5 * point / POINTS) for point in range(1, POINTS + 1)]
-    ours = found[OURS]
+                if (side, seed) not in found:
+                    found[side, seed] = searched(side, config, store, seconds)
+                    journal.append("searched", side=side, seed=seed, **found[side, seed]._asdict())
+            ends = {side: f"{best_by(found[side, seed].finds, seconds):.4f}" for side in SIDES}
+            progress(f"repeat {seed - FIRST_SEED + 1} of {problem.repeats}: {ends}")
+    sides = {side: [found[side, seed] for seed in seeds] for side in SIDES}
     return Result(
         name=name,
         unit="best validation accuracy",
-        ratios={f"points_ahead_of_{side}": lead(ours, found[side], end).mean for side in SAMPLERS},
-        measured={side: spread([best_by(one.finds, seconds) for one in repeated]) for side, repeated in found.items()},
-        notes={
-            "a search (s)": round(seconds),
-            "a training (s)": round(training, 1),
-            **{f"ahead of {side} at the end": str(lead(ours, found[side], end)) for side in SAMPLERS},
-            **{f"ahead of {side} in the second half": str(lead(ours, found[side], later)) for side in SAMPLERS},
-            **{note: {side: read(repeats) for side, repeats in found.items()} for note, read in COUNTED.items()},
-        },
+        ratios={f"points_ahead_of_{side}": lead(sides[OURS], sides[side], [seconds]).mean for side in SAMPLERS},
+        measured={side: spread([best_by(one.finds, seconds) for one in repeats]) for side, repeats in sides.items()},
+        notes={"a search (s)": round(seconds), "a training (s)": round(training, 1), **leads(sides, seconds)}
+        | {note: {side: count(repeats) for side, repeats in sides.items()} for note, count in COUNTED.items()},
     )
 
 
+def leads(sides: Mapping[str, Sequence[Searched]], seconds: float) -> dict[str, str]:
+    """Return ours over the others at the end, and on average over the second half of the time."""
+    later = [seconds * (0.5 + 0.5 * point / POINTS) for point in range(1, POINTS + 1)]
+    return {
+        f"ahead of {side} {when}": str(lead(sides[OURS], sides[side], times))
+        for when, times in (("at the end", [seconds]), ("in the second half", later))
+        for side in SAMPLERS
+    }
+
+
+def main(name: str, problem: Problem) -> None:
+    """Run from the command line."""
+    command = parser(name)
+    command.add_argument("--folder", type=Path, help="where the searches are kept, to go on from there")
+    options = command.parse_args()
+    given = f" --folder {options.folder}" if options.folder else ""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = options.folder or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        present(name, options, lambda: measure(name, QUICK if options.quick else problem, folder), given=given)
+
+
 if __name__ == "__main__":
-    main("search", lambda quick: measure("search", QUICK if quick else FEW))
+    main("search", FEW)
