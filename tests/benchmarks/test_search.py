@@ -1,0 +1,44 @@
+"""A comparison of searches: what is kept of it, and how it goes on."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import search
+from benchmarks.search import FIRST_SEED, SIDES, Problem, Searched, best_by, measure
+from tune.description.sweep import SweepConfig
+
+PROBLEM = Problem("resnet8", epochs=2, trainings=4, repeats=3)
+
+
+class Cut(RuntimeError):
+    """What ends a comparison in the middle."""
+
+
+def test_a_comparison_cut_short_goes_on_with_the_searches_that_are_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[str, int, float]] = []
+    limit = 4
+
+    def searched(side: str, config: SweepConfig, store: Path, seconds: float) -> Searched:
+        if len(made) == limit:
+            raise Cut
+        made.append((side, config.seed, seconds))
+        return Searched([(1.0, 0.5), (seconds, 0.9 if side == "supersnn" else 0.8)], epochs=8, begun=4)
+
+    lengths = iter([10.0, 70.0])
+    monkeypatch.setattr(search, "searched", searched)
+    monkeypatch.setattr(search, "length", lambda config, store: next(lengths))
+    with pytest.raises(Cut):
+        measure("search", PROBLEM, tmp_path)
+    limit = 100
+    result = measure("search", PROBLEM, tmp_path)
+    seeds = range(FIRST_SEED, FIRST_SEED + PROBLEM.repeats)
+    assert sorted((side, seed) for side, seed, _ in made) == sorted((side, seed) for side in SIDES for seed in seeds)
+    assert {seconds for _, _, seconds in made} == {20.0}  # as long as at first, though trainings are slower now
+    assert result.ratios["points_ahead_of_optuna"] == pytest.approx(10)
+
+
+def test_the_best_by_a_time_is_of_what_was_found_until_then() -> None:
+    assert [best_by([(2.0, 0.5), (3.0, 0.7), (4.0, 0.6)], at) for at in (1.0, 2.0, 9.0)] == [0.0, 0.5, 0.7]
