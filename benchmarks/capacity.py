@@ -16,6 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -207,15 +208,16 @@ def drive(trials: int) -> Driven:
         folder.path.mkdir(parents=True)
         studies = Studies(config, resolve(config), open_storage(store.optuna_url), "capacity")
         budget = Budget(config, studies, folder.path, [])
-        search = Search(studies, Journal(folder.journal), budget, folder.path, store.place, "capacity", (0,), {})
-        while (timed := _timed(search.next_job))[1] is not None:
-            driven.asks.append(timed[0])
-            for report in instant(timed[1]):
-                seconds, ended = _timed(partial(search.reported, timed[1].key, report))
-                (driven.ends if ended else driven.reports).append(seconds)
-                if ended:
-                    driven.epochs.append(report.epoch)
-                    break
+        with closing(Journal(folder.journal)) as journal:
+            search = Search(studies, journal, budget, folder.path, store.place, "capacity", (0,), {})
+            while (timed := _timed(search.next_job))[1] is not None:
+                driven.asks.append(timed[0])
+                for report in instant(timed[1]):
+                    seconds, ended = _timed(partial(search.reported, timed[1].key, report))
+                    (driven.ends if ended else driven.reports).append(seconds)
+                    if ended:
+                        driven.epochs.append(report.epoch)
+                        break
     return driven
 
 
