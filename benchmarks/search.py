@@ -132,6 +132,7 @@ def by_optuna(side: str, config: SweepConfig, store: Path, seconds: float) -> Se
             raise RuntimeError(f"{name}: ended before the time was up")
     trials = optuna.load_study(study_name=name, storage=url).get_trials()
     ended = [(t.datetime_complete.timestamp() - started, t) for t in trials if t.datetime_complete]
+    ended = [(at, t) for at, t in ended if at <= seconds]
     return Searched(
         finds=[(at, t.values[0]) for at, t in ended if t.state == TrialState.COMPLETE],
         epochs=sum(t.user_attrs[EPOCHS] for _, t in ended),
@@ -258,7 +259,6 @@ def main(name: str, problem: Problem) -> None:
     given = f" --folder {options.folder}" if options.folder else ""
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.folder or Path(scratch)
-        folder.mkdir(parents=True, exist_ok=True)
         present(name, options, lambda: measure(name, QUICK if options.quick else problem, folder), given=given)
 
 
