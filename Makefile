@@ -4,7 +4,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 TORCH  := torch torchvision
 
-BENCHMARKS  := step distil sweep scale search search_many
+BENCHMARKS  := step distil sweep scale
+SEARCHES    := search search_many quality
 RESULTS     := benchmarks/RESULTS.md
 METHOD      := data/method
 METHOD_DATA := fashion-mnist $(patsubst %,folder:%,$(wildcard data/cifar10-jpeg))
@@ -50,7 +51,7 @@ chaos: install-test  ## kill drivers and workers at random moments of real sweep
 
 bench: install-bench  ## measure what benchmarks/ asks, one after another; hours, on a machine that does nothing else
 	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name --write $(RESULTS) || exit 1; done
-	$(BIN)/python -m benchmarks.quality --folder data/quality --write $(RESULTS)
+	for name in $(SEARCHES); do $(BIN)/python -m benchmarks.$$name --folder data/$$name --write $(RESULTS) || exit 1; done
 
 bench-method: install  ## arms with and without a teacher, paired by seed; hours, and it goes on where it was
 	$(BIN)/python -m benchmarks.method --folder $(METHOD) --data $(METHOD_DATA) --write $(RESULTS)

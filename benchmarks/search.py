@@ -6,7 +6,7 @@ where nothing else is done (`Problem.trainings`). Plain Optuna is `study.optimiz
 every trial to its end. A side's score at a time is the best validation accuracy of the trials that have had all their
 epochs by then. All have the huge pages that a sweep gives its workers.
 
-With `--folder` each search is a line of DIR/NAME.jsonl when it has ended, and the same command goes on from there.
+With `--folder` each search is a line of a journal there when it has ended, and the same command goes on from that.
 """
 
 import multiprocessing
@@ -202,10 +202,9 @@ COUNTED: dict[str, Callable[[list[Searched]], list[int]]] = {
 }
 
 
-def measure(name: str, problem: Problem, folder: Path) -> Result:
-    """Return how good the sides' best students are, after all the time and on the way."""
+def measure(name: str, problem: Problem, path: Path) -> Result:
+    """Return how good the sides' best students are, after all the time and on the way; `path` keeps each search."""
     os.environ.setdefault("GLIBC_TUNABLES", PAGES)  # what a sweep's workers have, for all processes
-    path = folder / f"{name}.jsonl"
     known = [event for event, _ in read(path)]
     found = {
         (event["side"], event["seed"]): Searched(event["finds"], event["epochs"], event["begun"])
@@ -258,8 +257,8 @@ def main(name: str, problem: Problem) -> None:
     options = command.parse_args()
     given = f" --folder {options.folder}" if options.folder else ""
     with tempfile.TemporaryDirectory() as scratch:
-        folder = options.folder or Path(scratch)
-        present(name, options, lambda: measure(name, QUICK if options.quick else problem, folder), given=given)
+        kept = (options.folder or Path(scratch)) / (f"{name}-quick.jsonl" if options.quick else f"{name}.jsonl")
+        present(name, options, lambda: measure(name, QUICK if options.quick else problem, kept), given=given)
 
 
 if __name__ == "__main__":

@@ -31,9 +31,9 @@ def test_a_comparison_cut_short_goes_on_with_the_searches_that_are_missing(
     monkeypatch.setattr(search, "searched", searched)
     monkeypatch.setattr(search, "length", lambda config, store: next(lengths))
     with pytest.raises(Cut):
-        measure("search", PROBLEM, tmp_path)
+        measure("search", PROBLEM, tmp_path / "search.jsonl")
     limit = 100
-    result = measure("search", PROBLEM, tmp_path)
+    result = measure("search", PROBLEM, tmp_path / "search.jsonl")
     seeds = range(FIRST_SEED, FIRST_SEED + PROBLEM.repeats)
     assert sorted((side, seed) for side, seed, _ in made) == sorted((side, seed) for side in SIDES for seed in seeds)
     assert {seconds for _, _, seconds in made} == {20.0}  # as long as at first, though trainings are slower now
