@@ -170,9 +170,13 @@ MIDDLE = {"neuron.threshold": 1.0, "neuron.decay": 0.5, "optimizer.lr": 0.03, "l
 """About the middle of the space."""
 
 
-def length(config: SweepConfig, store: Path) -> float:
-    """Return the seconds of a whole training, where two run at once and nothing else; makes teacher and bank."""
+def teach(config: SweepConfig, store: Path) -> None:
+    """Make the teacher and its bank."""
     Objective(with_values(config, {"train.epochs": 1}), store)(FixedTrial(MIDDLE))
+
+
+def length(config: SweepConfig, store: Path) -> float:
+    """Return the seconds of a whole training, where two run at once and nothing else."""
     with multiprocessing.get_context("spawn").Pool(SLOTS) as pool:
         return statistics.fmean(pool.starmap(timed, [(config, store)] * 3 * SLOTS, chunksize=1)[SLOTS:])
 
@@ -213,11 +217,12 @@ def measure(name: str, problem: Problem, path: Path) -> Result:
     }
     with closing(Journal(path)) as journal, tempfile.TemporaryDirectory() as scratch:
         store = Path(scratch)
-        training = length(sweep(problem, seed=0, seconds=1.0), store)
-        earlier = [event["training"] for event in known if event["event"] == "length"]
-        if not earlier:
+        first = sweep(problem, seed=0, seconds=1.0)
+        teach(first, store)
+        training = next((event["training"] for event in known if event["event"] == "length"), None)
+        if training is None:
+            training = length(first, store)
             journal.append("length", training=training)
-        training = earlier[0] if earlier else training
         seconds = problem.trainings * training / SLOTS
         progress(f"a training takes {training:.1f} s, a search {seconds:.0f} s")
         seeds = range(FIRST_SEED, FIRST_SEED + problem.repeats)
