@@ -65,6 +65,8 @@ SAMPLERS = {"optuna": optuna.samplers.TPESampler, "random": optuna.samplers.Rand
 SIDES = (OURS, *SAMPLERS)
 POINTS = 20
 """Times, evenly spread over the second half of a search, at which the sides are compared."""
+SHARES = (0.6, 0.8, 0.9, 0.95)
+"""Of a search's time, at which the sides are compared too: at its end the others' next trainings are all but ended."""
 FIRST_SEED = 100
 """Of the repeats; those below have served to judge earlier settings."""
 
@@ -199,6 +201,11 @@ def lead(ours: Sequence[Searched], theirs: Sequence[Searched], times: Sequence[f
     return lead_of(*scores)
 
 
+def extent(counts: Sequence[int]) -> str:
+    """Return the least, the most and the median."""
+    return f"{min(counts)} … {max(counts)}, median {statistics.median(counts):g}"
+
+
 COUNTED: dict[str, Callable[[list[Searched]], list[int]]] = {
     "trials begun, a repeat": lambda repeats: [one.begun for one in repeats],
     "trials trained to their end, a repeat": lambda repeats: [len(one.finds) for one in repeats],
@@ -241,16 +248,18 @@ def measure(name: str, problem: Problem, path: Path) -> Result:
         ratios={f"points_ahead_of_{side}": lead(sides[OURS], sides[side], [seconds]).mean for side in SAMPLERS},
         measured={side: spread([best_by(one.finds, seconds) for one in repeats]) for side, repeats in sides.items()},
         notes={"a search (s)": round(seconds), "a training (s)": round(training, 1), **leads(sides, seconds)}
-        | {note: {side: count(repeats) for side, repeats in sides.items()} for note, count in COUNTED.items()},
+        | {note: {side: extent(count(repeats)) for side, repeats in sides.items()} for note, count in COUNTED.items()},
     )
 
 
 def leads(sides: Mapping[str, Sequence[Searched]], seconds: float) -> dict[str, str]:
-    """Return ours over the others at the end, and on average over the second half of the time."""
+    """Return ours over the others: at the end, on average over the second half of the time, and at shares of it."""
     later = [seconds * (0.5 + 0.5 * point / POINTS) for point in range(1, POINTS + 1)]
+    times = {"at the end": [seconds], "in the second half": later}
+    times |= {f"at {share:.0%} of the time": [share * seconds] for share in SHARES}
     return {
-        f"ahead of {side} {when}": str(lead(sides[OURS], sides[side], times))
-        for when, times in (("at the end", [seconds]), ("in the second half", later))
+        f"ahead of {side} {when}": str(lead(sides[OURS], sides[side], those))
+        for when, those in times.items()
         for side in SAMPLERS
     }
 

@@ -1,7 +1,7 @@
 """Who wins an arm, with which seeds, and what the final trainings see."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -163,6 +163,40 @@ def test_a_worker_lost_while_it_tests_leaves_an_opening_that_the_next_one_goes_o
     assert 0 <= result["test"] <= 1
     assert ledger.read_text() == opened
     assert result["opened"] == json.loads(opened)["time"]
+
+
+class Alone:
+    """An executor whose one worker is this process."""
+
+    def tasks(self, task: Callable[[Any], Any], items: list[Any]) -> Iterator[tuple[Any, Any]]:
+        for item in items:
+            yield item, task(item)
+
+
+def test_a_worker_on_another_node_goes_on_with_the_lost_ones_opening(
+    s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = SweepConfig.model_validate({**SWEEP, "verify": {"seeds": 1}})
+    store = Store(tmp_path / "driver", s3)
+    folder = store.sweep("s")
+    one = Finals(sweep, Studies(sweep, {"direct": [(0.8, 0)]}), folder, store, "token")  # type: ignore[arg-type]
+    store.place.write_text(f"{store.place.name(folder.path)}/owner", "token")
+    (item,) = one.verifications()
+
+    def on(node: str) -> list[tuple[Verification, Any]]:
+        monkeypatch.setenv("SUPERSNN_SCRATCH", str(tmp_path / node))
+        verify.place_at.cache_clear()  # a process of its own has none
+        return list(one.run([item], Alone()))  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(verify, "evaluate", lost)
+        with pytest.raises(KeyboardInterrupt):
+            on("first")
+    (opened,) = tmp_path.glob("first/**/test-ledger.jsonl")
+    ((_, result),) = on("second")
+    assert folder.ledger.read_text() == opened.read_text()
+    assert result["opened"] == json.loads(opened.read_text())["time"]
+    assert 0 <= result["test"] <= 1
 
 
 def test_what_is_tested_is_kept(finals: Made) -> None:
