@@ -149,7 +149,7 @@ def write_section(path: Path, name: str, lines: Iterable[str]) -> None:
     """Replace what stands between a Markdown file's marks `<!-- NAME -->` and `<!-- end of NAME -->`.
 
     Raises:
-        SystemExit: the file has no such marks.
+        SystemExit: the file cannot be read, or has no such marks.
     """
     before, after = around_section(path, name)
     path.write_text("\n".join([before, "", *lines, "", after]), encoding="utf-8")
@@ -158,7 +158,11 @@ def write_section(path: Path, name: str, lines: Iterable[str]) -> None:
 def around_section(path: Path, name: str) -> tuple[str, str]:
     """Return what stands before and after a section, its marks among it; see `write_section`."""
     begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-    before, found, rest = path.read_text(encoding="utf-8").partition(begin)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SystemExit(f"{path}: {error.strerror}") from error
+    before, found, rest = text.partition(begin)
     _, closed, after = rest.partition(end)
     if not found or not closed:
         raise SystemExit(f"{path}: no lines {begin!r} and {end!r}")

@@ -55,6 +55,8 @@ def test_only_the_section_is_replaced(tmp_path: Path) -> None:
     assert path.read_text() == "before\n<!-- a -->\n\nnewer\n\n<!-- end of a -->\nafter\n"
     with pytest.raises(SystemExit, match="end of b"):
         write_section(path, "b", [])
+    with pytest.raises(SystemExit, match=r"none\.md: No such file"):
+        write_section(tmp_path / "none.md", "a", [])
 
 
 def test_nothing_is_measured_for_a_section_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -66,8 +68,9 @@ def test_nothing_is_measured_for_a_section_that_is_not_there(monkeypatch: pytest
 
 
 def test_the_results_have_a_section_for_each_benchmark() -> None:
-    (names,) = re.findall(r"^BENCHMARKS +:= (.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-    for name in (*names.split(), "quality", "method"):
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    measured, searches = re.findall(r"^(?:BENCHMARKS|SEARCHES) +:= (.+)$", makefile, re.MULTILINE)
+    for name in (*measured.split(), *searches.split(), "method"):
         around_section(ROOT / "benchmarks" / "RESULTS.md", name)
 
 
