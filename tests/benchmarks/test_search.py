@@ -39,6 +39,10 @@ def test_a_comparison_cut_short_goes_on_with_the_searches_that_are_missing(
     assert sorted((side, seed) for side, seed, _ in made) == sorted((side, seed) for side in SIDES for seed in seeds)
     assert {seconds for _, _, seconds in made} == {20.0}  # a training is timed once
     assert result.ratios["points_ahead_of_optuna"] == pytest.approx(10)
+    times = ("at the end", "in the second half", "at 95% of the time")
+    leads = [result.notes[f"ahead of optuna {when}"] for when in times]
+    assert [lead.split(" ")[0] for lead in leads] == ["+10.00", "+0.50", "+0.00"]  # its best came with the last second
+    assert result.notes["trials trained to their end, a repeat"]["supersnn"] == "2 … 2, median 2"
 
 
 def test_the_best_by_a_time_is_of_what_was_found_until_then() -> None:

@@ -1,7 +1,7 @@
 """Who wins an arm, with which seeds, and what the final trainings see."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,6 +14,7 @@ from supersnn.errors import UserError
 from supersnn.networks.build import build
 from tune.description.arms import resolve
 from tune.description.sweep import SweepConfig
+from tune.execution.local import LocalExecutor
 from tune.execution.trial import Disowned
 from tune.outcome import verify
 from tune.outcome.verify import RANKED, RANKING_SEEDS, RESULT, VERIFIED, WEIGHTS, Finals, Verification, verify_one
@@ -165,14 +166,6 @@ def test_a_worker_lost_while_it_tests_leaves_an_opening_that_the_next_one_goes_o
     assert result["opened"] == json.loads(opened)["time"]
 
 
-class Alone:
-    """An executor whose one worker is this process."""
-
-    def tasks(self, task: Callable[[Any], Any], items: list[Any]) -> Iterator[tuple[Any, Any]]:
-        for item in items:
-            yield item, task(item)
-
-
 def test_a_worker_on_another_node_goes_on_with_the_lost_ones_opening(
     s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,7 +179,7 @@ def test_a_worker_on_another_node_goes_on_with_the_lost_ones_opening(
     def on(node: str) -> list[tuple[Verification, Any]]:
         monkeypatch.setenv("SUPERSNN_SCRATCH", str(tmp_path / node))
         verify.place_at.cache_clear()  # a process of its own has none
-        return list(one.run([item], Alone()))  # type: ignore[arg-type]
+        return list(one.run([item], LocalExecutor()))
 
     with monkeypatch.context() as patch:
         patch.setattr(verify, "evaluate", lost)
