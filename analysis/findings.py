@@ -6,8 +6,8 @@ from typing import Any
 import pandas as pd
 
 from analysis import budget, compare, pairings
+from analysis.sentences import answer_to, duration, listed, percent, signed
 from analysis.tables import Sweep, records
-from analysis.words import answer_to, duration, listed, percent, signed
 
 
 def findings(sweep: Sweep, verdicts: pd.DataFrame) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import words
+from analysis import sentences
 from analysis.tables import records
 
 ROWS = 60
@@ -59,13 +59,13 @@ def _cell(column: str, value: Any) -> Cell:
     if not isinstance(value, int | float):
         return Cell(str(value), str(value), False)
     if column in PERCENT:
-        text = words.percent(value)
+        text = sentences.percent(value)
     elif column in POINTS:
-        text = words.signed(value)
+        text = sentences.signed(value)
     elif column in SECONDS or (column == "teacher" and isinstance(value, float)):
-        text = words.duration(value)
+        text = sentences.duration(value)
     elif column in NANOJOULES:
-        text = words.number(value / 1000)
+        text = sentences.number(value / 1000)
     else:
-        text = str(value) if isinstance(value, int) else words.number(value)
+        text = str(value) if isinstance(value, int) else sentences.number(value)
     return Cell(text, repr(float(value)), True)

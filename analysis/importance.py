@@ -1,4 +1,4 @@
-"""Which knob mattered, arm by arm, with how sure that is; and how the score runs along a knob, or along two."""
+"""Parameter importances by arm, with their uncertainty; the score along one parameter, or along two."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,15 +11,15 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.importance import BaseImportanceEvaluator, FanovaImportanceEvaluator, PedAnovaImportanceEvaluator
 
 Method = Literal["ped-anova", "fanova"]
-COLUMNS = ["sweep", "arm", "knob", "importance", "low", "high", "chance", "trials"]
+COLUMNS = ["sweep", "arm", "parameter", "importance", "low", "high", "chance", "trials"]
 FEWEST = 8
 """Finished trials below which nothing is said of importances."""
 TOP = 0.25
 """PED-ANOVA asks what it takes to be among this share of the trials."""
 
 
-def knobs(trials: pd.DataFrame) -> list[str]:
-    """Return the sampled knobs of a trials table: its columns with a dot in the name."""
+def parameters(trials: pd.DataFrame) -> list[str]:
+    """Return the sampled parameters of a trials table: its columns with a dot in the name."""
     return [column for column in trials.columns if "." in column]
 
 
@@ -32,18 +32,18 @@ def importances(
     most: int = 200,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Return each arm's knobs with their share of importance, most important first.
+    """Return each arm's parameters with their share of importance, most important first.
 
     `low` and `high` lie about it as the central `band` of bootstrap samples of the trials lies about their median.
-    `chance` is what 95 % of knobs that do not matter at all stay below (the same evaluation with the scores shuffled):
-    a knob not above it has not been shown to matter. fANOVA tells shares only, which makes its level a strict one.
-    Only finished trials count, and only knobs that all of an arm's finished trials have and vary.
+    `chance` is what 95 % of parameters without any effect stay below (the same evaluation with the scores shuffled):
+    a parameter not above it has not been shown to matter. fANOVA tells shares only, which makes its level a strict one.
+    Only finished trials count, and only parameters that all of an arm's finished trials have and vary.
 
     Args:
         trials: the trials table.
         method: "ped-anova" (Watanabe et al. 2023: what it takes to be in the top quarter) or "fanova" (Hutter et al.
             2014: shares of the variance; slower).
-        space: the sweep file's `space`, for which knobs are logarithmic; without it wide positive ranges are.
+        space: the sweep file's `space`, for which parameters are logarithmic; without it wide positive ranges are.
         repeats: bootstrap samples, and as many shuffles.
         band: central share of the bootstrap that `low` and `high` bound.
         most: trials that one evaluation uses at most, drawn evenly.
@@ -51,7 +51,7 @@ def importances(
     """
     parts = []
     for (sweep, arm), part in _finished(trials).groupby(["sweep", "arm"], sort=False):
-        names = [k for k in knobs(part) if part[k].notna().all() and part[k].nunique() > 1]
+        names = [k for k in parameters(part) if part[k].notna().all() and part[k].nunique() > 1]
         if len(part) < FEWEST or not names:
             continue
         with _quiet():
@@ -84,7 +84,7 @@ def _of_arm(
     shuffled = [weights(every, rng.permutation(values[every])) / total for _ in range(repeats)]
     low, middle, high = np.quantile(resampled, [(1 - band) / 2, 0.5, (1 + band) / 2], axis=0)
     table = pd.DataFrame({
-        "knob": names,
+        "parameter": names,
         "importance": found / total,
         "low": np.maximum(found / total + low - middle, 0.0),
         "high": np.minimum(found / total + high - middle, 1.0),
@@ -126,35 +126,35 @@ def _evaluator(method: Method, seed: int) -> BaseImportanceEvaluator:
     return PedAnovaImportanceEvaluator(target_quantile=TOP)
 
 
-def _distribution(values: pd.Series, knob: Mapping[str, Any] | None) -> BaseDistribution:
-    named = bool(knob and knob.get("categorical"))
+def _distribution(values: pd.Series, parameter: Mapping[str, Any] | None) -> BaseDistribution:
+    named = bool(parameter and parameter.get("categorical"))
     if named or not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
         return CategoricalDistribution(sorted(values.unique().tolist(), key=str))
     low, high = float(values.min()), float(values.max())
-    return FloatDistribution(low, high, log=logarithmic(values, knob))
+    return FloatDistribution(low, high, log=logarithmic(values, parameter))
 
 
-def logarithmic(values: pd.Series, knob: Mapping[str, Any] | None = None) -> bool:
-    """Return whether a knob is searched on a logarithmic scale: as the sweep file says, else by its range."""
+def logarithmic(values: pd.Series, parameter: Mapping[str, Any] | None = None) -> bool:
+    """Return whether a parameter is searched on a logarithmic scale: as the sweep file says, else by its range."""
     low, high = float(values.min()), float(values.max())
-    return bool(knob["log"]) if knob and "log" in knob else low > 0 and high / low > 30
+    return bool(parameter["log"]) if parameter and "log" in parameter else low > 0 and high / low > 30
 
 
-def marginals(trials: pd.DataFrame, knob: str, bins: int | None = None) -> pd.DataFrame:
-    """Return, per arm and bin of a knob, how many finished trials fell there and how they scored.
+def marginals(trials: pd.DataFrame, parameter: str, bins: int | None = None) -> pd.DataFrame:
+    """Return, per arm and bin of a parameter, how many finished trials fell there and how they scored.
 
     Columns: `sweep`, `arm`, `at` (the bin's middle, or the category), `trials`, `median`, `low`, `high` (quartiles),
     `best`. Bins hold about equally many trials of all arms together; left open, there are as many bins as give each
     arm about five trials in each, from 2 to 8.
     """
-    done = _finished(trials).dropna(subset=[knob])
+    done = _finished(trials).dropna(subset=[parameter])
     bins = bins or int(np.clip(len(done) / max(1, done["arm"].nunique()) / 5, 2, 8))
-    if pd.api.types.is_numeric_dtype(done[knob]) and done[knob].nunique() > bins:
-        cut = pd.qcut(done[knob], bins, duplicates="drop")
-        middles = done.groupby(cut, observed=True)[knob].median()
+    if pd.api.types.is_numeric_dtype(done[parameter]) and done[parameter].nunique() > bins:
+        cut = pd.qcut(done[parameter], bins, duplicates="drop")
+        middles = done.groupby(cut, observed=True)[parameter].median()
         at = cut.map(middles).astype(float)
     else:
-        at = done[knob]
+        at = done[parameter]
     groups = done.assign(at=at).groupby(["sweep", "arm", "at"], sort=False)["value"]
     table = groups.agg(
         trials="size", median="median", low=lambda v: v.quantile(0.25), high=lambda v: v.quantile(0.75), best="max"
@@ -163,7 +163,7 @@ def marginals(trials: pd.DataFrame, knob: str, bins: int | None = None) -> pd.Da
 
 
 def landscape(trials: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
-    """Return the finished trials that have both knobs: `sweep`, `arm`, `trial`, `x`, `y`, `value`."""
+    """Return the finished trials that have both parameters: `sweep`, `arm`, `trial`, `x`, `y`, `value`."""
     if x not in trials or y not in trials:
         return pd.DataFrame(columns=["sweep", "arm", "trial", "x", "y", "value"])
     done = _finished(trials).dropna(subset=[x, y])

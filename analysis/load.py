@@ -10,7 +10,7 @@ import yaml
 from analysis.build import build
 from analysis.errors import UserError
 from analysis.journal import read
-from analysis.tables import Sweep, Together, together
+from analysis.tables import Sweep, SweepCollection, collect
 
 DEFAULT_STORE = "supersnn-store"
 
@@ -36,8 +36,8 @@ def sweep(folder: Path | str, cache: bool = True) -> Sweep:
     return build(str(config.get("name") or folder.resolve().name), config, journal, verified, ledger)
 
 
-def sweeps(*names: Path | str, store: Path | str | None = None, cache: bool = True) -> Together:
-    """Return the tables of several sweeps together; iterate over the result for the sweeps themselves.
+def sweeps(*names: Path | str, store: Path | str | None = None, cache: bool = True) -> SweepCollection:
+    """Return the tables of several sweeps, concatenated; iterate over the result for the sweeps themselves.
 
     Args:
         names: names of sweeps in the store, or paths of their folders; none means every sweep of the store.
@@ -51,7 +51,7 @@ def sweeps(*names: Path | str, store: Path | str | None = None, cache: bool = Tr
     known = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
     if not (names or known):
         raise UserError(f"{root}: no sweep here")
-    return together(sweep(_folder(root, name, known), cache) for name in (names or known))
+    return collect(sweep(_folder(root, name, known), cache) for name in (names or known))
 
 
 def from_mlflow(tracking_uri: str, experiment: str) -> Sweep:

@@ -9,13 +9,13 @@ import pandas as pd
 import plotly.offline
 import yaml
 
-from analysis import compare, words
+from analysis import compare, sentences
 from analysis.figures.style import description
 from analysis.findings import findings
 from analysis.grid import grid
 from analysis.results import answer, results
 from analysis.sections import Chapter, chapters
-from analysis.tables import Sweep, records, together
+from analysis.tables import Sweep, collect, records
 
 TEMPLATES = Path(__file__).parent / "templates"
 TRIAL_ROWS = 150
@@ -78,8 +78,8 @@ def _headline(verdicts: pd.DataFrame) -> dict[str, str]:
     told = [row for row in records(verdicts) if row["n"]]
     if not told:
         return {"answer": answer(verdicts), "evidence": ""}
-    resting = words.evidence(told[0])
-    return {"answer": words.claim(told[0]) + ".", "evidence": _unbroken(resting[:1].upper() + resting[1:] + ".")}
+    resting = sentences.evidence(told[0])
+    return {"answer": sentences.claim(told[0]) + ".", "evidence": _unbroken(resting[:1].upper() + resting[1:] + ".")}
 
 
 def _unbroken(text: str) -> str:
@@ -91,7 +91,7 @@ def _arms(told: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame([
         {"arm": arm, "teacher": str(row["teacher"] or "none"), "trials": row["trials"], "best": row["best_val"],
          "seeds": len(row["verified"]), "test": row["test_mean"],
-         "95 % interval": words.between(row["test_low"], row["test_high"], words.percent),
+         "95 % interval": sentences.between(row["test_low"], row["test_high"], sentences.percent),
          "spike_rate": row["spike_rate"], "synaptic_ops": row["synaptic_ops"], "energy_nj": row["energy_nj"],
          "seconds": row["cpu_s"]}
         for arm, row in told["arms"].items()
@@ -101,7 +101,7 @@ def _arms(told: dict[str, Any]) -> pd.DataFrame:
 def _verdicts(verdicts: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame([
         {"comparison": f"{row['a']} − {row['b']}", "difference": row["difference"],
-         "95 % interval": words.between(row["low"], row["high"], words.signed), "p": row["p"],
+         "95 % interval": sentences.between(row["low"], row["high"], sentences.signed), "p": row["p"],
          "prob_improvement": row["prob_improvement"], "pairs": row["n"], "verdict": row["verdict"]}
         for row in records(verdicts)
     ])  # fmt: skip
@@ -156,8 +156,8 @@ def _facts(sweep: Sweep, told: dict[str, Any]) -> list[tuple[str, str]]:
         ("student", str(student or "–")),
         ("trials", f"{len(sweep.trials)} in {len(sweep.arms)} arms"),
         ("verified", f"{int(sweep.verified['winner'].sum())} fresh seeds"),
-        ("training", words.duration(spent)),
-        ("teachers", words.duration(teachers)),
+        ("training", sentences.duration(spent)),
+        ("teachers", sentences.duration(teachers)),
     ]
 
 
@@ -184,7 +184,7 @@ def _moment(seconds: float | None) -> str:
 
 def _across(sweeps: list[Sweep], margin: float) -> dict[str, Any]:
     """What holds over all sweeps: each a block, paired by seed within it."""
-    tables = together(sweeps)
+    tables = collect(sweeps)
     verdicts = compare.verdicts(tables.verified, margin=margin)
     return {
         **_headline(verdicts),

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from analysis import budget, compare
+from analysis.sentences import answer_to, between, number, percent, signed
 from analysis.tables import Sweep, records
-from analysis.words import answer_to, between, number, percent, signed
 
 STATES = ("finished", "stopped", "failed", "running")
 

@@ -7,9 +7,9 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis import budget, compare, frontier, importance, pairings
-from analysis.figures import knobs, outcomes, search, tradeoffs
+from analysis.figures import outcomes, parameters, search, tradeoffs
+from analysis.sentences import listed
 from analysis.tables import Sweep, records
-from analysis.words import listed
 
 MARGINALS = 4
 """Knobs whose marginals are drawn: those that mattered most in any arm."""
@@ -48,7 +48,7 @@ def chapters(sweep: Sweep, verdicts: pd.DataFrame, margin: float = compare.MARGI
         Chapter("search", "The search", list(_search(sweep))),
         Chapter("teachers", "The teachers", list(_teachers(sweep))),
         Chapter("costs", "Accuracy against cost", list(_costs(sweep))),
-        Chapter("knobs", "The knobs", list(_knobs(sweep))),
+        Chapter("parameters", "The parameters", list(_parameters(sweep))),
         Chapter("trials", "The trials", list(_trials(sweep))),
     ]
     return [chapter for chapter in found if chapter.pictures]
@@ -121,38 +121,47 @@ def _costs(sweep: Sweep) -> Iterator[Picture]:
         yield Picture("layers", "Spike rate by layer", note, drawn, means.drop(columns=["place"]))
 
 
-def _knobs(sweep: Sweep) -> Iterator[Picture]:
+def _parameters(sweep: Sweep) -> Iterator[Picture]:
     space = sweep.config.get("space") or {}
     table = importance.importances(sweep.trials, space=space)
     if not len(table):
         return
     note = ("What it takes to be in the best quarter of an arm's finished trials (PED-ANOVA), with the middle 80 % of "
-            "bootstrap samples. A knob left of its upright mark has not been shown to matter.")  # fmt: skip
+            "bootstrap samples. A parameter left of its upright mark has not been shown to matter.")  # fmt: skip
     yield Picture(
-        "importances", "Which knob mattered", note, knobs.importances(table, sweep.arms), table.drop(columns=["sweep"])
+        "importances",
+        "Which parameter mattered",
+        note,
+        parameters.importances(table, sweep.arms),
+        table.drop(columns=["sweep"]),
     )
-    for knob in table.groupby("knob")["importance"].max().nlargest(MARGINALS).index:
-        along = importance.marginals(sweep.trials, knob)
-        values = sweep.trials[knob].dropna()
-        log = bool(pd.api.types.is_numeric_dtype(values)) and importance.logarithmic(values, space.get(knob))
-        drawn = knobs.marginal(along, knob, log, sweep.arms)
+    for parameter in table.groupby("parameter")["importance"].max().nlargest(MARGINALS).index:
+        along = importance.marginals(sweep.trials, parameter)
+        values = sweep.trials[parameter].dropna()
+        log = bool(pd.api.types.is_numeric_dtype(values)) and importance.logarithmic(values, space.get(parameter))
+        drawn = parameters.marginal(along, parameter, log, sweep.arms)
         note = "Median of the finished trials in each bin, and their middle half."
         yield Picture(
-            f"along-{knob.replace('.', '-')}", f"Along {knob}", note, drawn, along.drop(columns=["sweep"]), wide=False
+            f"along-{parameter.replace('.', '-')}",
+            f"Along {parameter}",
+            note,
+            drawn,
+            along.drop(columns=["sweep"]),
+            wide=False,
         )
     points = importance.landscape(sweep.trials, RELATION, THRESHOLD)
     if len(points):
-        drawn = knobs.landscape(points, RELATION, THRESHOLD, sweep.arms)
+        drawn = parameters.landscape(points, RELATION, THRESHOLD, sweep.arms)
         note = "A point a finished trial of the arms that have the relational term; brighter is better."
         shown = points.rename(columns={"x": RELATION, "y": THRESHOLD}).drop(columns=["sweep"])
         yield Picture("landscape", "Relation weight and threshold", note, drawn, shown)
-    drawn = knobs.parallel(sweep.trials, importance.knobs(sweep.trials), space, arms=sweep.arms)
+    drawn = parameters.parallel(sweep.trials, importance.parameters(sweep.trials), space, arms=sweep.arms)
     done = sweep.trials[sweep.trials["state"] == "finished"].sort_values("value", ascending=False)
-    shown = done[["arm", "trial", "value", *importance.knobs(done)]]
-    note = ("A line a finished trial; in colour each arm's best tenth, at most twelve. A knob that an arm does not "
+    shown = done[["arm", "trial", "value", *importance.parameters(done)]]
+    note = ("A line a finished trial; in colour each arm's best tenth, at most twelve. A parameter that an arm lacks "
             "have interrupts its lines.")  # fmt: skip
-    least = 110 * (1 + len(importance.knobs(done)))
-    yield Picture("parallel", "All knobs at once", note, drawn, shown, least=least)
+    least = 110 * (1 + len(importance.parameters(done)))
+    yield Picture("parallel", "All parameters at once", note, drawn, shown, least=least)
 
 
 def _trials(sweep: Sweep) -> Iterator[Picture]:

@@ -99,7 +99,7 @@ class Sweep(Tables):
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Together(Tables):
+class SweepCollection(Tables):
     """Several sweeps' tables, one below the other; iterating gives the sweeps."""
 
     sweeps: tuple[Sweep, ...]
@@ -111,10 +111,10 @@ class Together(Tables):
         return len(self.sweeps)
 
     def __repr__(self) -> str:
-        return f"Together({', '.join(map(repr, self.sweeps))})"
+        return f"SweepCollection({', '.join(map(repr, self.sweeps))})"
 
 
-def together(sweeps: Iterable[Sweep]) -> Together:
+def collect(sweeps: Iterable[Sweep]) -> SweepCollection:
     """Return the tables of all `sweeps`, concatenated.
 
     Raises:
@@ -125,7 +125,7 @@ def together(sweeps: Iterable[Sweep]) -> Together:
     if twice := [name for name in names if names.count(name) > 1]:
         raise UserError(f"two sweeps are named {twice[0]!r}: the tables could not tell them apart")
     tables = {f.name: pd.concat([getattr(s, f.name) for s in parts], ignore_index=True) for f in fields(Tables)}
-    return Together(**tables, sweeps=parts)
+    return SweepCollection(**tables, sweeps=parts)
 
 
 def typed(frame: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:

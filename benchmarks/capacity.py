@@ -104,7 +104,7 @@ class Server:
 def simulate(load: Load, costs: Costs) -> Reached:
     """Run a sweep in simulated time, event by event: a slot's next epoch, or its report reaching the driver."""
     driver, tracking, store = Server(), Server(), Server()
-    handed_out, trained, last = 0, 0.0, 0.0
+    suggested, trained, last = 0, 0.0, 0.0
     order = itertools.count()
     # The first trials are handed out at once and then wait for their slots' processes.
     events: list[tuple[float, int, str, int]] = [(0.0, next(order), "ask", 0) for _ in range(load.slots)]
@@ -112,12 +112,12 @@ def simulate(load: Load, costs: Costs) -> Reached:
         at, _, kind, left = heapq.heappop(events)
         last = max(last, at)
         if kind == "ask":
-            if handed_out == load.trials:
+            if suggested == load.trials:
                 continue
-            ready = driver.serve(at, costs.ask + costs.ask_per_trial * handed_out / ARMS)
-            begins = ready + (costs.start if handed_out >= load.slots else costs.actor)
-            heapq.heappush(events, (begins, next(order), "train", load.epochs(handed_out)))
-            handed_out += 1
+            ready = driver.serve(at, costs.ask + costs.ask_per_trial * suggested / ARMS)
+            begins = ready + (costs.start if suggested >= load.slots else costs.actor)
+            heapq.heappush(events, (begins, next(order), "train", load.epochs(suggested)))
+            suggested += 1
         elif kind == "train":
             trained += load.epoch
             heapq.heappush(events, (at + load.epoch, next(order), "save", left - 1))
@@ -199,7 +199,7 @@ class Driven:
         }
 
 
-def drive(trials: int) -> Driven:
+def launch(trials: int) -> Driven:
     """Time the driver's steps over so many instant trials of one arm, one after another."""
     driven = Driven([], [], [], [])
     with tempfile.TemporaryDirectory() as scratch:
@@ -209,7 +209,7 @@ def drive(trials: int) -> Driven:
         studies = Studies(config, resolve(config), open_storage(store.optuna_url), "capacity")
         budget = Budget(config, studies, folder.path, [])
         with closing(Journal(folder.journal)) as journal:
-            search = Search(studies, journal, budget, folder.path, store.place, "capacity", (0,), {})
+            search = Search(studies, journal, budget, folder.path, store.storage, "capacity", (0,), {})
             while (timed := _timed(search.next_job))[1] is not None:
                 driven.asks.append(timed[0])
                 for report in instant(timed[1]):
@@ -223,7 +223,7 @@ def drive(trials: int) -> Driven:
 
 def measure(trials: int) -> dict[str, float]:
     """Return the median seconds of the driver's steps over so many instant trials, early ones beside late ones."""
-    return drive(trials).costs(statistics.median)
+    return launch(trials).costs(statistics.median)
 
 
 def predict(trials: int) -> dict[str, float]:
@@ -231,9 +231,9 @@ def predict(trials: int) -> dict[str, float]:
 
     The costs are means here, because a sum is foretold. The simulation has the real trials' epochs and no other cost.
     """
-    known = drive(trials // 4).costs(statistics.mean)
+    known = launch(trials // 4).costs(statistics.mean)
     known["ask_per_trial"] *= ARMS  # the trials here are all of one arm
-    real = drive(trials)
+    real = launch(trials)
     load = Load(trials, 1, 0.0, 0.0, real.epochs.__getitem__)
     nothing = dict.fromkeys(("tracked", "actor", "start"), 0.0)
     simulated = simulate(load, Costs(**known, **nothing))

@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 
 from benchmarks.common import Result, interleaved, main, progress, spread
-from supersnn.bank import Bank, guide_for
 from supersnn.config import TrainConfig
+from supersnn.config_model import parse
 from supersnn.data import Images, TrainingData, fingerprint
 from supersnn.networks.base import ImageShape
-from supersnn.section import parse
+from supersnn.teacher_cache import TeacherCache, teacher_source_for
 from supersnn.teachers import TeacherStore
 from supersnn.training import train
 
@@ -52,7 +52,7 @@ def training(epochs: int, weight: float, views: int | str) -> TrainConfig:
 
 def epochs_of(config: TrainConfig, data: TrainingData, store: Path) -> Callable[[], object]:
     """Return a function that trains one epoch more at each call."""
-    reports = train(config, data, guide_for(config, data, store))
+    reports = train(config, data, teacher_source_for(config, data, store))
     return lambda: next(reports)
 
 
@@ -66,7 +66,7 @@ def measure(quick: bool) -> Result:
         torch.set_num_threads(taught.train.threads)
         teacher = TeacherStore(store / "teachers").get(taught, data)
         started = time.perf_counter()
-        Bank.open(store / "banks", teacher, data, taught, [taught.loss.relation.pool])
+        TeacherCache.open(store / "banks", teacher, data, taught, [taught.loss.relation.pool])
         filling = (time.perf_counter() - started) * SWEEP_VIEWS / VIEWS
         progress("the bank is filled")
         sides = {

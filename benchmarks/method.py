@@ -26,16 +26,16 @@ import pandas as pd
 
 from analysis.compare import verdicts
 from benchmarks.common import machine, origin, progress, write_section
-from supersnn.bank import guide_for
 from supersnn.checkpoint import student_weights
 from supersnn.config import DatasetConfig, TrainConfig
+from supersnn.config_model import digest, parse, with_values
 from supersnn.data import TrainingData, training_data
 from supersnn.evaluation import evaluate
-from supersnn.held_out import open_test
 from supersnn.networks.build import build
 from supersnn.relations import RELATIONS
-from supersnn.section import digest, parse, with_values
+from supersnn.teacher_cache import teacher_source_for
 from supersnn.teachers import TeacherStore
+from supersnn.test_set import open_test
 from supersnn.training import train
 from tune.journal import Journal, read
 from tune.versions import versions
@@ -146,7 +146,7 @@ def train_one(task: tuple[Training, Path, Mapping[str, int]]) -> dict[str, Any]:
     started = time.process_time()
     config = training.config(**sizes)
     data, accuracies = _images(config.dataset), {}
-    *_, last = train(config, data, guide_for(config, data, folder / "store"))
+    *_, last = train(config, data, teacher_source_for(config, data, folder / "store"))
     if training.final:
         network = build(config.student, config.neuron, data.shape, len(data.classes))
         network.load_state_dict(student_weights(last.snapshot()[0]))

@@ -23,10 +23,10 @@ from typing import Any, NamedTuple
 import optuna
 
 from benchmarks.common import Lead, lead_of, machine, markdown, progress, spread, write_section
-from supersnn.bank import guide_for
 from supersnn.config import TrainConfig
+from supersnn.config_model import parse, with_values
 from supersnn.data import training_data
-from supersnn.section import parse, with_values
+from supersnn.teacher_cache import teacher_source_for
 from supersnn.training import train
 from tune.description.arms import resolve
 from tune.description.space import Values
@@ -218,7 +218,7 @@ def _trained(task: tuple[tuple[float, ...], Path, int]) -> tuple[tuple[float, ..
     config: TrainConfig = with_values(arm.config({**values, "teacher.name": "vgg8"}), {"seed": 0})
     data = training_data(config.dataset)
     curve: list[float] = []
-    for report in itertools.islice(train(config, data, guide_for(config, data, folder)), epochs):
+    for report in itertools.islice(train(config, data, teacher_source_for(config, data, folder)), epochs):
         curve.append(report.metrics.get("val/accuracy", curve[-1] if curve else 0.0))
     return point, curve + curve[-1:] * (EPOCHS - len(curve))
 

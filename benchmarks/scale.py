@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.common import Result, interleaved, main, peak_memory, progress, spread
-from supersnn.section import parse
+from supersnn.config_model import parse
 from tune.description.arms import resolve
 from tune.description.sweep import SweepConfig
 from tune.journal import Journal
@@ -85,7 +85,7 @@ class Driver:
         self._journal = Journal(folder.journal)
         studies = Studies(config, resolve(config), open_storage(store.optuna_url), "scale")
         budget = Budget(config, studies, folder.path, [])
-        self._search = Search(studies, self._journal, budget, folder.path, store.place, "scale", (0,), {})
+        self._search = Search(studies, self._journal, budget, folder.path, store.storage, "scale", (0,), {})
         self._journal.append("sweep", driver="scale", code="", versions=versions(), resumed=False)
         self._tracker = tracker.start(folder, store, config)
         self._tracker.wait_connected()

@@ -25,9 +25,9 @@ from optuna.trial import BaseTrial, FixedTrial, TrialState
 
 from benchmarks.common import Lead, Result, lead_of, parser, present, progress, spread
 from benchmarks.sweep import SLOTS, conducted
-from supersnn.bank import guide_for
+from supersnn.config_model import parse, with_values
 from supersnn.data import training_data
-from supersnn.section import parse, with_values
+from supersnn.teacher_cache import teacher_source_for
 from supersnn.training import train
 from tune.description.arms import resolve
 from tune.description.space import suggest
@@ -160,8 +160,8 @@ class Objective:
 
     def __call__(self, trial: BaseTrial) -> float:
         """Train what the trial suggests."""
-        config = self._arm.config(suggest(trial, self._arm.knobs, {}))
-        *_, last = train(config, self._data, guide_for(config, self._data, self._store))
+        config = self._arm.config(suggest(trial, self._arm.parameters, {}))
+        *_, last = train(config, self._data, teacher_source_for(config, self._data, self._store))
         trial.set_user_attr(EPOCHS, last.epoch)
         if last.ended != "finished":
             raise optuna.TrialPruned

@@ -20,8 +20,8 @@ from typing import Any
 
 from benchmarks.common import Result, main, progress, spread
 from supersnn.config import TrainConfig
+from supersnn.config_model import parse, to_yaml, with_values
 from supersnn.data import training_data
-from supersnn.section import parse, to_yaml, with_values
 from supersnn.training import train
 from tune.description.arms import resolve
 from tune.description.sweep import SweepConfig

@@ -10,7 +10,7 @@ from supersnn.data import Images, training_data
 from supersnn.errors import UserError
 from supersnn.evaluation import evaluate
 from supersnn.exported import LEDGER, METRICS, DamagedExport, Student
-from supersnn.held_out import open_test
+from supersnn.test_set import open_test
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,6 @@
-"""Files that are whole or not there: tensors with their description, and small texts."""
+"""Checkpoints: tensors with their JSON description in one safetensors file, written atomically."""
 
-import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,27 +9,11 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
+from supersnn.files import DamagedFile, write_atomically
+
 STUDENT = "student."  # before the names of the network's own tensors in a training's snapshot
 
 _META = "supersnn"
-
-
-class DamagedFile(Exception):
-    """A stored file is not what was written: torn, changed, or of another kind."""
-
-
-def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part (one machine's file system).
-
-    The content survives the death of the process, not that of the machine.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
@@ -57,16 +39,6 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return tensors, json.loads(header.get(_META, "{}"))
     except (safetensors.SafetensorError, json.JSONDecodeError) as error:
         raise DamagedFile(f"{path}: not a whole safetensors file: {error}") from error
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's content, in hexadecimal digits.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -8,10 +8,19 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from supersnn.section import UNMARKED, Count, Fraction, Positive, Section, Weight, parse, read_yaml
+from supersnn.config_model import (
+    EXCLUDE_DEFAULT_FROM_DIGEST,
+    ConfigModel,
+    Count,
+    Fraction,
+    Positive,
+    Weight,
+    parse,
+    read_yaml,
+)
 
 
-class AugmentConfig(Section):
+class AugmentConfig(ConfigModel):
     """How a training image is varied. `crop`: padding in pixels; `cutout`: side of the hole; 0 is off."""
 
     crop: int = Field(0, ge=0)
@@ -19,7 +28,7 @@ class AugmentConfig(Section):
     cutout: int = Field(0, ge=0)
 
 
-class DatasetConfig(Section):
+class DatasetConfig(ConfigModel):
     """Which images, and how they are cut.
 
     `images` keeps a stratified part of the training images (before the validation cut); `test` is the share
@@ -37,7 +46,7 @@ class DatasetConfig(Section):
     augment: AugmentConfig = AugmentConfig()
 
 
-class StudentConfig(Section):
+class StudentConfig(ConfigModel):
     """The network's body. `norm`: batch norm over time and batch together, `tdbn` scales it by the threshold."""
 
     architecture: str
@@ -46,7 +55,7 @@ class StudentConfig(Section):
     stem_stride: Literal[1, 2, 4] | None = None
 
 
-class NeuronConfig(Section):
+class NeuronConfig(ConfigModel):
     """The activation: leaky integrate-and-fire, the same with a learnable decay, or ReLU for an artificial one."""
 
     kind: Literal["lif", "plif", "relu"] = "lif"
@@ -58,7 +67,7 @@ class NeuronConfig(Section):
     detach_reset: bool = True
 
 
-class TeacherConfig(Section):
+class TeacherConfig(ConfigModel):
     """A teacher's whole recipe, so that a missing one can be trained again to the same bits.
 
     `views` is how many augmented views of an image a training cycles through, whether it has a teacher or not
@@ -80,14 +89,14 @@ class TeacherConfig(Section):
         return "off" if value is False else value  # YAML 1.1 reads a bare `off` as false
 
 
-class LabelLossConfig(Section):
+class LabelLossConfig(ConfigModel):
     """Cross-entropy on the logits' mean over time, or the mean of each step's cross-entropy (TET)."""
 
     kind: Literal["mean", "per_step"] = "mean"
     smoothing: float = Field(0.0, ge=0, lt=1)
 
 
-class RelationLossConfig(Section):
+class RelationLossConfig(ConfigModel):
     """The pairwise-relational term. `shuffle` compares with the relations of other samples: a control."""
 
     weight: Weight = 0.0
@@ -97,20 +106,20 @@ class RelationLossConfig(Section):
     shuffle: bool = False
 
 
-class LogitLossConfig(Section):
+class LogitLossConfig(ConfigModel):
     """The logit (response) term of Hinton et al. 2015."""
 
     weight: Weight = 0.0
     temperature: Positive = 4.0
 
 
-class FeatureLossConfig(Section):
+class FeatureLossConfig(ConfigModel):
     """The feature term: a learned projection of the student's rate against the teacher's map."""
 
     weight: Weight = 0.0
 
 
-class LossConfig(Section):
+class LossConfig(ConfigModel):
     """total = label + relation + logit + feature, each times its weight."""
 
     label: LabelLossConfig = LabelLossConfig()
@@ -123,7 +132,7 @@ class LossConfig(Section):
         return tuple(t for t in ("relation", "logit", "feature") if getattr(self, t).weight > 0)
 
 
-class OptimizerConfig(Section):
+class OptimizerConfig(ConfigModel):
     """SGD with Nesterov momentum, or AdamW; `warmup` is the share of all steps that the rate rises over."""
 
     name: Literal["sgd", "adamw"] = "sgd"
@@ -135,7 +144,7 @@ class OptimizerConfig(Section):
     clip: Positive | None = None
 
 
-class LoopConfig(Section):
+class LoopConfig(ConfigModel):
     """How long and how: the number of CPU threads is part of it, because the bits depend on it.
 
     `shards` is the number of processes that each batch is cut over, each with `threads` of its own, and on GPUs with a
@@ -147,7 +156,7 @@ class LoopConfig(Section):
     threads: Count = 1
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     channels_last: bool = True
-    shards: Annotated[Count, UNMARKED] = 1
+    shards: Annotated[Count, EXCLUDE_DEFAULT_FROM_DIGEST] = 1
 
     @field_validator("shards")
     @classmethod
@@ -158,7 +167,7 @@ class LoopConfig(Section):
         return shards
 
 
-class TrainConfig(Section):
+class TrainConfig(ConfigModel):
     """The one description of a training."""
 
     dataset: DatasetConfig

@@ -11,8 +11,8 @@ from supersnn.config import DatasetConfig
 from supersnn.errors import UserError
 from supersnn.networks.base import ImageShape
 from supersnn.sources.base import RawImages
-from supersnn.sources.cut import stratified
 from supersnn.sources.registry import read
+from supersnn.sources.split import stratified
 
 _SUBSET, _VALIDATION = 1, 2  # streams of the split seed
 

@@ -22,10 +22,11 @@ from supersnn import checkpoint
 from supersnn.augment import normalise
 from supersnn.config import TrainConfig
 from supersnn.config import load as load_config
+from supersnn.config_model import to_yaml
 from supersnn.errors import UserError
+from supersnn.files import DamagedFile, sha256
 from supersnn.networks.base import ImageShape, Network
 from supersnn.networks.build import build
-from supersnn.section import to_yaml
 
 if TYPE_CHECKING:
     from supersnn.data import TrainingData
@@ -36,7 +37,7 @@ LEDGER = "test-ledger.jsonl"
 """Each opening of the test images by an export's owner: the one file that comes into the folder later."""
 
 
-class DamagedExport(checkpoint.DamagedFile):
+class DamagedExport(DamagedFile):
     """An export folder is not what was exported: a file is missing, changed or unreadable."""
 
 
@@ -192,7 +193,7 @@ def load(folder: Path, device: torch.device | str = "cpu") -> Student:
         config = load_config(folder / "config.yaml")
         preprocessing = Preprocessing.read(folder / "preprocessing.json")
         module = network(config, preprocessing, checkpoint.load(folder / "student.safetensors")[0])
-    except (UserError, checkpoint.DamagedFile, RuntimeError, TypeError, ValueError) as error:
+    except (UserError, DamagedFile, RuntimeError, TypeError, ValueError) as error:
         raise DamagedExport(f"{folder}: its files do not make a student: {' '.join(str(error).split())}") from error
     return Student(module.to(device), config, preprocessing, metrics)
 
@@ -243,7 +244,7 @@ def _own_sum(metrics: Mapping[str, Any]) -> str:
 def _sums(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of each file of a folder but its metrics, by its path within."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / METRICS)
-    return {path.relative_to(folder).as_posix(): checkpoint.sha256(path) for path in files}
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in files}
 
 
 def _put_in_place(unfinished: Path, folder: Path) -> None:

@@ -16,7 +16,7 @@ _WHOLE = Shard()
 
 
 @dataclass(frozen=True)
-class Guidance:
+class TeacherOutputs:
     """What a teacher says of a batch; what no term asks for may be missing.
 
     `vectors`: pooled features [B, D] by pooled side (1, 2 or 4); `logits` [B, K]; `features` [B, C, H, W].
@@ -118,7 +118,7 @@ def total(
     config: LossConfig,
     output: Output,
     labels: Tensor,
-    guidance: Guidance | None = None,
+    outputs: TeacherOutputs | None = None,
     feature_loss: FeatureLoss | None = None,
     shard: Shard = _WHOLE,
 ) -> dict[str, Tensor]:
@@ -128,11 +128,11 @@ def total(
     What is handed in is of one `shard` of the batch, the terms are those of the whole batch.
 
     Raises:
-        ValueError: a term has a weight, but the guidance or the projection it needs is missing.
+        ValueError: a term has a weight, but the outputs or the projection it needs is missing.
     """
     logits = shard.join(output.logits, 1)
     terms = {"label": label_loss(config.label, logits, shard.join(labels))}
-    said = guidance or Guidance()
+    said = outputs or TeacherOutputs()
     if config.relation.weight > 0:
         vectors = _needed(said.vectors.get(config.relation.pool), "relation")
         terms["relation"] = relation_loss(config.relation, output.features, vectors, shard)
@@ -150,5 +150,5 @@ def total(
 
 def _needed(said: Tensor | None, term: str) -> Tensor:
     if said is None:
-        raise ValueError(f"loss.{term}.weight is above zero, but the guidance says nothing for it")
+        raise ValueError(f"loss.{term}.weight is above zero, but the outputs says nothing for it")
     return said

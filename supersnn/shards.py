@@ -57,10 +57,10 @@ class Shard:
             return
         for name, module in list(network.named_modules()):
             if isinstance(module, nn.BatchNorm2d):
-                network.set_submodule(name, WholeBatchNorm(module, self))
+                network.set_submodule(name, SyncBatchNorm(module, self))
 
 
-class WholeBatchNorm(nn.BatchNorm2d):
+class SyncBatchNorm(nn.BatchNorm2d):
     """A batch norm that is trained on the moments of all shards' values together."""
 
     def __init__(self, norm: nn.BatchNorm2d, shard: Shard) -> None:

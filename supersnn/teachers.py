@@ -15,13 +15,14 @@ from torch import Tensor
 
 from supersnn import checkpoint
 from supersnn.config import LoopConfig, NeuronConfig, OptimizerConfig, StudentConfig, TeacherConfig, TrainConfig, load
+from supersnn.config_model import digest, to_yaml
 from supersnn.data import TrainingData
 from supersnn.errors import UserError
 from supersnn.evaluation import evaluate
+from supersnn.files import DamagedFile, sha256, write_atomically
 from supersnn.networks.base import Network
 from supersnn.networks.build import build, family
 from supersnn.operations import Operations, count
-from supersnn.section import digest, to_yaml
 from supersnn.training import train
 
 Progress = Callable[[str, int, int], None]
@@ -103,7 +104,7 @@ class TeacherStore:
         Raises:
             UserError: its training diverged, its weights file does not fit or cannot be read, or it was trained
                 on another split, so that it may have seen the validation images.
-            checkpoint.DamagedFile: the stored teacher is not what was stored.
+            DamagedFile: the stored teacher is not what was stored.
         """
         own, weights, mark = recipe(config), _brought(config), address(config, data)
         home = self.folder / mark
@@ -141,7 +142,7 @@ def _train(
     if saved.exists():
         try:
             resume = checkpoint.load(saved)
-        except checkpoint.DamagedFile:
+        except DamagedFile:
             saved.unlink()
     last_saved = time.monotonic()
     for report in train(config, data, resume=resume, device=device):
@@ -211,8 +212,8 @@ def _write(
         "known_split": known_split,
         "weights_sha256": _sha256(folder / "weights.safetensors", "teacher"),
     }
-    checkpoint.write_atomically(folder / "config.yaml", to_yaml(config))
-    checkpoint.write_atomically(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    write_atomically(folder / "config.yaml", to_yaml(config))
+    write_atomically(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
 
 
 def _found(home: Path, data: TrainingData, device: torch.device | str) -> Teacher:
@@ -225,7 +226,7 @@ def _found(home: Path, data: TrainingData, device: torch.device | str) -> Teache
         )
     path = home / "weights.safetensors"
     if _sha256(path, "teacher") != metrics["weights_sha256"]:
-        raise checkpoint.DamagedFile(f"{path}: not the weights that metrics.json describes")
+        raise DamagedFile(f"{path}: not the weights that metrics.json describes")
     network = _network(config, data, checkpoint.load(path)[0]).to(device)
     return Teacher(
         config=config,
@@ -256,6 +257,6 @@ def _network(config: TrainConfig, data: TrainingData, weights: dict[str, Tensor]
 
 def _sha256(path: Path, key: str) -> str:
     try:
-        return checkpoint.sha256(path)
+        return sha256(path)
     except OSError as error:
         raise UserError(f"{key}: {path} cannot be read: {error.strerror}") from error

@@ -18,17 +18,17 @@ from torch import Tensor, nn
 from supersnn.augment import augment, normalise
 from supersnn.checkpoint import STUDENT, under_prefix, with_prefix
 from supersnn.config import TeacherConfig, TrainConfig
+from supersnn.config_model import digest
 from supersnn.data import Images, TrainingData
 from supersnn.errors import UserError
 from supersnn.evaluation import evaluate
-from supersnn.losses import FeatureLoss, Guidance, total
+from supersnn.losses import FeatureLoss, TeacherOutputs, total
 from supersnn.networks.base import Output
 from supersnn.networks.build import build
 from supersnn.operations import count
 from supersnn.optimisation import learning_rate, optimiser
-from supersnn.parallel import check_shards, crew
+from supersnn.process_group import check_shards, process_group
 from supersnn.randomness import key, permutation
-from supersnn.section import digest
 from supersnn.shards import Shard
 
 SILENT, SATURATED = 0.001, 0.99  # mean firing rates beyond which a spiking network counts as failed
@@ -40,10 +40,10 @@ _CHUNK = 2**23  # pixel values that are augmented at once: what an image gets do
 Snapshot = tuple[dict[str, Tensor], dict[str, Any]]
 
 
-class Guide(Protocol):
+class TeacherSource(Protocol):
     """What stands beside a training and tells what the teacher says of its batches."""
 
-    def __call__(self, position: Tensor, view: int, images: Tensor) -> Guidance:
+    def __call__(self, position: Tensor, view: int, images: Tensor) -> TeacherOutputs:
         """Return the teacher's word on a batch.
 
         Args:
@@ -81,7 +81,7 @@ class EpochReport:
 def train(
     config: TrainConfig,
     data: TrainingData,
-    guide: Guide | None = None,
+    teacher_source: TeacherSource | None = None,
     resume: Snapshot | None = None,
     device: torch.device | str = "cpu",
 ) -> Iterator[EpochReport]:
@@ -91,20 +91,20 @@ def train(
     would weigh its images more. Weight decay acts on the weights of convolutions and linear layers alone, not
     on batch norms, biases and learnable decays. Sets torch's number of threads to `train.threads`.
 
-    With `train.shards` above 1 each batch is cut over so many processes (`supersnn.parallel.crew`), for students that
+    With `train.shards` above 1 each batch is split over so many processes (`supersnn.process_group`), for students that
     one device is too small or too slow for. It is the same training to rounding: statistics, pairs and means are those
     of the whole batch. This process is the first, and evaluates alone; the others last as long as the iteration.
 
     Args:
         config: the training.
         data: its images.
-        guide: the teacher; needed where `config.teacher.name` is set.
+        teacher_source: the teacher; needed where `config.teacher.name` is set.
         resume: a `snapshot` of the same training; epochs after it follow.
         device: where to train; shards take the GPUs from this one on.
 
     Raises:
         UserError: the device does not offer `train.precision`, or `train.shards` fits neither batch nor devices.
-        ValueError: a guide is missing, or `resume` is of another training.
+        ValueError: a teacher_source is missing, or `resume` is of another training.
     """
     device = torch.device(device)
     if config.train.precision != "fp32" and device.type != "cuda":
@@ -112,19 +112,23 @@ def train(
             f"train.precision: {config.train.precision!r} needs a CUDA device, this training runs on "
             f"{device.type}; expected 'fp32'"
         )
-    if config.teacher.name is not None and guide is None:
-        raise ValueError(f"a training taught by {config.teacher.name!r} needs a guide")
+    if config.teacher.name is not None and teacher_source is None:
+        raise ValueError(f"a training taught by {config.teacher.name!r} needs a teacher source")
     if resume is not None and resume[1]["training"] != _identity(config, data):
         raise ValueError("the snapshot to resume from is of another configuration or another split")
     check_shards(config.train.shards, min(config.train.batch_size, len(data.train)), device)
-    return _epochs(config, data, guide, resume, device)
+    return _epochs(config, data, teacher_source, resume, device)
 
 
 def _epochs(
-    config: TrainConfig, data: TrainingData, guide: Guide | None, resume: Snapshot | None, device: torch.device
+    config: TrainConfig,
+    data: TrainingData,
+    teacher_source: TeacherSource | None,
+    resume: Snapshot | None,
+    device: torch.device,
 ) -> Iterator[EpochReport]:
-    with crew(config.train.shards, device, _follow, (config, data, guide, resume)) as (shard, call):
-        training = _Training(config, data, guide, resume, shard)
+    with process_group(config.train.shards, device, _follow, (config, data, teacher_source, resume)) as (shard, call):
+        training = _Training(config, data, teacher_source, resume, shard)
         while training.ended is None:
             call()
             training.run_epoch()
@@ -136,11 +140,11 @@ def _follow(
     calls: Iterable[None],
     config: TrainConfig,
     data: TrainingData,
-    guide: Guide | None,
+    teacher_source: TeacherSource | None,
     resume: Snapshot | None,
 ) -> None:
     """Make the steps of an epoch with another shard, whenever the first one calls."""
-    training = _Training(config, data, guide, resume, shard)
+    training = _Training(config, data, teacher_source, resume, shard)
     for _ in calls:
         training.make_steps()
 
@@ -166,11 +170,16 @@ class _Training:
     """All that changes in the course of a training, and the epoch that changes it."""
 
     def __init__(
-        self, config: TrainConfig, data: TrainingData, guide: Guide | None, resume: Snapshot | None, shard: Shard
+        self,
+        config: TrainConfig,
+        data: TrainingData,
+        teacher_source: TeacherSource | None,
+        resume: Snapshot | None,
+        shard: Shard,
     ) -> None:
         torch.set_num_threads(config.train.threads)
         self.config, self.data, self.shard, self.device = config, data, shard, shard.device
-        self.guide = guide if config.loss.terms_on() else None
+        self.teacher_source = teacher_source if config.loss.terms_on() else None
         self.epoch = 0
         self.ended: str | None = None
         self.history: list[dict[str, float]] = []
@@ -190,11 +199,11 @@ class _Training:
 
     def _projection(self) -> FeatureLoss:
         """Build the feature term's projection onto as many channels as the teacher's maps turn out to have."""
-        assert self.guide is not None
+        assert self.teacher_source is not None
         position = torch.arange(1)
-        said = self.guide(position, 0, self._images(position, view=0)).features
+        said = self.teacher_source(position, 0, self._images(position, view=0)).features
         if said is None:
-            raise ValueError("loss.feature.weight is above zero, but the guide gives no features")
+            raise ValueError("loss.feature.weight is above zero, but the teacher_source gives no features")
         seed = key(self.config.seed, _PROJECTION)
         return FeatureLoss(self.network.channels, said.shape[1], seed).to(self.device)
 
@@ -223,8 +232,8 @@ class _Training:
             for chunk in order.split(chunk_batches * size):
                 parts = (chunk, self._images(chunk, view), self.data.train.labels[chunk])
                 for position, images, labels in zip(*(part.split(size) for part in parts), strict=True):
-                    guidance = self.guide(position, view, images) if self.guide else None
-                    for name, loss in self._step(images, labels, guidance, step).items():
+                    outputs = self.teacher_source(position, view, images) if self.teacher_source else None
+                    for name, loss in self._step(images, labels, outputs, step).items():
                         sums[name] = sums[name] + loss if name in sums else loss
                     step += 1
         self.epoch += 1
@@ -239,13 +248,13 @@ class _Training:
         images = normalise(pixels, self.data.mean, self.data.std)
         return images.contiguous(memory_format=self.layout)
 
-    def _step(self, images: Tensor, labels: Tensor, guidance: Guidance | None, step: int) -> dict[str, Tensor]:
+    def _step(self, images: Tensor, labels: Tensor, outputs: TeacherOutputs | None, step: int) -> dict[str, Tensor]:
         """Change the weights once; return the loss terms without their graph."""
         loop = self.config.train
         with torch.autocast(self.device.type, _PRECISION[loop.precision], enabled=loop.precision != "fp32"):
             output = self.network(images)
         output = Output(*(part.float() for part in output))
-        terms = total(self.config.loss, output, labels, guidance, self.projection, self.shard)
+        terms = total(self.config.loss, output, labels, outputs, self.projection, self.shard)
         self.optimizer.zero_grad()
         self.scaler.scale(terms["total"]).backward()
         self.shard.sum_gradients(self.parameters)

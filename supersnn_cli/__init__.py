@@ -3,6 +3,6 @@ progress and complaints to standard error; exit 0 done, 1 our fault or a failed 
 interrupted.
 """
 
-from supersnn_cli.door import app, exit_code, main
+from supersnn_cli.application import app, exit_code, main
 
 __all__ = ["app", "exit_code", "main"]

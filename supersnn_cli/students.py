@@ -31,7 +31,7 @@ def evaluate(
     """Measure an exported student on a test set; the opening is written down beside the export."""
     from supersnn import exported
     from supersnn.evaluation import evaluate as measure
-    from supersnn.held_out import open_test
+    from supersnn.test_set import open_test
 
     student = exported.load(folder)
     dataset = student.config.dataset.model_copy(update={"name": data})

@@ -39,7 +39,7 @@ def sweep(
     from tune.store import Store
 
     place = Store.at(store, _shared(shared, local))
-    _conduct(described, arms, place, (address, local), as_json, str(config), f"supersnn sweep {config}")
+    _run(described, arms, place, (address, local), as_json, str(config), f"supersnn sweep {config}")
 
 
 def verify(
@@ -52,7 +52,7 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Verify a sweep's winners with what is lacking of their fresh seeds, and export them; search nothing."""
-    from supersnn.section import with_values
+    from supersnn.config_model import with_values
     from tune.description import sweep as sweeps
     from tune.description.arms import resolve
     from tune.store import Store
@@ -63,7 +63,7 @@ def verify(
     if seeds is not None:
         described = with_values(described, {"verify.seeds": seeds}, "--seeds")
     again = f"supersnn verify {sweep_name}"
-    _conduct(described, resolve(described, str(file)), place, (address, local), as_json, str(file), again, False)
+    _run(described, resolve(described, str(file)), place, (address, local), as_json, str(file), again, False)
 
 
 def status(
@@ -96,7 +96,7 @@ def _shared(given: str | None, local: bool) -> str | None:
     return None if local else given or os.environ.get("SUPERSNN_SHARED") or None
 
 
-def _conduct(
+def _run(
     described: "SweepConfig",
     arms: "dict[str, Arm]",
     place: "Store",
@@ -107,10 +107,10 @@ def _conduct(
     searching: bool = True,
 ) -> None:
     """Do what is left of a sweep, on the cluster at an address or in this process, and report it."""
-    from tune.terminal.drive import drive
+    from tune.terminal.launch import launch
 
     try:
-        done = drive(described, arms, place, origin, *where, searching)
+        done = launch(described, arms, place, origin, *where, searching)
     except KeyboardInterrupt:
         say(f"interrupted; the same command goes on from here: {again}")
         raise

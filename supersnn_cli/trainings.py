@@ -19,10 +19,10 @@ def train(
     """Train one student; a missing teacher or bank is built first, by the same code as in a sweep."""
     import torch
 
-    from supersnn.bank import guide_for
     from supersnn.config import load
+    from supersnn.config_model import with_values
     from supersnn.data import training_data
-    from supersnn.section import with_values
+    from supersnn.teacher_cache import teacher_source_for
     from supersnn.training import train as train_student
     from tune.description.sweep import parse_override
     from tune.store import Store
@@ -35,16 +35,16 @@ def train(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     data = training_data(config.dataset, device)
     place = Store.at(store).path
-    guide = guide_for(config, data, place, device)
+    teacher_source = teacher_source_for(config, data, place, device)
     seconds, report = 0.0, None
-    for report in train_student(config, data, guide, device=device):
+    for report in train_student(config, data, teacher_source, device=device):
         seconds += report.metrics["time/epoch_s"]
         say(epoch_line(report, config.train.epochs))
     assert report is not None
     if to is not None:
         from tune.outcome.single import export_training
 
-        export_training(to, config, report, data, guide, place / "teachers")
+        export_training(to, config, report, data, teacher_source, place / "teachers")
     result = {
         "val_accuracy": report.metrics.get("val/accuracy"),
         "epochs": report.epoch,
@@ -71,5 +71,5 @@ def teach(
     from tune.store import Store
 
     arms = resolve(sweeps.load(config, tuple(set_)), str(config))
-    found = [fields for done in prepare(arms, Store.at(store).place, LocalExecutor()) for _, fields in done.events()]
+    found = [fields for done in prepare(arms, Store.at(store).storage, LocalExecutor()) for _, fields in done.events()]
     show(found, rows, as_json)

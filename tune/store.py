@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from supersnn.errors import UserError, nearest
-from tune.shared import Place, is_address, place_at
+from tune.storage import Storage, is_address, storage_at
 
 DEFAULT = "supersnn-store"
 
@@ -87,13 +87,13 @@ class Store:
         return cls(Path(folder).expanduser().resolve(), shared)
 
     @property
-    def place(self) -> Place:
+    def storage(self) -> Storage:
         """What driver and workers exchange; the driver's own copy of it is the store.
 
         Raises:
             UserError: there can be none at the address.
         """
-        return place_at(self.shared or str(self.path), self.path)
+        return storage_at(self.shared or str(self.path), self.path)
 
     @property
     def sweeps(self) -> Path:

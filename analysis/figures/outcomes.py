@@ -8,8 +8,8 @@ import plotly.graph_objects as go
 
 from analysis import compare
 from analysis.figures.style import INK, by_arm, figure, grey, translucent
+from analysis.sentences import listed
 from analysis.tables import records
-from analysis.words import listed
 
 STATES = {"finished": 1.0, "stopped": 0.5, "failed": 0.2, "running": 0.08}
 """How a trial ended → how strongly its bar is drawn."""

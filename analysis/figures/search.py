@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from analysis.budget import By
 from analysis.figures.style import by_arm, figure, log_axis
-from analysis.words import listed
+from analysis.sentences import listed
 
 CURVES = 16
 """Learning curves drawn for each arm besides its best."""

@@ -8,8 +8,8 @@ import plotly.graph_objects as go
 
 from analysis.figures.style import DIVERGING, INK, by_arm, figure
 from analysis.frontier import COSTS
+from analysis.sentences import listed
 from analysis.tables import records
-from analysis.words import listed
 
 MOST = 300
 """Trials off the front that are drawn for each arm."""

@@ -73,7 +73,7 @@ class Network(nn.Module):
 
 
 @dataclass(frozen=True)
-class Parts:
+class LayerFactory:
     """The pieces that bodies are made of, for one student and its neuron."""
 
     student: StudentConfig

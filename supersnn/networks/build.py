@@ -5,13 +5,13 @@ from functools import partial
 
 from supersnn.config import NeuronConfig, StudentConfig
 from supersnn.errors import UserError, nearest
-from supersnn.networks.base import ImageShape, Network, Parts
-from supersnn.networks.foreign import foreign_family, timm_network, torchvision_network
+from supersnn.networks.base import ImageShape, LayerFactory, Network
 from supersnn.networks.resnet import resnet
+from supersnn.networks.third_party import third_party_family, timm_network, torchvision_network
 from supersnn.networks.vgg import vgg
 from supersnn.networks.wide_resnet import wide_resnet
 
-Constructor = Callable[[Parts, ImageShape, int], Network]
+Constructor = Callable[[LayerFactory, ImageShape, int], Network]
 
 NARROW = (16, 32, 64)
 WIDE = (64, 128, 256, 512)
@@ -32,7 +32,7 @@ ARCHITECTURES: dict[str, tuple[str, Constructor]] = {
 }
 
 
-LIBRARIES: dict[str, Callable[[str, Parts, ImageShape, int], Network]] = {
+LIBRARIES: dict[str, Callable[[str, LayerFactory, ImageShape, int], Network]] = {
     "torchvision": torchvision_network,
     "timm": timm_network,
 }
@@ -46,7 +46,7 @@ def family(name: str) -> str:
     """
     library, colon, rest = name.partition(":")
     if colon and library in LIBRARIES:
-        return foreign_family(library, rest)
+        return third_party_family(library, rest)
     return _own(name)[0]
 
 
@@ -59,7 +59,7 @@ def build(student: StudentConfig, neuron: NeuronConfig, shape: ImageShape, class
     Raises:
         UserError: there is no such architecture, or it does not fit the neuron or the images.
     """
-    parts = Parts(student, neuron)
+    parts = LayerFactory(student, neuron)
     library, colon, rest = student.architecture.partition(":")
     if colon and library in LIBRARIES:
         return LIBRARIES[library](rest, parts, shape, classes)

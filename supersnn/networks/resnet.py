@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from supersnn.networks.base import ImageShape, Network, Parts, conv
+from supersnn.networks.base import ImageShape, LayerFactory, Network, conv
 
 
 class Block(nn.Module):
     """Two 3x3 convolutions and a shortcut; the two currents are added before the last activation."""
 
-    def __init__(self, parts: Parts, inputs: int, outputs: int, stride: int) -> None:
+    def __init__(self, parts: LayerFactory, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.conv1 = conv(inputs, outputs, stride=stride)
         self.norm1 = parts.norm(outputs)
@@ -28,7 +28,9 @@ class Block(nn.Module):
         return self.activation2(self.norm2(self.conv2(inner)).add_(self.shortcut(x)))
 
 
-def resnet(parts: Parts, shape: ImageShape, classes: int, widths: Sequence[int], blocks: Sequence[int]) -> Network:
+def resnet(
+    parts: LayerFactory, shape: ImageShape, classes: int, widths: Sequence[int], blocks: Sequence[int]
+) -> Network:
     """Return a residual network with a stage of `blocks` for each of `widths`; each but the first halves the side."""
     stem = nn.Sequential(conv(shape.channels, widths[0], stride=parts.stem_stride(shape.side)), parts.norm(widths[0]))
     activation = parts.activation()

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from supersnn.networks.base import ImageShape, Network, Parts, conv
+from supersnn.networks.base import ImageShape, LayerFactory, Network, conv
 
 
-def vgg(parts: Parts, shape: ImageShape, classes: int, stages: Sequence[Sequence[int]]) -> Network:
+def vgg(parts: LayerFactory, shape: ImageShape, classes: int, stages: Sequence[Sequence[int]]) -> Network:
     """Return a network of 3x3 convolutions with these widths, stage by stage.
 
     Between two stages a 2x2 average pooling halves the map's side, as long as it is above 1.

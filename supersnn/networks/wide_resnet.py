@@ -5,13 +5,13 @@ Pre-activation: what runs from block to block is a sum of currents, and neurons 
 
 from torch import Tensor, nn
 
-from supersnn.networks.base import ImageShape, Network, Parts, conv
+from supersnn.networks.base import ImageShape, LayerFactory, Network, conv
 
 
 class PreactivationBlock(nn.Module):
     """norm, activation, 3x3 convolution, twice; their result is added to the block's own current."""
 
-    def __init__(self, parts: Parts, width: int) -> None:
+    def __init__(self, parts: LayerFactory, width: int) -> None:
         super().__init__()
         self.norm1, self.activation1, self.conv1 = parts.norm(width), parts.activation(), conv(width, width)
         self.norm2, self.activation2, self.conv2 = parts.norm(width), parts.activation(), conv(width, width)
@@ -28,7 +28,7 @@ class WideningBlock(nn.Module):
     Both branches start from activations: the activation before them is not the block's.
     """
 
-    def __init__(self, parts: Parts, inputs: int, outputs: int, stride: int) -> None:
+    def __init__(self, parts: LayerFactory, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.conv1 = conv(inputs, outputs, stride=stride)
         self.norm, self.activation = parts.norm(outputs), parts.activation()
@@ -41,7 +41,7 @@ class WideningBlock(nn.Module):
         return self.conv2(self.activation(self.norm(inner))).add_(self.shortcut(x))
 
 
-def wide_resnet(parts: Parts, shape: ImageShape, classes: int, depth: int, widen: int) -> Network:
+def wide_resnet(parts: LayerFactory, shape: ImageShape, classes: int, depth: int, widen: int) -> Network:
     """Return WRN-`depth`-`widen`: three stages of (depth - 4)/6 blocks, 16·widen, 32·widen and 64·widen wide."""
     stem = nn.Sequential(conv(shape.channels, 16, stride=parts.stem_stride(shape.side)), parts.norm(16))
     activation = parts.activation()

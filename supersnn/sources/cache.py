@@ -9,8 +9,8 @@ import safetensors
 from filelock import FileLock
 from safetensors.torch import save_file
 
+from supersnn.config_model import digest
 from supersnn.errors import UserError
-from supersnn.section import digest
 from supersnn.sources.base import RawImages, data_root
 
 

@@ -7,10 +7,10 @@ from supersnn.config import DatasetConfig
 from supersnn.errors import UserError, nearest
 from supersnn.sources.base import NamedSource, Part, RawImages, Source
 from supersnn.sources.cifar import CIFAR10, CIFAR100
-from supersnn.sources.cut import stratified
 from supersnn.sources.digits import Digits
 from supersnn.sources.folder import Folder
 from supersnn.sources.idx import FASHION_MNIST, MNIST
+from supersnn.sources.split import stratified
 from supersnn.sources.svhn import SVHN
 from supersnn.sources.tiny_imagenet import TinyImageNet
 
@@ -59,7 +59,7 @@ def read(config: DatasetConfig, part: Part) -> RawImages:
     """Return the images of a part, before any other cut.
 
     A source without a test part of its own loses the share `config.test` of every class to one, chosen by a
-    seed that no configuration changes. Only `supersnn.held_out` may ask for "test".
+    seed that no configuration changes. Only `supersnn.test_set` may ask for "test".
 
     Raises:
         UserError: there is no such source, or it cannot be had, or is too small to be cut.

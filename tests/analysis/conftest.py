@@ -33,7 +33,7 @@ class Synthetic:
     """A sweep to be written. `gains` are the arms' true advantages, `noise` the standard deviation over seeds.
 
     Of every sixteen trials of an arm one fails as silent and four are stopped early; the score falls off around a
-    threshold of 0.9 and a learning rate of 0.08 and depends on no other knob.
+    threshold of 0.9 and a learning rate of 0.08 and depends on no other parameter.
     """
 
     folder: Path

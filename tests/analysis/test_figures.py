@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from analysis import budget, compare, frontier, importance, load, pairings
-from analysis.figures import knobs, outcomes, search, tradeoffs
+from analysis.figures import outcomes, parameters, search, tradeoffs
 from analysis.figures.style import OTHERS, USUAL, by_arm, description
 
 
@@ -31,13 +31,13 @@ def every(sweep):
         "by_compute": search.best_so_far(path, "compute"),
         "expected_best": search.expected_best(budget.expected_best_by_arm(sweep.trials)),
         "learning_curves": search.learning_curves(sweep.epochs, sweep.trials),
-        "importances": knobs.importances(importance.importances(sweep.trials, repeats=3)),
-        "marginal": knobs.marginal(importance.marginals(sweep.trials, "neuron.decay"), "neuron.decay"),
-        "by_kind": knobs.marginal(importance.marginals(sweep.trials, "neuron.surrogate"), "neuron.surrogate"),
-        "landscape": knobs.landscape(
+        "importances": parameters.importances(importance.importances(sweep.trials, repeats=3)),
+        "marginal": parameters.marginal(importance.marginals(sweep.trials, "neuron.decay"), "neuron.decay"),
+        "by_kind": parameters.marginal(importance.marginals(sweep.trials, "neuron.surrogate"), "neuron.surrogate"),
+        "landscape": parameters.landscape(
             importance.landscape(sweep.trials, "loss.relation.weight", "neuron.threshold"), "x", "y"
         ),
-        "parallel": knobs.parallel(sweep.trials, importance.knobs(sweep.trials)),
+        "parallel": parameters.parallel(sweep.trials, importance.parameters(sweep.trials)),
         "pareto": tradeoffs.pareto(frontier.points(sweep.trials)),
         "pairing_matrix": tradeoffs.pairing_matrix(pairings.matrix(sweep.trials, sweep.teachers)),
     }
@@ -72,7 +72,7 @@ def test_front_line_joins_the_points_of_the_front(sweep):
 
 
 def test_parallel_lines_run_through_each_trials_values(sweep):
-    fig = knobs.parallel(sweep.trials, ["neuron.threshold"])
+    fig = parameters.parallel(sweep.trials, ["neuron.threshold"])
     best = sweep.trials[(sweep.trials["arm"] == "direct") & (sweep.trials["state"] == "finished")].nlargest(2, "value")
     done = sweep.trials.loc[sweep.trials["state"] == "finished", "neuron.threshold"]
     low, high = done.min(), done.max()

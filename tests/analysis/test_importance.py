@@ -1,4 +1,4 @@
-"""Importances find the knobs that matter and no others; marginals and the landscape show where."""
+"""Importances find the parameters that matter and no others; marginals and the landscape show where."""
 
 import numpy as np
 import pytest
@@ -17,13 +17,13 @@ def sweep(synthetic):
 def test_the_knobs_that_matter_come_first(sweep, method, repeats):
     table = importance.importances(sweep.trials, method, sweep.config["space"], repeats=repeats)
     for _, part in table.groupby("arm"):
-        assert set(part["knob"].head(2)) == MATTER
+        assert set(part["parameter"].head(2)) == MATTER
         assert part["importance"].is_monotonic_decreasing
     assert ((table["low"] <= table["importance"]) & (table["importance"] <= table["high"])).all()
     if method == "ped-anova":
         above = table["importance"] > table["chance"]
-        assert above[table["knob"].isin(MATTER)].all()
-        assert above[~table["knob"].isin(MATTER)].sum() <= 1
+        assert above[table["parameter"].isin(MATTER)].all()
+        assert above[~table["parameter"].isin(MATTER)].sum() <= 1
 
 
 def test_importances_are_the_same_at_every_call(sweep):
@@ -39,9 +39,9 @@ def test_nothing_is_said_of_too_few_trials(synthetic):
 def test_knobs_that_are_missing_or_fixed_are_left_out(sweep):
     trials = sweep.trials.assign(**{"train.epochs": 12})
     table = importance.importances(trials, repeats=2)
-    assert "train.epochs" not in set(table["knob"])
-    assert "loss.relation.weight" not in set(table.loc[table["arm"] == "direct", "knob"])
-    assert set(table.loc[table["arm"] == "homogeneous", "knob"]) >= {"loss.relation.weight"}
+    assert "train.epochs" not in set(table["parameter"])
+    assert "loss.relation.weight" not in set(table.loc[table["arm"] == "direct", "parameter"])
+    assert set(table.loc[table["arm"] == "homogeneous", "parameter"]) >= {"loss.relation.weight"}
 
 
 def test_scale_of_a_knob_is_the_sweep_files_else_its_range(sweep):
@@ -67,4 +67,4 @@ def test_landscape_holds_the_finished_trials_that_have_both_knobs(sweep):
     points = importance.landscape(sweep.trials, "loss.relation.weight", "neuron.threshold")
     assert set(points["arm"]) == {"homogeneous", "heterogeneous"}
     assert np.isfinite(points[["x", "y", "value"]]).all(axis=None)
-    assert len(importance.landscape(sweep.trials, "loss.relation.weight", "no.knob")) == 0
+    assert len(importance.landscape(sweep.trials, "loss.relation.weight", "no.parameter")) == 0

@@ -8,7 +8,7 @@ import pytest
 
 from analysis import budget, journal, load, pairings
 from analysis.errors import UserError
-from analysis.tables import together
+from analysis.tables import collect
 
 
 def lines(folder: Path) -> list[str]:
@@ -171,7 +171,7 @@ def test_several_sweeps_by_name_path_or_all(synthetic, tmp_path, monkeypatch):
     assert load.sweeps(one, two).trials.equals(named.trials)
     monkeypatch.setenv("SUPERSNN_STORE", str(store))
     assert load.sweeps().trials.equals(named.trials)
-    assert together([load.sweep(two)]).trials["sweep"].unique().tolist() == ["two"]
+    assert collect([load.sweep(two)]).trials["sweep"].unique().tolist() == ["two"]
 
 
 def test_missing_sweeps_are_the_users_mistake(synthetic, tmp_path):
@@ -187,7 +187,7 @@ def test_missing_sweeps_are_the_users_mistake(synthetic, tmp_path):
 def test_two_sweeps_of_one_name_are_refused(synthetic):
     sweep = load.sweep(synthetic())
     with pytest.raises(UserError, match="two sweeps are named 'digits'"):
-        together([sweep, sweep])
+        collect([sweep, sweep])
 
 
 def test_a_teacher_trained_again_for_the_verification_costs_and_is_no_fault(synthetic):

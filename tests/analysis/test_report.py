@@ -8,7 +8,7 @@ import pytest
 
 from analysis import compare, load, report
 from analysis.findings import findings
-from analysis.tables import together
+from analysis.tables import collect
 
 ARM_KEYS = {"trials", "finished", "stopped", "failed", "best_val", "verified", "test_mean", "test_sd", "spike_rate",
             "synaptic_ops", "energy_nj", "teacher", "gpu_s", "cpu_s"}  # fmt: skip
@@ -210,7 +210,7 @@ def test_the_ledger_tells_weights_apart_and_may_be_of_before_they_were_named(syn
 
 
 def test_page_of_several_sweeps_joins_their_verdicts(synthetic, tmp_path):
-    sweeps = together([load.sweep(synthetic("one", seed=1)), load.sweep(synthetic("two", seed=2, dataset="cifar10"))])
+    sweeps = collect([load.sweep(synthetic("one", seed=1)), load.sweep(synthetic("two", seed=2, dataset="cifar10"))])
     text = without_data(page(sweeps, tmp_path))
     assert "2 sweeps" in text
     assert "20 paired seeds" in text

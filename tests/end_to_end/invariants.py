@@ -13,10 +13,10 @@ import optuna
 from mlflow import MlflowClient
 
 from supersnn.config import load
+from supersnn.config_model import parse, read_yaml
 from supersnn.evaluation import evaluate
 from supersnn.exported import load as load_export
-from supersnn.held_out import open_test
-from supersnn.section import parse, read_yaml
+from supersnn.test_set import open_test
 from tune.description.sweep import SweepConfig
 from tune.journal import read
 from tune.store import Store

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from supersnn import checkpoint
-from supersnn.bank import guide_for
 from supersnn.config import TrainConfig
+from supersnn.config_model import parse, to_yaml
 from supersnn.data import training_data
-from supersnn.section import parse, to_yaml
+from supersnn.teacher_cache import teacher_source_for
 from supersnn.training import train
-from tune.execution.trial import Disowned, Runner, checkpoint_path
+from tune.execution.trial import Runner, StaleDriverError, checkpoint_path
 from tune.search.driver import Job, Report
-from tune.shared import Shared, place_at
+from tune.storage import RemoteStorage, storage_at
 
 PLAIN = {
     "dataset": {"name": "digits", "images": 400, "augment": {"crop": 1}},
@@ -53,8 +53,8 @@ def test_interrupted_under_ray_uninterrupted_and_a_fresh_process_agree(tmp_path:
 
     config = parse(TrainConfig, PLAIN, "test")
     data = training_data(config.dataset)
-    guide = guide_for(config, data, tmp_path / "store")
-    *_, whole = train(config, data, guide)
+    teacher_source = teacher_source_for(config, data, tmp_path / "store")
+    *_, whole = train(config, data, teacher_source)
     tensors, _ = whole.snapshot()
 
     @ray.remote(num_cpus=1, max_calls=1)
@@ -64,7 +64,7 @@ def test_interrupted_under_ray_uninterrupted_and_a_fresh_process_agree(tmp_path:
 
     interrupted = job(tmp_path, "interrupted")
     first = ray.get(some_epochs.remote(interrupted, 1))
-    rest = ray.get(some_epochs.remote(Job(**{**vars(interrupted), "told": 1}), 2))
+    rest = ray.get(some_epochs.remote(Job(**{**vars(interrupted), "reported": 1}), 2))
     found, meta = checkpoint.load(checkpoint_path(Path(interrupted.folder), 0))
     assert tensors.keys() == found.keys()
     assert all(torch.equal(tensors[name], found[name]) for name in tensors)
@@ -89,20 +89,22 @@ def test_a_trial_goes_on_on_a_node_that_has_nothing_but_the_address(
     tmp_path: Path, s3: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = parse(TrainConfig, PLAIN, "test")
-    *_, whole = train(config, training_data(config.dataset), guide_for(config, training_data(config.dataset), tmp_path))
+    *_, whole = train(
+        config, training_data(config.dataset), teacher_source_for(config, training_data(config.dataset), tmp_path)
+    )
     work = Job("arm/0", PLAIN, (0,), "sweeps/s/trials/arm/0", "sweeps/s", s3, "token")
-    driver = Shared(s3, tmp_path / "driver")
+    driver = RemoteStorage(s3, tmp_path / "driver")
     driver.write_text("sweeps/s/owner", "token")
 
     def node(name: str) -> Iterator[Report]:
         monkeypatch.setenv("SUPERSNN_SCRATCH", str(tmp_path / name))
-        place_at.cache_clear()
+        storage_at.cache_clear()
         return Runner().run(work)
 
     lost = node("first")
     first = [next(lost), next(lost)]
     monkeypatch.setattr("supersnn.teachers._train", None)
-    monkeypatch.setattr("supersnn.bank._ask", None)
+    monkeypatch.setattr("supersnn.teacher_cache._ask", None)
     told_again = list(node("second"))
     assert told_again[:2] == first, "the second node trains what was trained"
     found, meta = checkpoint.load(driver.fetch("sweeps/s/trials/arm/0/checkpoint-0.safetensors"))
@@ -112,7 +114,7 @@ def test_a_trial_goes_on_on_a_node_that_has_nothing_but_the_address(
     assert all(torch.equal(tensors[name], found[name]) for name in tensors)
     assert not list((tmp_path / "second").rglob("checkpoint-*")), "a node keeps a trial's checkpoint when it is over"
     driver.write_text("sweeps/s/owner", "another")
-    with pytest.raises(Disowned):
+    with pytest.raises(StaleDriverError):
         next(lost)
     assert driver.fetch("sweeps/s/trials/arm/0/checkpoint-0.safetensors").exists()
     assert checkpoint.load(driver.root / "sweeps/s/trials/arm/0/checkpoint-0.safetensors")[1] == meta
@@ -124,6 +126,6 @@ def test_a_worker_of_an_earlier_driver_can_write_nothing(tmp_path: Path) -> None
     next(reports)
     before = (checkpoint_path(Path(work.folder), 0)).read_bytes()
     (tmp_path / "taken" / "owner").write_text("another", encoding="utf-8")
-    with pytest.raises(Disowned):
+    with pytest.raises(StaleDriverError):
         next(reports)
     assert (checkpoint_path(Path(work.folder), 0)).read_bytes() == before

@@ -16,7 +16,7 @@ import pytest
 from driving import ON_A_CLUSTER, Driver, assert_no_epoch_twice, free_port, may_mount
 from ray.cluster_utils import Cluster
 
-from tune.objects import Objects
+from tune.object_store import ObjectStore
 
 pytestmark = ON_A_CLUSTER
 
@@ -81,7 +81,7 @@ def test_nodes_without_a_folder_in_common_over_s3(
             there = [other / path.relative_to(root) for other in (store, *scratches)]
             assert {copy.read_bytes() for copy in there if copy.exists()} == {path.read_bytes()}
     assert not list(scratches[2].rglob("checkpoint-*")), "only a worker that died with its driver may leave one"
-    assert not [name for name, _ in Objects(s3).names("sweeps", recursive=True) if "checkpoint-" in name]
+    assert not [name for name, _ in ObjectStore(s3).names("sweeps", recursive=True) if "checkpoint-" in name]
 
 
 def test_what_no_node_has_is_said_before_anything_starts(cluster: Cluster, config: Path, tmp_path: Path) -> None:

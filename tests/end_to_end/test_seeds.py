@@ -15,17 +15,17 @@ import yaml
 from click.testing import Result
 from typer.testing import CliRunner
 
+from supersnn.config_model import parse, with_values
 from supersnn.data import training_data
-from supersnn.section import parse, with_values
 from supersnn.training import train
 from supersnn_cli import app
-from tune.conductor import conduct
 from tune.description.arms import resolve
 from tune.description.sweep import SweepConfig
 from tune.execution.local import LocalExecutor
 from tune.journal import read
-from tune.outcome.verify import read_verified
+from tune.outcome.final_runs import read_verified
 from tune.store import Store
+from tune.sweep_runner import run_sweep
 
 PLAIN: dict[str, Any] = {
     "name": "seeds",
@@ -60,7 +60,7 @@ def described(**search: Any) -> SweepConfig:
 
 def run(sweep: SweepConfig, store: Store, watch: Callable[[str, Mapping[str, Any]], None] | None = None) -> None:
     """Conduct a sweep in this process; `watch` may raise, as an interrupted driver does."""
-    conduct(sweep, store, lambda _: LocalExecutor(), lambda _: Untold(), watch or (lambda event, fields: None))
+    run_sweep(sweep, store, lambda _: LocalExecutor(), lambda _: Untold(), watch or (lambda event, fields: None))
 
 
 def events(store: Store, kind: str) -> list[dict[str, Any]]:

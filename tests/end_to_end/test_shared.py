@@ -12,15 +12,15 @@ from supersnn.errors import UserError
 from supersnn_cli import app
 from tune.description import sweep as sweeps
 from tune.description.arms import resolve
-from tune.objects import Objects
+from tune.object_store import ObjectStore
 from tune.store import Store
-from tune.terminal.drive import drive
+from tune.terminal.launch import launch
 
 
 def run(file: Path, store: Store, *changed: str) -> None:
     """Run a sweep without Ray; no trial is stopped; trainings go by the address, with a copy of their own."""
     described = sweeps.load(file, ("search.scheduler=none", *changed))
-    done = drive(described, resolve(described, str(file)), store, str(file), local=True)
+    done = launch(described, resolve(described, str(file)), store, str(file), local=True)
     report.write_html([load.sweep(done.folder.path)], done.folder.report)
 
 
@@ -34,7 +34,7 @@ def test_a_sweep_moves_to_an_object_store_and_all_that_is_worth_keeping_comes_ho
     run(tiny, store)
     assert teachers == {path: path.read_bytes() for path in (tmp_path / "store" / "teachers").glob("*/*")}
     invariants.assert_sweep(store.path, "tiny")
-    assert not [name for name, _ in Objects(s3).names("sweeps", recursive=True) if "checkpoint-" in name]
+    assert not [name for name, _ in ObjectStore(s3).names("sweeps", recursive=True) if "checkpoint-" in name]
     assert {path.name for path in (tmp_path / "scratch").glob("*/*")} == {"teachers", "banks", "sweeps"}
     assert not [path for path in (tmp_path / "scratch").glob("*/sweeps/**/*") if path.is_file()]
 

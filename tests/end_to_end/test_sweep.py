@@ -8,7 +8,7 @@ import invariants
 import pytest
 from typer.testing import CliRunner
 
-from supersnn import held_out
+from supersnn import test_set
 from supersnn_cli import app
 from tune.journal import read
 
@@ -68,8 +68,8 @@ def test_no_search_opens_the_test_images(tiny: Path, tmp_path: Path, monkeypatch
     def locked(*_: object) -> None:
         raise LockedError
 
-    monkeypatch.setattr(held_out, "open_test", locked)
-    monkeypatch.setattr("tune.outcome.verify.open_test", locked)
+    monkeypatch.setattr(test_set, "open_test", locked)
+    monkeypatch.setattr("tune.outcome.final_runs.open_test", locked)
     with pytest.raises(LockedError):
         run("sweep", tiny, "--local", "--store", tmp_path / "store")
     events = [event for event, _ in read(tmp_path / "store" / "sweeps" / "tiny" / "journal.jsonl")]

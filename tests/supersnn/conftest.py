@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from supersnn.config import TrainConfig
+from supersnn.config_model import parse, unflatten
 from supersnn.data import Images, TrainingData
 from supersnn.networks.base import ImageShape
-from supersnn.section import parse, unflatten
 
 
 def _bars(count: int, seed: int, first: int) -> Images:

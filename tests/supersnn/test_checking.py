@@ -11,7 +11,7 @@ from supersnn.data import training_data
 from supersnn.errors import UserError
 from supersnn.evaluation import evaluate
 from supersnn.exported import LEDGER, DamagedExport, Preprocessing
-from supersnn.held_out import open_test
+from supersnn.test_set import open_test
 from supersnn.training import train
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from supersnn import checkpoint
+from supersnn.files import DamagedFile, write_atomically
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path):
@@ -30,7 +31,7 @@ def test_a_torn_file_is_named(tmp_path: Path, kept: int):
     path = tmp_path / "a.safetensors"
     checkpoint.save(path, {"w": torch.randn(100)}, {"epoch": 1})
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(checkpoint.DamagedFile, match=r"a\.safetensors: not a whole safetensors file"):
+    with pytest.raises(DamagedFile, match=r"a\.safetensors: not a whole safetensors file"):
         checkpoint.load(path)
 
 
@@ -41,14 +42,14 @@ def test_a_missing_file_is_missing(tmp_path: Path):
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "a.json"
-    checkpoint.write_atomically(path, "old")
+    write_atomically(path, "old")
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
-        checkpoint.write_atomically(path, "new")
+        write_atomically(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 

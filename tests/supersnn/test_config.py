@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from supersnn.config import TrainConfig, load
+from supersnn.config_model import parse, to_yaml
 from supersnn.errors import UserError
-from supersnn.section import parse, to_yaml
 
 PLAIN: dict[str, Any] = {"dataset": {"name": "digits"}, "student": {"architecture": "resnet8"}}
 

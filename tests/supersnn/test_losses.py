@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional
 
 from supersnn.config import LabelLossConfig, LogitLossConfig, LossConfig, RelationLossConfig
-from supersnn.losses import FeatureLoss, Guidance, label_loss, logit_loss, pooled, relation_loss, total
+from supersnn.losses import FeatureLoss, TeacherOutputs, label_loss, logit_loss, pooled, relation_loss, total
 from supersnn.networks.base import Output
 from supersnn.relations import RELATIONS
 
@@ -140,7 +140,7 @@ def test_the_projection_is_drawn_from_its_own_seed():
 def test_silent_students_get_moderate_gradients_from_every_term():
     features = torch.zeros(T, B, 3, 4, 4, requires_grad=True)
     loss = FeatureLoss(3, 4, seed=0)
-    said = Guidance({2: drawn(B, 8).relu()}, features=drawn(B, 4, 4, 4))
+    said = TeacherOutputs({2: drawn(B, 8).relu()}, features=drawn(B, 4, 4, 4))
     for kind in RELATIONS:
         features.grad = None
         config = LossConfig(relation={"weight": 1, "kind": kind, "pool": 2}, feature={"weight": 1})
@@ -150,7 +150,7 @@ def test_silent_students_get_moderate_gradients_from_every_term():
 
 def test_the_total_is_the_weighted_sum_of_the_terms_with_a_weight():
     output = Output(drawn(T, B, K), spikes(T, B, 3, 4, 4))
-    said = Guidance({1: drawn(B, 9), 2: drawn(B, 36)}, drawn(B, K, seed=1), drawn(B, 4, 2, 2))
+    said = TeacherOutputs({1: drawn(B, 9), 2: drawn(B, 36)}, drawn(B, K, seed=1), drawn(B, 4, 2, 2))
     loss = FeatureLoss(3, 4, seed=0)
     config = LossConfig(relation={"weight": 30.0, "pool": 2}, logit={"weight": 0.5}, feature={"weight": 2.0})
     terms = total(config, output, LABELS, said, loss)
@@ -171,10 +171,16 @@ def test_a_term_without_weight_is_not_computed_and_needs_no_teacher():
 def test_a_term_with_a_weight_needs_its_guidance(term):
     output = Output(drawn(T, B, K), spikes(T, B, 3, 4, 4))
     with pytest.raises(ValueError, match=f"loss.{term}.weight"):
-        total(LossConfig(**{term: {"weight": 1.0}}), output, LABELS, Guidance({4: drawn(B, 9)}), FeatureLoss(3, 4, 0))
+        total(
+            LossConfig(**{term: {"weight": 1.0}}),
+            output,
+            LABELS,
+            TeacherOutputs({4: drawn(B, 9)}),
+            FeatureLoss(3, 4, 0),
+        )
 
 
 def test_the_feature_term_needs_its_projection():
     output = Output(drawn(T, B, K), spikes(T, B, 3, 4, 4))
     with pytest.raises(ValueError, match="projection"):
-        total(LossConfig(feature={"weight": 1.0}), output, LABELS, Guidance(features=drawn(B, 4, 2, 2)))
+        total(LossConfig(feature={"weight": 1.0}), output, LABELS, TeacherOutputs(features=drawn(B, 4, 2, 2)))

@@ -93,7 +93,7 @@ def test_a_training_imports_nothing_that_is_slow_and_not_needed(name: str):
     lines = f"""
 import sys
 from supersnn.config import TrainConfig
-from supersnn.section import parse
+from supersnn.config_model import parse
 from supersnn.data import training_data
 from supersnn.training import train
 plain = {{

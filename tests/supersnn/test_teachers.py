@@ -13,6 +13,7 @@ from supersnn.config import TrainConfig, load
 from supersnn.data import TrainingData
 from supersnn.errors import UserError
 from supersnn.evaluation import evaluate
+from supersnn.files import DamagedFile
 from supersnn.teachers import Teacher, TeacherStore, recipe
 
 Configured = Callable[..., TrainConfig]
@@ -105,7 +106,7 @@ def test_changed_weights_are_noticed(configured: Configured, bars: TrainingData,
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(checkpoint.DamagedFile, match=r"weights\.safetensors"):
+    with pytest.raises(DamagedFile, match=r"weights\.safetensors"):
         store.get(configured(**TAUGHT), bars)
 
 

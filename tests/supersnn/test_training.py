@@ -11,7 +11,7 @@ from supersnn.augment import normalise
 from supersnn.config import TrainConfig
 from supersnn.data import Images, TrainingData
 from supersnn.errors import UserError
-from supersnn.losses import Guidance
+from supersnn.losses import TeacherOutputs
 from supersnn.training import EpochReport, train
 
 Configured = Callable[..., TrainConfig]
@@ -30,18 +30,20 @@ class Echo:
     def __init__(self) -> None:
         self.asked: list[tuple[Tensor, int, Tensor]] = []
 
-    def __call__(self, position: Tensor, view: int, images: Tensor) -> Guidance:
+    def __call__(self, position: Tensor, view: int, images: Tensor) -> TeacherOutputs:
         self.asked.append((position, view, images))
         vectors = images.flatten(1)
-        return Guidance({1: vectors, 2: vectors}, vectors[:, :4], images.repeat(1, 3, 1, 1))
+        return TeacherOutputs({1: vectors, 2: vectors}, vectors[:, :4], images.repeat(1, 3, 1, 1))
 
 
 def without_time(report: EpochReport) -> dict[str, float]:
     return {name: value for name, value in report.metrics.items() if name != "time/epoch_s"}
 
 
-def final(config: TrainConfig, data: TrainingData, guide: training.Guide | None = None) -> training.Snapshot:
-    snapshots = [report.snapshot() for report in train(config, data, guide)]
+def final(
+    config: TrainConfig, data: TrainingData, teacher_source: training.TeacherSource | None = None
+) -> training.Snapshot:
+    snapshots = [report.snapshot() for report in train(config, data, teacher_source)]
     return snapshots[-1]
 
 
@@ -152,7 +154,7 @@ def test_a_snapshot_is_of_its_own_epoch(configured: Configured, bars: TrainingDa
 
 
 def test_callers_mistakes_are_refused_before_anything_runs(configured: Configured, bars: TrainingData):
-    with pytest.raises(ValueError, match="guide"):
+    with pytest.raises(ValueError, match="teacher source"):
         train(configured(**TAUGHT), bars)
     with pytest.raises(UserError, match=r"train\.precision: 'bf16'.*expected 'fp32'"):
         train(configured(train__precision="bf16"), bars)
@@ -162,9 +164,9 @@ def test_callers_mistakes_are_refused_before_anything_runs(configured: Configure
 
 
 def test_each_epoch_shows_whole_batches_of_different_images(configured: Configured, bars: TrainingData):
-    guide = Echo()
-    list(train(configured(**TAUGHT), bars, guide))
-    asked = guide.asked[1:]  # the first one asks for the number of channels
+    teacher_source = Echo()
+    list(train(configured(**TAUGHT), bars, teacher_source))
+    asked = teacher_source.asked[1:]  # the first one asks for the number of channels
     assert [len(position) for position, _, _ in asked] == [16] * (3 * (72 // 16))
     epochs = torch.stack([position for position, _, _ in asked]).view(3, -1)
     assert all(len(epoch.unique()) == 64 for epoch in epochs)
@@ -172,20 +174,20 @@ def test_each_epoch_shows_whole_batches_of_different_images(configured: Configur
 
 
 def test_a_training_of_less_than_a_batch_has_one_batch(configured: Configured, bars: TrainingData):
-    guide = Echo()
-    list(train(configured(**TAUGHT, train__batch_size=100, train__epochs=1), bars, guide))
-    assert [len(position) for position, _, _ in guide.asked[1:]] == [72]
+    teacher_source = Echo()
+    list(train(configured(**TAUGHT, train__batch_size=100, train__epochs=1), bars, teacher_source))
+    assert [len(position) for position, _, _ in teacher_source.asked[1:]] == [72]
 
 
 @pytest.mark.parametrize(("views", "expected"), [(2, [0, 1, 0]), (1, [0, 0, 0]), ("off", [0, 1, 2])])
 def test_views_are_cycled_and_the_guide_sees_what_the_student_sees(
     configured: Configured, bars: TrainingData, views: int | str, expected: list[int]
 ):
-    guide = Echo()
+    teacher_source = Echo()
     config = configured(**TAUGHT, teacher__views=views, seed=5)
-    list(train(config, bars, guide))
-    assert [view for _, view, _ in guide.asked[1::4]] == expected
-    for position, view, images in guide.asked[1:]:
+    list(train(config, bars, teacher_source))
+    assert [view for _, view, _ in teacher_source.asked[1::4]] == expected
+    for position, view, images in teacher_source.asked[1:]:
         seen = training.shown(bars.train, position, view, config)
         assert torch.equal(images, normalise(seen, bars.mean, bars.std))
         assert torch.equal(seen, bars.train.pixels[position]) == (views == 1)
@@ -200,9 +202,9 @@ def test_views_do_not_depend_on_the_seed(configured: Configured, bars: TrainingD
 
 
 class Broken(Echo):
-    def __call__(self, position: Tensor, view: int, images: Tensor) -> Guidance:
+    def __call__(self, position: Tensor, view: int, images: Tensor) -> TeacherOutputs:
         said = super().__call__(position, view, images)
-        return Guidance(said.vectors, said.logits * float("nan"), said.features)  # type: ignore[operator]
+        return TeacherOutputs(said.vectors, said.logits * float("nan"), said.features)  # type: ignore[operator]
 
 
 def test_a_loss_that_is_not_finite_ends_the_training(configured: Configured, bars: TrainingData):

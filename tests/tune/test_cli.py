@@ -91,7 +91,7 @@ def test_a_second_driver_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_sweep_is_not_continued_with_other_values(tmp_path: Path) -> None:
-    from supersnn.section import to_yaml
+    from supersnn.config_model import to_yaml
     from tune.description.sweep import load
 
     folder = tmp_path / "sweeps" / "digits-short"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from supersnn.errors import UserError
-from tune.description import starter
+from tune.description import template
 from tune.description.arms import resolve
 from tune.description.sweep import load
 from tune.store import Store
@@ -39,9 +39,9 @@ def test_an_object_store_that_cannot_be_had_is_found(tmp_path: Path, monkeypatch
 
 def test_the_starter_is_a_right_sweep_and_overwrites_nothing(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
-    starter.write(path)
+    template.write(path)
     assert list(resolve(load(path))) == ["direct", "homogeneous", "heterogeneous"]
     path.write_text("name: kept", encoding="utf-8")
     with pytest.raises(UserError, match="already"):
-        starter.write(path)
+        template.write(path)
     assert path.read_text(encoding="utf-8") == "name: kept"

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from supersnn import exported
-from supersnn.bank import guide_for
 from supersnn.checking import check
 from supersnn.config import TrainConfig
+from supersnn.config_model import flatten, with_values
 from supersnn.data import training_data
 from supersnn.errors import UserError
-from supersnn.section import flatten, with_values
+from supersnn.teacher_cache import teacher_source_for
 from supersnn.training import EpochReport, train
 from tune.outcome.card import card
 from tune.outcome.export import median_seed, parse_trial
@@ -180,9 +180,9 @@ def test_a_training_by_itself_is_exported_with_forms_and_card(train_on: str, tmp
     short = {"teacher.epochs": 1, "teacher.views": 2, "train.epochs": 1, "dataset.train_on": train_on}
     config = with_values(CONFIG, short)
     data = training_data(config.dataset)
-    guide = guide_for(config, data, tmp_path)
-    *_, last = train(config, data, guide)
-    told = export_training(tmp_path / "export", config, last, data, guide, tmp_path / "teachers")
+    teacher_source = teacher_source_for(config, data, tmp_path)
+    *_, last = train(config, data, teacher_source)
+    told = export_training(tmp_path / "export", config, last, data, teacher_source, tmp_path / "teachers")
     student = exported.load(tmp_path / "export")
     assert student.config == config
     assert {form: facts["file"] for form, facts in student.metrics["forms"].items()} == {

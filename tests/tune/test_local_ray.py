@@ -23,7 +23,7 @@ def test_workers_have_our_environment_and_the_driver_keeps_its_own(
     monkeypatch.setenv("SUPERSNN_DATA", os.path.relpath(tmp_path))
     monkeypatch.setenv(first, "1")  # the user's own wish
     before = dict(os.environ)
-    executor = RayExecutor(ResourcesConfig(), 0, tmp_path, "run", Store.at(tmp_path).place, "", lambda *_: None)
+    executor = RayExecutor(ResourcesConfig(), 0, tmp_path, "run", Store.at(tmp_path).storage, "", lambda *_: None)
     try:
         assert {name: value for name, value in os.environ.items() if name in {*ALONE, "GLIBC_TUNABLES"}} == {first: "1"}
         assert os.environ["SUPERSNN_DATA"] == before["SUPERSNN_DATA"]

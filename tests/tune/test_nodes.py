@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from supersnn.config_model import parse
 from supersnn.errors import UserError
-from supersnn.section import parse
 from tune.description.sweep import ResourcesConfig
 from tune.execution.nodes import Node, bundle, living, slots, slots_on
 
@@ -66,7 +66,7 @@ def test_several_gpus_are_whole_ones() -> None:
 
 
 @given(st.floats(0.01, 8), st.integers(0, 64))
-def test_what_is_handed_out_is_there(cpus: float, have: int) -> None:
+def test_what_is_suggested_is_there(cpus: float, have: int) -> None:
     held = slots_on(node(CPU=have), ResourcesConfig(cpus=cpus))
     assert held * cpus <= have * (1 + 1e-6)
     assert (held + 1) * cpus > have * (1 - 1e-6)

@@ -4,7 +4,7 @@ from typing import Any
 
 from rich.console import Console
 
-from supersnn.section import parse
+from supersnn.config_model import parse
 from tune.description.arms import resolve
 from tune.description.plan import cost, plan, plan_table
 from tune.description.sweep import SweepConfig

@@ -43,12 +43,12 @@ def arms(**teacher: Any) -> dict[str, Arm]:
 def prepared(store: Path, **teacher: Any) -> tuple[int, list[Teaching]]:
     """How many tasks it took, and what came of it."""
     executor = Counting()
-    made = list(prepare(arms(**teacher), Store.at(store).place, executor))
+    made = list(prepare(arms(**teacher), Store.at(store).storage, executor))
     return executor.given, made
 
 
 def test_a_worker_makes_what_is_missing_and_nothing_else(tmp_path: Path) -> None:
-    (item,) = preparations(arms(), Store.at(tmp_path).place)
+    (item,) = preparations(arms(), Store.at(tmp_path).storage)
     data = training_data(DatasetConfig.model_validate(item.config["dataset"]))
     assert found(item, data) is None
     tasks, made = prepared(tmp_path)

@@ -7,8 +7,8 @@ from typing import Any
 import optuna
 import pytest
 
+from supersnn.config_model import parse
 from supersnn.errors import UserError
-from supersnn.section import parse
 from tune.description.arms import resolve
 from tune.description.sweep import SweepConfig
 from tune.execution import searcher
@@ -17,7 +17,7 @@ from tune.search import budget
 from tune.search.budget import Budget
 from tune.search.driver import Report, Search
 from tune.search.studies import Studies
-from tune.shared import Place
+from tune.storage import Storage
 
 
 def sweep(**search: Any) -> SweepConfig:
@@ -55,7 +55,7 @@ def begin(
     journal.append("sweep", driver=token)
     known = {f"{e['arm']}/{e['trial']}": e["epoch"] for e in events if e["event"] == "epoch"}
     budgeted = Budget(config, studies, folder, events)
-    return Search(studies, journal, budgeted, folder, Place(folder), token, (0,), known), journal
+    return Search(studies, journal, budgeted, folder, Storage(folder), token, (0,), known), journal
 
 
 def epoch(number: int, value: float = 0.5, ended: str | None = None, seconds: float = 1.0) -> Report:
@@ -93,7 +93,7 @@ def test_an_epoch_that_is_known_changes_nothing_after_a_restart(tmp_path: Path) 
     again, _ = begin(tmp_path, sweep(), storage, "b")
     job = again.next_job()
     assert job is not None
-    assert job.told == 1
+    assert job.reported == 1
     again.reported(job.key, epoch(2, 0.6))
     again.reported(job.key, epoch(3, 0.7, "finished"))
     assert [e["epoch"] for e in events_of(tmp_path, "epoch")] == [1, 2, 3]
@@ -142,11 +142,11 @@ def test_a_trial_that_is_handed_back_is_the_next_with_what_is_known_of_it(
     assert job is not None
     told = {"val/accuracy": 0.5, "ops/synaptic": 1.0, "spikes/rate": 0.1}
     search.reported(job.key, Report(1, told, None))
-    search.hand_back(job.key)
+    search.requeue(job.key)
     search.failed(job.key)
     again = search.next_job()
     assert again is not None
-    assert (again.key, again.config, again.told) == (job.key, job.config, 1)
+    assert (again.key, again.config, again.reported) == (job.key, job.config, 1)
     assert events_of(tmp_path, "end") == []
     assert sum(counts.running for counts in search.studies.counts.values()) == 2
 
@@ -175,7 +175,7 @@ def test_a_run_is_ended_where_no_fit_node_is_left_and_not_looked_at_too_often(
         return found[len(asked) - 1]
 
     monkeypatch.setattr(searcher.time, "monotonic", lambda: now[0])
-    stranding = searcher.Stranding(search, stranded)
+    stranding = searcher.NoUsableNodesStopper(search, stranded)
     ended = []
     for now[0] in (101.0, 106.0, 107.0, 112.0):
         ended.append(stranding.stop_all())

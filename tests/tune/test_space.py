@@ -4,7 +4,7 @@ import optuna
 import pytest
 from pydantic import ValidationError
 
-from tune.description.space import DEFAULTS, Knob, startup_design, suggest
+from tune.description.space import DEFAULTS, SearchParameter, startup_design, suggest
 
 
 def study() -> optuna.Study:
@@ -14,7 +14,7 @@ def study() -> optuna.Study:
 def test_a_knob_takes_exactly_one_kind() -> None:
     for wrong in ({}, {"uniform": [0, 1], "log": [1, 2]}):
         with pytest.raises(ValidationError, match="exactly one"):
-            Knob.model_validate(wrong)
+            SearchParameter.model_validate(wrong)
 
 
 @pytest.mark.parametrize(
@@ -29,18 +29,18 @@ def test_a_knob_takes_exactly_one_kind() -> None:
 )
 def test_an_impossible_knob_is_refused(wrong: dict[str, object], word: str) -> None:
     with pytest.raises(ValidationError, match=word):
-        Knob.model_validate(wrong)
+        SearchParameter.model_validate(wrong)
 
 
 def test_values_lie_where_the_knob_says() -> None:
-    knobs = {
-        "u": Knob(uniform=(0.5, 1.0), step=0.25),
-        "l": Knob(log=(1e-3, 1e-1)),
-        "i": Knob(integer=(2, 8), step=3),
-        "c": Knob(categorical=("hard", "soft")),
+    parameters = {
+        "u": SearchParameter(uniform=(0.5, 1.0), step=0.25),
+        "l": SearchParameter(log=(1e-3, 1e-1)),
+        "i": SearchParameter(integer=(2, 8), step=3),
+        "c": SearchParameter(categorical=("hard", "soft")),
     }
-    drawn = [suggest(study().ask(), knobs, {}) for _ in range(3)]
-    drawn += [startup_design(knobs, number, 7, seed=1) for number in range(7)]
+    drawn = [suggest(study().ask(), parameters, {}) for _ in range(3)]
+    drawn += [startup_design(parameters, number, 7, seed=1) for number in range(7)]
     for values in drawn:
         assert values["u"] in (0.5, 0.75, 1.0)
         assert 1e-3 <= float(str(values["l"])) <= 1e-1
@@ -49,20 +49,20 @@ def test_values_lie_where_the_knob_says() -> None:
 
 
 def test_a_conditional_knob_exists_only_where_its_condition_holds() -> None:
-    knobs = {
-        "teacher.name": Knob(categorical=("vgg8", "resnet8")),
-        "loss.relation.pool": Knob(categorical=(1, 2), when={"teacher.name": "vgg8"}),
-        "neuron.width": Knob(log=(0.5, 2), when={"neuron.surrogate": ("atan", "sigmoid")}),
+    parameters = {
+        "teacher.name": SearchParameter(categorical=("vgg8", "resnet8")),
+        "loss.relation.pool": SearchParameter(categorical=(1, 2), when={"teacher.name": "vgg8"}),
+        "neuron.width": SearchParameter(log=(0.5, 2), when={"neuron.surrogate": ("atan", "sigmoid")}),
     }
     one = study()
     seen = set()
     for _ in range(20):
-        values = suggest(one.ask(), knobs, {"neuron.surrogate": "triangle"})
+        values = suggest(one.ask(), parameters, {"neuron.surrogate": "triangle"})
         assert ("loss.relation.pool" in values) == (values["teacher.name"] == "vgg8")
         assert "neuron.width" not in values
         seen.add(values["teacher.name"])
     assert seen == {"vgg8", "resnet8"}
-    assert "neuron.width" in suggest(one.ask(), knobs, {"neuron.surrogate": "atan"})
+    assert "neuron.width" in suggest(one.ask(), parameters, {"neuron.surrogate": "atan"})
 
 
 def test_arms_share_the_start_up_values_of_the_knobs_they_share() -> None:
@@ -70,14 +70,14 @@ def test_arms_share_the_start_up_values_of_the_knobs_they_share() -> None:
     direct = {"optimizer.lr": lr, "neuron.threshold": threshold}
     taught = {"loss.relation.weight": weight, "neuron.threshold": threshold, "optimizer.lr": lr}
     for number in range(6):
-        a, b = (startup_design(knobs, number, 6, seed=3) for knobs in (direct, taught))
+        a, b = (startup_design(parameters, number, 6, seed=3) for parameters in (direct, taught))
         assert a == {key: b[key] for key in a}
 
 
 def test_the_start_up_design_visits_every_stratum_once() -> None:
-    knobs = {"x": Knob(uniform=(0, 10)), "y": Knob(uniform=(0, 10))}
-    designs = [startup_design(knobs, number, 10, seed=0) for number in range(10)]
-    for key in knobs:
+    parameters = {"x": SearchParameter(uniform=(0, 10)), "y": SearchParameter(uniform=(0, 10))}
+    designs = [startup_design(parameters, number, 10, seed=0) for number in range(10)]
+    for key in parameters:
         assert sorted(int(float(str(design[key]))) for design in designs) == list(range(10))
     assert [d["x"] for d in designs] != [d["y"] for d in designs]
-    assert designs != [startup_design(knobs, number, 10, seed=1) for number in range(10)]
+    assert designs != [startup_design(parameters, number, 10, seed=1) for number in range(10)]

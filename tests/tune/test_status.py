@@ -9,7 +9,7 @@ import filelock
 import pytest
 from rich.console import Console
 
-from supersnn.section import parse, to_yaml
+from supersnn.config_model import parse, to_yaml
 from tune.description.sweep import SweepConfig
 from tune.store import Store, SweepFolder
 from tune.terminal.progress import Board, Display

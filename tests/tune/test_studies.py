@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState
 
-from supersnn.section import parse
+from supersnn.config_model import parse
 from tune.description.arms import resolve
 from tune.description.sweep import SweepConfig
 from tune.search.arm_study import Assignment
@@ -56,21 +56,21 @@ def test_arms_never_differ_by_more_than_one_whatever_happens(steps: list[tuple[i
         for _ in range(hand_out):
             if (assignment := live.next()) is not None:
                 running.append(assignment)
-        handed = [counts.handed_out for counts in live.counts.values()]
+        handed = [counts.suggested for counts in live.counts.values()]
         assert max(handed) - min(handed) <= 1
         if how == "die":
             lost, running = {assignment.key for assignment in running}, []
             live = studies(config, storage, driver=str(len(steps)))
-            assert [counts.handed_out for counts in live.counts.values()] == handed
+            assert [counts.suggested for counts in live.counts.values()] == handed
             running = [assignment for assignment in (live.next() for _ in lost) if assignment is not None]
             assert {assignment.key for assignment in running} == lost
-            handed_now = [counts.handed_out for counts in live.counts.values()]
+            handed_now = [counts.suggested for counts in live.counts.values()]
             assert max(handed_now) - min(handed_now) <= 1
         elif running:
             first = running.pop(0)
             live.report(first.key, 1, {"val/accuracy": 0.5})
             live.finish(first.key, how)
-    assert all(counts.handed_out <= 5 for counts in live.counts.values())
+    assert all(counts.suggested <= 5 for counts in live.counts.values())
 
 
 def test_every_arm_gets_its_trials_and_no_more() -> None:
@@ -94,7 +94,7 @@ def test_an_interrupted_trial_comes_back_with_its_number_values_and_epochs() -> 
     first.report(before.key, 2, {"val/accuracy": 0.4})
     after = studies(config, storage, "b").next()
     assert after is not None
-    assert (after.key, after.values, after.config, after.told) == (before.key, before.values, before.config, 2)
+    assert (after.key, after.values, after.config, after.reported) == (before.key, before.values, before.config, 2)
 
 
 def test_a_restart_does_not_draw_the_same_points_again() -> None:
@@ -177,7 +177,7 @@ def test_with_equal_compute_an_arm_spends_what_its_early_stops_have_saved() -> N
         spent[assignment.arm] += epochs
         assert max(spent.values()) - min(spent.values()) <= 9
     assert set(spent.values()) == {4 * 9}
-    assert live.counts["direct"].handed_out == 12
+    assert live.counts["direct"].suggested == 12
     assert live.full()
 
 
@@ -213,7 +213,7 @@ def test_an_interrupted_trial_of_several_objectives_goes_on() -> None:
     live = studies(config, storage, "b")
     after = live.next()
     assert after is not None
-    assert (after.key, after.values, after.told) == (before.key, before.values, 1)
+    assert (after.key, after.values, after.reported) == (before.key, before.values, 1)
     end(live, after.key, 0.7)
     assert live.best["direct"] == (0.7, 0)
 
@@ -245,7 +245,7 @@ def test_a_warm_start_is_known_to_the_sampler_and_counted_by_nobody() -> None:
     later = earlier.model_copy(update={"name": "later"})
     later = later.model_copy(update={"search": later.search.model_copy(update={"warm_start": ("tiny",)})})
     warm = studies(later, storage)
-    assert all(counts.handed_out == 0 for counts in warm.counts.values())
+    assert all(counts.suggested == 0 for counts in warm.counts.values())
     assert warm.best == {}
     known = optuna.load_study(study_name="later/direct", storage=storage).trials
     assert [trial.user_attrs["warm_start"] for trial in known] == ["tiny"] * 3
@@ -266,7 +266,7 @@ def test_a_stagnant_search_is_told_only_when_every_arm_is() -> None:
         end(live, assignment.key, 0.1 * assignment.number if still_rising else 0.05)
         if live.stagnant():
             break
-    assert live.counts["direct"].handed_out == 5
+    assert live.counts["direct"].suggested == 5
 
 
 def test_wilcoxon_stops_a_trial_whose_seeds_are_all_worse() -> None:

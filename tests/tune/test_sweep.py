@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from supersnn.config import TrainConfig
+from supersnn.config_model import flatten, parse, read_yaml, to_yaml
 from supersnn.errors import UserError
-from supersnn.section import flatten, parse, read_yaml, to_yaml
 from tune.description.arms import resolve
 from tune.description.space import DEFAULTS
 from tune.description.sweep import load
@@ -33,9 +33,9 @@ def write(folder: Path, text: str) -> Path:
 
 def test_a_minimal_file_is_enough(tmp_path: Path) -> None:
     arms = resolve(load(write(tmp_path, MINIMAL)))
-    assert list(arms["direct"].knobs) == ["neuron.threshold"]
-    assert list(arms["heterogeneous"].knobs) == ["teacher.name", "neuron.threshold", "loss.relation.weight"]
-    assert arms["direct"].knobs["neuron.threshold"] == DEFAULTS["neuron.threshold"]
+    assert list(arms["direct"].parameters) == ["neuron.threshold"]
+    assert list(arms["heterogeneous"].parameters) == ["teacher.name", "neuron.threshold", "loss.relation.weight"]
+    assert arms["direct"].parameters["neuron.threshold"] == DEFAULTS["neuron.threshold"]
     assert arms["homogeneous"].config({"loss.relation.weight": 3.0}).teacher.name == "resnet14"
 
 
@@ -128,8 +128,8 @@ def test_an_arm_may_have_its_own_space_terms_and_values(tmp_path: Path) -> None:
     arms = resolve(load(write(tmp_path, text)))
     both = arms["both"]
     assert both.terms == ("relation", "logit")
-    assert both.knobs["neuron.threshold"].uniform == (1, 2)
-    assert both.knobs["loss.logit.weight"] == DEFAULTS["loss.logit.weight"]
+    assert both.parameters["neuron.threshold"].uniform == (1, 2)
+    assert both.parameters["loss.logit.weight"] == DEFAULTS["loss.logit.weight"]
     config = both.config({"loss.relation.weight": 3.0, "loss.logit.weight": 1.0})
     assert config.loss.logit.temperature == 2
     assert not config.loss.relation.shuffle

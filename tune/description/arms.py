@@ -1,14 +1,14 @@
-"""What each arm of a sweep is: which pairings, terms and knobs it has. Everything is checked before it starts."""
+"""What each arm of a sweep is: which pairings, terms and parameters it has. Everything is checked before it starts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from supersnn.config import TrainConfig
+from supersnn.config_model import flatten, merge, parse, unflatten
 from supersnn.errors import UserError, nearest
 from supersnn.networks.build import family
-from supersnn.section import flatten, merge, parse, unflatten
-from tune.description.space import DEFAULTS, Knob, Values
+from tune.description.space import DEFAULTS, SearchParameter, Values
 from tune.description.sweep import TERMS, ArmConfig, SweepConfig
 
 USUAL_TERMS: dict[str, tuple[str, ...]] = {"logit": ("logit",), "feature": ("feature",)}
@@ -17,11 +17,11 @@ USUAL_TERMS: dict[str, tuple[str, ...]] = {"logit": ("logit",), "feature": ("fea
 
 @dataclass(frozen=True)
 class Arm:
-    """One arm, resolved: `base` holds every key of its trainings, `knobs` what is searched, in order."""
+    """One arm, resolved: `base` holds every key of its trainings, `parameters` what is searched, in order."""
 
     name: str
     base: Mapping[str, Any]
-    knobs: Mapping[str, Knob]
+    parameters: Mapping[str, SearchParameter]
     terms: tuple[str, ...]
     teachers: tuple[str, ...]
     students: tuple[str, ...]
@@ -35,12 +35,12 @@ def resolve(sweep: SweepConfig, origin: str = "sweep") -> dict[str, Arm]:
     """Return the sweep's arms by name.
 
     Raises:
-        UserError: an arm's pairing contradicts its name, or a knob names no key of a training.
+        UserError: an arm's pairing contradicts its name, or a parameter names no key of a training.
     """
     arms = {name: _resolve(sweep, name, arm, f"{origin}: arms.{name}") for name, arm in sweep.arms.items()}
     for key in sweep.space:
-        if not any(key in arm.knobs for arm in arms.values()):
-            raise UserError(f"{origin}: space.{key}: no arm has this knob on")
+        if not any(key in arm.parameters for arm in arms.values()):
+            raise UserError(f"{origin}: space.{key}: no arm has this parameter on")
     return arms
 
 
@@ -54,21 +54,21 @@ def _resolve(sweep: SweepConfig, name: str, arm: ArmConfig, origin: str) -> Arm:
             raise UserError(f"{origin}.set: {key}: the arms of a sweep are compared on the same images")
     if name == "shuffled":
         fixed["loss.relation.shuffle"] = True
-    knobs = _pairing_knobs(students, arm.teachers) | _own_knobs(sweep, arm, terms, origin)
+    parameters = _pairing_parameters(students, arm.teachers) | _own_parameters(sweep, arm, terms, origin)
     for term in terms:
         weight = f"loss.{term}.weight"
-        if weight not in knobs and weight not in fixed and not getattr(sweep.loss, term).weight:
-            knobs[weight] = DEFAULTS[weight]
+        if weight not in parameters and weight not in fixed and not getattr(sweep.loss, term).weight:
+            parameters[weight] = DEFAULTS[weight]
     base = merge(sweep.base(), unflatten(fixed))
     for term in TERMS:
         if term not in terms:
             base = merge(base, {"loss": {term: {"weight": 0.0}}})
     base = merge(base, {"student": {"architecture": students[0]}})
     base = merge(base, {"teacher": {"name": arm.teachers[0] if arm.teachers else None}})
-    knobs = {key: knob for key, knob in knobs.items() if key not in fixed}
-    resolved = Arm(name, base, knobs, terms, arm.teachers, students)
+    parameters = {key: parameter for key, parameter in parameters.items() if key not in fixed}
+    resolved = Arm(name, base, parameters, terms, arm.teachers, students)
     for share in (0.0, 0.999999):
-        resolved.config({key: knob.at(share) for key, knob in knobs.items()})
+        resolved.config({key: parameter.at(share) for key, parameter in parameters.items()})
     return resolved
 
 
@@ -104,20 +104,22 @@ def _family(architecture: str, origin: str) -> str:
         raise UserError(f"{origin}: {error}") from error
 
 
-def _pairing_knobs(students: tuple[str, ...], teachers: tuple[str, ...]) -> dict[str, Knob]:
+def _pairing_parameters(students: tuple[str, ...], teachers: tuple[str, ...]) -> dict[str, SearchParameter]:
     choices = {"student.architecture": students, "teacher.name": teachers}
-    return {key: Knob(categorical=names) for key, names in choices.items() if len(names) > 1}
+    return {key: SearchParameter(categorical=names) for key, names in choices.items() if len(names) > 1}
 
 
-def _own_knobs(sweep: SweepConfig, arm: ArmConfig, terms: tuple[str, ...], origin: str) -> dict[str, Knob]:
-    """The sweep's space and the arm's upon it, without the knobs of terms that are off."""
+def _own_parameters(
+    sweep: SweepConfig, arm: ArmConfig, terms: tuple[str, ...], origin: str
+) -> dict[str, SearchParameter]:
+    """The sweep's space and the arm's upon it, without the parameters of terms that are off."""
     known = set(flatten(TrainConfig.model_validate(sweep.base() | {"loss": {}})))
-    knobs = dict(sweep.space) | dict(arm.space)
-    for key, knob in knobs.items():
-        for named in (key, *(knob.when or {})):
+    parameters = dict(sweep.space) | dict(arm.space)
+    for key, parameter in parameters.items():
+        for named in (key, *(parameter.when or {})):
             if named not in known:
                 raise UserError(f"{origin}: space.{key}: no such key {named!r}{nearest(named, known)}")
         if key.startswith(("dataset.", "teacher.")) or key == "seed":
             raise UserError(f"{origin}: space.{key}: not searched: it would change the data or the teachers")
     off = tuple(f"loss.{term}." for term in TERMS if term not in terms)
-    return {key: knob for key, knob in knobs.items() if not key.startswith(off)}
+    return {key: parameter for key, parameter in parameters.items() if not key.startswith(off)}

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tune.description.arms import Arm
-from tune.description.space import Knob
+from tune.description.space import SearchParameter
 from tune.description.sweep import SweepConfig
 
 
@@ -51,12 +51,12 @@ def _arm(arm: Arm) -> dict[str, Any]:
         "students": list(arm.students),
         "teachers": list(arm.teachers),
         "losses": list(arm.terms),
-        "space": {key: _shown(knob) for key, knob in arm.knobs.items()},
+        "space": {key: _shown(parameter) for key, parameter in arm.parameters.items()},
     }
 
 
-def _shown(knob: Knob) -> dict[str, Any]:
-    return knob.model_dump(mode="json", exclude_none=True)
+def _shown(parameter: SearchParameter) -> dict[str, Any]:
+    return parameter.model_dump(mode="json", exclude_none=True)
 
 
 def plan_table(plan: Mapping[str, Any]) -> Group:
@@ -67,7 +67,7 @@ def plan_table(plan: Mapping[str, Any]) -> Group:
     for name, arm in plan["arms"].items():
         arms.add_row(name, *(" ".join(arm[key]) or "–" for key in ("students", "teachers", "losses")))
     space = Table(title="space", title_justify="left", box=None, pad_edge=False)
-    for column in ("knob", "range", "arms"):
+    for column in ("parameter", "range", "arms"):
         space.add_column(column)
     for key, shown in dict.fromkeys((key, str(k)) for a in plan["arms"].values() for key, k in a["space"].items()):
         having = [name for name, arm in plan["arms"].items() if str(arm["space"].get(key)) == shown]

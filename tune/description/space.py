@@ -1,4 +1,4 @@
-"""The search space: YAML knobs, the default ranges, and what they become in Optuna."""
+"""The search space: YAML parameters, the default ranges, and what they become in Optuna."""
 
 import hashlib
 import math
@@ -14,16 +14,16 @@ from optuna.distributions import (
 )
 from pydantic import ConfigDict, Field, model_validator
 
-from supersnn.section import Scalar, Section
+from supersnn.config_model import ConfigModel, Scalar
 
 Values = dict[str, Scalar]
 
 
-class Knob(Section):
+class SearchParameter(ConfigModel):
     """One searched key: exactly one of `uniform`, `log`, `int` and `categorical`.
 
     `step` goes with `uniform` and `int`. `when` names other keys and the value (or list of values) that each must
-    have for this knob to exist.
+    have for this parameter to exist.
     """
 
     model_config = ConfigDict(serialize_by_alias=True, validate_by_name=True, validate_by_alias=True)
@@ -54,7 +54,7 @@ class Knob(Section):
         return self
 
     def distribution(self) -> BaseDistribution:
-        """Return the knob as Optuna's distribution."""
+        """Return the parameter as Optuna's distribution."""
         if self.uniform is not None:
             return FloatDistribution(*self.uniform, step=self.step)
         if self.log is not None:
@@ -65,7 +65,7 @@ class Knob(Section):
         return CategoricalDistribution(self.categorical)
 
     def suggest(self, trial: optuna.trial.BaseTrial, key: str) -> Scalar:
-        """Return the trial's value for this knob under the name `key`."""
+        """Return the trial's value for this parameter under the name `key`."""
         d = self.distribution()
         if isinstance(d, FloatDistribution):
             return trial.suggest_float(key, d.low, d.high, step=d.step, log=d.log)
@@ -100,49 +100,51 @@ class Knob(Section):
         )
 
 
-DEFAULTS: dict[str, Knob] = {
-    "neuron.threshold": Knob(uniform=(0.3, 2.0)),
-    "neuron.decay": Knob(uniform=(0.1, 0.95)),
-    "neuron.reset": Knob(categorical=("hard", "soft")),
-    "neuron.surrogate": Knob(categorical=("triangle", "rectangle", "atan", "sigmoid")),
-    "neuron.width": Knob(log=(0.25, 4.0)),
-    "optimizer.lr": Knob(log=(0.01, 0.3)),
-    "optimizer.weight_decay": Knob(log=(5e-5, 1e-3)),
-    "loss.relation.weight": Knob(log=(1.0, 1000.0)),
-    "loss.relation.time": Knob(categorical=("mean", "concat", "per_step")),
-    "loss.relation.pool": Knob(categorical=(1, 2, 4)),
-    "loss.logit.weight": Knob(log=(0.05, 5.0)),
-    "loss.logit.temperature": Knob(uniform=(1.0, 8.0)),
-    "loss.feature.weight": Knob(log=(0.05, 5.0)),
+DEFAULTS: dict[str, SearchParameter] = {
+    "neuron.threshold": SearchParameter(uniform=(0.3, 2.0)),
+    "neuron.decay": SearchParameter(uniform=(0.1, 0.95)),
+    "neuron.reset": SearchParameter(categorical=("hard", "soft")),
+    "neuron.surrogate": SearchParameter(categorical=("triangle", "rectangle", "atan", "sigmoid")),
+    "neuron.width": SearchParameter(log=(0.25, 4.0)),
+    "optimizer.lr": SearchParameter(log=(0.01, 0.3)),
+    "optimizer.weight_decay": SearchParameter(log=(5e-5, 1e-3)),
+    "loss.relation.weight": SearchParameter(log=(1.0, 1000.0)),
+    "loss.relation.time": SearchParameter(categorical=("mean", "concat", "per_step")),
+    "loss.relation.pool": SearchParameter(categorical=(1, 2, 4)),
+    "loss.logit.weight": SearchParameter(log=(0.05, 5.0)),
+    "loss.logit.temperature": SearchParameter(uniform=(1.0, 8.0)),
+    "loss.feature.weight": SearchParameter(log=(0.05, 5.0)),
 }
 """Published or typical ranges, used for the words `default` in a sweep file and for a term without a weight."""
 
 
-def suggest(trial: optuna.trial.BaseTrial, knobs: Mapping[str, Knob], fixed: Mapping[str, Any]) -> Values:
-    """Return a trial's values: each knob in its order, left out where its condition does not hold.
+def suggest(
+    trial: optuna.trial.BaseTrial, parameters: Mapping[str, SearchParameter], fixed: Mapping[str, Any]
+) -> Values:
+    """Return a trial's values: each parameter in its order, left out where its condition does not hold.
 
     Args:
-        trial: Optuna's trial; asked again for the same knobs it answers the same.
-        knobs: the arm's space.
+        trial: Optuna's trial; asked again for the same parameters it answers the same.
+        parameters: the arm's space.
         fixed: the values of the keys that are not searched, for conditions.
     """
     values: Values = {}
-    for key, knob in knobs.items():
-        if knob.exists({**fixed, **values}):
-            values[key] = knob.suggest(trial, key)
+    for key, parameter in parameters.items():
+        if parameter.exists({**fixed, **values}):
+            values[key] = parameter.suggest(trial, key)
     return values
 
 
-def startup_design(knobs: Mapping[str, Knob], number: int, count: int, seed: int) -> Values:
-    """Return design `number` of a Latin hypercube of `count`, drawn for each knob from its name and the seed.
+def startup_design(parameters: Mapping[str, SearchParameter], number: int, count: int, seed: int) -> Values:
+    """Return design `number` of a Latin hypercube of `count`, drawn for each parameter from its name and the seed.
 
-    A knob that two arms share therefore gets the same values in both, whatever else they search.
+    A parameter that two arms share therefore gets the same values in both, whatever else they search.
     """
-    return {key: knob.at(_stratum(key, number, count, seed)) for key, knob in knobs.items()}
+    return {key: parameter.at(_stratum(key, number, count, seed)) for key, parameter in parameters.items()}
 
 
 def _stratum(key: str, number: int, count: int, seed: int) -> float:
-    """A share in [0, 1): the knob's own permutation of the strata, and a place inside the stratum."""
+    """A share in [0, 1): the parameter's own permutation of the strata, and a place inside the stratum."""
     order = sorted(range(count), key=lambda i: _hash(key, seed, "order", i))
     return (order[number % count] + _hash(key, seed, "place", number)) / count
 

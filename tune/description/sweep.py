@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ByteSize, Field, field_validator, model_validator
 
 from supersnn.config import TrainConfig
+from supersnn.config_model import ConfigModel, Count, Positive, Scalar, merge, parse, read_yaml, unflatten, with_values
 from supersnn.errors import UserError, nearest
-from supersnn.section import Count, Positive, Scalar, Section, merge, parse, read_yaml, unflatten, with_values
-from tune.description.space import DEFAULTS, Knob
+from tune.description.space import DEFAULTS, SearchParameter
 
 TERMS = ("relation", "logit", "feature")
 CONSTRAINED = ("spikes/rate", "ops/synaptic", "ops/mac", "energy/nj", "val/loss")
@@ -18,7 +18,7 @@ CONSTRAINED = ("spikes/rate", "ops/synaptic", "ops/mac", "energy/nj", "val/loss"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
 
-class ArmConfig(Section):
+class ArmConfig(ConfigModel):
     """One arm: the teachers and students it may pair, the terms that are on, its own space and fixed values.
 
     `losses` is left out for the usual ones: none without teachers, else those that the arm's name says
@@ -28,7 +28,7 @@ class ArmConfig(Section):
     teachers: tuple[str, ...] = ()
     students: tuple[str, ...] = ()
     losses: tuple[Literal["relation", "logit", "feature"], ...] | None = None
-    space: dict[str, Knob] = {}
+    space: dict[str, SearchParameter] = {}
     set: dict[str, Scalar] = {}
 
     @field_validator("space", mode="before")
@@ -37,7 +37,7 @@ class ArmConfig(Section):
         return with_defaults(value)
 
 
-class SearchConfig(Section):
+class SearchConfig(ConfigModel):
     """The budget and the way it is spent. `trials` counts for each arm, the failed ones among them.
 
     With `fair: compute` the arms are kept equal in epochs instead: each may spend `trials` times all epochs, and what
@@ -84,7 +84,7 @@ class SearchConfig(Section):
         return min(self.startup or min(10, max(4, self.trials // 4)), self.trials)
 
 
-class VerifyConfig(Section):
+class VerifyConfig(ConfigModel):
     """How a winner is believed: trained again with `seeds` fresh seeds, the first being `first_seed`.
 
     The winner is the best of an arm's `top` trials; several are first trained with `rank_seeds` other seeds each, and
@@ -99,7 +99,7 @@ class VerifyConfig(Section):
     train_on: Literal["train", "train+validation"] = "train"
 
 
-class ResourcesConfig(Section):
+class ResourcesConfig(ConfigModel):
     """What one trial takes of a node; teachers and verifications take the same.
 
     `gpus` may be a fraction: trials then share a GPU. With a whole number above 1 each batch is cut into that many
@@ -131,7 +131,7 @@ class SweepConfig(TrainConfig):
 
     name: str = Field(pattern=NAME)
     arms: dict[str, ArmConfig] = Field(min_length=1)
-    space: dict[str, Knob] = {}
+    space: dict[str, SearchParameter] = {}
     search: SearchConfig = SearchConfig()
     verify: VerifyConfig = VerifyConfig()
     resources: ResourcesConfig = ResourcesConfig()
@@ -198,10 +198,10 @@ def with_defaults(space: object) -> object:
     """Return the space with each `default` replaced by the usual range of that key."""
     if not isinstance(space, Mapping):
         return space
-    for key, knob in space.items():
-        if knob == "default" and key not in DEFAULTS:
+    for key, parameter in space.items():
+        if parameter == "default" and key not in DEFAULTS:
             raise ValueError(f"{key} has no default range{nearest(key, DEFAULTS)}")
-    return {key: DEFAULTS[key] if knob == "default" else knob for key, knob in space.items()}
+    return {key: DEFAULTS[key] if parameter == "default" else parameter for key, parameter in space.items()}
 
 
 def load(path: Path, overrides: tuple[str, ...] = ()) -> SweepConfig:

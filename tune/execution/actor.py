@@ -5,7 +5,7 @@ from typing import Any
 
 import ray.tune
 
-from tune.execution.checks import Expected, misfit
+from tune.execution.preflight import NodeRequirements, node_mismatch
 
 
 class StudentTrial(ray.tune.Trainable):
@@ -13,7 +13,7 @@ class StudentTrial(ray.tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         """Look whether the node is fit, and begin the first job."""
-        self._misfit = misfit(Expected(**config["expected"])) if config["expected"] else None
+        self._misfit = node_mismatch(NodeRequirements(**config["expected"])) if config["expected"] else None
         if self._misfit is None:
             from tune.execution.trial import Runner
 
@@ -34,7 +34,7 @@ class StudentTrial(ray.tune.Trainable):
         A trial never says itself that it is done: Tune would not show that last result to the scheduler.
         """
         if self._misfit is not None:
-            return {"misfit": json.dumps(vars(self._misfit))}
+            return {"node_mismatch": json.dumps(vars(self._misfit))}
         return {"report": json.dumps(vars(next(self._reports)))}
 
     def cleanup(self) -> None:

@@ -32,12 +32,12 @@ from supersnn.errors import UserError
 from supersnn.sources.base import data_root
 from tune.description.sweep import ResourcesConfig
 from tune.execution.actor import StudentTrial
-from tune.execution.checks import PACKAGES, Misfit, preflight, require_room, work_if_fit
 from tune.execution.executor import PAGES
 from tune.execution.nodes import bundle, living, slots, slots_on
-from tune.execution.searcher import LOOK, Stranding, StudyScheduler, StudySearcher
+from tune.execution.preflight import PACKAGES, NodeMismatch, preflight, require_capacity, run_if_node_matches
+from tune.execution.searcher import LOOK, NoUsableNodesStopper, StudyScheduler, StudySearcher
 from tune.search.driver import Search
-from tune.shared import Place
+from tune.storage import Storage
 
 ALONE = {
     "RAY_prestart_worker_first_driver": "0",  # processes that come too late for the first trials
@@ -64,14 +64,14 @@ class RayExecutor:
         max_failures: int,
         scratch: Path,
         run: str,
-        place: Place,
+        storage: Storage,
         witness: str,
         tell: Callable[[str, dict[str, Any]], None],
         address: str | None = None,
     ) -> None:
         """Start Ray, or join it and check its nodes; `scratch` is for Tune's own notes, under a fresh name `run`.
 
-        Every piece of work looks for `witness`, a text in the place, and compares its node with the driver. A node that
+        All work looks for `witness`, a text in the storage, and compares its node with the driver. A node that
         is not fit gets no more, and `tell` hears of it once: the event ``refused`` with `node` and `complaint`.
 
         Raises:
@@ -87,9 +87,9 @@ class RayExecutor:
         self._expected: dict[str, Any] | None = None
         try:
             if address is None or resources.trials_at_once is None:
-                require_room(living(ray.nodes()), resources)
+                require_capacity(living(ray.nodes()), resources)
             if address is not None:
-                self._expected = vars(preflight(place, resources, witness))
+                self._expected = vars(preflight(storage, resources, witness))
         except BaseException:
             self.close()
             raise
@@ -103,7 +103,7 @@ class RayExecutor:
             self._room, self._counted = slots(fit, self._resources), time.monotonic()
         return self._room
 
-    def _refuse(self, unfit: Misfit) -> None:
+    def _refuse(self, unfit: NodeMismatch) -> None:
         """Leave a node out from now on."""
         if unfit.node in self._refused:
             return
@@ -142,7 +142,7 @@ class RayExecutor:
             run_config=ray.tune.RunConfig(
                 name=self._run,
                 storage_path=str(self._scratch.resolve()),
-                stop=Stranding(search, self._stranded),
+                stop=NoUsableNodesStopper(search, self._stranded),
                 failure_config=ray.tune.FailureConfig(max_failures=self._max_failures),
                 checkpoint_config=ray.tune.CheckpointConfig(checkpoint_at_end=False),  # nodes may not see the path
                 verbose=0,
@@ -172,7 +172,9 @@ class RayExecutor:
             if self._expected is None:
                 return ray.remote(**chosen)(function).remote(item)
             work = ray.cloudpickle.dumps((function, item))
-            return ray.remote(**chosen)(work_if_fit).options(name=function.__name__).remote(work, self._expected)
+            return (
+                ray.remote(**chosen)(run_if_node_matches).options(name=function.__name__).remote(work, self._expected)
+            )
 
         running = {start(item): item for item in items}
         while running:
@@ -185,7 +187,7 @@ class RayExecutor:
             item = running.pop(done)
             try:
                 result = ray.get(done)
-                if isinstance(result, Misfit):
+                if isinstance(result, NodeMismatch):
                     self._refuse(result)
                     running[start(item)] = item
                     continue

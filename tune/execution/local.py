@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from tune.execution.trial import Disowned, Runner
+from tune.execution.trial import Runner, StaleDriverError
 from tune.search.driver import Search
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ class LocalExecutor:
                         if search.reported(job.key, report):
                             break
                     break
-                except Disowned:
+                except StaleDriverError:
                     raise
                 except Exception:
                     if attempt == self._max_failures:

@@ -6,15 +6,15 @@ from typing import Any
 
 import torch
 
-from supersnn import bank, teachers
-from supersnn.bank import Bank
+from supersnn import teacher_cache, teachers
 from supersnn.config import DatasetConfig, TrainConfig
 from supersnn.data import TrainingData, training_data
+from supersnn.teacher_cache import TeacherCache
 from supersnn.teachers import Teacher
 from tune.description.arms import Arm
 from tune.execution.executor import Executor
-from tune.execution.taught import BANKS, TEACHERS, teacher_at
-from tune.shared import Place, place_at
+from tune.execution.teacher_storage import BANKS, TEACHERS, teacher_at
+from tune.storage import Storage, storage_at
 
 POOL = "loss.relation.pool"
 
@@ -23,7 +23,7 @@ POOL = "loss.relation.pool"
 class Preparation:
     """One teacher, and all that the arms will ask of it: plain values only, so that it travels anywhere.
 
-    `store` is the address of the place that driver and workers share.
+    `store` is the address of the storage that driver and workers share.
     """
 
     config: dict[str, Any]
@@ -69,15 +69,15 @@ def look_one(dataset: dict[str, Any]) -> dict[str, Any]:
     return {"dataset": config.name, "split": data.fingerprint, **numbers}
 
 
-def prepare(arms: Mapping[str, Arm], place: Place, executor: Executor) -> Iterator[Teaching]:
+def prepare(arms: Mapping[str, Arm], storage: Storage, executor: Executor) -> Iterator[Teaching]:
     """Yield each teacher of the arms, trained or found, as it becomes ready; the driver then has it too.
 
     Raises:
         UserError: a teacher cannot be had.
     """
-    items = preparations(arms, place)
+    items = preparations(arms, storage)
     missing = items
-    if items and executor.here and place.direct and any((place.root / TEACHERS).glob("*/")):
+    if items and executor.here and storage.direct and any((storage.root / TEACHERS).glob("*/")):
         data = training_data(DatasetConfig.model_validate(items[0].config["dataset"]))  # the same for all arms
         there = [(item, found(item, data)) for item in items]
         missing = [item for item, teaching in there if teaching is None]
@@ -85,11 +85,11 @@ def prepare(arms: Mapping[str, Arm], place: Place, executor: Executor) -> Iterat
     for _, done in executor.tasks(prepare_one, missing):
         if isinstance(done, Exception):
             raise done
-        place.fetch(f"{TEACHERS}/{done.teacher['digest']}")
+        storage.fetch(f"{TEACHERS}/{done.teacher['digest']}")
         yield done
 
 
-def preparations(arms: Mapping[str, Arm], place: Place) -> list[Preparation]:
+def preparations(arms: Mapping[str, Arm], storage: Storage) -> list[Preparation]:
     """Return one preparation a teacher, with what any arm may ask of it."""
     asking = {teacher: [arm for arm in arms.values() if teacher in arm.teachers] for teacher in _teachers(arms)}
     return [
@@ -97,7 +97,7 @@ def preparations(arms: Mapping[str, Arm], place: Place) -> list[Preparation]:
             config=_example(with_it[0], teacher).model_dump(mode="json"),
             pools=tuple(sorted({pool for arm in with_it for pool in _pools(arm)})),
             features=any("feature" in arm.terms for arm in with_it),
-            store=place.address,
+            store=storage.address,
         )
         for teacher, with_it in asking.items()
     ]
@@ -110,7 +110,7 @@ def _teachers(arms: Mapping[str, Arm]) -> list[str]:
 
 def _example(arm: Arm, teacher: str) -> TrainConfig:
     """A training with this teacher: the teacher's own recipe does not depend on what is searched."""
-    values = {key: knob.at(0.0) for key, knob in arm.knobs.items()}
+    values = {key: parameter.at(0.0) for key, parameter in arm.parameters.items()}
     return arm.config({**values, "teacher.name": teacher})
 
 
@@ -118,8 +118,8 @@ def _pools(arm: Arm) -> list[int]:
     """The pooled sides of the relational term that an arm may ask for."""
     if "relation" not in arm.terms:
         return []
-    knob = arm.knobs.get(POOL)
-    choices = knob.categorical if knob and knob.categorical else (arm.base["loss"]["relation"]["pool"],)
+    parameter = arm.parameters.get(POOL)
+    choices = parameter.categorical if parameter and parameter.categorical else (arm.base["loss"]["relation"]["pool"],)
     return [int(str(choice)) for choice in choices]
 
 
@@ -128,12 +128,12 @@ def found(item: Preparation, data: TrainingData) -> Teaching | None:
 
     A driver finds out by itself, sooner than a worker is there to do it; `data` are the teacher's images.
     """
-    config, place = TrainConfig.model_validate(item.config), place_at(item.store)
-    if not (place.root / TEACHERS / teachers.address(config, data)).exists():
+    config, storage = TrainConfig.model_validate(item.config), storage_at(item.store)
+    if not (storage.root / TEACHERS / teachers.address(config, data)).exists():
         return None
-    teacher = teacher_at(place, config, data, "cpu")
-    banks = place.root / BANKS
-    if config.teacher.views != "off" and bank.lacks(banks, teacher, data, config, item.pools, item.features):
+    teacher = teacher_at(storage, config, data, "cpu")
+    banks = storage.root / BANKS
+    if config.teacher.views != "off" and teacher_cache.lacks(banks, teacher, data, config, item.pools, item.features):
         return None
     return _teaching(item, config, data, teacher)
 
@@ -143,12 +143,12 @@ def prepare_one(item: Preparation) -> Teaching:
     config = TrainConfig.model_validate(item.config)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     data = training_data(config.dataset, device)
-    return _teaching(item, config, data, teacher_at(place_at(item.store), config, data, device))
+    return _teaching(item, config, data, teacher_at(storage_at(item.store), config, data, device))
 
 
 def _teaching(item: Preparation, config: TrainConfig, data: TrainingData, teacher: Teacher) -> Teaching:
     """What a teacher came to, after its bank is filled."""
-    place, name = place_at(item.store), str(config.teacher.name)
+    storage, name = storage_at(item.store), str(config.teacher.name)
     fields = {
         "name": name,
         "digest": teacher.digest,
@@ -162,9 +162,9 @@ def _teaching(item: Preparation, config: TrainConfig, data: TrainingData, teache
     }
     if config.teacher.views == "off":
         return Teaching(fields, None)
-    filled = place.agree(
-        f"{BANKS}/{bank.address(teacher, data, config)}",
-        lambda: Bank.open(place.root / BANKS, teacher, data, config, item.pools, item.features),
+    filled = storage.get_or_create(
+        f"{BANKS}/{teacher_cache.address(teacher, data, config)}",
+        lambda: TeacherCache.open(storage.root / BANKS, teacher, data, config, item.pools, item.features),
     )
     about = {"teacher": name, "digest": filled.digest, "views": config.teacher.views}
     return Teaching(fields, about | {"seconds": filled.seconds, "bytes": filled.bytes})

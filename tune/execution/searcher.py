@@ -10,7 +10,7 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from supersnn.errors import UserError
-from tune.execution.checks import Misfit
+from tune.execution.preflight import NodeMismatch
 from tune.search.driver import Report, Search
 
 LOOK = 5.0
@@ -73,22 +73,22 @@ class StudyScheduler(_NotKept, FIFOScheduler):
     A trial that found its node unfit is handed back, and `refuse` hears of the node.
     """
 
-    def __init__(self, search: Search, refuse: Callable[[Misfit], None]) -> None:
+    def __init__(self, search: Search, refuse: Callable[[NodeMismatch], None]) -> None:
         super().__init__()
         self._search, self._refuse = search, refuse
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Return Tune's word for going on or stopping."""
         key = trial.config["job"]["key"]
-        if "misfit" in result:
-            self._refuse(Misfit(**json.loads(result["misfit"])))
-            self._search.hand_back(key)
+        if "node_mismatch" in result:
+            self._refuse(NodeMismatch(**json.loads(result["node_mismatch"])))
+            self._search.requeue(key)
             return TrialScheduler.STOP
         stop = self._search.reported(key, Report(**json.loads(result["report"])))
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
 
 
-class Stranding(_NotKept, Stopper):
+class NoUsableNodesStopper(_NotKept, Stopper):
     """Ends the run where `stranded` gives a reason: trials that wait for a node would wait for ever."""
 
     def __init__(self, search: Search, stranded: Callable[[], UserError | None]) -> None:

@@ -10,17 +10,18 @@ import torch
 
 from supersnn import checkpoint
 from supersnn.config import DatasetConfig, TrainConfig
+from supersnn.config_model import parse, with_values
 from supersnn.data import TrainingData, training_data
-from supersnn.section import parse, with_values
+from supersnn.files import DamagedFile, write_atomically
 from supersnn.training import Snapshot, train
-from tune.execution.taught import guide_at
+from tune.execution.teacher_storage import teacher_source_at
 from tune.search.driver import NO_ROOM, OWNER, TRACEBACK, Job, Report
-from tune.shared import Place, place_at
+from tune.storage import Storage, storage_at
 
 ACCURACY = "val/accuracy"
 
 
-class Disowned(RuntimeError):
+class StaleDriverError(RuntimeError):
     """The sweep has another driver now: this worker may write nothing more."""
 
 
@@ -38,7 +39,7 @@ class Runner:
         return self._data[config]
 
     def run(self, job: Job) -> Generator[Report]:
-        """Yield the reports of a job's epochs after the first `job.told`, each already in a checkpoint.
+        """Yield the reports of a job's epochs after the first `job.reported`, each already in a checkpoint.
 
         The training goes on from the checkpoint of an earlier worker; epochs that are in it and were not told yet come
         first. The report that ends the trial comes in any case, because its end may not have been told.
@@ -47,27 +48,27 @@ class Runner:
         far (times are its own), and its own accuracy as `val/seed_accuracy`.
 
         Raises:
-            Disowned: another driver has taken the sweep over.
+            StaleDriverError: another driver has taken the sweep over.
         """
-        place, ours = place_at(job.store), True
-        place.forget(job.folder)  # what a killed worker left on this node and nobody else has seen
+        storage, ours = storage_at(job.store), True
+        storage.evict(job.folder)  # what a killed worker left on this node and nobody else has seen
         try:
-            yield from self._seeds(parse(TrainConfig, job.config, job.key), job, place)
-        except Disowned:
+            yield from self._seeds(parse(TrainConfig, job.config, job.key), job, storage)
+        except StaleDriverError:
             ours = False  # a worker of the other driver may be using this node's copy
             raise
         except Exception:
-            _say_why(place, f"{job.folder}/{TRACEBACK}")
+            _say_why(storage, f"{job.folder}/{TRACEBACK}")
             raise
         finally:
             if ours:
-                place.forget(job.folder)
+                storage.evict(job.folder)
 
-    def _seeds(self, config: TrainConfig, job: Job, place: Place) -> Iterator[Report]:
+    def _seeds(self, config: TrainConfig, job: Job, storage: Storage) -> Iterator[Report]:
         finals: list[dict[str, float]] = []
         for position, seed in enumerate(job.seeds):
             seeded = with_values(config, {"seed": seed})
-            for report in self._epochs(seeded, job, place):
+            for report in self._epochs(seeded, job, storage):
                 metrics, ended = report.metrics, report.ended
                 if ended == "finished":
                     finals.append(metrics)
@@ -76,15 +77,15 @@ class Runner:
                     if position < len(job.seeds) - 1:
                         ended = None
                 epoch = position * config.train.epochs + report.epoch
-                if epoch > job.told or ended is not None:
+                if epoch > job.reported or ended is not None:
                     yield Report(epoch, metrics, ended)
                 if ended is not None:
                     return
 
-    def _epochs(self, config: TrainConfig, job: Job, place: Place) -> Iterator[Report]:
+    def _epochs(self, config: TrainConfig, job: Job, storage: Storage) -> Iterator[Report]:
         """Yield all epochs of one training: those in its checkpoint, then those that are trained now."""
         name = checkpoint_path(Path(job.folder), config.seed).as_posix()
-        resume = _checkpoint(place, name)
+        resume = _checkpoint(storage, name)
         if resume is not None:
             history, ended = resume[1]["history"], resume[1]["ended"]
             for epoch, metrics in enumerate(history, start=1):
@@ -92,12 +93,12 @@ class Runner:
             if ended is not None:
                 return
         data = self.data(config.dataset)
-        guide = guide_at(place, config, data, self.device)
-        for report in train(config, data, guide, resume, self.device):
+        teacher_source = teacher_source_at(storage, config, data, self.device)
+        for report in train(config, data, teacher_source, resume, self.device):
             tensors, meta = report.snapshot()
-            check_owner(place, job.sweep, job.token)
-            checkpoint.save(place.root / name, tensors, meta)
-            place.publish(name)
+            check_owner(storage, job.sweep, job.token)
+            checkpoint.save(storage.root / name, tensors, meta)
+            storage.publish(name)
             yield Report(report.epoch, report.metrics, report.ended)
 
 
@@ -112,32 +113,32 @@ def checkpoint_path(folder: Path, seed: int) -> Path:
     return folder / f"checkpoint-{seed}.safetensors"
 
 
-def _checkpoint(place: Place, name: str) -> Snapshot | None:
+def _checkpoint(storage: Storage, name: str) -> Snapshot | None:
     """Return what an earlier worker left, on this node or another; a damaged file is as good as none."""
     try:
-        return checkpoint.load(place.fetch(name))
+        return checkpoint.load(storage.fetch(name))
     except FileNotFoundError:
         return None
-    except checkpoint.DamagedFile:
-        (place.root / name).unlink(missing_ok=True)
+    except DamagedFile:
+        (storage.root / name).unlink(missing_ok=True)
         return None
 
 
-def _say_why(place: Place, name: str) -> None:
+def _say_why(storage: Storage, name: str) -> None:
     """Leave the traceback of the exception under way for the driver."""
     text = traceback.format_exc()
     with suppress(OSError):
         if NO_ROOM in text:
-            place.remove(name.rpartition("/")[0], ".checkpoint-*")  # half-written: makes room for the reason
-        checkpoint.write_atomically(place.root / name, text)
-        place.publish(name)
+            storage.remove(name.rpartition("/")[0], ".checkpoint-*")  # half-written: makes room for the reason
+        write_atomically(storage.root / name, text)
+        storage.publish(name)
 
 
-def check_owner(place: Place, sweep: str, token: str) -> None:
+def check_owner(storage: Storage, sweep: str, token: str) -> None:
     """Refuse to go on where the sweep belongs to another driver.
 
     Raises:
-        Disowned: the owner's token is not this one.
+        StaleDriverError: the owner's token is not this one.
     """
-    if (place.read_text(f"{sweep}/{OWNER}") or "").strip() != token:
-        raise Disowned(f"{sweep}: another driver has taken over")
+    if (storage.read_text(f"{sweep}/{OWNER}") or "").strip() != token:
+        raise StaleDriverError(f"{sweep}: another driver has taken over")

@@ -19,16 +19,17 @@ from analysis.statistics import t_interval
 from supersnn import checkpoint
 from supersnn.checking import tolerance
 from supersnn.config import DatasetConfig, TrainConfig
+from supersnn.config_model import parse, read_yaml, with_values
 from supersnn.data import TrainingData, training_data
 from supersnn.errors import UserError, nearest
+from supersnn.files import write_atomically
 from supersnn.operations import AC_PJ, MAC_PJ
-from supersnn.section import parse, read_yaml, with_values
 from tune.description.sweep import SweepConfig
 from tune.execution.local import LocalExecutor
 from tune.journal import read
-from tune.outcome import folder
+from tune.outcome import export_folder
+from tune.outcome.final_runs import RESULT, RETRAINED, VERIFIED, WEIGHTS, read_verified, retraining, run
 from tune.outcome.searched import searched
-from tune.outcome.verify import RESULT, RETRAINED, VERIFIED, WEIGHTS, read_verified, retraining, run
 from tune.search.studies import split_key
 from tune.store import Store, SweepFolder
 
@@ -136,7 +137,7 @@ class Exporter:
         writer = csv.DictWriter(table, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        checkpoint.write_atomically(to / TABLE, table.getvalue())
+        write_atomically(to / TABLE, table.getvalue())
         return rows
 
     def _results(self, arm: str, number: int) -> list[dict[str, Any]]:
@@ -146,9 +147,9 @@ class Exporter:
 
     def _train_again(self, arm: str, number: int, config: TrainConfig) -> dict[str, Any]:
         token = self._folder.owner.read_text(encoding="utf-8").strip()
-        places = self._folder, self._store.place, token
+        places = self._folder, self._store.storage, token
         item = retraining(RETRAINED, arm, number, config, self.sweep.seed, *places)
-        ((_, result),) = run([item], LocalExecutor(), self._store.place)
+        ((_, result),) = run([item], LocalExecutor(), self._store.storage)
         return result
 
     def _write(
@@ -170,7 +171,7 @@ class Exporter:
             "energy_constants_pj": {"mac": MAC_PJ, "ac": AC_PJ},
             **self._origin(),
         }
-        folder.write(to, config, weights, data, metrics)
+        export_folder.write(to, config, weights, data, metrics)
         return metrics
 
     def _images(self, config: DatasetConfig) -> TrainingData:

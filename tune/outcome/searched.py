@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from supersnn.config import TrainConfig
-from supersnn.section import parse, unflatten
+from supersnn.config_model import parse, unflatten
 
 
 @dataclass(frozen=True)

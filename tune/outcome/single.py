@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from supersnn import exported
-from supersnn.bank import Bank
 from supersnn.checking import tolerance
 from supersnn.checkpoint import student_weights
 from supersnn.config import TrainConfig
@@ -12,9 +11,10 @@ from supersnn.data import TrainingData
 from supersnn.errors import UserError
 from supersnn.evaluation import evaluate
 from supersnn.operations import AC_PJ, MAC_PJ, count
+from supersnn.teacher_cache import TeacherCache
 from supersnn.teachers import TeacherStore
-from supersnn.training import EpochReport, Guide
-from tune.outcome import folder
+from supersnn.training import EpochReport, TeacherSource
+from tune.outcome import export_folder
 from tune.versions import code_version, versions
 
 UNKNOWN = (
@@ -25,7 +25,12 @@ UNKNOWN = (
 
 
 def export_training(
-    to: Path, config: TrainConfig, last: EpochReport, data: TrainingData, guide: Guide | None, teachers: Path
+    to: Path,
+    config: TrainConfig,
+    last: EpochReport,
+    data: TrainingData,
+    teacher_source: TeacherSource | None,
+    teachers: Path,
 ) -> dict[str, Any]:
     """Write a training that has ended as an export folder; the test images stay closed.
 
@@ -34,7 +39,7 @@ def export_training(
         config: the training.
         last: its last report, still its newest.
         data: its images.
-        guide: what taught it.
+        teacher_source: what taught it.
         teachers: the folder of the teacher store.
 
     Returns:
@@ -66,20 +71,22 @@ def export_training(
         "ended": last.ended,
         "tolerance": tolerance(len(data.validation)),
         "split": data.fingerprint,
-        "teacher": _teacher(config, data, guide, teachers),
+        "teacher": _teacher(config, data, teacher_source, teachers),
         "energy_constants_pj": {"mac": MAC_PJ, "ac": AC_PJ},
         "code": code_version(),
         "versions": versions(),
     }
-    folder.write(to, config, weights, data, metrics)
+    export_folder.write(to, config, weights, data, metrics)
     return metrics
 
 
-def _teacher(config: TrainConfig, data: TrainingData, guide: Guide | None, teachers: Path) -> dict[str, Any] | None:
+def _teacher(
+    config: TrainConfig, data: TrainingData, teacher_source: TeacherSource | None, teachers: Path
+) -> dict[str, Any] | None:
     """The teacher, which the store has, and what it cost."""
     if config.teacher.name is None:
         return None
     teacher = TeacherStore(teachers).get(config, data)
     facts = {key: getattr(teacher, key) for key in ("family", "digest", "parameters", "val_accuracy", "seconds")}
-    asking = guide.seconds if isinstance(guide, Bank) else 0.0
+    asking = teacher_source.seconds if isinstance(teacher_source, TeacherCache) else 0.0
     return {"name": config.teacher.name, "epochs": config.teacher.epochs, **facts, "bank_seconds": asking}

@@ -16,7 +16,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from supersnn.config import TrainConfig
-from supersnn.section import flatten
+from supersnn.config_model import flatten
 from tune.description.arms import Arm
 from tune.description.space import Values, startup_design, suggest
 from tune.description.sweep import SweepConfig
@@ -32,13 +32,13 @@ ACCURACY, OWN, SYNAPTIC = "val/accuracy", "val/seed_accuracy", "ops/synaptic"
 
 @dataclass(frozen=True)
 class Assignment:
-    """A trial that was handed out: the study knows its first `told` epochs already."""
+    """A trial that was handed out: the study knows its first `reported` epochs already."""
 
     arm: str
     number: int
     values: Values
     config: TrainConfig
-    told: int
+    reported: int
 
     @property
     def key(self) -> str:
@@ -50,7 +50,7 @@ class Assignment:
 class Counts:
     """How many trials of an arm are in which state; `epochs` is what they have spent together."""
 
-    handed_out: int = 0
+    suggested: int = 0
     running: int = 0
     finished: int = 0
     stopped: int = 0
@@ -86,7 +86,7 @@ class ArmStudy:
             )
         self._live: dict[int, Trial] = {}
         self._live_rungs: dict[int, Trial] = {}
-        self._told: dict[int, int] = {}
+        self._reported: dict[int, int] = {}
         self._last: dict[int, Mapping[str, float]] = {}
         self._seen: dict[int, dict[int, tuple[float, float]]] = {}
         self._rung_ids: list[int] = []
@@ -105,7 +105,7 @@ class ArmStudy:
             self._waiting += trial.state == TrialState.WAITING
             if trial.state == TrialState.WAITING or WARM in trial.user_attrs:
                 continue
-            self.counts.handed_out += 1
+            self.counts.suggested += 1
             rung = rungs.get(trial.number, trial)
             self.counts.epochs += self._epochs(rung)
             for epoch, ops in rung.user_attrs.get(OPS, {}).items():
@@ -137,12 +137,12 @@ class ArmStudy:
         """Hand out again the first trial that was interrupted, with its number and values."""
         frozen = self.interrupted.popleft()
         rungs = self._rungs.get_trials(deepcopy=False)
-        told = self._epochs(rungs[frozen.number]) if frozen.number < len(rungs) else 0
-        return self._assign(Trial(self._study, frozen._trial_id), told)
+        reported = self._epochs(rungs[frozen.number]) if frozen.number < len(rungs) else 0
+        return self._assign(Trial(self._study, frozen._trial_id), reported)
 
     def interrupt(self, number: int) -> None:
         """Take a running trial back, to be resumed."""
-        for table in (self._live, self._live_rungs, self._told):
+        for table in (self._live, self._live_rungs, self._reported):
             del table[number]
         self._last.pop(number, None)
         self.counts.running -= 1
@@ -150,25 +150,25 @@ class ArmStudy:
 
     def ask(self) -> Assignment:
         """Hand out a new trial: an enqueued one, a start-up design, or what the sampler proposes."""
-        search, number = self._sweep.search, self.counts.handed_out
+        search, number = self._sweep.search, self.counts.suggested
         if self._waiting:
             self._waiting -= 1
         elif number < len(search.enqueue):
             self._study.enqueue_trial(dict(search.enqueue[number]))
         elif number < search.startup_trials() and search.sampler in DESIGNED:
-            design = startup_design(self.arm.knobs, number, search.startup_trials(), self._sweep.seed)
+            design = startup_design(self.arm.parameters, number, search.startup_trials(), self._sweep.seed)
             self._study.enqueue_trial(design)
-        self.counts.handed_out += 1
-        return self._assign(self._study.ask(), told=0)
+        self.counts.suggested += 1
+        return self._assign(self._study.ask(), reported=0)
 
-    def _assign(self, trial: Trial, told: int) -> Assignment:
-        values = suggest(trial, self.arm.knobs, self._fixed)
+    def _assign(self, trial: Trial, reported: int) -> Assignment:
+        values = suggest(trial, self.arm.parameters, self._fixed)
         number = trial.number
         rung = trial if self._one else self._rung(number)
         self._live[number], self._live_rungs[number] = trial, rung
-        self._told[number] = told
+        self._reported[number] = reported
         self.counts.running += 1
-        return Assignment(self.arm.name, number, values, self.arm.config(values), told)
+        return Assignment(self.arm.name, number, values, self.arm.config(values), reported)
 
     def _rung(self, number: int) -> Trial:
         """The trial of the rungs' study under this number; those of trials that need none are made on the way."""
@@ -183,10 +183,10 @@ class ArmStudy:
         is a step for the pruner, with the mean over the seeds so far (its own value for `wilcoxon`).
         """
         self._last[number] = metrics
-        if epoch <= self._told[number] or ACCURACY not in metrics:
+        if epoch <= self._reported[number] or ACCURACY not in metrics:
             return False
-        self.counts.epochs += epoch - self._told[number]
-        self._told[number] = epoch
+        self.counts.epochs += epoch - self._reported[number]
+        self._reported[number] = epoch
         step = self._step(epoch)
         if step is None:
             return False
@@ -229,7 +229,7 @@ class ArmStudy:
         """Close a trial with its last metrics: `end` is ``finished``, ``stopped``, or ``failed:REASON``."""
         trial, metrics = self._live.pop(number), self._last.pop(number, {})
         rung = self._live_rungs.pop(number)
-        del self._told[number]
+        del self._reported[number]
         trial.set_user_attr(END, end)
         state = _STATES.get(end, TrialState.FAIL)
         if state == TrialState.COMPLETE:
@@ -267,7 +267,7 @@ class ArmStudy:
 
     def promised(self) -> int:
         """Return the epochs that the running trials still have before them."""
-        return sum(self._sweep.trial_epochs() - told for told in self._told.values())
+        return sum(self._sweep.trial_epochs() - reported for reported in self._reported.values())
 
     def ended(self) -> Iterable[FrozenTrial]:
         """Return every own trial that has ended."""
@@ -295,7 +295,7 @@ class ArmStudy:
         taken = 0
         for trial in trials:
             if trial.state == TrialState.COMPLETE and (known := self._within(trial.params)):
-                distributions = {key: self.arm.knobs[key].distribution() for key in known}
+                distributions = {key: self.arm.parameters[key].distribution() for key in known}
                 self._study.add_trial(
                     optuna.trial.create_trial(
                         values=trial.values, params=known, distributions=distributions, user_attrs={WARM: sweep}
@@ -306,9 +306,9 @@ class ArmStudy:
 
     def _within(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """The values of keys that are searched here too; nothing where one lies outside its range."""
-        shared = {key: value for key, value in params.items() if key in self.arm.knobs}
+        shared = {key: value for key, value in params.items() if key in self.arm.parameters}
         for key, value in shared.items():
-            distribution = self.arm.knobs[key].distribution()
+            distribution = self.arm.parameters[key].distribution()
             try:
                 if not distribution._contains(distribution.to_internal_repr(value)):
                     return {}

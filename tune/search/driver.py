@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from supersnn.config_model import flatten
 from supersnn.errors import UserError
-from supersnn.section import flatten
 from tune.journal import Journal
 from tune.search.arm_study import END, Assignment
 from tune.search.budget import Budget
 from tune.search.studies import Studies, split_key
-from tune.shared import Place
+from tune.storage import Storage
 
 TRIALS = "trials"
 """The sweep's folder with a folder ARM/N for each trial."""
@@ -23,9 +23,9 @@ NO_ROOM = "No space left on device"
 class Job:
     """What a worker needs to run a trial: plain values only, so that it travels anywhere.
 
-    `config` is trained once for each of `seeds`; the first `told` epochs of all of them are known already. `store` is
-    the address of the place that driver and workers share (`shared.place_at`); `folder` of the trial and `sweep` are
-    names in it.
+    `config` is trained once for each of `seeds`; the first `reported` epochs of all of them are known already. `store`
+    is the address of the storage that driver and workers share (`storage.storage_at`); `folder` of the trial and
+    `sweep` are names in it.
     """
 
     key: str
@@ -35,7 +35,7 @@ class Job:
     sweep: str
     store: str
     token: str
-    told: int = 0
+    reported: int = 0
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Search:
         journal: Journal,
         budget: Budget,
         folder: Path,
-        place: Place,
+        storage: Storage,
         token: str,
         seeds: tuple[int, ...],
         known: Mapping[str, int],
@@ -69,8 +69,8 @@ class Search:
     ) -> None:
         self.studies = studies
         self._journal, self._budget, self._watch = journal, budget, watch
-        self._folder, self._place, self._token, self._seeds = folder, place, token, seeds
-        self._sweep = place.name(folder)
+        self._folder, self._storage, self._token, self._seeds = folder, storage, token, seeds
+        self._sweep = storage.name(folder)
         self._known = dict(known)
         self._running: dict[str, Assignment] = {}
         self._last: dict[str, tuple[int, float | None]] = {}
@@ -87,19 +87,19 @@ class Search:
             return None
         key = assignment.key
         self._running[key] = assignment
-        self._last[key] = assignment.told, None
-        self._place.remove(self._trial(key), f"{TRACEBACK}*")  # of an earlier attempt
+        self._last[key] = assignment.reported, None
+        self._storage.remove(self._trial(key), f"{TRACEBACK}*")  # of an earlier attempt
         config = flatten(assignment.config)
-        self._write("start", key, config=config, params=assignment.values, resumed_at=assignment.told)
+        self._write("start", key, config=config, params=assignment.values, resumed_at=assignment.reported)
         return Job(
             key=key,
             config=assignment.config.model_dump(mode="json"),
             seeds=self._seeds,
             folder=self._trial(key),
             sweep=self._sweep,
-            store=self._place.address,
+            store=self._storage.address,
             token=self._token,
-            told=assignment.told,
+            reported=assignment.reported,
         )
 
     def _trial(self, key: str) -> str:
@@ -135,17 +135,17 @@ class Search:
         self._write("end", key, end=end, epochs=epochs, value=value)
         self._tidy(key)
 
-    def hand_back(self, key: str) -> None:
+    def requeue(self, key: str) -> None:
         """Take a trial back that could not begin where it was sent; it is the next to be handed out."""
         if self._running.pop(key, None) is not None:
             del self._last[key]
-            self.studies.hand_back(key)
+            self.studies.requeue(key)
 
     def halt(self, reason: UserError) -> None:
         """Come to a halt at once: what is under way is handed back, for the next driver to go on with."""
         self.halted = self.halted or reason
         for key in list(self._running):
-            self.hand_back(key)
+            self.requeue(key)
 
     def failed(self, key: str) -> None:
         """Close a trial whose worker gave up, with the reason that it left behind, if any.
@@ -154,7 +154,7 @@ class Search:
         """
         if key not in self._running:
             return
-        trace = self._place.fetch(f"{self._trial(key)}/{TRACEBACK}")
+        trace = self._storage.fetch(f"{self._trial(key)}/{TRACEBACK}")
         lines = trace.read_text(encoding="utf-8").strip().splitlines() if trace.exists() else []
         if lines and NO_ROOM in lines[-1]:
             self.halted = UserError(f"{self._folder}: the disk is full; make room, then give the same command again")
@@ -163,7 +163,7 @@ class Search:
 
     def reconcile(self, ended_in_journal: set[str]) -> None:
         """Write the end of each trial that the studies know as ended and the journal does not."""
-        left_behind = self._place.folders(f"{self._sweep}/{TRIALS}")
+        left_behind = self._storage.folders(f"{self._sweep}/{TRIALS}")
         for key, trial in self.studies.ended().items():
             if key not in ended_in_journal:
                 end = trial.user_attrs.get(END, "stopped" if trial.state.name == "PRUNED" else "failed:unknown")
@@ -173,7 +173,7 @@ class Search:
                 self._tidy(key)
 
     def _tidy(self, key: str) -> None:
-        self._place.remove(self._trial(key), CHECKPOINTS)
+        self._storage.remove(self._trial(key), CHECKPOINTS)
 
     def _write(self, event: str, key: str, **fields: Any) -> None:
         arm, number = split_key(key)

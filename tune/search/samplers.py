@@ -10,9 +10,9 @@ from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from supersnn.section import Scalar, digest
+from supersnn.config_model import Scalar, digest
 from tune.description.arms import Arm
-from tune.description.space import Knob
+from tune.description.space import SearchParameter
 from tune.description.sweep import SweepConfig
 
 DESIGNED = ("tpe", "gp", "cmaes", "nsga2", "nsga3")
@@ -29,13 +29,13 @@ class TPE(TPESampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Return values for all knobs together."""
+        """Return values for all parameters together."""
         return super().sample_relative(_seen(study), trial, search_space)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Return a value for one knob."""
+        """Return a value for one parameter."""
         return super().sample_independent(_seen(study), trial, param_name, param_distribution)
 
 
@@ -83,7 +83,7 @@ def sampler(sweep: SweepConfig, arm: Arm, driver: str) -> BaseSampler:
         warnings.simplefilter("ignore")
         match name:
             case "tpe":
-                conditional = any(knob.when for knob in arm.knobs.values())
+                conditional = any(parameter.when for parameter in arm.parameters.values())
                 return TPE(seed=seed, n_startup_trials=startup, multivariate=True, group=conditional)
             case "random":
                 return optuna.samplers.RandomSampler(seed=seed)
@@ -98,12 +98,14 @@ def sampler(sweep: SweepConfig, arm: Arm, driver: str) -> BaseSampler:
             case "nsga3":
                 return optuna.samplers.NSGAIIISampler(seed=seed, population_size=max(startup, 2))
             case "grid":
-                return optuna.samplers.GridSampler({key: _grid(knob) for key, knob in arm.knobs.items()}, seed=seed)
+                return optuna.samplers.GridSampler(
+                    {key: _grid(parameter) for key, parameter in arm.parameters.items()}, seed=seed
+                )
 
 
-def _grid(knob: Knob) -> list[Scalar]:
-    """A knob's values on the grid: its choices, or points evenly spread over its range, its ends among them."""
-    if knob.categorical is not None:
-        return list(knob.categorical)
+def _grid(parameter: SearchParameter) -> list[Scalar]:
+    """A parameter's values on the grid: its choices, or points evenly spread over its range, its ends among them."""
+    if parameter.categorical is not None:
+        return list(parameter.categorical)
     shares = [point / (_GRID_POINTS - 1) for point in range(_GRID_POINTS)]
-    return sorted({knob.at(min(share, 1 - 1e-12)) for share in shares}, key=lambda value: float(str(value)))
+    return sorted({parameter.at(min(share, 1 - 1e-12)) for share in shares}, key=lambda value: float(str(value)))

@@ -88,7 +88,7 @@ class Studies:
     def _had(self, study: ArmStudy) -> int:
         """What an arm has had: trials, or with `fair: compute` epochs, those under way counted as if they ran on."""
         if self._sweep.search.fair == "trials":
-            return study.counts.handed_out
+            return study.counts.suggested
         return study.counts.epochs + study.promised()
 
     def _full(self, study: ArmStudy) -> bool:
@@ -105,7 +105,7 @@ class Studies:
         arm, number = split_key(key)
         self._arms[arm].finish(number, end)
 
-    def hand_back(self, key: str) -> None:
+    def requeue(self, key: str) -> None:
         """Count a running trial as interrupted: it is the next to be handed out."""
         arm, number = split_key(key)
         self._arms[arm].interrupt(number)
@@ -145,7 +145,7 @@ class Studies:
             raise UserError(f"{arm}/{number}: no such arm; there are: {', '.join(self._arms)}")
         params = self._arms[arm].params(number)
         if params is None:
-            raise UserError(f"{arm}/{number}: this arm has had {self._arms[arm].counts.handed_out} trials, from 0 on")
+            raise UserError(f"{arm}/{number}: this arm has had {self._arms[arm].counts.suggested} trials, from 0 on")
         return params
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from supersnn.errors import UserError
 from tune.search.budget import LOWEST_FREE
 from tune.search.studies import open_storage
-from tune.shared import place_at
+from tune.storage import storage_at
 from tune.store import Store
 from tune.versions import LIBRARIES
 
@@ -52,7 +52,7 @@ def _examine(store: Store) -> Iterator[Finding]:
     yield Finding("free disk", f"{free / 2**30:.1f} GB", free >= LOWEST_FREE)
     yield _database(store)
     if address := os.environ.get("SUPERSNN_SHARED"):
-        complaint = place_at(address).complaint(f".doctor-{os.getpid()}")
+        complaint = storage_at(address).complaint(f".doctor-{os.getpid()}")
         yield Finding("shared", f"{address}: {complaint}" if complaint else address, complaint is None)
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tune.description.sweep import SweepConfig
-from tune.terminal.pace import Pace
+from tune.terminal.throughput import Throughput
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Board:
         self.stage, self.note = "starting", ""
         self.driven = False
         self.ended: str | None = None
-        self.pace = Pace()
+        self.pace = Throughput()
         self._searching = True
 
     @property

@@ -5,7 +5,7 @@ from typing import Any
 
 import filelock
 
-from supersnn.section import parse, read_yaml
+from supersnn.config_model import parse, read_yaml
 from tune.description.sweep import SweepConfig
 from tune.journal import read
 from tune.store import SweepFolder

@@ -12,10 +12,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
-from supersnn.checkpoint import write_atomically
+from supersnn.config_model import digest
 from supersnn.errors import UserError
+from supersnn.files import write_atomically
 from supersnn.networks.build import family
-from supersnn.section import digest
 from tune.description.sweep import SweepConfig
 from tune.journal import read
 from tune.store import Store, SweepFolder

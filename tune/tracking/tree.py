@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from supersnn.section import digest
+from supersnn.config_model import digest
 from tune.tracking.changes import Change, Dataset, Export, Run, Status, joined, params
 from tune.tracking.standings import Arm, Trial, Verification
 

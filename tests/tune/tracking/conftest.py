@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from supersnn.config import TrainConfig
-from supersnn.section import flatten
+from supersnn.config_model import flatten
 from tune.tracking.client import quiet
 
 ARMS: dict[str, dict[str, Any]] = {

@@ -1,0 +1,178 @@
+"""The Neuromorphic Intermediate Representation (Pedersen et al. 2024) of a student, and a small reader that runs it.
+
+`nir.LIF` is the equation τ·dv/dt = (v_leak - v) + r·I with a spike where v > v_threshold and a reset to v_reset. One
+Euler step of `DT` makes it v ← (1 - DT/τ)·v + (DT/τ)·r·I, which is our u = decay·v + I for τ = DT/(1 - decay) and
+r = τ/DT. Ours spikes at u >= threshold: v_threshold is the float32 next below. The reader of snnTorch takes this same
+step; Norse's needs `dt=DT`, leaves r out, and has no average pooling.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from supersnn.export_formats.agreement import Run
+from supersnn.export_formats.graph import (
+    INPUT,
+    Affine,
+    AveragePool,
+    Convolution,
+    Flatten,
+    Graph,
+    Layer,
+    Neurons,
+    UnsupportedLayerError,
+)
+
+if TYPE_CHECKING:
+    import nir
+    import numpy as np
+
+DT = 1e-4
+"""Seconds of a time step: the one that snnTorch's reader assumes."""
+OUTPUT = "output"
+
+
+def write(graph: Graph, path: Path) -> None:
+    """Write a graph as a NIR file (HDF5).
+
+    Its input is the normalised image [C, H, W], to be given at every time step; its output are the logits [K] of a
+    step. The metadata say so, with `dt` and `time_steps`.
+
+    Raises:
+        UnsupportedLayerError: a layer has no counterpart in NIR.
+    """
+    import nir
+    import numpy as np
+
+    last = list(graph.nodes)[-1]
+    nodes = {name: _node(name, node.layer, node.shape) for name, node in graph.nodes.items()}
+    ends = {INPUT: nir.Input({"input": np.array(graph.shape)}),
+            OUTPUT: nir.Output({"output": np.array(graph.nodes[last].shape)})}  # fmt: skip
+    edges = [(source, name) for name, node in graph.nodes.items() for source in node.sources]
+    about = {
+        "dt": DT,
+        "time_steps": graph.steps,
+        "input": "the normalised image, the same at every time step",
+        "output": "the logits of a time step; the answer is their mean over time",
+    }
+    nir.write(path, nir.NIRGraph({**ends, **nodes}, [*edges, (last, OUTPUT)], metadata=about))
+
+
+def _node(name: str, layer: Layer, shape: tuple[int, ...]) -> "nir.NIRNode":
+    import nir
+    import numpy as np
+
+    match layer:
+        case Convolution():
+            if layer.groups != 1:
+                raise UnsupportedLayerError(
+                    f"{name}: a convolution in {layer.groups} groups, on which readers of NIR do not agree"
+                )
+            places = layer.stride, layer.padding, layer.dilation
+            return nir.Conv2d(None, layer.weight.numpy(), *places, 1, layer.bias.numpy())
+        case Affine():
+            return nir.Affine(layer.weight.numpy(), layer.bias.numpy())
+        case AveragePool():
+            return nir.AvgPool2d(np.array(layer.window), np.array(layer.stride), np.array((0, 0)))
+        case Flatten():  # counted from the end: the same with and without a batch
+            return nir.Flatten({"input": None}, -3, -1)
+        case Neurons():
+            return _neurons(name, layer, shape)
+        case _:
+            raise UnsupportedLayerError(f"{name}: NIR has no {type(layer).__name__.lower()}")
+
+
+def _neurons(name: str, layer: Neurons, shape: tuple[int, ...]) -> "nir.LIF":
+    import nir
+    import numpy as np
+
+    if layer.reset != "hard":
+        raise UnsupportedLayerError(
+            f"{name}: neurons with {layer.reset} reset; NIR's LIF resets to a fixed potential only"
+        )
+    threshold = np.nextafter(np.float32(layer.threshold), np.float32(-np.inf))
+    tau = DT / (1 - layer.decay)
+    constants = (tau, tau / DT, 0.0, float(threshold), 0.0)
+    return nir.LIF(*(np.full(shape, value) for value in constants))
+
+
+def run(path: Path, images: Tensor) -> Run:
+    """Read a NIR file and run it, step by step, on normalised images float32 [B, C, H, W].
+
+    The potentials are kept in double precision. The spikes come by the name of their node.
+    """
+    import nir
+
+    graph = nir.read(path)
+    sources: dict[str, list[str]] = {name: [] for name in graph.nodes}
+    for before, after in graph.edges:
+        sources[after].append(before)
+    order = [name for name in _order(sources) if name != INPUT]
+    potentials: dict[str, Tensor | float] = {n: 0.0 for n in order if isinstance(graph.nodes[n], nir.LIF)}
+    spikes: dict[str, list[Tensor]] = {name: [] for name in potentials}
+    logits = []
+    with torch.no_grad():
+        for _ in range(int(graph.metadata["time_steps"])):
+            values = {INPUT: images.double()}
+            for name in order:
+                first, *others = (values[source] for source in sources[name])
+                total = sum(others, first)
+                if name in potentials:
+                    dt = float(graph.metadata["dt"])
+                    values[name], potentials[name] = _lif_step(graph.nodes[name], total, potentials[name], dt)
+                    spikes[name].append(values[name])
+                else:
+                    values[name] = _apply(graph.nodes[name], total)
+            logits.append(values[OUTPUT])
+    return Run(torch.stack(logits).mean(0).float(), {name: torch.cat(steps) for name, steps in spikes.items()})
+
+
+def _order(sources: dict[str, list[str]]) -> Iterator[str]:
+    """Yield the nodes so that each comes after its sources."""
+    waiting, done = dict(sources), set[str]()
+    while waiting:
+        ready = [name for name, before in waiting.items() if done.issuperset(before)]
+        if not ready:
+            raise ValueError(f"the graph has a cycle through {', '.join(waiting)}")
+        for name in ready:
+            done.add(name)
+            del waiting[name]
+            yield name
+
+
+def _lif_step(node: "nir.LIF", current: Tensor, potential: Tensor | float, dt: float) -> tuple[Tensor, Tensor]:
+    """Return spikes and potentials after one Euler step of the node's equation."""
+    tau, r, leak, threshold, reset = (_double(x) for x in
+                                      (node.tau, node.r, node.v_leak, node.v_threshold, node.v_reset))  # fmt: skip
+    v = potential + dt / tau * ((leak - potential) + r * current)
+    fired = v > threshold
+    return fired.double(), torch.where(fired, reset, v)
+
+
+def _apply(node: Any, x: Tensor) -> Tensor:
+    match type(node).__name__:
+        case "Conv2d":
+            places = (_ints(node.stride), _ints(node.padding), _ints(node.dilation))
+            return functional.conv2d(x, _double(node.weight), _double(node.bias), *places, int(node.groups))
+        case "Affine":
+            return functional.linear(x, _double(node.weight), _double(node.bias))
+        case "AvgPool2d":
+            return functional.avg_pool2d(x, _ints(node.kernel_size), _ints(node.stride), _ints(node.padding))
+        case "Flatten":
+            return x.flatten(int(node.start_dim), int(node.end_dim))
+        case "Output":
+            return x
+        case other:
+            raise ValueError(f"a {other} node: not one that this package writes")
+
+
+def _double(array: "np.ndarray[Any, Any]") -> Tensor:
+    return torch.from_numpy(array).double()
+
+
+def _ints(array: "np.ndarray[Any, Any]") -> tuple[int, ...]:
+    return tuple(int(x) for x in array)

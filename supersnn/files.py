@@ -1,0 +1,33 @@
+"""Files that are complete or absent: atomic writes, checksums, and the error for what is damaged. No torch here."""
+
+import hashlib
+import os
+from pathlib import Path
+
+
+class DamagedFile(Exception):
+    """A stored file is not what was written: torn, changed, or of another kind."""
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part (one machine's file system).
+
+    The content survives the death of the process, not that of the machine.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal digits.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

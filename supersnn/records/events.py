@@ -1,0 +1,269 @@
+"""The events of a sweep's journal: one frozen model per event. This module is the schema of `journal.jsonl`.
+
+A line of the journal is one event as JSON with the keys ``event`` (its kind), ``time`` (Unix seconds) and the fields
+of its model. Fields that a later version adds are ignored here, and so are events of a kind that is not known here:
+both stay in the file. Journals of schema 1 (before `SweepStarted.schema_version` existed) are read as well; `upgrade`
+says what was different.
+
+Fields without a default are always written. Those with a default may be missing: in journals of schema 1, or where the
+events are rebuilt from an MLflow server.
+"""
+
+import time
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from supersnn.records.metrics import MEAN, VAL_ACCURACY
+
+SCHEMA = 2
+"""The version of the schema that this module writes."""
+
+TrialEnd = Literal["finished", "stopped", "failed"]
+"""How a trial ended: with its whole budget, by early stopping, or by an error of its own."""
+DriverEnd = Literal["done", "interrupted", "failed"]
+"""How a driver ended."""
+
+
+def now() -> float:
+    """Return the time in Unix seconds, to the millisecond."""
+    return round(time.time(), 3)
+
+
+class Event(BaseModel):
+    """What all events have: their kind, and when they happened in Unix seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    event: str
+    time: float = Field(default_factory=now)
+
+
+class SweepStarted(Event):
+    """A driver has begun to work on the sweep. `resumed`: another one has before it."""
+
+    event: Literal["sweep"] = "sweep"
+    driver: str = ""
+    code: str | None = None
+    versions: dict[str, str] = {}
+    resumed: bool = False
+    schema_version: int = Field(1, alias="schema")
+
+
+class DatasetSplit(Event):
+    """The training images: the fingerprint of their split, and how many images each part has."""
+
+    event: Literal["data"] = "data"
+    dataset: str | None = None
+    split: str | None = None
+    train: int | None = None
+    validation: int | None = None
+    classes: int | None = None
+
+
+class _TeacherFacts(Event):
+    """What is known of a trained teacher. `seconds` is what its training took."""
+
+    name: str
+    digest: str
+    family: str
+    parameters: int | None = None
+    val_accuracy: float | None = None
+    epochs: int | None = None
+    seconds: float | None = None
+    split: str | None = None
+    known_split: bool | None = None
+
+
+class TeacherTrained(_TeacherFacts):
+    """A teacher is ready: trained now, or found in the store."""
+
+    event: Literal["teacher"] = "teacher"
+
+
+class TeacherRefitted(_TeacherFacts):
+    """A winner's teacher, trained again on what the final runs see; `bank_seconds` is what its cache took."""
+
+    event: Literal["refit"] = "refit"
+    bank_seconds: float = 0.0
+
+
+class TeacherCached(Event):
+    """A teacher's outputs are cached: for `views` augmented views, `bytes` in all, computed in `seconds`."""
+
+    event: Literal["bank"] = "bank"
+    teacher: str
+    digest: str
+    views: int | None = None
+    seconds: float = 0.0
+    bytes: int | None = None
+
+
+class TrialStarted(Event):
+    """A trial has been sent to a worker, for the first time or again.
+
+    `config` is its training by flat dotted keys, `params` the sampled part of it, `resumed_at` the epochs that the
+    journal has of it already.
+    """
+
+    event: Literal["start"] = "start"
+    arm: str
+    trial: int
+    config: dict[str, Any]
+    params: dict[str, Any] = {}
+    resumed_at: int = 0
+    student_family: str | None = None
+    teacher_family: str | None = None
+    pairing: str | None = None
+
+
+class EpochReported(Event):
+    """A trial's epoch (from 1; with several seeds a trial it counts on over them) and its metrics by key.
+
+    Keys that begin with ``mean/`` are means over the trial's seeds so far; see `supersnn.records.metrics.judged`.
+    """
+
+    event: Literal["epoch"] = "epoch"
+    arm: str
+    trial: int
+    epoch: int
+    metrics: dict[str, float | None]
+
+
+class TrialEnded(Event):
+    """A trial has ended: `end` is ``finished``, ``stopped`` or ``failed:REASON``.
+
+    `value` is the validation accuracy that it is judged by, None where it has none; `feasible` whether its last
+    metrics are within the sweep's constraints, None where the journal does not say (schema 1).
+    """
+
+    event: Literal["end"] = "end"
+    arm: str
+    trial: int
+    end: str
+    epochs: int | None = None
+    value: float | None = None
+    feasible: bool | None = None
+
+    @property
+    def state(self) -> TrialEnd:
+        """How it ended, without the reason."""
+        return end_state(self.end)
+
+
+class TrialRanked(Event):
+    """A candidate for its arm's winner was trained with a ranking seed. `value` is its validation accuracy."""
+
+    event: Literal["ranked"] = "ranked"
+    arm: str
+    trial: int
+    seed: int
+    value: float | None = None
+    seconds: float = 0.0
+
+
+class WinnerChosen(Event):
+    """An arm's winner. `value` is what the search found."""
+
+    event: Literal["winner"] = "winner"
+    arm: str
+    trial: int
+    value: float | None = None
+
+
+class WinnerVerified(Event):
+    """A winner was trained with a fresh seed and tested.
+
+    `config` is that training by flat dotted keys, `rates` the firing rate by layer, `opened` when the test images were,
+    in Unix seconds, `seconds` the training's, `ended` how it ended: ``finished`` or ``failed:REASON``.
+    """
+
+    event: Literal["verified"] = "verified"
+    arm: str
+    trial: int
+    seed: int
+    config: dict[str, Any] = {}
+    metrics: dict[str, float | None]
+    rates: dict[str, float] | None = None
+    seconds: float | None = None
+    opened: float | None = None
+    ended: str = "finished"
+
+
+class WinnerExported(Event):
+    """An export folder was written, for an arm's winner or (``overall``) the best arm's again.
+
+    `folder` is relative to the sweep's folder (absolute in journals of schema 1); `seed` is that of the weights.
+    """
+
+    event: Literal["export"] = "export"
+    arm: str
+    folder: str
+    seed: int
+
+
+class SweepClosed(Event):
+    """A driver has ended in an orderly way; one that was killed leaves no such event."""
+
+    event: Literal["close"] = "close"
+    driver: str = ""
+    end: DriverEnd
+
+
+AnyEvent = (
+    SweepStarted
+    | DatasetSplit
+    | TeacherTrained
+    | TeacherCached
+    | TrialStarted
+    | EpochReported
+    | TrialEnded
+    | TrialRanked
+    | WinnerChosen
+    | TeacherRefitted
+    | WinnerVerified
+    | WinnerExported
+    | SweepClosed
+)
+"""An event of any kind, in the order in which a sweep writes them."""
+
+_ADAPTER: TypeAdapter[AnyEvent] = TypeAdapter(Annotated[AnyEvent, Field(discriminator="event")])
+
+
+def parse(line: bytes | str) -> AnyEvent | None:
+    """Return the event of a journal's line, None where its kind is not known to this version.
+
+    Raises:
+        ValueError: the line is not JSON, or lacks a field of its kind; one line that names the first fault.
+    """
+    try:
+        event = _ADAPTER.validate_json(line)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        if first["type"] == "union_tag_invalid":
+            return None
+        where = ".".join(map(str, first["loc"][1:]))
+        raise ValueError(f"{where}: {first['msg']}" if where else first["msg"]) from None
+    return upgrade(event)
+
+
+def upgrade(event: AnyEvent) -> AnyEvent:
+    """Return an event of schema 1 as this schema has it.
+
+    There, the last epoch of a seed held the means over the trial's seeds under the plain keys, and the seed's own
+    accuracy as ``val/seed_accuracy``.
+    """
+    if not isinstance(event, EpochReported) or _SEED_ACCURACY not in event.metrics:
+        return event
+    means = {key: value for key, value in event.metrics.items() if key != _SEED_ACCURACY}
+    own = means | {VAL_ACCURACY.key: event.metrics[_SEED_ACCURACY]}
+    judged = {MEAN + key: value for key, value in means.items() if not key.startswith("time/")}
+    return event.model_copy(update={"metrics": own | judged})
+
+
+def end_state(end: str) -> TrialEnd:
+    """Return how a trial ended, without the reason: anything but ``finished`` and ``stopped`` is a failure."""
+    return "finished" if end == "finished" else "stopped" if end == "stopped" else "failed"
+
+
+_SEED_ACCURACY = "val/seed_accuracy"

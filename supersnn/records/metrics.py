@@ -1,0 +1,127 @@
+"""Every metric once: its key in the journal and in MLflow, its column in tables and JSON, and how it is shown.
+
+To add a metric, add it here and return it where it is measured (`supersnn.evaluation` for what validation and test
+images give); tables, MLflow, exports and the report take it from here.
+"""
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+MEAN = "mean/"
+"""The prefix of a metric that is a mean over the seeds of a trial so far."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric of a training or of its evaluation.
+
+    Attributes:
+        key: its name in the journal and in MLflow, as ``spikes/rate``.
+        column: its name in tables, `result.json`, `verified.json` and an export's `metrics.json`, as ``spike_rate``.
+        title: its name for people.
+        unit: ``fraction`` (shown in percent), ``nJ``, ``s``, or empty.
+        direction: which values are better, None where neither is.
+        cost: whether it is a cost of inference, which verified results average and the report sets against accuracy.
+        constrainable: whether `search.constraints` may bound it from above.
+    """
+
+    key: str
+    column: str
+    title: str
+    unit: Literal["fraction", "nJ", "s", ""] = ""
+    direction: Literal["maximize", "minimize"] | None = None
+    cost: bool = False
+    constrainable: bool = False
+
+
+VAL_ACCURACY = Metric("val/accuracy", "val", "validation accuracy", "fraction", "maximize")
+TEST_ACCURACY = Metric("test/accuracy", "test", "test accuracy", "fraction", "maximize")
+SPIKE_RATE = Metric("spikes/rate", "spike_rate", "firing rate", "", "minimize", cost=True, constrainable=True)
+SYNAPTIC_OPS = Metric(
+    "ops/synaptic", "synaptic_ops", "synaptic operations an image", "", "minimize", cost=True, constrainable=True
+)
+ENERGY = Metric("energy/nj", "energy_nj", "energy an image", "nJ", "minimize", cost=True, constrainable=True)
+EPOCH_SECONDS = Metric("time/epoch_s", "epoch_s", "time of an epoch", "s", "minimize")
+
+METRICS: dict[str, Metric] = {
+    metric.key: metric
+    for metric in (
+        VAL_ACCURACY,
+        Metric("val/loss", "val_loss", "validation loss", "", "minimize", constrainable=True),
+        TEST_ACCURACY,
+        Metric("test/top5", "test_top5", "top-5 test accuracy", "fraction", "maximize"),
+        Metric("test/loss", "test_loss", "test loss", "", "minimize"),
+        SPIKE_RATE,
+        SYNAPTIC_OPS,
+        Metric("ops/mac", "mac", "multiply-accumulates an image", "", "minimize", constrainable=True),
+        ENERGY,
+        Metric("train/loss", "train_loss", "training loss", "", "minimize"),
+        *(
+            Metric(f"loss/{term}{suffix}", f"{term}_loss{suffix}", f"{term} loss{word}", "", "minimize")
+            for term in ("label", "relation", "logit", "feature")
+            for suffix, word in (("", ""), ("_weighted", ", weighted"))
+            if term != "label" or not suffix
+        ),
+        EPOCH_SECONDS,
+    )
+}
+"""All metrics by key."""
+
+COSTS: tuple[Metric, ...] = tuple(metric for metric in METRICS.values() if metric.cost)
+"""The costs of inference, the first of which the report shows first."""
+CONSTRAINABLE: tuple[str, ...] = tuple(metric.key for metric in METRICS.values() if metric.constrainable)
+"""The keys that `search.constraints` may bound."""
+OBJECTIVES: dict[str, Metric] = {"accuracy": VAL_ACCURACY, "synaptic_ops": SYNAPTIC_OPS}
+"""What `search.objectives` may name."""
+
+_BY_COLUMN = {metric.column: metric.key for metric in METRICS.values()}
+
+
+def by_column(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Return metrics under their columns' names; keys that are not registered stay as they are."""
+    return {METRICS[key].column if key in METRICS else key: value for key, value in metrics.items()}
+
+
+def by_key(columns: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Return the metrics among some columns under their keys: the inverse of `by_column`."""
+    return {_BY_COLUMN[name]: value for name, value in columns.items() if name in _BY_COLUMN}
+
+
+def judged(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Return the metrics that a trial is judged by: means over its seeds where it has any, else its epoch's own."""
+    means = {key.removeprefix(MEAN): value for key, value in metrics.items() if key.startswith(MEAN)}
+    return {key: value for key, value in metrics.items() if not key.startswith(MEAN)} | means
+
+
+def with_means(metrics: Mapping[str, float], finals: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return a seed's last metrics with, under `MEAN`, their means over all seeds so far.
+
+    Args:
+        metrics: of the seed's last epoch.
+        finals: the last metrics of every seed so far, this one among them. Times, and what a seed lacks, have no mean.
+    """
+    shared = (key for key in metrics if not key.startswith("time/") and all(key in final for final in finals))
+    return {**metrics, **{MEAN + key: statistics.fmean(final[key] for final in finals) for key in shared}}
+
+
+def violations(metrics: Mapping[str, float | None], constraints: Mapping[str, float]) -> dict[str, float]:
+    """Return by how much each constrained metric exceeds its bound: at most 0 where the bound holds.
+
+    A metric that was not measured violates nothing: a network without spikes has no firing rate.
+    """
+    values = judged(metrics)
+    measured = ((key, values.get(key), bound) for key, bound in constraints.items())
+    return {key: value - bound for key, value, bound in measured if value is not None}
+
+
+def feasible(metrics: Mapping[str, float | None], constraints: Mapping[str, float]) -> bool:
+    """Return whether the metrics that a trial is judged by are within all bounds."""
+    return all(excess <= 0 for excess in violations(metrics, constraints).values())
+
+
+def mean_of(metrics: Iterable[Mapping[str, float | None]], key: str) -> float | None:
+    """Return the mean of a metric over those of some trainings that have it, None where none has."""
+    values = [value for one in metrics if (value := one.get(key)) is not None]
+    return statistics.fmean(values) if values else None

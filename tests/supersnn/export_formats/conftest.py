@@ -1,0 +1,94 @@
+from collections.abc import Callable, Mapping
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from supersnn.config import NeuronConfig, StudentConfig
+from supersnn.export_formats.agreement import Run
+from supersnn.export_formats.graph import (
+    INPUT,
+    Affine,
+    AveragePool,
+    Convolution,
+    Flatten,
+    Graph,
+    Layer,
+    Neurons,
+    Rectifier,
+)
+from supersnn.networks.base import ImageShape, Network
+from supersnn.networks.build import build
+
+SHAPE = ImageShape(3, 16)
+
+
+def _made(architecture: str = "resnet8", steps: int = 2, stem_stride: int = 2, **neuron: object) -> Network:
+    """A network as if it were trained: its norms have statistics and weights of every sign."""
+    generator = torch.Generator().manual_seed(7)
+    torch.manual_seed(3)
+    student = StudentConfig(architecture=architecture, time_steps=steps, stem_stride=stem_stride)
+    network = build(student, NeuronConfig.model_validate({"threshold": 0.6, "decay": 0.37, **neuron}), SHAPE, 5)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            for values, low, high in (
+                (module.weight.data, -0.5, 1.5),
+                (module.bias.data, -0.3, 0.5),
+                (module.running_mean, -0.2, 0.2),
+                (module.running_var, 0.3, 1.5),
+            ):
+                values.uniform_(low, high, generator=generator)
+    return network.eval()
+
+
+@pytest.fixture
+def made() -> Callable[..., Network]:
+    return _made
+
+
+@pytest.fixture
+def images() -> Tensor:
+    """Normalised images [24, 3, 16, 16]."""
+    return torch.randn(24, *(SHAPE.channels, SHAPE.side, SHAPE.side), generator=torch.Generator().manual_seed(5))
+
+
+def _layer(layer: Layer, x: Tensor, potentials: dict[str, Tensor], name: str) -> Tensor:
+    match layer:
+        case Convolution():
+            places = layer.stride, layer.padding, layer.dilation, layer.groups
+            return functional.conv2d(x, layer.weight, layer.bias, *places)
+        case Affine():
+            return x @ layer.weight.T + layer.bias
+        case AveragePool():
+            return functional.avg_pool2d(x, layer.window, layer.stride)
+        case Flatten():
+            return x.flatten(1)
+        case Rectifier():
+            return x.clamp(min=0)
+        case Neurons():
+            u = layer.decay * potentials[name] + x if name in potentials else x
+            fired = (u >= layer.threshold).float()
+            potentials[name] = u * (1 - fired) if layer.reset == "hard" else u - layer.threshold * fired
+            return fired
+
+
+@pytest.fixture
+def run_slowly() -> Callable[[Graph, Tensor], Run]:
+    """The graph, layer by layer and step by step: the readable twin of every form."""
+
+    def run(graph: Graph, images: Tensor) -> Run:
+        potentials: dict[str, Tensor] = {}
+        seen: list[Mapping[str, Tensor]] = []
+        for _ in range(graph.steps):
+            values = {INPUT: images}
+            for name, node in graph.nodes.items():
+                total = torch.stack([values[source] for source in node.sources]).sum(0)
+                values[name] = _layer(node.layer, total, potentials, name)
+                assert values[name].shape[1:] == node.shape
+            seen.append(values)
+        spiking = [name for name, node in graph.nodes.items() if isinstance(node.layer, Neurons)]
+        spikes = {name: torch.cat([values[name] for values in seen]) for name in spiking}
+        return Run(torch.stack([values[list(graph.nodes)[-1]] for values in seen]).mean(0), spikes)
+
+    return run

@@ -1,0 +1,215 @@
+"""Who wins an arm, with which seeds, and what the final trainings see."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from supersnn.config import TrainConfig
+from supersnn.errors import UserError
+from supersnn.files import sha256
+from supersnn.networks.build import build
+from tune.description.arms import resolve
+from tune.description.sweep import SweepConfig
+from tune.execution.local import LocalExecutor
+from tune.execution.trial import StaleDriverError
+from tune.outcome import final_runs
+from tune.outcome.final_runs import RANKED, RANKING_SEEDS, RESULT, VERIFIED, WEIGHTS, FinalRun, FinalRuns, verify_one
+from tune.store import Store
+
+SWEEP: dict[str, Any] = {
+    "name": "s",
+    "dataset": {"name": "digits", "images": 300},
+    "student": {"architecture": "resnet8"},
+    "train": {"epochs": 1},
+    "arms": {"direct": {}, "heterogeneous": {"teachers": ["vgg8", "wrn16_2"]}},
+}
+
+
+class Studies:
+    """The search's results: by arm accuracy and number, the best first."""
+
+    def __init__(self, sweep: SweepConfig, rankings: Mapping[str, list[tuple[float, int]]]) -> None:
+        self._arms, self._rankings = resolve(sweep), rankings
+
+    def ranking(self, arm: str) -> list[tuple[float, int]]:
+        return self._rankings.get(arm, [])
+
+    def config(self, arm: str, number: int) -> TrainConfig:
+        values = {"teacher.name": "vgg8", "loss.relation.weight": 10.0} if arm == "heterogeneous" else {}
+        return self._arms[arm].config({"optimizer.lr": 0.01 * (number + 1), **values})
+
+
+Made = Callable[..., FinalRuns]
+RANKINGS = {"direct": [(0.8, 4), (0.7, 1), (0.6, 0)], "heterogeneous": [(0.9, 2)]}
+
+
+@pytest.fixture
+def finals(tmp_path: Path) -> Made:
+    def make(rankings: Mapping[str, list[tuple[float, int]]] = RANKINGS, **plan: Any) -> FinalRuns:
+        sweep = SweepConfig.model_validate({**SWEEP, "verify": {"seeds": 3, **plan}})
+        store = Store(tmp_path)
+        return FinalRuns(sweep, Studies(sweep, rankings), store.sweep("s"), store, "token")  # type: ignore[arg-type]
+
+    return make
+
+
+def end(item: FinalRun, **result: Any) -> None:
+    folder = Path(item.job.store, item.job.folder)
+    folder.mkdir(parents=True)
+    (folder / RESULT).write_text(json.dumps({"seed": item.seed, **result}))
+
+
+def test_the_same_seeds_serve_every_arm_one_after_another(finals: Made) -> None:
+    items = finals().verifications()
+    assert [(item.arm, item.trial, item.seed) for item in items] == [
+        (arm, trial, seed) for seed in (1000, 1001, 1002) for arm, trial in (("direct", 4), ("heterogeneous", 2))
+    ]
+    for item in items:
+        assert item.job.config["seed"] == item.seed
+        assert item.job.seeds == (item.seed,)
+        assert item.ledger is not None
+        assert Path(item.job.folder).relative_to(item.job.sweep).parts[0] == VERIFIED
+
+
+def test_one_candidate_is_not_ranked(finals: Made) -> None:
+    assert finals().rankings() == []
+    assert {item.arm for item in finals(top=5).rankings()} == {"direct"}
+
+
+def test_several_candidates_are_ranked_by_seeds_that_do_nothing_else_and_no_test(finals: Made) -> None:
+    one = finals(top=2, rank_seeds=2)
+    rankings = one.rankings()
+    assert {(item.trial, item.seed) for item in rankings} == {
+        (trial, 1000 + RANKING_SEEDS + k) for trial in (4, 1) for k in (0, 1)
+    }
+    assert all(item.ledger is None for item in rankings)
+    assert {Path(item.job.folder).relative_to(item.job.sweep).parts[0] for item in rankings} == {RANKED}
+    assert one.left()
+    for item in rankings:
+        end(item, val={4: 0.5, 1: 0.6}[item.trial] + 0.001 * (item.seed % 2))
+    winners = one.winners()
+    assert (winners["direct"].trial, winners["direct"].search_value) == (1, 0.7)
+    assert winners["direct"].ranked == pytest.approx(0.6005)
+    assert (winners["heterogeneous"].trial, winners["heterogeneous"].ranked) == (2, None)
+    assert {(item.arm, item.trial) for item in one.verifications()} == {("direct", 1), ("heterogeneous", 2)}
+
+
+def test_work_is_left_until_the_last_result_is_there(finals: Made) -> None:
+    one = finals()
+    for item in one.verifications():
+        assert one.left()
+        end(item, val=0.5)
+    assert not one.left()
+    assert finals(seeds=4).left()
+    assert not finals({}).left()
+
+
+def test_final_trainings_may_see_the_validation_images_with_a_teacher_of_their_own(finals: Made) -> None:
+    arms = resolve(SweepConfig.model_validate(SWEEP))
+    assert finals().refitted(arms) == {}
+    one = finals(train_on="train+validation")
+    assert {item.job.config["dataset"]["train_on"] for item in one.verifications()} == {"train+validation"}
+    refitted = one.refitted(arms)
+    assert refitted.keys() == {"heterogeneous"}
+    assert refitted["heterogeneous"].teachers == ("vgg8",)
+    config = refitted["heterogeneous"].config({"loss.relation.weight": 1.0, "teacher.name": "vgg8"})
+    assert config.dataset.train_on == "train+validation"
+
+
+def test_a_search_never_sees_them() -> None:
+    with pytest.raises(ValueError, match=r"verify\.train_on"):
+        SweepConfig.model_validate({**SWEEP, "dataset": {"name": "digits", "train_on": "train+validation"}})
+    arm = {"set": {"dataset.train_on": "train+validation"}}
+    with pytest.raises(UserError, match=r"dataset\.train_on.*same images"):
+        resolve(SweepConfig.model_validate({**SWEEP, "arms": {"direct": arm}}))
+
+
+def test_a_ranking_opens_no_test_and_a_verification_does_once(finals: Made, tmp_path: Path) -> None:
+    one = finals({"direct": [(0.8, 0), (0.7, 1)]}, top=2, rank_seeds=1, seeds=1)
+    ledger = tmp_path / "sweeps" / "s" / "test-ledger.jsonl"
+    ledger.parent.mkdir(parents=True)
+    (ledger.parent / "owner").write_text("token")
+    results = [verify_one(item) for item in one.rankings()]
+    assert not ledger.exists()
+    assert all(result["test"] is None and result["opened"] is None and result["images"] == 45 for result in results)
+    (item,) = one.verifications()
+    result = verify_one(item)
+    assert verify_one(item) == result
+    (note,) = (json.loads(line) for line in ledger.read_text().splitlines())
+    assert note["purpose"] == f"verify direct/{item.trial}/1000"
+    assert note["time"] == result["opened"]
+    assert note["count"] == result["images"]
+    assert 0 <= result["test"] <= 1
+    assert note["weights"] == sha256(tmp_path / item.job.folder / WEIGHTS)
+
+
+def test_a_worker_lost_while_it_tests_leaves_an_opening_that_the_next_one_goes_on_with(
+    finals: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = tmp_path / "sweeps" / "s" / "test-ledger.jsonl"
+    ledger.parent.mkdir(parents=True)
+    (ledger.parent / "owner").write_text("token")
+    (item,) = finals({"direct": [(0.8, 0)]}, seeds=1).verifications()
+    with monkeypatch.context() as patch:
+        patch.setattr(final_runs, "evaluate", lost)
+        with pytest.raises(KeyboardInterrupt):
+            verify_one(item)
+    opened = ledger.read_text()
+    assert len(opened.splitlines()) == 1
+    result = verify_one(item)
+    assert 0 <= result["test"] <= 1
+    assert ledger.read_text() == opened
+    assert result["opened"] == json.loads(opened)["time"]
+
+
+def test_a_worker_on_another_node_goes_on_with_the_lost_ones_opening(
+    s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = SweepConfig.model_validate({**SWEEP, "verify": {"seeds": 1}})
+    store = Store(tmp_path / "driver", s3)
+    folder = store.sweep("s")
+    one = FinalRuns(sweep, Studies(sweep, {"direct": [(0.8, 0)]}), folder, store, "token")  # type: ignore[arg-type]
+    store.storage.write_text(f"{store.storage.name(folder.path)}/owner", "token")
+    (item,) = one.verifications()
+
+    def on(node: str) -> list[tuple[FinalRun, Any]]:
+        monkeypatch.setenv("SUPERSNN_SCRATCH", str(tmp_path / node))
+        final_runs.storage_at.cache_clear()  # a process of its own has none
+        return list(one.run([item], LocalExecutor()))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(final_runs, "evaluate", lost)
+        with pytest.raises(KeyboardInterrupt):
+            on("first")
+    (opened,) = tmp_path.glob("first/**/test-ledger.jsonl")
+    ((_, result),) = on("second")
+    assert folder.ledger.read_text() == opened.read_text()
+    assert result["opened"] == json.loads(opened.read_text())["time"]
+    assert 0 <= result["test"] <= 1
+
+
+def test_what_is_tested_is_kept(finals: Made) -> None:
+    (item,) = finals({"direct": [(0.8, 0)]}, seeds=1).verifications()
+    with pytest.raises(ValueError, match="kept"):
+        replace(item, keep=False)
+
+
+def test_a_worker_of_another_drivers_sweep_opens_nothing(
+    finals: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = tmp_path / "sweeps" / "s" / "owner"
+    owner.parent.mkdir(parents=True)
+    owner.write_text("token")
+    (item,) = finals({"direct": [(0.8, 0)]}, seeds=1).verifications()
+    monkeypatch.setattr(final_runs, "build", lambda *args: [owner.write_text("other"), build(*args)][1])
+    with pytest.raises(StaleDriverError):
+        verify_one(item)
+    assert not (owner.parent / "test-ledger.jsonl").exists()
+
+
+def lost(*_: Any) -> NoReturn:
+    raise KeyboardInterrupt

@@ -1,0 +1,42 @@
+"""Teachers and their banks on a node: found, fetched, or made there, and everywhere the same bytes."""
+
+import functools
+
+import torch
+
+from supersnn import teacher_cache, teachers
+from supersnn.config import TrainConfig
+from supersnn.data import TrainingData
+from supersnn.files import DamagedFile
+from supersnn.teacher_cache import teacher_source
+from supersnn.teachers import Teacher, TeacherStore
+from supersnn.training import TeacherSource
+from tune.storage import Storage
+
+TEACHERS, BANKS = "teachers", "banks"
+
+
+def teacher_at(storage: Storage, config: TrainConfig, data: TrainingData, device: torch.device | str) -> Teacher:
+    """Return the teacher that `config.teacher` describes, on the device; see `TeacherStore.get`."""
+    store = TeacherStore(storage.root / TEACHERS)
+    name, get = f"{TEACHERS}/{teachers.address(config, data)}", functools.partial(store.get, config, data, device)
+    try:
+        return storage.get_or_create(name, get)
+    except DamagedFile:
+        if storage.direct:
+            raise
+        storage.evict(name)  # this node's own copy
+        return storage.get_or_create(name, get)
+
+
+def teacher_source_at(
+    storage: Storage, config: TrainConfig, data: TrainingData, device: torch.device | str
+) -> TeacherSource | None:
+    """Return the teacher_source of a training, None without a teacher; see `bank.teacher_source_for`."""
+    if config.teacher.name is None:
+        return None
+    teacher = teacher_at(storage, config, data, device)
+    make = functools.partial(teacher_source, teacher, config, data, storage.root)
+    if config.teacher.views == "off":
+        return make()
+    return storage.get_or_create(f"{BANKS}/{teacher_cache.address(teacher, data, config)}", make)

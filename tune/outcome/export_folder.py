@@ -1,0 +1,40 @@
+"""An export folder as this floor writes it: the student, every form that it has, and its model card."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from supersnn import exported
+from supersnn.config import TrainConfig
+from supersnn.data import TrainingData
+from supersnn.export_formats.attach import attach
+from tune.outcome.card import card
+
+
+def write(
+    to: Path, config: TrainConfig, weights: Mapping[str, Tensor], data: TrainingData, metrics: Mapping[str, Any]
+) -> None:
+    """Write an export folder; one that is there already is replaced when the new one is whole.
+
+    Args:
+        to: its name.
+        config: the training, with the seed that the weights are of.
+        weights: the network's state dict.
+        data: the images it was trained on; the forms are tried on the validation images.
+        metrics: what the card tells of (`tune/outcome/templates/card.md.j2`), but the forms.
+
+    Raises:
+        UserError: the folder holds something else.
+    """
+    preprocessing = exported.Preprocessing.of(data)
+
+    def attached(unfinished: Path) -> Mapping[str, Any]:
+        network = exported.network(config, preprocessing, weights)
+        forms = attach(unfinished, network, preprocessing, data.validation.pixels)
+        text = card(config, {**metrics, "forms": forms}, data)
+        (unfinished / "MODEL_CARD.md").write_text(text, encoding="utf-8")
+        return {"forms": forms}
+
+    exported.write(to, config, weights, preprocessing, metrics, attached)
