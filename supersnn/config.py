@@ -4,7 +4,7 @@ It is always this same object, on the command line, in a store and in an export.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -18,6 +18,11 @@ from supersnn.config_model import (
     parse,
     read_yaml,
 )
+
+
+LossTerm = Literal["relation", "logit", "feature"]
+LOSS_TERMS: tuple[LossTerm, ...] = get_args(LossTerm)
+"""The terms of the loss that need a teacher, each with a section of its name under `loss`."""
 
 
 class AugmentConfig(ConfigModel):
@@ -127,9 +132,9 @@ class LossConfig(ConfigModel):
     logit: LogitLossConfig = LogitLossConfig()
     feature: FeatureLossConfig = FeatureLossConfig()
 
-    def terms_on(self) -> tuple[str, ...]:
-        """Return the names of the teacher's terms with a weight above zero."""
-        return tuple(t for t in ("relation", "logit", "feature") if getattr(self, t).weight > 0)
+    def terms_on(self) -> tuple[LossTerm, ...]:
+        """Return the terms that need a teacher and have a weight above zero."""
+        return tuple(term for term in LOSS_TERMS if getattr(self, term).weight > 0)
 
 
 class OptimizerConfig(ConfigModel):

@@ -21,14 +21,14 @@ from supersnn.config import TeacherConfig, TrainConfig
 from supersnn.config_model import digest
 from supersnn.data import Images, TrainingData
 from supersnn.errors import UserError
-from supersnn.evaluation import evaluate
 from supersnn.losses import FeatureLoss, TeacherOutputs, total
+from supersnn.measurement import measure
 from supersnn.networks.base import Output
 from supersnn.networks.build import build
-from supersnn.operations import count
 from supersnn.optimisation import learning_rate, optimiser
 from supersnn.process_group import check_shards, process_group
 from supersnn.randomness import key, permutation
+from supersnn.records.metrics import SPIKE_RATE
 from supersnn.shards import Shard
 
 SILENT, SATURATED = 0.001, 0.99  # mean firing rates beyond which a spiking network counts as failed
@@ -270,21 +270,12 @@ class _Training:
 
     def _validate(self) -> dict[str, float]:
         """Return the validation images' metrics; a network that fires nowhere or everywhere has failed."""
-        seen = evaluate(self.network, self.data.validation, self.data.mean, self.data.std)
-        operations = count(self.network, self.data.shape, seen.density)
-        metrics = {
-            "val/accuracy": seen.accuracy,
-            "val/loss": seen.loss,
-            "ops/synaptic": operations.synaptic,
-            "ops/mac": operations.mac,
-            "energy/nj": operations.energy_nj,
-        }
-        if seen.rate is not None:
-            metrics["spikes/rate"] = seen.rate
-            if seen.rate < SILENT:
-                self.ended = "failed:silent"
-            elif seen.rate > SATURATED:
-                self.ended = "failed:saturated"
+        metrics = measure(self.network, self.data.validation, self.data).metrics("val")
+        rate = metrics.get(SPIKE_RATE.key)
+        if rate is not None and rate < SILENT:
+            self.ended = "failed:silent"
+        elif rate is not None and rate > SATURATED:
+            self.ended = "failed:saturated"
         return metrics
 
     def report(self) -> EpochReport:

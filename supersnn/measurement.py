@@ -1,0 +1,46 @@
+"""Everything that is measured of a network on a set of images, as metrics by key.
+
+A new metric of this kind is added to `supersnn.records.metrics`, and returned by `Measurement.metrics`; trials, final
+runs, exports, MLflow and the report take it from there.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from supersnn.data import Images, TrainingData
+from supersnn.evaluation import Evaluation, evaluate
+from supersnn.networks.base import Network
+from supersnn.operations import Operations, count
+from supersnn.records.metrics import ENERGY, SPIKE_RATE, SYNAPTIC_OPS
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """How accurate a network is on some images, and what an inference costs on average over them."""
+
+    evaluation: Evaluation
+    operations: Operations
+
+    def metrics(self, part: Literal["val", "test"]) -> dict[str, float]:
+        """Return all metrics by key; accuracy and loss are those of `part`."""
+        seen = self.evaluation
+        found = {f"{part}/accuracy": seen.accuracy, f"{part}/loss": seen.loss}
+        return found | ({"test/top5": seen.top5} if part == "test" else {}) | self.costs()
+
+    def costs(self) -> dict[str, float]:
+        """Return what an inference costs by key; a network without spiking layers has no firing rate."""
+        operations, rate = self.operations, self.evaluation.rate
+        found = {SYNAPTIC_OPS.key: operations.synaptic, "ops/mac": operations.mac, ENERGY.key: operations.energy_nj}
+        return found | ({} if rate is None else {SPIKE_RATE.key: rate})
+
+
+def measure(network: Network, images: Images, data: TrainingData) -> Measurement:
+    """Evaluate a network on some images, and count the operations of an inference.
+
+    Args:
+        network: left in the mode it was in.
+        images: validation or test images.
+        data: the training data that it was trained on: their mean and deviation, and the images' shape.
+    """
+    evaluation = evaluate(network, images, data.mean, data.std)
+    return Measurement(evaluation, count(network, data.shape, evaluation.density))
