@@ -15,13 +15,15 @@ from pathlib import Path
 
 from benchmarks.common import Result, interleaved, main, peak_memory, progress, spread
 from supersnn.config_model import parse
+from supersnn.records.events import SweepStarted
 from tune.description.arms import resolve
 from tune.description.sweep import SweepConfig
-from tune.journal import Journal
 from tune.search.budget import Budget
-from tune.search.driver import Job, Report, Search
+from tune.search.driver import Search
+from tune.search.messages import Job, Report
 from tune.search.studies import Studies, open_storage
 from tune.store import Store
+from tune.sweep_record import SweepRecord
 from tune.tracking import tracker
 from tune.versions import versions
 
@@ -82,11 +84,12 @@ class Driver:
     def __init__(self, store: Store, trials: int) -> None:
         config = sweep(trials)
         folder = store.sweep(config.name)
-        self._journal = Journal(folder.journal)
+        self._record = SweepRecord(folder, {})
         studies = Studies(config, resolve(config), open_storage(store.optuna_url), "scale")
-        budget = Budget(config, studies, folder.path, [])
-        self._search = Search(studies, self._journal, budget, folder.path, store.storage, "scale", (0,), {})
-        self._journal.append("sweep", driver="scale", code="", versions=versions(), resumed=False)
+        budget = Budget(config, studies, folder.path, self._record.state)
+        self._record.open()
+        self._record.write(SweepStarted(driver="scale", code="", versions=versions()))
+        self._search = Search(studies, self._record, budget, folder.path, store.storage, "scale", (0,))
         self._tracker = tracker.start(folder, store, config)
         self._tracker.wait_connected()
         self.ended = 0
@@ -108,7 +111,7 @@ class Driver:
 
     def close(self) -> None:
         """End the tracking."""
-        self._journal.close()
+        self._record.close()
         self._tracker.close()
 
 
