@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.evidence_file import read_evidence
-from benchmarks.scale import instant, sweep
+from benchmarks.instant_trials import instant, sweep
 from tune.description.arms import resolve
 from tune.search.budget import Budget
 from tune.search.driver import Search

@@ -1,11 +1,10 @@
-"""The driver's work a trial, after 2,000 trials beside after 100: real studies, journal and MLflow, instant trials.
+"""The driver's time per trial, after 2,000 trials and after 100: real studies, journal and MLflow, instant trials.
 
-The objective answers at once, so that all the time that passes is the driver's: handing a trial out, taking its
-epochs, telling Optuna's database, the journal and MLflow. Nothing is trained, and Ray is left out.
+Trials return at once, so that all measured time is the driver's: suggesting a trial, taking its epochs, writing to
+Optuna's database, the journal and MLflow. Nothing is trained, and Ray is not used. Beside it, what the record of a very
+long sweep costs to open (`benchmarks/long_record.py`).
 """
 
-import math
-import random
 import tempfile
 import time
 from collections import deque
@@ -13,11 +12,11 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from benchmarks import long_record
 from benchmarks.common import Result, interleaved, main, peak_memory, progress, spread
-from supersnn.config_model import parse
+from benchmarks.instant_trials import instant, sweep
 from supersnn.records.events import SweepStarted
 from tune.description.arms import resolve
-from tune.description.sweep import SweepConfig
 from tune.search.budget import Budget
 from tune.search.driver import Search
 from tune.search.messages import Job, Report
@@ -28,54 +27,9 @@ from tune.tracking import tracker
 from tune.versions import versions
 
 WINDOW = 10
-"""Trials that are timed together; MLflow has been told of all of them before the clock is stopped."""
+"""Trials that are timed together; MLflow has all of them before the clock is stopped."""
 AT_ONCE = 2
 """Trials that are under way at any time."""
-
-
-def sweep(trials: int) -> SweepConfig:
-    """Return a sweep of one arm of so many trials, with what a usual one searches."""
-    plain = {
-        "name": "scale",
-        "dataset": {"name": "digits"},
-        "student": {"architecture": "resnet8"},
-        "train": {"epochs": 12},
-        "arms": {"heterogeneous": {"teachers": ["vgg8", "wrn16_2"]}},
-        "space": {
-            "neuron.threshold": "default",
-            "neuron.decay": "default",
-            "optimizer.lr": "default",
-            "loss.relation.weight": "default",
-        },
-        "search": {"trials": trials, "sampler": "tpe", "scheduler": "asha"},
-    }
-    return parse(SweepConfig, plain, "scale")
-
-
-def instant(job: Job) -> Iterator[Report]:
-    """Yield what a trial would report, without training: it learns the better, the closer its rate is to 0.05."""
-    rate, epochs = job.config["optimizer"]["lr"], job.config["train"]["epochs"]
-    noise = random.Random(job.key)
-    final = 0.9 - 0.2 * abs(math.log10(rate / 0.05))
-    for epoch in range(1, epochs + 1):
-        accuracy = final * (1 - math.exp(-epoch / 3)) + noise.gauss(0, 0.01)
-        metrics = dict.fromkeys(METRICS, 0.5) | {"val/accuracy": accuracy}
-        yield Report(epoch, metrics, "finished" if epoch == epochs else None)
-
-
-METRICS = (
-    "train/loss",
-    "loss/label",
-    "loss/relation",
-    "loss/relation_weighted",
-    "val/loss",
-    "spikes/rate",
-    "ops/synaptic",
-    "ops/mac",
-    "energy/nj",
-    "time/epoch_s",
-)
-"""What a training reports of an epoch besides its accuracy."""
 
 
 class Driver:
@@ -95,7 +49,7 @@ class Driver:
         self.ended = 0
 
     def run(self, trials: int) -> None:
-        """Run so many trials to their ends, an epoch of each of `AT_ONCE` in turn; then MLflow has been told, too."""
+        """Run so many trials to their ends, an epoch of each of `AT_ONCE` in turn, until MLflow has them."""
         running: deque[tuple[Job, Iterator[Report]]] = deque()
         goal = self.ended + trials
         while self.ended < goal:
@@ -137,7 +91,7 @@ def measure(quick: bool) -> Result:
         unit="s a trial",
         ratios={"ratio": last / first},
         measured=measured,
-        notes={"memory of the driver (GB)": round(peak_memory() / 1024, 2)},
+        notes={"memory of the driver (GB)": round(peak_memory() / 1024, 2), **long_record.figures(quick)},
     )
 
 

@@ -48,7 +48,15 @@ def test_the_exported_seed_is_the_median_one(values: dict[int, float], seed: int
 
 
 def test_a_result_of_the_first_version_is_read(tmp_path: Path) -> None:
-    columns = {"seed": 7, "val": 0.5, "test": 0.4, "test_top5": 0.9, "test_loss": None, "images": 20, "opened": 1.0}
+    columns: dict[str, Any] = {
+        "seed": 7,
+        "val": 0.5,
+        "test": 0.4,
+        "test_top5": 0.9,
+        "test_loss": None,
+        "images": 20,
+        "opened": 1.0,
+    }
     columns |= {
         "spike_rate": 0.1,
         "synaptic_ops": 5.0,

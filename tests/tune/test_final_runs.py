@@ -13,12 +13,14 @@ from supersnn.errors import UserError
 from supersnn.files import sha256
 from supersnn.networks.build import build
 from tune.description.arms import resolve
+from tune.description.space import Values
 from tune.description.sweep import SweepConfig
 from tune.execution.local import LocalExecutor
 from tune.execution.trial import StaleDriverError
 from tune.outcome import final_training
 from tune.outcome.final_runs import RANKED, RANKING_SEEDS, VERIFIED, FinalRuns
 from tune.outcome.final_training import RESULT, WEIGHTS, FinalRun, train_final
+from tune.storage import storage_at
 from tune.store import Store
 
 SWEEP: dict[str, Any] = {
@@ -40,7 +42,8 @@ class Studies:
         return self._rankings.get(arm, [])
 
     def config(self, arm: str, number: int) -> TrainConfig:
-        values = {"teacher.name": "vgg8", "loss.relation.weight": 10.0} if arm == "heterogeneous" else {}
+        taught: Values = {"teacher.name": "vgg8", "loss.relation.weight": 10.0}
+        values = taught if arm == "heterogeneous" else {}
         return self._arms[arm].config({"optimizer.lr": 0.01 * (number + 1), **values})
 
 
@@ -182,7 +185,7 @@ def test_a_worker_on_another_node_goes_on_with_the_lost_ones_opening(
 
     def on(node: str) -> list[tuple[FinalRun, Any]]:
         monkeypatch.setenv("SUPERSNN_SCRATCH", str(tmp_path / node))
-        final_training.storage_at.cache_clear()  # a process of its own has none
+        storage_at.cache_clear()  # a process of its own has none
         return list(one.run([item], LocalExecutor()))
 
     with monkeypatch.context() as patch:

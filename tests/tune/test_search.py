@@ -181,7 +181,7 @@ def test_a_run_is_ended_where_no_fit_node_is_left_and_not_looked_at_too_often(
         asked.append(now[0])
         return found[len(asked) - 1]
 
-    monkeypatch.setattr(searcher.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("tune.execution.searcher.time.monotonic", lambda: now[0])
     stranding = searcher.NoUsableNodesStopper(search, stranded)
     ended = []
     for now[0] in (101.0, 106.0, 107.0, 112.0):
