@@ -1,7 +1,7 @@
 """Every metric once: its key in the journal and in MLflow, its column in tables and JSON, and how it is shown.
 
-To add a metric, add it here and return it where it is measured (`supersnn.evaluation` for what validation and test
-images give); tables, MLflow, exports and the report take it from here.
+To add a metric, add it here and return it where it is measured (`supersnn.measurement` for what
+validation and test images give); tables, MLflow, exports and the report take it from here.
 """
 
 import statistics
@@ -73,7 +73,7 @@ METRICS: dict[str, Metric] = {
 COSTS: tuple[Metric, ...] = tuple(metric for metric in METRICS.values() if metric.cost)
 """The costs of inference, the first of which the report shows first."""
 INFERENCE: tuple[Metric, ...] = (*COSTS, MAC_OPS)
-"""Everything that exports say of an inference besides its accuracy."""
+"""What exports report of an inference besides its accuracy."""
 CONSTRAINABLE: tuple[str, ...] = tuple(metric.key for metric in METRICS.values() if metric.constrainable)
 """The keys that `search.constraints` may bound."""
 OBJECTIVES: dict[str, Metric] = {"accuracy": VAL_ACCURACY, "synaptic_ops": SYNAPTIC_OPS}

@@ -92,7 +92,7 @@ class TrialRecord:
 
 @dataclass(slots=True)
 class ArmRecord:
-    """One arm: its trials, and what they have come to.
+    """One arm: its trials and their results.
 
     Attributes:
         name: of the arm.
@@ -173,8 +173,8 @@ class SweepState:
     """The state of a sweep after some of its events.
 
     Attributes:
-        constraints: the sweep's `search.constraints`, for journals whose trials' ends do not say whether they are
-            feasible.
+        constraints: the sweep's `search.constraints`, for journals of schema 1, whose ends of trials lack
+            `feasible`.
         arms: by name, in the order of their first trials.
         drivers: every driver, in order.
         data: the images and their split, once known.
@@ -198,7 +198,7 @@ class SweepState:
     orphans: set[tuple[str, int, str]] = field(default_factory=set)
 
     def apply(self, event: AnyEvent) -> bool:
-        """Take the next event; return False where it says nothing new, as an epoch that is reported again does."""
+        """Take the next event; return False where it adds nothing, as a repeated epoch does."""
         new, epochs = True, 0
         match event:
             case EpochReported():

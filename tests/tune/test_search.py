@@ -90,7 +90,7 @@ def test_a_search_from_hand_out_to_end(tmp_path: Path) -> None:
 
 
 def test_an_epoch_that_is_known_changes_nothing_after_a_restart(tmp_path: Path) -> None:
-    """The driver died after the journal was written and before the study was told, or after both."""
+    """The driver died after the journal was written and before the study was updated, or after both."""
     storage = optuna.storages.InMemoryStorage()
     search, record = begin(tmp_path, sweep(), storage)
     job = search.next_job()

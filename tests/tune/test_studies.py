@@ -1,4 +1,4 @@
-"""The hand-out of trials: fair at any moment, and whole again after a driver died."""
+"""Scheduling of trials: fair at any moment, and complete after a driver died."""
 
 from pathlib import Path
 
@@ -52,20 +52,20 @@ def test_arms_never_differ_by_more_than_one_whatever_happens(steps: list[tuple[i
     config, storage = sweep(), optuna.storages.InMemoryStorage()
     live = studies(config, storage)
     running: list[Assignment] = []
-    for hand_out, how in steps:
-        for _ in range(hand_out):
+    for count, how in steps:
+        for _ in range(count):
             if (assignment := live.next()) is not None:
                 running.append(assignment)
-        handed = [counts.suggested for counts in live.counts.values()]
-        assert max(handed) - min(handed) <= 1
+        suggested = [counts.suggested for counts in live.counts.values()]
+        assert max(suggested) - min(suggested) <= 1
         if how == "die":
             lost, running = {assignment.key for assignment in running}, []
             live = studies(config, storage, driver=str(len(steps)))
-            assert [counts.suggested for counts in live.counts.values()] == handed
+            assert [counts.suggested for counts in live.counts.values()] == suggested
             running = [assignment for assignment in (live.next() for _ in lost) if assignment is not None]
             assert {assignment.key for assignment in running} == lost
-            handed_now = [counts.suggested for counts in live.counts.values()]
-            assert max(handed_now) - min(handed_now) <= 1
+            suggested_now = [counts.suggested for counts in live.counts.values()]
+            assert max(suggested_now) - min(suggested_now) <= 1
         elif running:
             first = running.pop(0)
             live.report(first.key, 1, {"val/accuracy": 0.5})

@@ -93,7 +93,7 @@ class Exporter:
         """Write a trial: its verified training of median validation accuracy, else that of the search, trained again.
 
         Returns:
-            the metrics; where it is not verified, `reproduced` says whether the training came to its recorded value.
+            the metrics; where it is not verified, `reproduced` is whether retraining gave its recorded accuracy.
 
         Raises:
             UserError: there is no such trial, or it did not run to its end.

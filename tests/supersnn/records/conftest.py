@@ -39,7 +39,7 @@ def trial(arm: str, number: int, at: float, accuracies: tuple[float, ...], rate:
 
 @pytest.fixture
 def events() -> list[AnyEvent]:
-    """Return a whole sweep: in arm `a` the best value (trial 1) is not feasible."""
+    """Return a complete sweep: in arm `a` the best value (trial 1) is not feasible."""
     teacher = {"name": "vgg8", "family": "vgg", "split": "s", "parameters": 9, "epochs": 3}
     verified = WinnerVerified(
         time=130.0, arm="a", trial=0, seed=1000, metrics={"val/accuracy": 0.65, "test/accuracy": 0.6}, seconds=2.0
