@@ -207,7 +207,7 @@ def run_instant_trials(trials: int) -> Driven:
         store, config = Store(Path(scratch)), sweep(trials)
         folder = store.sweep(config.name)
         folder.path.mkdir(parents=True)
-        studies = Studies(config, resolve(config), open_storage(store.optuna_url), "capacity")
+        studies = Studies(config, resolve(config), open_storage(store.optuna_url))
         record = SweepRecord(folder, {})
         budget = Budget(config, studies, folder.path, record.state)
         record.open()

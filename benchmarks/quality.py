@@ -147,7 +147,7 @@ def sweep(objective: Objective, sampler: str, scheduler: str, seed: int) -> Swee
 def best_by_epochs(objective: Objective, sampler: str, scheduler: str, seed: int) -> Found:
     """Return what a search has found, as it spends TRIALS · EPOCHS."""
     config = sweep(objective, sampler, scheduler, seed)
-    live = Studies(config, resolve(config), optuna.storages.InMemoryStorage(), str(seed))
+    live = Studies(config, resolve(config), optuna.storages.InMemoryStorage())
     dice, spent, best, found = random.Random(seed), 0, -math.inf, []
     while spent < TRIALS * EPOCHS:
         assignment = live.next()

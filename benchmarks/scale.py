@@ -39,7 +39,7 @@ class Driver:
         config = sweep(trials)
         folder = store.sweep(config.name)
         self._record = SweepRecord(folder, {})
-        studies = Studies(config, resolve(config), open_storage(store.optuna_url), "scale")
+        studies = Studies(config, resolve(config), open_storage(store.optuna_url))
         budget = Budget(config, studies, folder.path, self._record.state)
         self._record.open()
         self._record.write(SweepStarted(driver="scale", code="", versions=versions()))

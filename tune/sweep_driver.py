@@ -102,7 +102,7 @@ def open_sweep(sweep: SweepConfig, store: Store, origin: str = "sweep") -> Itera
     with locked(sweep, store) as folder:
         token = uuid.uuid4().hex
         record = SweepRecord(folder, sweep.search.constraints)
-        studies = Studies(sweep, arms, open_storage(store.optuna_url), token)
+        studies = Studies(sweep, arms, open_storage(store.optuna_url))
         driver = SweepDriver(
             sweep=sweep,
             arms=arms,

@@ -57,7 +57,7 @@ def begin(
     while opened:
         opened.pop().close()
     record = SweepRecord(SweepFolder(folder), config.search.constraints)
-    studies = Studies(config, resolve(config), storage, token)
+    studies = Studies(config, resolve(config), storage)
     budget = Budget(config, studies, folder, record.state)
     record.open()
     opened.append(record)

@@ -70,7 +70,7 @@ class Counts:
 class ArmStudy:
     """The study of one arm, and its running trials."""
 
-    def __init__(self, sweep: SweepConfig, arm: Arm, storage: BaseStorage, driver: str) -> None:
+    def __init__(self, sweep: SweepConfig, arm: Arm, storage: BaseStorage) -> None:
         self.arm, self._sweep = arm, sweep
         self._fixed = flatten(arm.base)
         name = f"{sweep.name}/{arm.name}"
@@ -81,7 +81,6 @@ class ArmStudy:
             storage=storage,
             directions=directions,
             load_if_exists=True,
-            sampler=sampler(sweep, arm, driver),
             pruner=pruner(sweep),
         )
         self._rungs = self._study
@@ -147,6 +146,7 @@ class ArmStudy:
         frozen = self.interrupted.popleft()
         rungs = self._rungs.get_trials(deepcopy=False)
         reported = self._epochs(rungs[frozen.number]) if frozen.number < len(rungs) else 0
+        self._study.sampler = sampler(self._sweep, self.arm, frozen.number)
         return self._assign(Trial(self._study, frozen._trial_id), reported)
 
     def interrupt(self, number: int) -> None:
@@ -167,6 +167,7 @@ class ArmStudy:
         elif number < search.startup_trials() and search.sampler in DESIGNED:
             design = startup_design(self.arm.parameters, number, search.startup_trials(), self._sweep.seed)
             self._study.enqueue_trial(design)
+        self._study.sampler = sampler(self._sweep, self.arm, number)
         self.counts.suggested += 1
         return self._assign(self._study.ask(), reported=0)
 

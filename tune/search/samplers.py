@@ -71,14 +71,14 @@ def _worth(trial: FrozenTrial) -> tuple[float, bool, int, float]:
     return feasible, False, last, values.get(last, 0.0)
 
 
-def sampler(sweep: SweepConfig, arm: Arm, driver: str) -> BaseSampler:
-    """Return the arm's sampler.
+def sampler(sweep: SweepConfig, arm: Arm, number: int) -> BaseSampler:
+    """Return the sampler that suggests an arm's trial `number`.
 
-    A random one is seeded differently at each start of a driver, so that a restart does not suggest the same points
-    again; a design (`qmc`, `grid`) keeps one seed and continues.
+    It is seeded by the sweep's seed, the arm and the number, so that the same earlier trials lead to the same
+    suggestion, also after a restart. A design (`qmc`, `grid`) has one seed for all trials.
     """
     name, startup = sweep.search.sampler, sweep.search.startup_trials()
-    seed = int(digest(sweep.seed, arm.name, "" if name in ("qmc", "grid") else driver), 16) % 2**31
+    seed = int(digest(sweep.seed, arm.name, -1 if name in ("qmc", "grid") else number), 16) % 2**31
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         match name:

@@ -53,11 +53,11 @@ def _log_ahead(connection: sqlite3.Connection, _record: object) -> None:
 
 
 class Studies:
-    """The arms' studies; `driver` distinguishes the random draws of each start."""
+    """The arms' studies. With one trial at a time the same sweep and seed suggest the same trials, restarted or not."""
 
-    def __init__(self, sweep: SweepConfig, arms: Mapping[str, Arm], storage: BaseStorage, driver: str = "") -> None:
+    def __init__(self, sweep: SweepConfig, arms: Mapping[str, Arm], storage: BaseStorage) -> None:
         self._sweep = sweep
-        self._arms = {name: ArmStudy(sweep, arm, storage, driver) for name, arm in arms.items()}
+        self._arms = {name: ArmStudy(sweep, arm, storage) for name, arm in arms.items()}
         for earlier in sweep.search.warm_start:
             for name, study in self._arms.items():
                 study.take_over(_trials_of(f"{earlier}/{name}", storage), earlier)
