@@ -347,7 +347,7 @@ def test_a_death_between_the_decision_to_stop_and_its_record_with_two_objectives
         else:
             live.finish(assignment.key, "finished")
     arm, _, number = stopped.partition("/")
-    for driver in "b":
+    for _ in range(2):
         again = studies(config, storage)
         assert again.counts[arm].stopped == 1
         assert again.counts[arm].failed == 0

@@ -22,12 +22,13 @@ from supersnn.records.state import rank
 from tune.description.arms import Arm
 from tune.description.space import Values, startup_design, suggest
 from tune.description.sweep import SweepConfig
+from tune.search.constrained_rungs import ConstrainedRungs
 from tune.search.pruning import pruner
 from tune.search.samplers import DESIGNED, sampler
 
-STOP, END, WARM, OPS = "stopped_after", "end", "warm_start", "synaptic_ops"
+STOP, END, WARM, OPS, RATIOS = "stopped_after", "end", "warm_start", "synaptic_ops", "metric_ratios"
 """User attributes of a trial: the epoch after which it was to stop, how it ended, the sweep it was taken over from,
-and (of a rung's trial) its synaptic operations by epoch."""
+and (of a rung's trial) its accuracy and synaptic operations by step, and what predictions need (`ConstrainedRungs`)."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ class ArmStudy:
         self._reported: dict[int, int] = {}
         self._last: dict[int, Mapping[str, float]] = {}
         self._seen: dict[int, dict[int, tuple[float, float]]] = {}
+        self._rung_values = ConstrainedRungs(sweep.search.constraints)
         self._rung_ids: list[int] = []
         self._waiting = 0
         self.interrupted: deque[FrozenTrial] = deque()
@@ -116,10 +118,11 @@ class ArmStudy:
             self.counts.suggested += 1
             rung = rungs.get(trial.number, trial)
             self.counts.epochs += self._epochs(rung)
-            for epoch, ops in rung.user_attrs.get(OPS, {}).items():
-                accuracy = rung.intermediate_values.get(int(epoch))
-                if accuracy is not None:
-                    self._seen.setdefault(int(epoch), {})[trial.number] = accuracy, ops
+            for step, noted in rung.user_attrs.get(OPS, {}).items():
+                first_format = not isinstance(noted, list)  # operations alone, the accuracy as the reported value
+                seen = (rung.intermediate_values.get(int(step), 0.0), noted) if first_format else tuple(noted)
+                self._seen.setdefault(int(step), {})[trial.number] = seen
+            self._rung_values.recall(rung.user_attrs.get(RATIOS, {}))
             if trial.state == TrialState.RUNNING and STOP in rung.user_attrs:
                 Trial(self._study, trial._trial_id).set_user_attr(END, "stopped")
                 self._study.tell(trial.number, state=TrialState.PRUNED if self._one else TrialState.FAIL)
@@ -154,6 +157,7 @@ class ArmStudy:
         for table in (self._live, self._live_rungs, self._reported):
             del table[number]
         self._last.pop(number, None)
+        self._rung_values.dropped(number)
         self.counts.running -= 1
         self.interrupted.append(self._study.get_trials(deepcopy=False)[number])
 
@@ -202,10 +206,12 @@ class ArmStudy:
         if step is None:
             return False
         rung = self._live_rungs[number]
-        rung.report(own if self._paired else accuracy, step)
+        value = self._rung_values.value(number, step, own if self._paired else accuracy, metrics)
+        rung.report(value, step)
         if not self._one:
             self._note_operations(number, step, metrics)
-        stop = epoch < self._sweep.trial_epochs() and rung.should_prune() and not self._on_front(number, step)
+        spared = value >= 0 and self._on_front(number, step)
+        stop = epoch < self._sweep.trial_epochs() and rung.should_prune() and not spared
         if stop:
             rung.set_user_attr(STOP, epoch)
         return stop
@@ -229,7 +235,7 @@ class ArmStudy:
         assert accuracy is not None
         assert operations is not None
         self._seen.setdefault(step, {})[number] = accuracy, operations
-        noted = {epoch: seen[number][1] for epoch, seen in self._seen.items() if number in seen}
+        noted = {step: seen[number] for step, seen in self._seen.items() if number in seen}
         self._live_rungs[number].set_user_attr(OPS, noted)
 
     def _on_front(self, number: int, step: int) -> bool:
@@ -251,9 +257,12 @@ class ArmStudy:
         del self._reported[number]
         trial.set_user_attr(END, end)
         state = _STATES.get(end, TrialState.FAIL)
-        if state == TrialState.COMPLETE:
+        if state in (TrialState.COMPLETE, TrialState.PRUNED):
             for metric, excess in violations(metrics, self._sweep.search.constraints).items():
                 trial.set_constraint(metric, excess)
+        if state == TrialState.COMPLETE and (ratios := self._rung_values.finished(number)):
+            rung.set_user_attr(RATIOS, ratios)
+        self._rung_values.dropped(number)
         if state == TrialState.PRUNED and not self._one:
             state = TrialState.FAIL
         with warnings.catch_warnings():

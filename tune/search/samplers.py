@@ -92,7 +92,9 @@ def sampler(sweep: SweepConfig, arm: Arm, number: int) -> BaseSampler:
             case "gp":
                 return optuna.samplers.GPSampler(seed=seed, n_startup_trials=startup)
             case "cmaes":
-                return optuna.samplers.CmaEsSampler(seed=seed, n_startup_trials=startup)
+                return optuna.samplers.CmaEsSampler(
+                    seed=seed, n_startup_trials=startup, warn_independent_sampling=False
+                )
             case "nsga2":
                 return optuna.samplers.NSGAIISampler(seed=seed, population_size=max(startup, 2))
             case "nsga3":
