@@ -305,7 +305,8 @@ class SweepState:
         if trial is None:
             self.orphans.add((event.arm, event.trial, event.event))
             return False
-        arm.running[event.trial] = event.epoch
+        if trial.end is None:
+            arm.running[event.trial] = event.epoch
         if event.epoch <= trial.epochs:
             return False
         arm.epochs += event.epoch - trial.epochs

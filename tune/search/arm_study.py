@@ -6,17 +6,17 @@ with the same numbers, carries the reports and the rungs.
 
 import warnings
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage
-from optuna.study import StudyDirection
+from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from supersnn.config import TrainConfig
-from supersnn.config_model import flatten
+from supersnn.config_model import digest, flatten
 from supersnn.records.metrics import OBJECTIVES, SYNAPTIC_OPS, VAL_ACCURACY, feasible, judged, violations
 from supersnn.records.state import rank
 from tune.description.arms import Arm
@@ -29,6 +29,11 @@ from tune.search.samplers import DESIGNED, sampler
 STOP, END, WARM, OPS, RATIOS = "stopped_after", "end", "warm_start", "synaptic_ops", "metric_ratios"
 """User attributes of a trial: the epoch after which it was to stop, how it ended, the sweep it was taken over from,
 and (of a rung's trial) its accuracy and synaptic operations by step, and what predictions need (`ConstrainedRungs`)."""
+
+TASK, DESIGNS = "task", "start_designs"
+"""User attributes of a study: what its values are comparable with, and start designs from another task."""
+TRANSFERRED = 3
+"""How many trials of another task become start designs."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,8 @@ class ArmStudy:
             load_if_exists=True,
             pruner=pruner(sweep),
         )
+        if TASK not in self._study.user_attrs:
+            self._study.set_user_attr(TASK, task(sweep))
         self._rungs = self._study
         if several:
             self._rungs = optuna.create_study(
@@ -166,8 +173,8 @@ class ArmStudy:
         search, number = self._sweep.search, self.counts.suggested
         if self._waiting:
             self._waiting -= 1
-        elif number < len(search.enqueue):
-            self._study.enqueue_trial(dict(search.enqueue[number]))
+        elif number < len(given := [*search.enqueue, *self._study.user_attrs.get(DESIGNS, [])]):
+            self._study.enqueue_trial(dict(given[number]))
         elif number < search.startup_trials() and search.sampler in DESIGNED:
             design = startup_design(self.arm.parameters, number, search.startup_trials(), self._sweep.seed)
             self._study.enqueue_trial(design)
@@ -319,27 +326,33 @@ class ArmStudy:
         eligible = ((trial.values[0], trial.number) for trial in complete if _outcome(trial).feasible)
         return sorted(eligible, key=lambda pair: rank(*pair))
 
-    def take_over(self, trials: Iterable[FrozenTrial], sweep: str) -> int:
-        """Add an earlier sweep's finished trials whose values are within this space, for the sampler to learn from.
+    def warm_start(self, earlier: Study, sweep: str) -> None:
+        """Learn from an earlier sweep's study of this arm, once; values outside this arm's space are left out.
 
-        They are marked and never counted.
-
-        Returns:
-            how many were added.
+        Of the same task (`task`) the sampler gets its finished trials with their values, marked and never counted.
+        Of another task, whose values say little of this one's, the best three trials are start designs and nothing
+        else is taken.
         """
-        if any(trial.user_attrs.get(WARM) == sweep for trial in self._study.get_trials(deepcopy=False)):
-            return 0
-        taken = 0
-        for trial in trials:
-            if trial.state == TrialState.COMPLETE and (known := self._within(trial.params)):
-                distributions = {key: self.arm.parameters[key].distribution() for key in known}
-                self._study.add_trial(
-                    optuna.trial.create_trial(
-                        values=trial.values, params=known, distributions=distributions, user_attrs={WARM: sweep}
-                    )
-                )
-                taken += 1
-        return taken
+        attributes = self._study.user_attrs
+        if sweep in attributes.get(WARM, []):
+            return
+        complete = [trial for trial in earlier.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
+        usable = [(trial, known) for trial in complete if (known := self._within(trial.params))]
+        if earlier.user_attrs.get(TASK) == task(self._sweep):
+            for trial, known in usable:
+                self._study.add_trial(self._known_trial(trial, known, sweep))
+        else:
+            feasible_ones = [(trial, known) for trial, known in usable if _outcome(trial).feasible]
+            feasible_ones.sort(key=lambda pair: rank(pair[0].values[0], pair[0].number))
+            designs = [known for _, known in feasible_ones[:TRANSFERRED]]
+            self._study.set_user_attr(DESIGNS, [*attributes.get(DESIGNS, []), *designs])
+        self._study.set_user_attr(WARM, [*attributes.get(WARM, []), sweep])
+
+    def _known_trial(self, trial: FrozenTrial, params: dict[str, Any], sweep: str) -> FrozenTrial:
+        distributions = {key: self.arm.parameters[key].distribution() for key in params}
+        return optuna.trial.create_trial(
+            values=trial.values, params=params, distributions=distributions, user_attrs={WARM: sweep}
+        )
 
     def _within(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """The values of keys that are searched here too; nothing where one lies outside its range."""
@@ -352,6 +365,12 @@ class ArmStudy:
             except ValueError:
                 return {}
         return shared
+
+
+def task(sweep: SweepConfig) -> str:
+    """Return a digest of what makes the values of two sweeps comparable: split of the images, student, epochs."""
+    split = sweep.dataset.model_dump(mode="json", exclude={"augment"})
+    return digest(split, sweep.student.model_dump(mode="json"), sweep.train.epochs)
 
 
 def _outcome(trial: FrozenTrial) -> Outcome:

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 import optuna
 import sqlalchemy
 from optuna.storages import BaseStorage, RDBStorage
-from optuna.trial import FrozenTrial
 
 from supersnn.config import TrainConfig
 from supersnn.errors import UserError
@@ -60,7 +59,8 @@ class Studies:
         self._arms = {name: ArmStudy(sweep, arm, storage) for name, arm in arms.items()}
         for earlier in sweep.search.warm_start:
             for name, study in self._arms.items():
-                study.take_over(_trials_of(f"{earlier}/{name}", storage), earlier)
+                if (known := _existing(f"{earlier}/{name}", storage)) is not None:
+                    study.warm_start(known, earlier)
 
     @property
     def counts(self) -> dict[str, Counts]:
@@ -155,9 +155,9 @@ def split_key(key: str) -> tuple[str, int]:
     return arm, int(number)
 
 
-def _trials_of(name: str, storage: BaseStorage) -> list[FrozenTrial]:
-    """The trials of a study that may not be there."""
+def _existing(name: str, storage: BaseStorage) -> optuna.Study | None:
+    """Return a study, None where there is none of that name."""
     try:
-        return optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
+        return optuna.load_study(study_name=name, storage=storage)
     except KeyError:
-        return []
+        return None

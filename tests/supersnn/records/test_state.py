@@ -59,6 +59,7 @@ def test_what_is_said_again_changes_nothing(events: list[AnyEvent]) -> None:
     assert again.drivers[0].epochs == state.drivers[0].epochs
     epoch = next(event for event in events if isinstance(event, EpochReported))
     assert not again.apply(epoch)
+    assert again.arms["a"].running == {}
 
 
 def test_ends_of_schema_1_are_judged_by_the_constraints(events: list[AnyEvent]) -> None:
