@@ -81,6 +81,11 @@ def is_torn(path: Path) -> bool:
     return path.exists() and _complete_length(path) != path.stat().st_size
 
 
+def complete_length(path: Path) -> int:
+    """Return the length in bytes of a journal's complete lines, 0 where there is no file."""
+    return _complete_length(path) if path.exists() else 0
+
+
 def _lines(path: Path, offset: int) -> Iterator[tuple[bytes, int]]:
     """Yield each complete line after byte `offset`, with the offset behind it."""
     if not path.exists():
