@@ -2,6 +2,9 @@
 
 The journal is the buffer: while a server is away the position in it does not move, after a killed driver the events
 behind the last saved position are sent again, and a server that is new is sent all of them.
+
+Files in the sweep's folder `tracking/`, by a digest of the MLflow's address: `DIGEST.json` (the position) and
+`DIGEST.snapshot` (the state at an earlier position); `refused.log` lists what MLflow refused and lines that are no event.
 """
 
 import contextlib

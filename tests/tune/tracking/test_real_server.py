@@ -67,7 +67,7 @@ class Server:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def backend(request: pytest.FixtureRequest, tmp_path: Path, make_uri: Callable[[str], str]) -> Iterator[str]:
+def backend(request: pytest.FixtureRequest, make_uri: Callable[[str], str]) -> Iterator[str]:
     """The address of a database for the server: a file, or a real PostgreSQL."""
     if request.param == "sqlite":
         yield make_uri("server")

@@ -315,7 +315,7 @@ def test_long_outage_leaves_events_pending(
 ) -> None:
     sweep.append(events)
     with monkeypatch.context() as patch:
-        patch.setattr(Connection, "send", lambda self, change: 1 / 0)
+        patch.setattr(Connection, "send", lambda *_arguments: 1 / 0)
         assert sweep.track(uri, timeout=0.5) == len(events)
     assert sweep.track(uri) == 0
     assert read_runs(uri)[""].status == "FINISHED"
