@@ -4,7 +4,8 @@ The journal is the buffer: while a server is away the position in it does not mo
 behind the last saved position are sent again, and a server that is new is sent all of them.
 
 Files in the sweep's folder `tracking/`, by a digest of the MLflow's address: `DIGEST.json` (the position) and
-`DIGEST.snapshot` (the state at an earlier position); `refused.log` lists what MLflow refused and lines that are no event.
+`DIGEST.snapshot` (the state at an earlier position). `refused.log` lists the runs that MLflow refused, and the lines
+of the journal that are no event.
 """
 
 import contextlib
