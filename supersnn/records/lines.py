@@ -54,7 +54,9 @@ def read_lines(path: Path, offset: int = 0) -> Iterator[tuple[bytes, int]]:
 
 
 def complete_length(path: Path) -> int:
-    """Return the length in bytes up to and including the last newline."""
+    """Return the length in bytes up to and including the last newline; 0 where there is no file."""
+    if not path.exists():
+        return 0
     with path.open("rb") as file:
         position = file.seek(0, os.SEEK_END)
         while position > 0:
