@@ -10,7 +10,7 @@ COPY deploy/constraints.txt /source/deploy/
 RUN python -m venv /opt/supersnn \
     && /opt/supersnn/bin/python -m pip install --no-cache-dir --no-deps --constraint /source/deploy/constraints.txt \
         --index-url "${TORCH_INDEX}" torch torchvision
-COPY pyproject.toml README.md /source/
+COPY pyproject.toml README.md LICENSE /source/
 COPY supersnn_cli /source/supersnn_cli
 COPY supersnn /source/supersnn
 COPY tune /source/tune
