@@ -2,11 +2,9 @@
 
 import os
 import uuid
-from collections.abc import Mapping
 
 from supersnn.errors import UserError
 from tune import sweep_runner
-from tune.description.arms import Arm
 from tune.description.sweep import SweepConfig
 from tune.execution.executor import Executor
 from tune.journal import read
@@ -21,7 +19,6 @@ from tune.tracking.tracker import Tracker
 
 def launch(
     sweep: SweepConfig,
-    arms: Mapping[str, Arm],
     store: Store,
     origin: str,
     address: str | None = None,
@@ -32,7 +29,6 @@ def launch(
 
     Args:
         sweep: the sweep.
-        arms: its arms, resolved.
         store: where it lies, or will, and what nodes share with the driver.
         origin: what is named in complaints, usually the sweep's file.
         address: of the Ray cluster to join; else the environment's RAY_ADDRESS, else a cluster of this machine's own.
