@@ -29,7 +29,7 @@ def export(
     from tune.store import Store
 
     if (arm is not None) + (trial is not None) + pareto > 1:
-        raise UserError("--arm, --trial, --pareto: mutually exclusive; give at most one of them")
+        raise UserError("--arm, --trial, --pareto: expected one of them at most")
     opened = Store.at(store)
     exporter = Exporter(opened.existing(sweep_name), opened)
     if pareto:
