@@ -70,7 +70,7 @@ def test_a_missing_section_is_refused_before_measuring(monkeypatch: pytest.Monke
     path.write_text("<!-- other -->\n<!-- end of other -->")
     monkeypatch.setattr("sys.argv", ["some", "--write", str(path)])
     with pytest.raises(SystemExit, match="end of some"):
-        main("some", lambda quick: pytest.fail("it measured"))
+        main("some", lambda _quick: pytest.fail("it measured"))
 
 
 def test_the_results_have_a_section_for_each_benchmark() -> None:
@@ -84,7 +84,7 @@ def test_a_result_is_written_with_what_it_was_measured_on(monkeypatch: pytest.Mo
     path = tmp_path / "RESULTS.md"
     path.write_text("<!-- some -->\n<!-- end of some -->")
     monkeypatch.setattr("sys.argv", ["some", "--write", str(path)])
-    main("some", lambda quick: Result("some", "s", {"ratio": 2.0}, {"ours": spread([1.0, 2.0])}))
+    main("some", lambda _quick: Result("some", "s", {"ratio": 2.0}, {"ours": spread([1.0, 2.0])}))
     text = path.read_text()
     assert "    python -m benchmarks.some" in text
     assert "| ours | 1.5 | 1.25 … 1.75 | 2 |" in text

@@ -21,7 +21,7 @@ def test_an_interrupted_comparison_continues_with_the_missing_searches(
     made: list[tuple[str, int, float]] = []
     limit = 4
 
-    def searched(side: str, config: SweepConfig, store: Path, seconds: float) -> Searched:
+    def searched(side: str, config: SweepConfig, _store: Path, seconds: float) -> Searched:
         if len(made) == limit:
             raise Interrupted
         made.append((side, config.seed, seconds))
@@ -29,8 +29,8 @@ def test_an_interrupted_comparison_continues_with_the_missing_searches(
 
     lengths = iter([10.0])
     monkeypatch.setattr(search, "searched", searched)
-    monkeypatch.setattr(search, "teach", lambda config, store: None)
-    monkeypatch.setattr(search, "length", lambda config, store: next(lengths))
+    monkeypatch.setattr(search, "teach", lambda _config, _store: None)
+    monkeypatch.setattr(search, "length", lambda _config, _store: next(lengths))
     with pytest.raises(Interrupted):
         measure("search", PROBLEM, tmp_path / "search.jsonl")
     limit = 100
