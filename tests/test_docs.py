@@ -136,3 +136,15 @@ def test_command_line_page_names_every_command_and_variable() -> None:
     ]
     variables = {name for source in sources for name in re.findall(r"\bSUPERSNN_[A-Z_]+\b", source)}
     assert variables <= set(re.findall(r"`(SUPERSNN_[A-Z_]+)`", text))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_commands_name_existing_files_and_targets(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for file in re.findall(r"\b((?:tests|docs|benchmarks|supersnn|supersnn_cli|tune|analysis)/[\w/]+\.\w+)", text):
+        assert (ROOT / file).exists() or (ROOT / "benchmarks" / file).exists(), f"{page.name}: {file}"
+    for module in re.findall(r"python -m (benchmarks\.\w+)", text):
+        assert (ROOT / f"{module.replace('.', '/')}.py").exists(), f"{page.name}: {module}"
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    for target in re.findall(r"`make ([a-z-]+)", text):
+        assert target in targets, f"{page.name}: make {target}"
