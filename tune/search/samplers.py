@@ -83,8 +83,9 @@ def sampler(sweep: SweepConfig, arm: Arm, number: int) -> BaseSampler:
         warnings.simplefilter("ignore")
         match name:
             case "tpe":
+                joint = len(sweep.search.objectives) == 1  # with several, as Optuna does; no difference was measured
                 conditional = any(parameter.when for parameter in arm.parameters.values())
-                return TPE(seed=seed, n_startup_trials=startup, multivariate=True, group=conditional)
+                return TPE(seed=seed, n_startup_trials=startup, multivariate=joint, group=joint and conditional)
             case "random":
                 return optuna.samplers.RandomSampler(seed=seed)
             case "qmc":
