@@ -22,7 +22,7 @@ SMALL: dict[str, Any] = {
     "verify": {"seeds": 1},
 }
 SCHEMA_1 = Path(__file__).parent / "data" / "schema1"
-"""A store as version 0.1.0 left it before journals had a schema number, reduced to configurations, journals and studies.
+"""A store of journals without a schema number, reduced to configurations, journals and studies.
 
 Both sweeps have two seeds a trial and a constraint on the firing rate. `finished` is done; the driver of `interrupted`
 was killed in the second seed of direct/1.

@@ -4,9 +4,12 @@ The pictures go to the folder that SUPERSNN_SCREENSHOTS names, or beside the tes
 """
 
 import base64
+import contextlib
 import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,7 +24,6 @@ from supersnn import exported
 from supersnn.config import TrainConfig
 from supersnn.networks.base import ImageShape
 from supersnn.networks.build import build
-from tests.support.servers import free_port, running
 from tune.tracking.tracker import Tracker
 
 pytestmark = [
@@ -74,6 +76,35 @@ class Browser:
         path = self.pictures / f"{name}.png"
         path.write_bytes(base64.b64decode(self.command("GET", "/screenshot")))
         return path
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@contextlib.contextmanager
+def running(command, ready, **options):
+    """A program in the background, from when `ready` answers until the end of the block."""
+    with subprocess.Popen(command, start_new_session=True, text=True, **options) as process:
+        try:
+            deadline = time.monotonic() + 120
+            while not answers(ready):
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+            yield process
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def answers(page):
+    try:
+        urllib.request.urlopen(page, timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from supersnn.errors import UserError
-from tests.support.servers import free_port
 from tune.tracking.tracker import Tracker
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -26,7 +26,9 @@ class Server:
     """An MLflow server that can be stopped, killed and started again."""
 
     def __init__(self, folder, backend, *options, **environment):
-        self.port = free_port()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
         self.uri = f"http://127.0.0.1:{self.port}"
         self.log = folder / "server.log"
         place = ["--backend-store-uri", backend, "--artifacts-destination", str(folder / "served")]
