@@ -143,7 +143,8 @@ def test_status_and_report_of_a_journal_of_schema_1(schema_1: Path, name: str, t
         assert (status["arms"][arm]["best_trial"], status["arms"][arm]["best_val"]) == best
         verified = [event["seed"] for event in journal if event["event"] == "verified" and event["arm"] == arm]
         assert [result["seed"] for result in report["arms"][arm]["verified"]] == verified
-        assert report["arms"][arm]["pairing"] == ("none" if arm == "direct" else arm)
+        known = {"direct": "none", "heterogeneous": "heterogeneous"}[arm] if best[0] is not None else None
+        assert report["arms"][arm]["pairing"] == known
 
 
 def test_an_interrupted_sweep_of_schema_1_is_continued_to_its_end(schema_1: Path) -> None:
