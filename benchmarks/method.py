@@ -26,6 +26,7 @@ import pandas as pd
 
 from analysis.compare import verdicts
 from benchmarks.common import machine, origin, progress, write_section
+from benchmarks.evidence_file import EvidenceFile, read_evidence
 from supersnn.checkpoint import student_weights
 from supersnn.config import DatasetConfig, TrainConfig
 from supersnn.config_model import digest, parse, with_values
@@ -37,7 +38,6 @@ from supersnn.teacher_cache import teacher_source_for
 from supersnn.teachers import TeacherStore
 from supersnn.test_set import open_test
 from supersnn.training import train
-from tune.journal import Journal, read
 from tune.versions import versions
 
 IMAGES, EPOCHS, TEACHER_EPOCHS = 5000, 12, 30
@@ -122,8 +122,8 @@ class Runs:
         self._folder, self._pool = folder, pool
         self.sizes: dict[str, int] = {"images": 200, "epochs": 1} if quick else {}
         path = folder / "results.jsonl"
-        self.done: dict[str, dict[str, Any]] = {result["key"]: result for result, _ in read(path)}
-        self._journal = Journal(path)
+        self.done: dict[str, dict[str, Any]] = {result["key"]: result for result in read_evidence(path)}
+        self._journal = EvidenceFile(path)
 
     def __call__(self, trainings: Sequence[Training]) -> list[dict[str, Any]]:
         """Return the result of each, after training what is missing."""

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import optuna
 
 from benchmarks.common import Lead, lead_of, machine, markdown, progress, spread, write_section
+from benchmarks.evidence_file import EvidenceFile, read_evidence
 from supersnn.config import TrainConfig
 from supersnn.config_model import parse, with_values
 from supersnn.data import training_data
@@ -31,7 +32,6 @@ from supersnn.training import train
 from tune.description.arms import resolve
 from tune.description.space import Values
 from tune.description.sweep import SweepConfig
-from tune.journal import Journal, read
 from tune.search.studies import Studies
 from tune.versions import versions
 
@@ -147,7 +147,7 @@ def sweep(objective: Objective, sampler: str, scheduler: str, seed: int) -> Swee
 def best_by_epochs(objective: Objective, sampler: str, scheduler: str, seed: int) -> Found:
     """Return what a search has found, as it spends TRIALS · EPOCHS."""
     config = sweep(objective, sampler, scheduler, seed)
-    live = Studies(config, resolve(config), optuna.storages.InMemoryStorage(), str(seed))
+    live = Studies(config, resolve(config), optuna.storages.InMemoryStorage())
     dice, spent, best, found = random.Random(seed), 0, -math.inf, []
     while spent < TRIALS * EPOCHS:
         assignment = live.next()
@@ -195,11 +195,11 @@ def _best_by(found: Found, epochs: int) -> float:
 def measured(folder: Path) -> dict[tuple[float, ...], list[float]]:
     """Return the grid's trainings on digits, after making those that are missing."""
     path = folder / "table.jsonl"
-    table = {tuple(made["point"]): made["curve"] for made, _ in read(path)}
+    table = {tuple(made["point"]): made["curve"] for made in read_evidence(path)}
     missing = [point for point in itertools.product(*SEARCHED.values()) if point not in table]
     if missing:
         _trained((missing[0], folder, 1))  # the teacher and its bank
-    journal = Journal(path)
+    journal = EvidenceFile(path)
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         tasks: Iterator[tuple[tuple[float, ...], Path, int]] = ((point, folder, EPOCHS) for point in missing)
         for number, (point, curve) in enumerate(pool.imap_unordered(_trained, tasks), start=1):

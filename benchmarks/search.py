@@ -24,6 +24,7 @@ import optuna
 from optuna.trial import BaseTrial, FixedTrial, TrialState
 
 from benchmarks.common import Lead, Result, lead_of, parser, present, progress, spread
+from benchmarks.evidence_file import EvidenceFile, read_evidence
 from benchmarks.sweep import SLOTS, conducted
 from supersnn.config_model import parse, with_values
 from supersnn.data import training_data
@@ -33,7 +34,6 @@ from tune.description.arms import resolve
 from tune.description.space import suggest
 from tune.description.sweep import SweepConfig
 from tune.execution.executor import PAGES
-from tune.journal import Journal, read
 
 EPOCHS = "epochs"
 """The attribute of one of plain Optuna's trials with how many it was trained for."""
@@ -216,13 +216,13 @@ COUNTED: dict[str, Callable[[list[Searched]], list[int]]] = {
 def measure(name: str, problem: Problem, path: Path) -> Result:
     """Return how good the sides' best students are, after all the time and on the way; `path` keeps each search."""
     os.environ.setdefault("GLIBC_TUNABLES", PAGES)  # what a sweep's workers have, for all processes
-    known = [event for event, _ in read(path)]
+    known = list(read_evidence(path))
     found = {
         (event["side"], event["seed"]): Searched(event["finds"], event["epochs"], event["begun"])
         for event in known
         if event["event"] == "searched"
     }
-    with closing(Journal(path)) as journal, tempfile.TemporaryDirectory() as scratch:
+    with closing(EvidenceFile(path)) as journal, tempfile.TemporaryDirectory() as scratch:
         store = Path(scratch)
         first = sweep(problem, seed=0, seconds=1.0)
         teach(first, store)

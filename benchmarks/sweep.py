@@ -19,6 +19,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.common import Result, main, progress, spread
+from benchmarks.evidence_file import read_evidence
 from supersnn.config import TrainConfig
 from supersnn.config_model import parse, to_yaml, with_values
 from supersnn.data import training_data
@@ -26,7 +27,6 @@ from supersnn.training import train
 from tune.description.arms import resolve
 from tune.description.sweep import SweepConfig
 from tune.execution.executor import PAGES
-from tune.journal import read
 from tune.store import Store
 
 SLOTS = 2
@@ -60,7 +60,7 @@ def conducted(sweep: SweepConfig, store: Path, seconds: float | None = None) -> 
         driver.kill()
     if driver.returncode not in expected:
         raise RuntimeError(f"{' '.join(command)} ended with {driver.returncode}: {said.read_text()[-2000:]}")
-    return started, [event for event, _ in read(Store(store).sweep(sweep.name).journal)]
+    return started, list(read_evidence(Store(store).sweep(sweep.name).journal))
 
 
 def equal_trials(trials: int, epochs: int, images: int | None) -> SweepConfig:

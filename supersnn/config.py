@@ -19,7 +19,6 @@ from supersnn.config_model import (
     read_yaml,
 )
 
-
 LossTerm = Literal["relation", "logit", "feature"]
 LOSS_TERMS: tuple[LossTerm, ...] = get_args(LossTerm)
 """The terms of the loss that need a teacher, each with a section of its name under `loss`."""

@@ -27,6 +27,11 @@ class SweepFolder:
         return self.path / "journal.jsonl"
 
     @property
+    def snapshot(self) -> Path:
+        """The state that follows from a part of the journal, so that a long one is not read from its start."""
+        return self.path / "state.json"
+
+    @property
     def owner(self) -> Path:
         """The token of the driver that the sweep belongs to."""
         return self.path / "owner"

@@ -23,7 +23,7 @@ class StudentTrial(ray.tune.Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin the next job in the same process."""
         if self._misfit is None:
-            from tune.search.driver import Job
+            from tune.search.messages import Job
 
             self._reports = self._runner.run(Job(**new_config["job"]))
         return True

@@ -9,6 +9,7 @@ import torch
 from supersnn import teacher_cache, teachers
 from supersnn.config import DatasetConfig, TrainConfig
 from supersnn.data import TrainingData, training_data
+from supersnn.records.events import DatasetSplit, TeacherCached, TeacherTrained
 from supersnn.teacher_cache import TeacherCache
 from supersnn.teachers import Teacher
 from tune.description.arms import Arm
@@ -33,20 +34,20 @@ class Preparation:
 
 
 @dataclass(frozen=True)
-class Teaching:
-    """What a preparation came to: the fields of the journal's `teacher` event, and of its `bank` event if any."""
+class Prepared:
+    """A teacher that is ready, and its cache where it has one."""
 
-    teacher: dict[str, Any]
-    bank: dict[str, Any] | None
+    teacher: TeacherTrained
+    cache: TeacherCached | None
 
-    def events(self) -> Iterator[tuple[str, dict[str, Any]]]:
+    def events(self) -> Iterator[TeacherTrained | TeacherCached]:
         """Yield the journal's events."""
-        yield "teacher", self.teacher
-        if self.bank is not None:
-            yield "bank", self.bank
+        yield self.teacher
+        if self.cache is not None:
+            yield self.cache
 
 
-def look(arms: Mapping[str, Arm], executor: Executor) -> dict[str, Any]:
+def inspect_dataset(arms: Mapping[str, Arm], executor: Executor) -> DatasetSplit:
     """Return the fields of the journal's `data` event: how the sweep's images are cut.
 
     Raises:
@@ -61,15 +62,15 @@ def look(arms: Mapping[str, Arm], executor: Executor) -> dict[str, Any]:
     return seen
 
 
-def look_one(dataset: dict[str, Any]) -> dict[str, Any]:
+def look_one(dataset: dict[str, Any]) -> DatasetSplit:
     """Load a data set's training images, and tell their split and numbers."""
     config = DatasetConfig.model_validate(dataset)
     data = training_data(config)
     numbers = {"train": len(data.train), "validation": len(data.validation), "classes": len(data.classes)}
-    return {"dataset": config.name, "split": data.fingerprint, **numbers}
+    return DatasetSplit(dataset=config.name, split=data.fingerprint, **numbers)
 
 
-def prepare(arms: Mapping[str, Arm], storage: Storage, executor: Executor) -> Iterator[Teaching]:
+def prepare(arms: Mapping[str, Arm], storage: Storage, executor: Executor) -> Iterator[Prepared]:
     """Yield each teacher of the arms, trained or found, as it becomes ready; the driver then has it too.
 
     Raises:
@@ -85,7 +86,7 @@ def prepare(arms: Mapping[str, Arm], storage: Storage, executor: Executor) -> It
     for _, done in executor.tasks(prepare_one, missing):
         if isinstance(done, Exception):
             raise done
-        storage.fetch(f"{TEACHERS}/{done.teacher['digest']}")
+        storage.fetch(f"{TEACHERS}/{done.teacher.digest}")
         yield done
 
 
@@ -123,7 +124,7 @@ def _pools(arm: Arm) -> list[int]:
     return [int(str(choice)) for choice in choices]
 
 
-def found(item: Preparation, data: TrainingData) -> Teaching | None:
+def found(item: Preparation, data: TrainingData) -> Prepared | None:
     """Return what a preparation comes to where teacher and bank are there, None where something is left to do.
 
     A driver finds out by itself, sooner than a worker is there to do it; `data` are the teacher's images.
@@ -138,7 +139,7 @@ def found(item: Preparation, data: TrainingData) -> Teaching | None:
     return _teaching(item, config, data, teacher)
 
 
-def prepare_one(item: Preparation) -> Teaching:
+def prepare_one(item: Preparation) -> Prepared:
     """Train or find one teacher, and fill its bank, on this worker's device."""
     config = TrainConfig.model_validate(item.config)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -146,10 +147,10 @@ def prepare_one(item: Preparation) -> Teaching:
     return _teaching(item, config, data, teacher_at(storage_at(item.store), config, data, device))
 
 
-def _teaching(item: Preparation, config: TrainConfig, data: TrainingData, teacher: Teacher) -> Teaching:
+def _teaching(item: Preparation, config: TrainConfig, data: TrainingData, teacher: Teacher) -> Prepared:
     """What a teacher came to, after its bank is filled."""
     storage, name = storage_at(item.store), str(config.teacher.name)
-    fields = {
+    fields: dict[str, Any] = {
         "name": name,
         "digest": teacher.digest,
         "family": teacher.family,
@@ -161,10 +162,10 @@ def _teaching(item: Preparation, config: TrainConfig, data: TrainingData, teache
         "known_split": teacher.known_split,
     }
     if config.teacher.views == "off":
-        return Teaching(fields, None)
+        return Prepared(TeacherTrained(**fields), None)
     filled = storage.get_or_create(
         f"{BANKS}/{teacher_cache.address(teacher, data, config)}",
         lambda: TeacherCache.open(storage.root / BANKS, teacher, data, config, item.pools, item.features),
     )
-    about = {"teacher": name, "digest": filled.digest, "views": config.teacher.views}
-    return Teaching(fields, about | {"seconds": filled.seconds, "bytes": filled.bytes})
+    about: dict[str, Any] = {"teacher": name, "digest": filled.digest, "views": config.teacher.views}
+    return Prepared(TeacherTrained(**fields), TeacherCached(**about, seconds=filled.seconds, bytes=filled.bytes))

@@ -11,7 +11,8 @@ from ray.tune.stopper import Stopper
 
 from supersnn.errors import UserError
 from tune.execution.preflight import NodeMismatch
-from tune.search.driver import Report, Search
+from tune.search.driver import Search
+from tune.search.messages import Report
 
 LOOK = 5.0
 """Seconds after which it is looked again whether a fit node is left; Ray takes some to find that one is lost."""

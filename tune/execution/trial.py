@@ -15,7 +15,7 @@ from supersnn.data import TrainingData, training_data
 from supersnn.files import DamagedFile, write_atomically
 from supersnn.training import Snapshot, train
 from tune.execution.teacher_storage import teacher_source_at
-from tune.search.driver import NO_ROOM, OWNER, TRACEBACK, Job, Report
+from tune.search.messages import NO_SPACE, OWNER, TRACEBACK, Job, Report
 from tune.storage import Storage, storage_at
 
 ACCURACY = "val/accuracy"
@@ -128,7 +128,7 @@ def _say_why(storage: Storage, name: str) -> None:
     """Leave the traceback of the exception under way for the driver."""
     text = traceback.format_exc()
     with suppress(OSError):
-        if NO_ROOM in text:
+        if NO_SPACE in text:
             storage.remove(name.rpartition("/")[0], ".checkpoint-*")  # half-written: makes room for the reason
         write_atomically(storage.root / name, text)
         storage.publish(name)

@@ -1,83 +1,50 @@
-"""The driver's side of a search, the same on Ray and in process: hand trials out, take reports, keep the journal."""
+"""The driver's side of a search, the same on Ray and in process: suggests trials, takes reports, records events."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from supersnn.config_model import flatten
 from supersnn.errors import UserError
-from tune.journal import Journal
-from tune.search.arm_study import END, Assignment
+from supersnn.records.events import AnyEvent, EpochReported, TrialEnded, TrialStarted
+from supersnn.records.metrics import VAL_ACCURACY, judged
+from supersnn.records.pairing import family, pairing
+from tune.search.arm_study import Assignment
 from tune.search.budget import Budget
+from tune.search.messages import CHECKPOINTS, NO_SPACE, TRACEBACK, TRIALS, Job, Report
 from tune.search.studies import Studies, split_key
 from tune.storage import Storage
-
-TRIALS = "trials"
-"""The sweep's folder with a folder ARM/N for each trial."""
-OWNER, TRACEBACK, CHECKPOINTS = "owner", "traceback.txt", "checkpoint-*"
-NO_ROOM = "No space left on device"
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a worker needs to run a trial: plain values only, so that it travels anywhere.
-
-    `config` is trained once for each of `seeds`; the first `reported` epochs of all of them are known already. `store`
-    is the address of the storage that driver and workers share (`storage.storage_at`); `folder` of the trial and
-    `sweep` are names in it.
-    """
-
-    key: str
-    config: dict[str, Any]
-    seeds: tuple[int, ...]
-    folder: str
-    sweep: str
-    store: str
-    token: str
-    reported: int = 0
-
-
-@dataclass(frozen=True)
-class Report:
-    """One epoch of a trial, in plain values; `ended` is None while the training goes on."""
-
-    epoch: int
-    metrics: dict[str, float]
-    ended: str | None
+from tune.sweep_record import SweepRecord
 
 
 class Search:
-    """One search under way: the studies decide, the journal remembers, a listener may watch.
+    """One search under way: the studies decide, the record remembers.
 
-    A report is written to the journal before the study hears of it, so that the journal never misses an epoch that the
-    study counts; `known` are the epochs of interrupted trials that it has. After the search `halted` says why it was
-    cut short, if it was.
+    An epoch is in the journal before the study has it, so that the journal never lacks an epoch that the study counts.
+
+    Attributes:
+        studies: the source of truth about what runs next.
+        halted: why the search was ended early, None while it was not.
     """
 
     def __init__(
         self,
         studies: Studies,
-        journal: Journal,
+        record: SweepRecord,
         budget: Budget,
         folder: Path,
         storage: Storage,
         token: str,
         seeds: tuple[int, ...],
-        known: Mapping[str, int],
-        watch: Callable[[str, Mapping[str, Any]], None] = lambda event, fields: None,
     ) -> None:
         self.studies = studies
-        self._journal, self._budget, self._watch = journal, budget, watch
+        self._record, self._budget = record, budget
         self._folder, self._storage, self._token, self._seeds = folder, storage, token, seeds
         self._sweep = storage.name(folder)
-        self._known = dict(known)
         self._running: dict[str, Assignment] = {}
         self._last: dict[str, tuple[int, float | None]] = {}
         self.halted: UserError | None = None
 
     def next_job(self) -> Job | None:
-        """Hand out the next trial, or None when there is none left or the budget is spent."""
+        """Return the next trial to run, None where there is none or the budget is spent."""
         if self.halted is None and (complaint := self._budget.disk_full()):
             self.halted = UserError(complaint)
         if self.halted is not None:
@@ -88,37 +55,32 @@ class Search:
         key = assignment.key
         self._running[key] = assignment
         self._last[key] = assignment.reported, None
-        self._storage.remove(self._trial(key), f"{TRACEBACK}*")  # of an earlier attempt
-        config = flatten(assignment.config)
-        self._write("start", key, config=config, params=assignment.values, resumed_at=assignment.reported)
+        self._storage.remove(self._trial_folder(key), f"{TRACEBACK}*")  # of an earlier attempt
+        self._record.write(_started(assignment))
         return Job(
             key=key,
             config=assignment.config.model_dump(mode="json"),
             seeds=self._seeds,
-            folder=self._trial(key),
+            folder=self._trial_folder(key),
             sweep=self._sweep,
             store=self._storage.address,
             token=self._token,
             reported=assignment.reported,
         )
 
-    def _trial(self, key: str) -> str:
-        """The name of the folder with a trial's checkpoints and its traceback."""
-        return f"{self._sweep}/{TRIALS}/{key}"
-
     def reported(self, key: str, report: Report) -> bool:
-        """Take a trial's epoch; return whether the trial is to stop. What is known already is not taken twice.
+        """Take an epoch of a trial, and record it unless it is already; return whether the trial is to stop.
 
-        A trial that has ended, and was begun again because its worker was lost just then, is to stop.
+        A trial that has ended, and was started again because its worker was lost just then, is to stop.
         """
         if key not in self._running:
             return True
-        if report.epoch > self._known.get(key, 0):
-            self._write("epoch", key, epoch=report.epoch, metrics=report.metrics)
-            self._known[key] = report.epoch
-            self._budget.spend(report.metrics)
+        if report.epoch > self._recorded_epochs(key):
+            arm, number = split_key(key)
+            metrics: dict[str, float | None] = dict(report.metrics)
+            self._record.write(EpochReported(arm=arm, trial=number, epoch=report.epoch, metrics=metrics))
         stop = self.studies.report(key, report.epoch, report.metrics)
-        self._last[key] = report.epoch, report.metrics.get("val/accuracy")
+        self._last[key] = report.epoch, judged(report.metrics).get(VAL_ACCURACY.key)
         if report.ended is not None or stop:
             self.ended(key, report.ended or "stopped")
         return stop or report.ended is not None
@@ -126,23 +88,23 @@ class Search:
     def ended(self, key: str, end: str) -> None:
         """Close a trial once: ``finished``, ``stopped`` or ``failed:REASON``; a second call changes nothing.
 
-        Its checkpoints go: a winner is trained again from its seed, so none is needed any more.
+        Its checkpoints are removed: a winner is trained again from its seed, so that none is needed any more.
         """
         if self._running.pop(key, None) is None:
             return
         epochs, value = self._last.pop(key)
-        self.studies.finish(key, end)
-        self._write("end", key, end=end, epochs=epochs, value=value)
-        self._tidy(key)
+        feasible = self.studies.finish(key, end)
+        self._write_end(key, end, epochs, value, feasible)
+        self._remove_checkpoints(key)
 
     def requeue(self, key: str) -> None:
-        """Take a trial back that could not begin where it was sent; it is the next to be handed out."""
+        """Take a trial back that could not start where it was sent; it is the next to be suggested."""
         if self._running.pop(key, None) is not None:
             del self._last[key]
             self.studies.requeue(key)
 
     def halt(self, reason: UserError) -> None:
-        """Come to a halt at once: what is under way is handed back, for the next driver to go on with."""
+        """End the search at once: what is under way is requeued, for the next driver to continue."""
         self.halted = self.halted or reason
         for key in list(self._running):
             self.requeue(key)
@@ -150,33 +112,54 @@ class Search:
     def failed(self, key: str) -> None:
         """Close a trial whose worker gave up, with the reason that it left behind, if any.
 
-        A full disk is no fault of the trial: it stays interrupted, and the search comes to a halt.
+        A full disk is no fault of the trial: it stays interrupted, and the search is halted.
         """
         if key not in self._running:
             return
-        trace = self._storage.fetch(f"{self._trial(key)}/{TRACEBACK}")
+        trace = self._storage.fetch(f"{self._trial_folder(key)}/{TRACEBACK}")
         lines = trace.read_text(encoding="utf-8").strip().splitlines() if trace.exists() else []
-        if lines and NO_ROOM in lines[-1]:
-            self.halted = UserError(f"{self._folder}: the disk is full; make room, then give the same command again")
+        if lines and NO_SPACE in lines[-1]:
+            self.halted = UserError(f"{self._folder}: the disk is full; free some space and rerun the same command")
             return
         self.ended(key, f"failed:{lines[-1][:300] if lines else 'the worker died'}")
 
-    def reconcile(self, ended_in_journal: set[str]) -> None:
-        """Write the end of each trial that the studies know as ended and the journal does not."""
+    def reconcile(self) -> None:
+        """Record the end of each trial that has ended in the studies, but not in the journal."""
         left_behind = self._storage.folders(f"{self._sweep}/{TRIALS}")
-        for key, trial in self.studies.ended().items():
-            if key not in ended_in_journal:
-                end = trial.user_attrs.get(END, "stopped" if trial.state.name == "PRUNED" else "failed:unknown")
-                value = trial.values[0] if trial.values else None
-                self._write("end", key, end=end, epochs=self._known.get(key, 0), value=value)
+        for key, outcome in self.studies.ended().items():
+            trial = self._record.state.trial(*split_key(key))
+            if trial is None or trial.end is None:
+                self._write_end(key, outcome.end, self._recorded_epochs(key), outcome.value, outcome.feasible)
             if key in left_behind:
-                self._tidy(key)
+                self._remove_checkpoints(key)
 
-    def _tidy(self, key: str) -> None:
-        self._storage.remove(self._trial(key), CHECKPOINTS)
+    def _recorded_epochs(self, key: str) -> int:
+        trial = self._record.state.trial(*split_key(key))
+        return 0 if trial is None else trial.epochs
 
-    def _write(self, event: str, key: str, **fields: Any) -> None:
+    def _trial_folder(self, key: str) -> str:
+        """The name of the folder with a trial's checkpoints and its traceback."""
+        return f"{self._sweep}/{TRIALS}/{key}"
+
+    def _remove_checkpoints(self, key: str) -> None:
+        self._storage.remove(self._trial_folder(key), CHECKPOINTS)
+
+    def _write_end(self, key: str, end: str, epochs: int, value: float | None, feasible: bool | None) -> None:
         arm, number = split_key(key)
-        fields = {"arm": arm, "trial": number, **fields}
-        self._journal.append(event, **fields)
-        self._watch(event, fields)
+        self._record.write(TrialEnded(arm=arm, trial=number, end=end, epochs=epochs, value=value, feasible=feasible))
+
+
+def _started(assignment: Assignment) -> AnyEvent:
+    """Return the event of a trial that is sent to a worker now."""
+    student, teacher = assignment.config.student.architecture, assignment.config.teacher.name
+    student_family, teacher_family = family(student), family(teacher) if teacher else None
+    return TrialStarted(
+        arm=assignment.arm,
+        trial=assignment.number,
+        config=flatten(assignment.config),
+        params=assignment.values,
+        resumed_at=assignment.reported,
+        student_family=student_family,
+        teacher_family=teacher_family,
+        pairing=pairing(student_family, teacher_family),
+    )
