@@ -110,7 +110,7 @@ def _run(
     from tune.terminal.launch import launch
 
     try:
-        done = launch(described, arms, place, origin, *where, searching)
+        done = launch(described, place, origin, *where, searching)
     except KeyboardInterrupt:
         say(f"interrupted; the same command goes on from here: {again}")
         raise

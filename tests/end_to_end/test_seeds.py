@@ -4,7 +4,6 @@ import csv
 import json
 import re
 import statistics
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import yaml
 
 from supersnn.config_model import parse, with_values
 from supersnn.data import training_data
+from supersnn.records.events import AnyEvent, EpochReported
 from supersnn.training import train
 from tests.support import invariants, records
 from tests.support.cli import run as command
@@ -22,9 +22,10 @@ from tests.support.records import timeless
 from tune.description.arms import resolve
 from tune.description.sweep import SweepConfig
 from tune.execution.local import LocalExecutor
-from tune.outcome.final_runs import read_verified
 from tune.store import Store
-from tune.sweep_runner import run_sweep
+from tune.sweep_driver import open_sweep
+from tune.sweep_record import Listener
+from tune.sweep_runner import SweepRunner
 
 PLAIN: dict[str, Any] = {
     "name": "seeds",
@@ -42,24 +43,20 @@ RATES = (0.1, 0.05, 0.00001, 0.00002, 0.08, 0.00003)
 """The trials' learning rates: with the small ones nothing is learnt."""
 
 
-class NoTracker:
-    """A tracker that sends nothing to MLflow."""
-
-    def wait_connected(self) -> None:
-        pass
-
-    def close(self) -> int:
-        return 0
-
-
 def sweep_with(**search: Any) -> SweepConfig:
     default = {"trials": 6, "startup": 1, "reduction": 2, "enqueue": [{"optimizer.lr": rate} for rate in RATES]}
     return parse(SweepConfig, {**PLAIN, "search": {**default, **search}}, "test")
 
 
-def run(sweep: SweepConfig, store: Store, watch: Callable[[str, Mapping[str, Any]], None] | None = None) -> None:
-    """Run a sweep in this process; `watch` may raise, as an interrupted driver does."""
-    run_sweep(sweep, store, lambda _: LocalExecutor(), lambda _: NoTracker(), watch or (lambda *_: None))
+def run(sweep: SweepConfig, store: Store, *listeners: Listener) -> None:
+    """Do what is left of a sweep in this process, without MLflow; a listener may raise, as an interrupted driver does."""
+    with open_sweep(sweep, store) as driver:
+        if driver.work_left():
+            driver.record.listeners.extend(listeners)
+            with driver.recording():
+                runner = SweepRunner(driver, LocalExecutor())
+                runner.train()
+                runner.export()
 
 
 def events(store: Store, kind: str) -> list[dict[str, Any]]:
@@ -71,6 +68,12 @@ def epochs(store: Store, trial: int) -> dict[int, dict[str, float]]:
     reported = [event for event in events(store, "epoch") if event["trial"] == trial]
     assert [event["epoch"] for event in reported] == list(range(1, len(reported) + 1))
     return {event["epoch"]: timeless(event["metrics"]) for event in reported}
+
+
+def verified(store: Store) -> dict[str, Any]:
+    """Return each arm's winner and verified results."""
+    arms: dict[str, Any] = json.loads(store.sweep("seeds").verified.read_text(encoding="utf-8"))["arms"]
+    return arms
 
 
 def study(store: Store) -> list[optuna.trial.FrozenTrial]:
@@ -102,7 +105,7 @@ def test_a_trial_of_two_seeds_is_judged_by_their_mean(scheduler: str, store: Sto
         assert end["value"] == trials[number].value == metrics[4]["mean/val/accuracy"] == mean
         assert not [key for key in metrics[1] | metrics[3] if key.startswith("mean/")]
     best = max((end for end in ends.values() if end["end"] == "finished"), key=lambda end: float(end["value"]))
-    winner = read_verified(store.sweep("seeds"))["direct"]
+    winner = verified(store)["direct"]
     assert (winner["trial"], winner["search_value"]) == (best["trial"], best["value"])
     stopped = {number for number, end in ends.items() if end["end"] == "stopped"}
     assert 0 not in stopped
@@ -138,7 +141,7 @@ def test_each_of_the_seeds_is_a_training_of_its_own(store: Store) -> None:
 
 def test_a_trial_of_two_seeds_is_exported_as_its_first(store: Store, tmp_path: Path) -> None:
     run(sweep_with(trials=2, scheduler="none", seeds_per_trial=2), store)
-    other = 1 - read_verified(store.sweep("seeds"))["direct"]["trial"]
+    other = 1 - verified(store)["direct"]["trial"]
     command("export", "seeds", "--store", store.path, "--trial", f"direct/{other}", "--to", tmp_path / "e")
     metrics = json.loads((tmp_path / "e" / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["reproduced"] is True
@@ -153,8 +156,8 @@ def test_a_driver_that_dies_within_the_second_seed_resumes_there(scheduler: str,
     uninterrupted, broken = Store(tmp_path / "uninterrupted"), Store(tmp_path / "broken")
     run(sweep, uninterrupted)
 
-    def dying(event: str, fields: Mapping[str, Any]) -> None:
-        if event == "epoch" and fields["epoch"] == died_at:
+    def dying(event: AnyEvent) -> None:
+        if isinstance(event, EpochReported) and event.epoch == died_at:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -230,7 +233,7 @@ def test_a_constraint_that_no_trial_meets_leaves_no_winner(store: Store) -> None
     sweep = sweep_with(trials=2, scheduler="none", constraints={"spikes/rate": 0.0})
     run(sweep, store)
     assert events(store, "close")[-1]["end"] == "done"
-    assert read_verified(store.sweep("seeds")) == {}
+    assert not store.sweep("seeds").verified.exists()
     before = store.sweep("seeds").journal.read_bytes()
     run(sweep, store)
     assert store.sweep("seeds").journal.read_bytes() == before

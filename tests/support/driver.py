@@ -13,6 +13,9 @@ import psutil
 import pytest
 
 from tests.support import records
+from tune.execution.actor import StudentTrial
+from tune.execution.prepare import prepare_one
+from tune.outcome.final_training import train_final
 
 ON_A_CLUSTER = [
     pytest.mark.slow,
@@ -23,7 +26,7 @@ ON_A_CLUSTER = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 """The marks of the tests on clusters: slow, and with warnings that are Ray's own."""
-TRAININGS = {"StudentTrial", "prepare_one", "verify_one"}
+TRAININGS = {StudentTrial.__name__, prepare_one.__name__, train_final.__name__}
 """The Ray tasks and actors that train."""
 
 
