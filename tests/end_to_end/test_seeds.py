@@ -49,7 +49,7 @@ def sweep_with(**search: Any) -> SweepConfig:
 
 
 def run(sweep: SweepConfig, store: Store, *listeners: Listener) -> None:
-    """Do what is left of a sweep in this process, without MLflow; a listener may raise, as an interrupted driver does."""
+    """Do what is left of a sweep in this process, without MLflow; a listener may raise, as if the driver died."""
     with open_sweep(sweep, store) as driver:
         if driver.work_left():
             driver.record.listeners.extend(listeners)
@@ -174,7 +174,7 @@ def swept(file: Path, store: Path, **changes: Any) -> dict[str, Any]:
     file.write_text(yaml.safe_dump({**PLAIN, **changes}), encoding="utf-8")
     result = command("sweep", file, "--local", "--store", store, "--json")
     report: dict[str, Any] = json.loads(result.stdout)
-    assert re.search(r"#5: \w+ after \d epochs .* trials/h · .* epochs/s · about \d+:\d\d left", result.stderr)
+    assert re.search(r"#5: \w+ after \d epochs.* trials/h · .* epochs/s · about \d+:\d\d left", result.stderr)
     (status,) = run_json("status", "seeds", "--store", store)
     assert (status["ended"], status["left_s"]) == ("done", 0.0)
     assert status["spent_s"] > 0

@@ -10,7 +10,6 @@ from supersnn.errors import UserError
 from tests.support import invariants
 from tests.support.cli import run_json
 from tune.description import sweep as sweeps
-from tune.description.arms import resolve
 from tune.object_store import ObjectStore
 from tune.store import Store
 from tune.terminal.launch import launch
@@ -19,7 +18,7 @@ from tune.terminal.launch import launch
 def run(file: Path, store: Store, *changed: str) -> None:
     """Run a sweep without Ray; no trial is stopped; trainings have the address, and a copy of their own."""
     described = sweeps.load(file, ("search.scheduler=none", *changed))
-    done = launch(described, resolve(described, str(file)), store, str(file), local=True)
+    done = launch(described, store, str(file), local=True)
     report.write_html([load.sweep(done.folder.path)], done.folder.report)
 
 
