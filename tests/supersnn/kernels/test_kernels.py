@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-import contract
 import pytest
 import torch
 
 from supersnn.kernels import choice, compiled, eager
 from supersnn.neurons import lif
 from supersnn.surrogates import SURROGATES
+from tests.support import kernel_contract as contract
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ def test_tritons_kernel_is_the_slow_loop_in_its_interpreter():
     """It runs on a GPU alone; Triton's interpreter, a process's first choice, shows on the CPU that it is right."""
     pytest.importorskip("triton")
     script = (
-        "import contract\n"
+        "from tests.support import kernel_contract as contract\n"
         "from supersnn.kernels import fused\n"
         "for number, dynamics in enumerate(contract.every(list(contract.SLOPES))):\n"
         "    contract.check(fused, dynamics, number % 3 == 0, number % 2 == 0)\n"
@@ -45,7 +45,7 @@ def test_tritons_kernel_is_the_slow_loop_in_its_interpreter():
     )
     found = subprocess.run(
         [sys.executable, "-c", script],
-        env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(Path(__file__).parent)},
+        env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(Path(__file__).parents[3])},
         capture_output=True,
         text=True,
         timeout=250,
