@@ -41,9 +41,9 @@ def noise(count: int) -> TrainingData:
 def training(epochs: int, weight: float, views: int | str) -> TrainConfig:
     """Return a student's training; with a weight above zero VGG-8 teaches it relations."""
     plain = {
-        "dataset": {"name": "noise", "augment": {"crop": 4, "flip": True}},
+        "dataset": {"name": "noise", "augment": {"crop": 4, "flip": True, "views": views}},
         "student": {"architecture": "resnet14", "time_steps": 2},
-        "teacher": {"name": "vgg8" if weight else None, "epochs": 1, "lr": 0.01, "views": views},
+        "teacher": {"name": "vgg8" if weight else None, "epochs": 1, "lr": 0.01},
         "loss": {"relation": {"weight": weight}},
         "train": {"epochs": epochs, "batch_size": 64},
     }

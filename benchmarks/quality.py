@@ -133,9 +133,9 @@ def sweep(objective: Objective, sampler: str, scheduler: str, seed: int) -> Swee
     plain = {
         "name": "quality",
         "seed": seed,
-        "dataset": {"name": "digits", "validation": 0.5, "augment": {"crop": 1}},
+        "dataset": {"name": "digits", "validation": 0.5, "augment": {"crop": 1, "views": EPOCHS}},
         "student": {"architecture": "resnet8"},
-        "teacher": {"epochs": 12, "views": EPOCHS},
+        "teacher": {"epochs": 12},
         "train": {"epochs": EPOCHS},
         "arms": {"heterogeneous": {"teachers": list(objective.teachers)}},
         "space": dict(objective.space),

@@ -23,10 +23,10 @@ from supersnn.augment import normalise
 from supersnn.config import TrainConfig
 from supersnn.config import load as load_config
 from supersnn.config_model import to_yaml
-from supersnn.errors import UserError
+from supersnn.errors import UserError, prefix_errors
 from supersnn.files import DamagedFile, sha256
 from supersnn.networks.base import ImageShape, Network
-from supersnn.networks.build import build
+from supersnn.networks.build import build_trained
 
 if TYPE_CHECKING:
     from supersnn.data import TrainingData
@@ -199,16 +199,10 @@ def load(folder: Path, device: torch.device | str = "cpu") -> Student:
 
 
 def network(config: TrainConfig, preprocessing: Preprocessing, weights: Mapping[str, Tensor]) -> Network:
-    """Return the frozen network of a training with these weights, on the CPU, in evaluation mode.
-
-    Raises:
-        RuntimeError: the weights are of another network.
-    """
+    """Return the frozen network of a training with stored weights; see `networks.build.build_trained`."""
     shape = ImageShape(preprocessing.channels, preprocessing.side)
-    with torch.random.fork_rng([]):
-        module = build(config.student, config.neuron, shape, len(preprocessing.classes))
-    module.load_state_dict(weights)
-    return module.eval().requires_grad_(False)
+    with prefix_errors("student.architecture"):
+        return build_trained(config, shape, len(preprocessing.classes), weights)
 
 
 def added(folder: Path) -> list[str]:

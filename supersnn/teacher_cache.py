@@ -143,7 +143,7 @@ def teacher_source(
     """Return the teacher_source of a training whose teacher is there; see `teacher_source_for`."""
     pools = [config.loss.relation.pool] if config.loss.relation.weight > 0 else []
     features = config.loss.feature.weight > 0
-    if config.teacher.views == "off":
+    if config.dataset.augment.views == "off":
         return OnlineTeacher(teacher, pools, features)
     return TeacherCache.open(store / "banks", teacher, data, config, pools, features, progress)
 
@@ -166,9 +166,9 @@ def lacks(
 
 
 def _stored_views(config: TrainConfig) -> int:
-    if config.teacher.views == "off":
+    if config.dataset.augment.views == "off":
         raise ValueError("views that are drawn anew in every epoch cannot be stored")
-    return config.teacher.views
+    return config.dataset.augment.views
 
 
 def _identity(teacher: Teacher, data: TrainingData, config: TrainConfig) -> dict[str, Any]:
@@ -176,9 +176,9 @@ def _identity(teacher: Teacher, data: TrainingData, config: TrainConfig) -> dict
         "teacher": teacher.digest,
         "weights": teacher.weights_digest,
         "split": data.fingerprint,
-        "augment": config.dataset.augment.model_dump(mode="json"),
+        "augment": config.dataset.augment.model_dump(mode="json", exclude={"views"}),
         "augment_seed": config.dataset.split_seed,
-        "views": config.teacher.views,
+        "views": config.dataset.augment.views,
     }
 
 

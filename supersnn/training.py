@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from supersnn.augment import augment, normalise
 from supersnn.checkpoint import STUDENT, under_prefix, with_prefix
-from supersnn.config import TeacherConfig, TrainConfig
+from supersnn.config import AugmentConfig, TrainConfig
 from supersnn.config_model import digest
 from supersnn.data import Images, TrainingData
-from supersnn.errors import UserError
+from supersnn.errors import UserError, prefix_errors
 from supersnn.losses import FeatureLoss, TeacherOutputs, total
 from supersnn.measurement import measure
 from supersnn.networks.base import Output
@@ -152,13 +152,13 @@ def _follow(
 def shown(images: Images, rows: Tensor, view: int, config: TrainConfig) -> Tensor:
     """Return a view of some training images: uint8 [B, C, H, W] of rows int64 [B]; the same for every seed."""
     pixels = images.pixels[rows]
-    if config.teacher.views == 1:
+    if config.dataset.augment.views == 1:
         return pixels
     return augment(pixels, images.index[rows], view, config.dataset.split_seed, config.dataset.augment)
 
 
-def view_of(epoch: int, config: TeacherConfig) -> int:
-    """Return the view that is shown in an epoch, counted from 0."""
+def view_of(epoch: int, config: AugmentConfig) -> int:
+    """Return the view that is trained on in an epoch, counted from 0."""
     return epoch if config.views == "off" else epoch % config.views
 
 
@@ -186,7 +186,7 @@ class _Training:
         self.batch = min(config.train.batch_size, len(data.train))
         self.steps = len(data.train) // self.batch
         self.layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
-        with _seeded(key(config.seed, _INITIAL), self.device):
+        with prefix_errors("student.architecture"), _seeded(key(config.seed, _INITIAL), self.device):
             self.network = build(config.student, config.neuron, data.shape, len(data.classes))
         shard.fit(self.network)
         self.network.to(self.device).to(memory_format=self.layout)
@@ -221,7 +221,7 @@ class _Training:
 
     def make_steps(self) -> dict[str, float]:
         """Make the steps of the next epoch; return the mean of each loss term, waiting for the device only once."""
-        view = view_of(self.epoch, self.config.teacher)
+        view = view_of(self.epoch, self.config.dataset.augment)
         order = permutation(len(self.data.train), self.config.seed, _ORDER, self.epoch)[: self.steps * self.batch]
         order = self.shard.part(order.view(self.steps, -1), 1).flatten()
         step, size = self.epoch * self.steps, self.batch // self.shard.count

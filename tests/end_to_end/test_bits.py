@@ -20,9 +20,9 @@ from tune.search.driver import Job, Report
 from tune.storage import RemoteStorage, storage_at
 
 PLAIN = {
-    "dataset": {"name": "digits", "images": 400, "augment": {"crop": 1}},
+    "dataset": {"name": "digits", "images": 400, "augment": {"crop": 1, "views": 2}},
     "student": {"architecture": "resnet8"},
-    "teacher": {"name": "vgg8", "epochs": 1, "views": 2},
+    "teacher": {"name": "vgg8", "epochs": 1},
     "loss": {"relation": {"weight": 30.0}},
     "train": {"epochs": 3},
 }

@@ -22,9 +22,9 @@ from tune.journal import read as read_journal
 
 SWEEP: dict[str, Any] = {
     "name": "final",
-    "dataset": {"name": "digits", "images": 400, "augment": {"crop": 1}},
+    "dataset": {"name": "digits", "images": 400, "augment": {"crop": 1, "views": 2}},
     "student": {"architecture": "resnet8"},
-    "teacher": {"epochs": 1, "views": 2},
+    "teacher": {"epochs": 1},
     "train": {"epochs": 3},
     "arms": {"direct": {}, "heterogeneous": {"teachers": ["vgg8"]}},
     "space": {"neuron.threshold": {"uniform": [0.3, 1.0]}, "optimizer.lr": "default"},

@@ -38,7 +38,7 @@ SMALL = {
     "student__architecture": "resnet8",
     "student__stem_stride": 2,
     "teacher__epochs": 2,
-    "teacher__views": 2,
+    "dataset__augment__views": 2,
     "train__epochs": 2,
     "train__batch_size": 16,
     "train__shards": 2,
@@ -54,7 +54,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "logit": {"teacher__name": "vgg8", "loss__logit__weight": 1.0, "student__norm": "tdbn"},
     "feature": {"teacher__name": "resnet8", "loss__feature__weight": 10.0, "optimizer__name": "adamw"},
     "four": {**ALL_TERMS, "neuron__kind": "plif", "train__shards": 4},
-    "live": {**RELATION, "teacher__views": "off", "optimizer__lr": 0.05},
+    "live": {**RELATION, "dataset__augment__views": "off", "optimizer__lr": 0.05},
 }
 
 

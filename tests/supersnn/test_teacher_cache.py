@@ -91,7 +91,7 @@ def test_training_with_a_bank_is_training_with_the_teacher_to_half_precision(
 def test_a_killed_bank_goes_on_where_it_was(
     configured: Configured, bars: TrainingData, teacher: Teacher, tmp_path: Path
 ):
-    config = configured(**TAUGHT, teacher__views=4)
+    config = configured(**TAUGHT, dataset__augment__views=4)
     whole = TeacherCache.open(tmp_path / "whole", teacher, bars, config, [1])
 
     def kill(_: str, view: int, __: int) -> None:
@@ -158,7 +158,7 @@ def test_a_bank_lacks_what_was_not_asked_yet(
     next(opened.folder.glob("logits-*")).unlink()
     assert cache.lacks(tmp_path, teacher, bars, config, [1])
     with pytest.raises(ValueError, match="views"):
-        cache.lacks(tmp_path, teacher, bars, configured(**TAUGHT, teacher__views="off"), [1])
+        cache.lacks(tmp_path, teacher, bars, configured(**TAUGHT, dataset__augment__views="off"), [1])
 
 
 def test_two_who_want_a_bank_fill_one(configured: Configured, bars: TrainingData, teacher: Teacher, tmp_path: Path):
@@ -181,7 +181,7 @@ def test_two_who_want_a_bank_fill_one(configured: Configured, bars: TrainingData
         ({"seed": 3, "optimizer__lr": 0.3, "train__batch_size": 8}, False),
         ({"dataset__augment__crop": 2}, True),
         ({"dataset__split_seed": 1}, True),
-        ({"teacher__views": 3}, True),
+        ({"dataset__augment__views": 3}, True),
     ],
 )
 def test_a_bank_belongs_to_teacher_and_views(
@@ -222,7 +222,7 @@ def test_views_drawn_anew_cannot_be_stored(
     configured: Configured, bars: TrainingData, teacher: Teacher, tmp_path: Path
 ):
     with pytest.raises(ValueError, match="views"):
-        TeacherCache.open(tmp_path, teacher, bars, configured(**TAUGHT, teacher__views="off"), [1])
+        TeacherCache.open(tmp_path, teacher, bars, configured(**TAUGHT, dataset__augment__views="off"), [1])
 
 
 @pytest.mark.parametrize(("views", "kind"), [(2, TeacherCache), ("off", OnlineTeacher)])
@@ -232,7 +232,7 @@ def test_the_guide_of_a_training_is_found_or_made(
     assert teacher_source_for(configured(), bars, tmp_path) is None
     assert not list(tmp_path.iterdir())
     stages: list[str] = []
-    config = configured(**TAUGHT, teacher__views=views, train__epochs=1)
+    config = configured(**TAUGHT, dataset__augment__views=views, train__epochs=1)
     teacher_source = teacher_source_for(config, bars, tmp_path, progress=lambda stage, _, __: stages.append(stage))
     assert isinstance(teacher_source, kind)
     assert stages == ["teacher resnet8"] * 2 + ["bank resnet8"] * (2 if views == 2 else 0)

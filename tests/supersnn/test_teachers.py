@@ -161,9 +161,17 @@ def test_two_who_want_a_teacher_train_one(configured: Configured, bars: Training
 
 
 def test_a_teacher_that_diverges_is_the_users_mistake(configured: Configured, bars: TrainingData, store: TeacherStore):
-    with pytest.raises(UserError, match=r"teacher\.lr: 1e\+38 .*'resnet8' .*smaller"):
+    with pytest.raises(UserError, match=r"teacher\.lr: with 1e\+38 .*'resnet8' .*smaller"):
         store.get(configured(**TAUGHT, teacher__lr=1e38), bars)
     assert not [path for path in store.folder.iterdir() if path.name[0] != "."]
+
+
+@pytest.mark.parametrize("name", ["vgg9", "torchvision:vit_b_16", "torchvision:resnet19"])
+def test_unknown_teacher_is_named_by_its_key(
+    configured: Configured, bars: TrainingData, store: TeacherStore, name: str
+):
+    with pytest.raises(UserError, match=f"^teacher.name: '{name}' "):
+        store.get(configured(**TAUGHT | {"teacher__name": name}), bars)
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pt"])

@@ -114,7 +114,7 @@ def test_a_teacher_changes_neither_the_first_weights_nor_the_order(configured: C
         {"neuron__kind": "plif", "neuron__reset": "soft"},
         TAUGHT,
         {**TAUGHT, "optimizer__name": "adamw", "neuron__kind": "plif"},
-        {"teacher__views": "off", "train__channels_last": False},
+        {"dataset__augment__views": "off", "train__channels_last": False},
     ],
 )
 def test_a_resumed_training_goes_on_to_the_same_bits(
@@ -184,7 +184,7 @@ def test_views_are_cycled_and_the_guide_sees_what_the_student_sees(
     configured: Configured, bars: TrainingData, views: int | str, expected: list[int]
 ):
     teacher_source = Echo()
-    config = configured(**TAUGHT, teacher__views=views, seed=5)
+    config = configured(**TAUGHT, dataset__augment__views=views, seed=5)
     list(train(config, bars, teacher_source))
     assert [view for _, view, _ in teacher_source.asked[1::4]] == expected
     for position, view, images in teacher_source.asked[1:]:

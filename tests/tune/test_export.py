@@ -177,7 +177,7 @@ def test_a_training_that_failed_is_not_exported(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("train_on", ["train", "train+validation"])
 def test_a_training_by_itself_is_exported_with_forms_and_card(train_on: str, tmp_path: Path) -> None:
-    short = {"teacher.epochs": 1, "teacher.views": 2, "train.epochs": 1, "dataset.train_on": train_on}
+    short = {"teacher.epochs": 1, "dataset.augment.views": 2, "train.epochs": 1, "dataset.train_on": train_on}
     config = with_values(CONFIG, short)
     data = training_data(config.dataset)
     teacher_source = teacher_source_for(config, data, tmp_path)

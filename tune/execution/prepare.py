@@ -133,7 +133,7 @@ def found(item: Preparation, data: TrainingData) -> Teaching | None:
         return None
     teacher = teacher_at(storage, config, data, "cpu")
     banks = storage.root / BANKS
-    if config.teacher.views != "off" and teacher_cache.lacks(banks, teacher, data, config, item.pools, item.features):
+    if config.dataset.augment.views != "off" and teacher_cache.lacks(banks, teacher, data, config, item.pools, item.features):
         return None
     return _teaching(item, config, data, teacher)
 
@@ -160,11 +160,11 @@ def _teaching(item: Preparation, config: TrainConfig, data: TrainingData, teache
         "split": data.fingerprint,
         "known_split": teacher.known_split,
     }
-    if config.teacher.views == "off":
+    if config.dataset.augment.views == "off":
         return Teaching(fields, None)
     filled = storage.get_or_create(
         f"{BANKS}/{teacher_cache.address(teacher, data, config)}",
         lambda: TeacherCache.open(storage.root / BANKS, teacher, data, config, item.pools, item.features),
     )
-    about = {"teacher": name, "digest": filled.digest, "views": config.teacher.views}
+    about = {"teacher": name, "digest": filled.digest, "views": config.dataset.augment.views}
     return Teaching(fields, about | {"seconds": filled.seconds, "bytes": filled.bytes})

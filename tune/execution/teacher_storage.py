@@ -37,6 +37,6 @@ def teacher_source_at(
         return None
     teacher = teacher_at(storage, config, data, device)
     make = functools.partial(teacher_source, teacher, config, data, storage.root)
-    if config.teacher.views == "off":
+    if config.dataset.augment.views == "off":
         return make()
     return storage.get_or_create(f"{BANKS}/{teacher_cache.address(teacher, data, config)}", make)

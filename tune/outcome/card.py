@@ -8,7 +8,7 @@ import jinja2
 
 from supersnn.config import TrainConfig
 from supersnn.data import TrainingData
-from supersnn.networks.build import family
+from supersnn.records.pairing import family
 
 TEMPLATES = Path(__file__).with_name("templates")
 NEURONS = {

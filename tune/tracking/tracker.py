@@ -15,7 +15,7 @@ from typing import Any, Self
 from supersnn.config_model import digest
 from supersnn.errors import UserError
 from supersnn.files import write_atomically
-from supersnn.networks.build import family
+from supersnn.records.pairing import family
 from tune.description.sweep import SweepConfig
 from tune.journal import read
 from tune.store import Store, SweepFolder

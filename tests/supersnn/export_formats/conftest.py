@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from supersnn.config import NeuronConfig, StudentConfig
+from supersnn.config import NetworkConfig, NeuronConfig
 from supersnn.export_formats.agreement import Run
 from supersnn.export_formats.graph import (
     INPUT,
@@ -28,7 +28,7 @@ def _made(architecture: str = "resnet8", steps: int = 2, stem_stride: int = 2, *
     """A network as if it were trained: its norms have statistics and weights of every sign."""
     generator = torch.Generator().manual_seed(7)
     torch.manual_seed(3)
-    student = StudentConfig(architecture=architecture, time_steps=steps, stem_stride=stem_stride)
+    student = NetworkConfig(architecture=architecture, time_steps=steps, stem_stride=stem_stride)
     network = build(student, NeuronConfig.model_validate({"threshold": 0.6, "decay": 0.37, **neuron}), SHAPE, 5)
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):

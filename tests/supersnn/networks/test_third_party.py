@@ -5,16 +5,17 @@ import pytest
 import torch
 from torch import nn
 
-from supersnn.config import NeuronConfig, StudentConfig
+from supersnn.config import NetworkConfig, NeuronConfig
 from supersnn.errors import UserError
 from supersnn.networks.base import ImageShape
-from supersnn.networks.build import build, family
+from supersnn.networks.build import ARCHITECTURES, build, require_known
+from supersnn.records.pairing import family
 
 RELU = NeuronConfig(kind="relu")
 
 
 def made(name, side=32, channels=3, neuron=RELU, **student):
-    return build(StudentConfig(architecture=name, **student), neuron, ImageShape(channels, side), classes=7)
+    return build(NetworkConfig(architecture=name, **student), neuron, ImageShape(channels, side), classes=7)
 
 
 # the map's channels, and its sides for images of side 8, 32 and 224
@@ -66,6 +67,7 @@ def test_nothing_of_the_classifiers_own_head_is_kept():
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
+        *((name, "wrn" if name.startswith("wrn") else name.rstrip("0123456789")) for name in ARCHITECTURES),
         ("torchvision:resnet18", "resnet"),
         ("torchvision:vgg11_bn", "vgg"),
         ("torchvision:wide_resnet50_2", "wrn"),
@@ -75,6 +77,8 @@ def test_nothing_of_the_classifiers_own_head_is_kept():
         ("torchvision:densenet121", "densenet"),
         ("timm:mobilenetv3_small_050", "mobilenet"),
         ("timm:resnet18.a1_in1k", "resnet"),
+        ("timm:vgg11", "vgg"),
+        ("timm:wide_resnet50_2", "wrn"),
     ],
 )
 def test_families(name, expected):
@@ -82,8 +86,8 @@ def test_families(name, expected):
 
 
 def test_an_unknown_classifier_is_the_users_mistake():
-    for act in (family, made):
-        with pytest.raises(UserError, match=r"'torchvision:resnet19' is unknown \(did you mean 'resnet1"):
+    for act in (require_known, made):
+        with pytest.raises(UserError, match=r"^'torchvision:resnet19' is unknown \(did you mean 'resnet1"):
             act("torchvision:resnet19")
 
 
@@ -95,13 +99,13 @@ def test_it_has_no_spiking_form():
 def test_what_has_no_map_or_does_not_fit_is_refused():
     with torch.device("meta"):
         for name, side in [("torchvision:vit_b_16", 32), ("torchvision:inception_v3", 8)]:
-            with pytest.raises(UserError, match=f"'{name}' cannot be fitted to images of side {side}"):
+            with pytest.raises(UserError, match=f"'{name}' does not support images of side {side}"):
                 made(name, side)
 
 
 def test_without_timm_the_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(UserError, match=r"'timm:resnet18' needs the package timm: pip install 'supersnn\[timm\]'"):
+    with pytest.raises(UserError, match=r"^'timm:resnet18' requires timm, .*: pip install 'supersnn\[timm\]'"):
         made("timm:resnet18")
 
 
