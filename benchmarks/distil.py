@@ -16,7 +16,9 @@ from supersnn.config import TrainConfig
 from supersnn.config_model import parse
 from supersnn.data import Images, TrainingData, fingerprint
 from supersnn.networks.base import ImageShape
-from supersnn.teacher_cache import TeacherCache, teacher_source_for
+from supersnn.teacher_cache import TeacherCache
+from supersnn.teacher_outputs import needed_outputs
+from supersnn.teacher_sources import teacher_source_for
 from supersnn.teachers import TeacherStore
 from supersnn.training import train
 
@@ -66,7 +68,7 @@ def measure(quick: bool) -> Result:
         torch.set_num_threads(taught.train.threads)
         teacher = TeacherStore(store / "teachers").get(taught, data)
         started = time.perf_counter()
-        TeacherCache.open(store / "banks", teacher, data, taught, [taught.loss.relation.pool])
+        TeacherCache.open(store / "banks", teacher, data, taught, needed_outputs(taught.loss))
         filling = (time.perf_counter() - started) * SWEEP_VIEWS / VIEWS
         progress("the bank is filled")
         sides = {

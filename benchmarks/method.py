@@ -33,7 +33,7 @@ from supersnn.data import TrainingData, training_data
 from supersnn.evaluation import evaluate
 from supersnn.networks.build import build
 from supersnn.relations import RELATIONS
-from supersnn.teacher_cache import teacher_source_for
+from supersnn.teacher_sources import teacher_source_for
 from supersnn.teachers import TeacherStore
 from supersnn.test_set import open_test
 from supersnn.training import train

@@ -26,7 +26,7 @@ from benchmarks.common import Lead, lead_of, machine, markdown, progress, spread
 from supersnn.config import TrainConfig
 from supersnn.config_model import parse, with_values
 from supersnn.data import training_data
-from supersnn.teacher_cache import teacher_source_for
+from supersnn.teacher_sources import teacher_source_for
 from supersnn.training import train
 from tune.description.arms import resolve
 from tune.description.space import Values

@@ -16,8 +16,8 @@ from supersnn.config_model import (
     Positive,
     Weight,
     parse,
-    rename_keys,
     read_yaml,
+    rename_keys,
 )
 
 LossTerm = Literal["relation", "logit", "feature"]
@@ -75,7 +75,7 @@ class NetworkConfig(ConfigModel):
 
 
 class NeuronConfig(ConfigModel):
-    """The activation: leaky integrate-and-fire (`lif`), with a learnable decay (`plif`), or ReLU (an artificial network)."""
+    """The activation: leaky integrate-and-fire (`lif`), also with a learnable decay (`plif`), or ReLU."""
 
     kind: Literal["lif", "plif", "relu"] = "lif"
     threshold: Positive = 1.0

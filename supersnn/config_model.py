@@ -185,9 +185,7 @@ def rename_keys(data: Any, moved: Mapping[str, str]) -> Any:
             continue
         current = _value_at(data, key)
         if current not in (_ABSENT, value):
-            raise ValueError(
-                f"{key} is {current!r} and its older name {older} is {value!r}: remove {older}, or set both to one value"
-            )
+            raise ValueError(f"{key} is {current!r} and its older name {older} is {value!r}: remove {older}")
         data = merge(_without(data, older), unflatten({key: value}))
     return data
 

@@ -149,7 +149,7 @@ def _follow(
         training.make_steps()
 
 
-def shown(images: Images, rows: Tensor, view: int, config: TrainConfig) -> Tensor:
+def augmented(images: Images, rows: Tensor, view: int, config: TrainConfig) -> Tensor:
     """Return a view of some training images: uint8 [B, C, H, W] of rows int64 [B]; the same for every seed."""
     pixels = images.pixels[rows]
     if config.dataset.augment.views == 1:
@@ -244,7 +244,7 @@ class _Training:
         return metrics
 
     def _images(self, position: Tensor, view: int) -> Tensor:
-        pixels = shown(self.data.train, position, view, self.config)
+        pixels = augmented(self.data.train, position, view, self.config)
         images = normalise(pixels, self.data.mean, self.data.std)
         return images.contiguous(memory_format=self.layout)
 

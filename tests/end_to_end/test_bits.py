@@ -13,7 +13,7 @@ from supersnn import checkpoint
 from supersnn.config import TrainConfig
 from supersnn.config_model import parse, to_yaml
 from supersnn.data import training_data
-from supersnn.teacher_cache import teacher_source_for
+from supersnn.teacher_sources import teacher_source_for
 from supersnn.training import train
 from tune.execution.trial import Runner, StaleDriverError, checkpoint_path
 from tune.search.driver import Job, Report
@@ -104,7 +104,7 @@ def test_a_trial_goes_on_on_a_node_that_has_nothing_but_the_address(
     lost = node("first")
     first = [next(lost), next(lost)]
     monkeypatch.setattr("supersnn.teachers._train", None)
-    monkeypatch.setattr("supersnn.teacher_cache._ask", None)
+    monkeypatch.setattr("supersnn.teacher_cache._write_view", None)
     told_again = list(node("second"))
     assert told_again[:2] == first, "the second node trains what was trained"
     found, meta = checkpoint.load(driver.fetch("sweeps/s/trials/arm/0/checkpoint-0.safetensors"))

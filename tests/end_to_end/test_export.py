@@ -183,7 +183,7 @@ def test_what_cannot_be_exported_is_the_users_mistake(store: Path, tmp_path: Pat
         ("expected ARM/N", "--trial", "direct", "--to", tmp_path / "e"),
         ("direct/7: no such trial", "--trial", "direct/7", "--to", tmp_path / "e"),
         ("one of them at most", "--trial", "direct/0", "--pareto", "--to", tmp_path / "e"),
-        ("something else than an export", "--to", tmp_path / "mine"),
+        ("exists and is not an export folder", "--to", tmp_path / "mine"),
     ):
         error = invoke("export", "final", "--store", store, *arguments).exception
         assert isinstance(error, Exception)

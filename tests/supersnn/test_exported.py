@@ -65,7 +65,7 @@ def test_a_changed_or_missing_file_is_named(export: Exported, name: str):
 def test_a_changed_figure_is_found(export: Exported):
     metrics = export[0] / "metrics.json"
     metrics.write_text(metrics.read_text().replace('"val_accuracy": 0.5', '"val_accuracy": 0.6'))
-    with pytest.raises(DamagedExport, match="not the figures that were exported"):
+    with pytest.raises(DamagedExport, match="not the metrics that were exported"):
         exported.load(export[0])
 
 
@@ -133,7 +133,7 @@ def test_what_is_no_export_is_never_replaced(export: Exported, bars: TrainingDat
     (precious / "thesis.txt").write_text("years")
     (tmp_path / "file").write_text("")
     for place in (precious, tmp_path / "file"):
-        with pytest.raises(UserError, match="something else than an export"):
+        with pytest.raises(UserError, match="exists and is not an export folder"):
             exported.write(place, config, network.state_dict(), Preprocessing.of(bars), {})
     assert (precious / "thesis.txt").read_text() == "years"
 

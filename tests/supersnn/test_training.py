@@ -188,17 +188,17 @@ def test_views_are_cycled_and_the_guide_sees_what_the_student_sees(
     list(train(config, bars, teacher_source))
     assert [view for _, view, _ in teacher_source.asked[1::4]] == expected
     for position, view, images in teacher_source.asked[1:]:
-        seen = training.shown(bars.train, position, view, config)
+        seen = training.augmented(bars.train, position, view, config)
         assert torch.equal(images, normalise(seen, bars.mean, bars.std))
         assert torch.equal(seen, bars.train.pixels[position]) == (views == 1)
 
 
 def test_views_do_not_depend_on_the_seed(configured: Configured, bars: TrainingData):
     rows = torch.arange(5)
-    one, other = (training.shown(bars.train, rows, 1, configured(seed=seed)) for seed in (0, 1))
+    one, other = (training.augmented(bars.train, rows, 1, configured(seed=seed)) for seed in (0, 1))
     assert torch.equal(one, other)
     cut = configured(dataset__split_seed=1)
-    assert not torch.equal(one, training.shown(bars.train, rows, 1, cut))
+    assert not torch.equal(one, training.augmented(bars.train, rows, 1, cut))
 
 
 class Broken(Echo):

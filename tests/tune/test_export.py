@@ -11,7 +11,7 @@ from supersnn.config import TrainConfig
 from supersnn.config_model import flatten, with_values
 from supersnn.data import training_data
 from supersnn.errors import UserError
-from supersnn.teacher_cache import teacher_source_for
+from supersnn.teacher_sources import teacher_source_for
 from supersnn.training import EpochReport, train
 from tune.outcome.card import card
 from tune.outcome.export import median_seed, parse_trial

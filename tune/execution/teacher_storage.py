@@ -8,7 +8,7 @@ from supersnn import teacher_cache, teachers
 from supersnn.config import TrainConfig
 from supersnn.data import TrainingData
 from supersnn.files import DamagedFile
-from supersnn.teacher_cache import teacher_source
+from supersnn.teacher_sources import teacher_source
 from supersnn.teachers import Teacher, TeacherStore
 from supersnn.training import TeacherSource
 from tune.storage import Storage
@@ -32,7 +32,7 @@ def teacher_at(storage: Storage, config: TrainConfig, data: TrainingData, device
 def teacher_source_at(
     storage: Storage, config: TrainConfig, data: TrainingData, device: torch.device | str
 ) -> TeacherSource | None:
-    """Return the teacher_source of a training, None without a teacher; see `bank.teacher_source_for`."""
+    """Return the teacher_source of a training, None without a teacher; see `teacher_sources.teacher_source_for`."""
     if config.teacher.name is None:
         return None
     teacher = teacher_at(storage, config, data, device)
