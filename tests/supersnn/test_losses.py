@@ -140,22 +140,22 @@ def test_the_projection_is_drawn_from_its_own_seed():
 def test_silent_students_get_moderate_gradients_from_every_term():
     features = torch.zeros(T, B, 3, 4, 4, requires_grad=True)
     loss = FeatureLoss(3, 4, seed=0)
-    said = TeacherOutputs({2: drawn(B, 8).relu()}, features=drawn(B, 4, 4, 4))
+    outputs = TeacherOutputs({2: drawn(B, 8).relu()}, features=drawn(B, 4, 4, 4))
     for kind in RELATIONS:
         features.grad = None
         config = LossConfig(relation={"weight": 1, "kind": kind, "pool": 2}, feature={"weight": 1})
-        total(config, Output(drawn(T, B, K), features), LABELS, said, loss)["total"].backward()
+        total(config, Output(drawn(T, B, K), features), LABELS, outputs, loss)["total"].backward()
         assert features.grad.abs().max() < 10
 
 
 def test_the_total_is_the_weighted_sum_of_the_terms_with_a_weight():
     output = Output(drawn(T, B, K), spikes(T, B, 3, 4, 4))
-    said = TeacherOutputs({1: drawn(B, 9), 2: drawn(B, 36)}, drawn(B, K, seed=1), drawn(B, 4, 2, 2))
+    outputs = TeacherOutputs({1: drawn(B, 9), 2: drawn(B, 36)}, drawn(B, K, seed=1), drawn(B, 4, 2, 2))
     loss = FeatureLoss(3, 4, seed=0)
     config = LossConfig(relation={"weight": 30.0, "pool": 2}, logit={"weight": 0.5}, feature={"weight": 2.0})
-    terms = total(config, output, LABELS, said, loss)
+    terms = total(config, output, LABELS, outputs, loss)
     assert list(terms) == ["label", "relation", "logit", "feature", "total"]
-    torch.testing.assert_close(terms["relation"], relation_loss(config.relation, output.features, said.vectors[2]))
+    torch.testing.assert_close(terms["relation"], relation_loss(config.relation, output.features, outputs.vectors[2]))
     expected = terms["label"] + 30 * terms["relation"] + 0.5 * terms["logit"] + 2 * terms["feature"]
     torch.testing.assert_close(terms["total"], expected)
 
@@ -168,7 +168,7 @@ def test_a_term_without_weight_is_not_computed_and_needs_no_teacher():
 
 
 @pytest.mark.parametrize("term", ["relation", "logit", "feature"])
-def test_a_term_with_a_weight_needs_its_guidance(term):
+def test_a_term_with_a_weight_needs_its_outputs(term):
     output = Output(drawn(T, B, K), spikes(T, B, 3, 4, 4))
     with pytest.raises(ValueError, match=f"loss.{term}.weight"):
         total(

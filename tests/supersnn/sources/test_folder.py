@@ -124,7 +124,7 @@ def test_what_is_no_eight_bit_image_is_named(tree: Path) -> None:
 
 
 def test_folders_that_cannot_be_a_data_set(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="folder .*nowhere does not exist"):
+    with pytest.raises(UserError, match=r"folder .*nowhere does not exist"):
         Folder(tmp_path / "nowhere").read("train")
     (tmp_path / "one" / "class").mkdir(parents=True)
     with pytest.raises(UserError, match="1 class folders; expected two"):
