@@ -8,7 +8,7 @@ from supersnn.networks.base import ImageShape, LayerFactory, Network, conv
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions and a shortcut; the two currents are added before the last activation."""
+    """Two 3x3 convolutions and a shortcut, whose currents are added before the last activation."""
 
     def __init__(self, layers: LayerFactory, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Block(nn.Module):
 def resnet(
     layers: LayerFactory, shape: ImageShape, classes: int, widths: Sequence[int], blocks: Sequence[int]
 ) -> Network:
-    """Return a residual network with a stage of `blocks` for each of `widths`; each but the first halves the side."""
+    """Return a residual network with a stage of `blocks` for each of `widths`; later stages halve the side."""
     stem = nn.Sequential(conv(shape.channels, widths[0], stride=layers.stem_stride(shape.side)), layers.norm(widths[0]))
     activation = layers.activation()
     body = nn.Sequential()

@@ -1,6 +1,6 @@
 """VGG networks: Simonyan & Zisserman 2015, "Very deep convolutional networks for large-scale image recognition".
 
-With batch norm, and with average pooling, because neuromorphic hardware has no maximum over spikes.
+With batch norm, and with average pooling, because neuromorphic hardware does not support a maximum over spikes.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from supersnn.networks.base import ImageShape, LayerFactory, Network, conv
 def vgg(layers: LayerFactory, shape: ImageShape, classes: int, stages: Sequence[Sequence[int]]) -> Network:
     """Return a network of 3x3 convolutions with these widths, stage by stage.
 
-    Between two stages a 2x2 average pooling halves the map's side, as long as it is above 1.
+    A 2x2 average pooling between stages halves the map's side while it is above 1.
     """
     first = stages[0][0]
     stride = layers.stem_stride(shape.side)

@@ -1,6 +1,6 @@
 """Wide residual networks: Zagoruyko & Komodakis 2016, "Wide residual networks".
 
-Pre-activation: what runs from block to block is a sum of currents, and neurons stand before the convolutions.
+Pre-activation: blocks pass on a sum of currents, and neurons precede the convolutions.
 """
 
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ from supersnn.networks.base import ImageShape, LayerFactory, Network, conv
 
 
 class PreactivationBlock(nn.Module):
-    """norm, activation, 3x3 convolution, twice; their result is added to the block's own current."""
+    """Twice norm, activation and 3x3 convolution; the result is added to the block's input current."""
 
     def __init__(self, layers: LayerFactory, width: int) -> None:
         super().__init__()
@@ -23,9 +23,9 @@ class PreactivationBlock(nn.Module):
 
 
 class WideningBlock(nn.Module):
-    """The first block of a stage: another width, perhaps half the side; its shortcut is a 1x1 convolution.
+    """The first block of a stage, which changes width and side; its shortcut is a 1x1 convolution.
 
-    Both branches start from activations: the activation before them is not the block's.
+    The activation before the two branches is not part of the block.
     """
 
     def __init__(self, layers: LayerFactory, inputs: int, outputs: int, stride: int) -> None:
@@ -42,7 +42,7 @@ class WideningBlock(nn.Module):
 
 
 def wide_resnet(layers: LayerFactory, shape: ImageShape, classes: int, depth: int, widen: int) -> Network:
-    """Return WRN-`depth`-`widen`: three stages of (depth - 4)/6 blocks, 16·widen, 32·widen and 64·widen wide."""
+    """Return WRN-`depth`-`widen`: three stages of (depth - 4)/6 blocks with widths 16·widen, 32·widen and 64·widen."""
     stem = nn.Sequential(conv(shape.channels, 16, stride=layers.stem_stride(shape.side)), layers.norm(16))
     activation = layers.activation()
     body = nn.Sequential()

@@ -61,7 +61,7 @@ def test_without_a_test_figure_the_test_images_stay_closed(export: Callable[...,
 def test_damage_is_found_before_anything_is_opened(export: Callable[..., Path]):
     folder = export()
     (folder / "notes.txt").write_text("")
-    with pytest.raises(DamagedExport, match=r"notes\.txt: no part of the export"):
+    with pytest.raises(DamagedExport, match=r"notes\.txt: not part of the export"):
         check(folder)
     (folder / "notes.txt").unlink()
     (folder / "config.yaml").write_text((folder / "config.yaml").read_text().replace("seed: 0", "seed: 1"))
