@@ -19,7 +19,7 @@ from supersnn.data import TrainingData
 from supersnn.losses import TeacherOutputs
 from supersnn.networks.base import Network, Output
 from supersnn.teacher_cache import TeacherCache, is_complete
-from supersnn.teacher_outputs import FEATURES, LOGITS, OutputKind, needed_outputs, output_kinds
+from supersnn.teacher_outputs import FEATURES, LOGITS, OutputKind, compute_outputs, needed_outputs, output_kinds
 from supersnn.teacher_sources import OnlineTeacher, teacher_source_for
 from supersnn.teachers import Teacher, TeacherStore
 from supersnn.training import TeacherSource, augmented, train
@@ -143,7 +143,7 @@ def test_killed_within_a_view(
     configured: Configured, bars: TrainingData, teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, kinds = configured(**TAUGHT), [LOGITS, VECTORS1]
-    compute, calls = teacher_cache.compute_outputs, 0
+    compute, calls = compute_outputs, 0
 
     def killed_at_the_second_chunk(
         network: Network, images: Tensor, kinds: Collection[OutputKind]

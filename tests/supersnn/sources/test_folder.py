@@ -213,7 +213,8 @@ def tiny_zip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return archive
 
 
-def test_tiny_imagenet_is_unpacked_and_its_validation_images_are_the_test(tiny_zip: Path) -> None:
+@pytest.mark.usefixtures("tiny_zip")
+def test_tiny_imagenet_is_unpacked_and_its_validation_images_are_the_test() -> None:
     source = tiny_imagenet.TinyImageNet()
     assert not source.present()
     train = source.read("train")
