@@ -16,7 +16,9 @@ from supersnn.config import TrainConfig
 from supersnn.config_model import parse
 from supersnn.data import Images, TrainingData, fingerprint
 from supersnn.networks.base import ImageShape
-from supersnn.teacher_cache import TeacherCache, teacher_source_for
+from supersnn.teacher_cache import TeacherCache
+from supersnn.teacher_outputs import needed_outputs
+from supersnn.teacher_sources import teacher_source_for
 from supersnn.teachers import TeacherStore
 from supersnn.training import train
 
@@ -41,9 +43,9 @@ def noise(count: int) -> TrainingData:
 def training(epochs: int, weight: float, views: int | str) -> TrainConfig:
     """Return a student's training; with a weight above zero it is distilled from VGG-8."""
     plain = {
-        "dataset": {"name": "noise", "augment": {"crop": 4, "flip": True}},
+        "dataset": {"name": "noise", "augment": {"crop": 4, "flip": True, "views": views}},
         "student": {"architecture": "resnet14", "time_steps": 2},
-        "teacher": {"name": "vgg8" if weight else None, "epochs": 1, "lr": 0.01, "views": views},
+        "teacher": {"name": "vgg8" if weight else None, "epochs": 1, "lr": 0.01},
         "loss": {"relation": {"weight": weight}},
         "train": {"epochs": epochs, "batch_size": 64},
     }
@@ -66,7 +68,7 @@ def measure(quick: bool) -> Result:
         torch.set_num_threads(taught.train.threads)
         teacher = TeacherStore(store / "teachers").get(taught, data)
         started = time.perf_counter()
-        TeacherCache.open(store / "banks", teacher, data, taught, [taught.loss.relation.pool])
+        TeacherCache.open(store / "banks", teacher, data, taught, needed_outputs(taught.loss))
         filling = (time.perf_counter() - started) * SWEEP_VIEWS / VIEWS
         progress("the teacher cache is computed")
         sides = {

@@ -34,7 +34,7 @@ from supersnn.data import TrainingData, training_data
 from supersnn.evaluation import evaluate
 from supersnn.networks.build import build
 from supersnn.relations import RELATIONS
-from supersnn.teacher_cache import teacher_source_for
+from supersnn.teacher_sources import teacher_source_for
 from supersnn.teachers import TeacherStore
 from supersnn.test_set import open_test
 from supersnn.training import train
@@ -78,10 +78,10 @@ class Training:
                 "name": self.data,
                 "images": images,
                 "validation": 0.2,
-                "augment": AUGMENT.get(self.data, {"crop": 4, "flip": True}),
+                "augment": {**AUGMENT.get(self.data, {"crop": 4, "flip": True}), "views": epochs},
             },
             "student": {"architecture": "resnet8", "time_steps": 2, "stem_stride": 2},
-            "teacher": {"epochs": TEACHER_EPOCHS, "views": epochs},
+            "teacher": {"epochs": TEACHER_EPOCHS},
             "train": {"epochs": epochs, "batch_size": 100},
             "seed": self.seed,
         }

@@ -26,7 +26,7 @@ from benchmarks.evidence_file import EvidenceFile, read_evidence
 from supersnn.config import TrainConfig
 from supersnn.config_model import parse, with_values
 from supersnn.data import training_data
-from supersnn.teacher_cache import teacher_source_for
+from supersnn.teacher_sources import teacher_source_for
 from supersnn.training import train
 from tune.description.arms import resolve
 from tune.description.space import Values
@@ -132,9 +132,9 @@ def sweep(objective: Objective, sampler: str, scheduler: str, seed: int) -> Swee
     plain = {
         "name": "quality",
         "seed": seed,
-        "dataset": {"name": "digits", "validation": 0.5, "augment": {"crop": 1}},
+        "dataset": {"name": "digits", "validation": 0.5, "augment": {"crop": 1, "views": EPOCHS}},
         "student": {"architecture": "resnet8"},
-        "teacher": {"epochs": 12, "views": EPOCHS},
+        "teacher": {"epochs": 12},
         "train": {"epochs": EPOCHS},
         "arms": {"heterogeneous": {"teachers": list(objective.teachers)}},
         "space": dict(objective.space),

@@ -28,7 +28,7 @@ from benchmarks.evidence_file import EvidenceFile, read_evidence
 from benchmarks.sweep import SLOTS, run_sweep
 from supersnn.config_model import parse, with_values
 from supersnn.data import training_data
-from supersnn.teacher_cache import teacher_source_for
+from supersnn.teacher_sources import teacher_source_for
 from supersnn.training import train
 from tune.description.arms import resolve
 from tune.description.space import suggest

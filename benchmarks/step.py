@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.common import Result, interleaved, main, peak_memory, progress, spread
-from supersnn.config import NeuronConfig, OptimizerConfig, StudentConfig
+from supersnn.config import NetworkConfig, NeuronConfig, OptimizerConfig
 from supersnn.networks.base import ImageShape, Network
 from supersnn.networks.build import build
 from supersnn.neurons import LIF
@@ -98,7 +98,7 @@ SIDES: dict[str, Callable[[], nn.Module] | None] = {
 def network(side: str, layout: str, neuron: NeuronConfig = NEURON) -> Network:
     """Return the network of a side, with the same weights for every side."""
     torch.manual_seed(0)
-    made = build(StudentConfig(architecture="resnet14", time_steps=STEPS), neuron, ImageShape(3, SIDE), CLASSES)
+    made = build(NetworkConfig(architecture="resnet14", time_steps=STEPS), neuron, ImageShape(3, SIDE), CLASSES)
     foreign = SIDES[side]
     if foreign is not None:
         for name, module in list(made.named_modules()):

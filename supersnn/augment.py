@@ -1,6 +1,6 @@
-"""Variation of training images: crop, flip and cutout, each sample by itself, replayable by its address.
+"""Augmentation of training images: crop, flip and cutout, drawn for each sample, and reproducible.
 
-What happens to a sample depends on (seed, view, index) alone: not on its batch, its device, or what was drawn before.
+The result for a sample depends on (seed, view, index) only: not on its batch, its device, or earlier draws.
 """
 
 from collections.abc import Sequence
@@ -24,9 +24,9 @@ def augment(pixels: Tensor, index: Tensor, view: int, seed: int, config: Augment
     Args:
         pixels: uint8 [B, C, H, W].
         index: int64 [B] on the same device: each image's `Images.index`.
-        view: which of an image's views.
-        seed: the seed of all views.
-        config: what is varied; with everything off, `pixels` itself is returned.
+        view: number of the view.
+        seed: of all views.
+        config: the augmentation; with everything off, `pixels` itself is returned.
 
     Returns:
         uint8 [B, C, H, W].
@@ -46,12 +46,12 @@ def augment(pixels: Tensor, index: Tensor, view: int, seed: int, config: Augment
 
 
 def _windows(pixels: Tensor, down: Tensor, right: Tensor, mirror: Tensor, padding: int) -> Tensor:
-    """Cut a window out of each padded image, and mirror it where `mirror` says so.
+    """Cut a window out of each padded image, and mirror it where `mirror` is true.
 
     Args:
         pixels: uint8 [B, C, H, W].
-        down: int64 [B], the padded image's row that the window starts at.
-        right: int64 [B], the column.
+        down: int64 [B], first row of the window in the padded image.
+        right: int64 [B], first column.
         mirror: bool [B].
         padding: black pixels on every side.
 
@@ -62,13 +62,13 @@ def _windows(pixels: Tensor, down: Tensor, right: Tensor, mirror: Tensor, paddin
     rows = down.unsqueeze(1) + torch.arange(height, device=pixels.device)
     columns = right.unsqueeze(1) + torch.arange(width, device=pixels.device)
     columns = torch.where(mirror.unsqueeze(1), columns.flip(1), columns)
-    places = rows.unsqueeze(2) * (width + 2 * padding) + columns.unsqueeze(1)  # [B, H, W]
+    positions = rows.unsqueeze(2) * (width + 2 * padding) + columns.unsqueeze(1)  # [B, H, W]
     padded = F.pad(pixels, (padding,) * 4).flatten(2)
-    return padded.gather(2, places.flatten(1).unsqueeze(1).expand(-1, channels, -1)).view(pixels.shape)
+    return padded.gather(2, positions.flatten(1).unsqueeze(1).expand(-1, channels, -1)).view(pixels.shape)
 
 
 def _covered(centre: Tensor, side: int, length: int) -> Tensor:
-    """Return which of `length` places lie within `side` places around each centre [B]: uint8 0 or 1, [B, length]."""
+    """Return which of `length` positions are within `side` around each centre [B]: uint8 0 or 1, [B, length]."""
     from_start = torch.arange(length, device=centre.device) - centre.unsqueeze(1) + side // 2
     return ((from_start >= 0) & (from_start < side)).to(torch.uint8)
 

@@ -1,4 +1,4 @@
-"""Whether an export folder is what it says: every file as it was exported, every accuracy found again."""
+"""Verification of an export folder: checksums, and accuracies evaluated again."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from supersnn.test_set import open_test
 
 @dataclass(frozen=True)
 class Comparison:
-    """An accuracy as it was recorded and as it was found again, fractions; they agree within the tolerance."""
+    """A recorded accuracy and the one of a new evaluation, as fractions."""
 
     figure: str
     recorded: float
@@ -24,19 +24,19 @@ class Comparison:
 
     @property
     def agrees(self) -> bool:
-        """Whether the two lie no further apart than the tolerance."""
+        """Whether the two differ by no more than the tolerance."""
         return abs(self.found - self.recorded) <= self.tolerance + 1e-12
 
 
 def check(folder: Path, device: torch.device | str = "cpu") -> list[Comparison]:
-    """Return what becomes of the recorded accuracies when the student is loaded and evaluated again.
+    """Load the student, evaluate it again, and return the comparisons with the recorded accuracies.
 
-    The validation images always are, the test images where the export has a figure for them; their opening is written
-    down in the folder first. Sets torch's number of threads to the training's, because the bits depend on it.
+    The test images are evaluated if the export has a test accuracy; the access is first recorded in the folder's
+    ledger. torch's number of threads is set to the training's, because results depend on it bit by bit.
 
     Raises:
-        UserError: there is no such folder, its data set is not here, or nothing can be written into it.
-        DamagedExport: a file of it is missing, changed, unreadable, or no part of it.
+        UserError: the folder does not exist or is not writable, or the data set cannot be read or downloaded.
+        DamagedExport: a file is missing, changed, unreadable, or was added.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
@@ -44,23 +44,23 @@ def check(folder: Path, device: torch.device | str = "cpu") -> list[Comparison]:
         raise DamagedExport(f"{folder / METRICS}: missing")
     student = exported.load(folder, device)
     if added := exported.added(folder):
-        raise DamagedExport(f"{folder / added[0]}: no part of the export")
+        raise DamagedExport(f"{folder / added[0]}: not part of the export")
     dataset = student.config.dataset
     torch.set_num_threads(student.config.train.threads)
-    found = [_compared(student, "val_accuracy", training_data(dataset, device).validation)]
+    comparisons = [_compared(student, "val_accuracy", training_data(dataset, device).validation)]
     if student.metrics.get("test_accuracy") is not None:
         try:
             test = open_test(dataset, folder / LEDGER, f"check {folder.name}", device)
         except OSError as error:
             raise UserError(
-                f"{folder / LEDGER}: the test images stay closed, for it cannot be written: {error}"
+                f"{folder / LEDGER}: cannot be written, so the test images are not read: {error}"
             ) from error
-        found.append(_compared(student, "test_accuracy", test))
-    return found
+        comparisons.append(_compared(student, "test_accuracy", test))
+    return comparisons
 
 
 def tolerance(images: int) -> float:
-    """Return by how much an accuracy over so many images may differ elsewhere: a tenth of a point, or one image."""
+    """Return the tolerance of an accuracy on another machine: a tenth of a percentage point, or one image."""
     return max(0.001, 1 / images)
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints: tensors with their JSON description in one safetensors file, written atomically."""
+"""Checkpoints: tensors with a JSON description in one safetensors file, written atomically."""
 
 import json
 from collections.abc import Mapping
@@ -11,13 +11,13 @@ from torch import Tensor
 
 from supersnn.files import DamagedFile, write_atomically
 
-STUDENT = "student."  # before the names of the network's own tensors in a training's snapshot
+STUDENT = "student."  # prefix of the network's own tensors in a training's snapshot
 
 _META = "supersnn"
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-    """Write tensors of any shape and their JSON-able description as one safetensors file, atomically."""
+    """Write tensors and their JSON-able description to a safetensors file, atomically."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     header = {_META: json.dumps(meta, allow_nan=False)}
     write_atomically(path, safetensors.torch.save(plain, metadata=header))
@@ -26,10 +26,10 @@ def save(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors (on the CPU) and the description that `save` wrote.
 
-    A safetensors file that was not written by `save` has an empty description.
+    The description of other safetensors files is empty.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         DamagedFile: the file is torn, or is no safetensors file.
     """
     try:
@@ -38,11 +38,11 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         return tensors, json.loads(header.get(_META, "{}"))
     except (safetensors.SafetensorError, json.JSONDecodeError) as error:
-        raise DamagedFile(f"{path}: not a whole safetensors file: {error}") from error
+        raise DamagedFile(f"{path}: not a complete safetensors file: {error}") from error
 
 
 def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors under names that begin with `prefix`."""
+    """Return the tensors with `prefix` in front of their names."""
     return {prefix + name: tensor for name, tensor in tensors.items()}
 
 
@@ -52,5 +52,5 @@ def under_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor
 
 
 def student_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the network's own state dict out of a training's snapshot."""
+    """Return the network's state dict from a training's snapshot."""
     return under_prefix(STUDENT, tensors)

@@ -1,10 +1,10 @@
-"""One training, described: a `TrainConfig` is what is searched, logged, exported and trained again.
+"""`TrainConfig`: the complete configuration of one training.
 
-It is always this same object, on the command line, in a store and in an export.
+The same object is searched over, logged, stored, exported and retrained from.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -17,28 +17,40 @@ from supersnn.config_model import (
     Weight,
     parse,
     read_yaml,
+    rename_keys,
 )
 
 LossTerm = Literal["relation", "logit", "feature"]
 LOSS_TERMS: tuple[LossTerm, ...] = get_args(LossTerm)
-"""The terms of the loss that need a teacher, each with a section of its name under `loss`."""
+"""The loss terms that need a teacher; each has a section of its name under `loss`."""
 
 
 class AugmentConfig(ConfigModel):
-    """How a training image is varied. `crop`: padding in pixels; `cutout`: side of the hole; 0 is off."""
+    """Augmentation of training images. `crop`: padding in pixels; `cutout`: side of the hole; 0 turns either off.
+
+    `views` is the number of augmented views of each image that a training cycles through: 1 is no augmentation, `off`
+    draws a new view in every epoch, for which a teacher runs in the training loop. It holds with and without a teacher,
+    so that arms differ in nothing else.
+    """
 
     crop: int = Field(0, ge=0)
     flip: bool = False
     cutout: int = Field(0, ge=0)
+    views: Count | Literal["off"] = 16
+
+    @field_validator("views", mode="before")
+    @classmethod
+    def _yaml_off(cls, value: object) -> object:
+        return "off" if value is False else value  # YAML 1.1 reads a bare `off` as false
 
 
 class DatasetConfig(ConfigModel):
-    """Which images, and how they are cut.
+    """Data set and its split.
 
-    `images` keeps a stratified part of the training images (before the validation cut); `test` is the share
-    cut off where a data set has no test part of its own. `split_seed` is fixed for a sweep, so that fresh
-    training seeds never move the split. With `train_on: train+validation` the validation images are trained on too:
-    for a final training, whose validation accuracy is then that of images it has seen.
+    `images` keeps a stratified subset of so many training images, before validation images are split off. `test` is
+    the share that is split off as test part where a data set has none. `split_seed` is separate from the training seed,
+    so that trainings with other seeds use the same split. With `train_on: train+validation` the training includes the
+    validation images, for final runs; its validation accuracy is then that of training images.
     """
 
     name: str
@@ -50,8 +62,11 @@ class DatasetConfig(ConfigModel):
     augment: AugmentConfig = AugmentConfig()
 
 
-class StudentConfig(ConfigModel):
-    """The network's body. `norm`: batch norm over time and batch together, `tdbn` scales it by the threshold."""
+class NetworkConfig(ConfigModel):
+    """A network's body, a student's or a teacher's.
+
+    `norm`: batch norm with statistics over time and batch together; `tdbn` scales it by the threshold.
+    """
 
     architecture: str
     time_steps: Count = 2
@@ -60,7 +75,7 @@ class StudentConfig(ConfigModel):
 
 
 class NeuronConfig(ConfigModel):
-    """The activation: leaky integrate-and-fire, the same with a learnable decay, or ReLU for an artificial one."""
+    """The activation: leaky integrate-and-fire (`lif`), also with a learnable decay (`plif`), or ReLU."""
 
     kind: Literal["lif", "plif", "relu"] = "lif"
     threshold: Positive = 1.0
@@ -72,11 +87,9 @@ class NeuronConfig(ConfigModel):
 
 
 class TeacherConfig(ConfigModel):
-    """A teacher's whole recipe, so that a missing one can be trained again to the same bits.
+    """A teacher and its training, complete, so that a missing teacher can be trained again to the same bits.
 
-    `views` is how many augmented views of an image a training cycles through, whether it has a teacher or not
-    (arms must differ in nothing else): 1 is no augmentation, `off` draws a new view every epoch and runs the
-    teacher in the training loop. `weights` names a file of the user's own instead of training.
+    `weights` is a file with the weights of a trained network; the teacher is then imported instead of trained.
     """
 
     name: str | None = None
@@ -84,24 +97,18 @@ class TeacherConfig(ConfigModel):
     seed: int = Field(0, ge=0)
     lr: Positive = 0.1
     weight_decay: Weight = 5e-4
-    views: Count | Literal["off"] = 16
     weights: str | None = None
-
-    @field_validator("views", mode="before")
-    @classmethod
-    def _yaml_off(cls, value: object) -> object:
-        return "off" if value is False else value  # YAML 1.1 reads a bare `off` as false
 
 
 class LabelLossConfig(ConfigModel):
-    """Cross-entropy on the logits' mean over time, or the mean of each step's cross-entropy (TET)."""
+    """Cross-entropy of the logits' mean over time (`mean`), or mean of every step's cross-entropy (`per_step`, TET)."""
 
     kind: Literal["mean", "per_step"] = "mean"
     smoothing: float = Field(0.0, ge=0, lt=1)
 
 
 class RelationLossConfig(ConfigModel):
-    """The pairwise-relational term. `shuffle` compares with the relations of other samples: a control."""
+    """The pairwise-relational term. `shuffle` permutes the teacher's samples: a control."""
 
     weight: Weight = 0.0
     kind: Literal["cosine", "centred_cosine", "gram", "distance"] = "centred_cosine"
@@ -118,7 +125,7 @@ class LogitLossConfig(ConfigModel):
 
 
 class FeatureLossConfig(ConfigModel):
-    """The feature term: a learned projection of the student's rate against the teacher's map."""
+    """The feature term: distance of a learned projection of the student's firing rates to the teacher's feature map."""
 
     weight: Weight = 0.0
 
@@ -137,7 +144,7 @@ class LossConfig(ConfigModel):
 
 
 class OptimizerConfig(ConfigModel):
-    """SGD with Nesterov momentum, or AdamW; `warmup` is the share of all steps that the rate rises over."""
+    """SGD with Nesterov momentum, or AdamW; `warmup` is the share of all steps with a rising learning rate."""
 
     name: Literal["sgd", "adamw"] = "sgd"
     lr: Positive = 0.1
@@ -149,10 +156,10 @@ class OptimizerConfig(ConfigModel):
 
 
 class LoopConfig(ConfigModel):
-    """How long and how: the number of CPU threads is part of it, because the bits depend on it.
+    """The training loop. The number of CPU threads is part of it, because results depend on it bit by bit.
 
-    `shards` is the number of processes that each batch is cut over, each with `threads` of its own, and on GPUs with a
-    GPU of its own. It has to divide the batch.
+    `shards` is the number of processes that each batch is split over, each with its own `threads`, and on GPUs with its
+    own GPU. It has to divide the batch.
     """
 
     epochs: Count = 12
@@ -164,18 +171,23 @@ class LoopConfig(ConfigModel):
 
     @field_validator("shards")
     @classmethod
-    def _of_equal_size(cls, shards: int, others: ValidationInfo) -> int:
-        batch = others.data.get("batch_size", shards)
+    def _divides_batch(cls, shards: int, info: ValidationInfo) -> int:
+        batch = info.data.get("batch_size", shards)
         if batch % shards:
             raise ValueError(f"expected a divisor of train.batch_size {batch}, found {shards}")
         return shards
 
 
 class TrainConfig(ConfigModel):
-    """The one description of a training."""
+    """Complete description of a training.
+
+    `teacher.views` is accepted as an older name of `dataset.augment.views`.
+    """
+
+    MOVED_KEYS = {"dataset.augment.views": "teacher.views"}
 
     dataset: DatasetConfig
-    student: StudentConfig
+    student: NetworkConfig
     neuron: NeuronConfig = NeuronConfig()
     teacher: TeacherConfig = TeacherConfig()
     loss: LossConfig = LossConfig()
@@ -183,25 +195,33 @@ class TrainConfig(ConfigModel):
     train: LoopConfig = LoopConfig()
     seed: int = Field(0, ge=0)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _older_names(cls, data: Any) -> Any:
+        return rename_keys(data, cls.MOVED_KEYS)
+
     @model_validator(mode="after")
-    def _terms_have_a_teacher(self) -> Self:
-        on = self.loss.terms_on()
-        if on and self.teacher.name is None:
-            raise ValueError(f"loss.{on[0]}.weight is above zero, so teacher.name must be given")
-        if self.teacher.name is not None and not on and type(self) is TrainConfig:
-            raise ValueError(f"teacher.name is {self.teacher.name!r}, but no loss term with it has a weight")
+    def _teacher_and_terms(self) -> Self:
+        terms = self.loss.terms_on()
+        if terms and self.teacher.name is None:
+            raise ValueError(f"loss.{terms[0]}.weight is above zero, which requires teacher.name")
+        if self.teacher.name is not None and not terms and type(self) is TrainConfig:
+            raise ValueError(
+                f"teacher.name is {self.teacher.name!r}, but the weight of every loss term with a teacher is zero: "
+                f"set one of {', '.join(f'loss.{term}.weight' for term in LOSS_TERMS)}"
+            )
         return self
 
     @model_validator(mode="after")
-    def _shards_of_our_own(self) -> Self:
+    def _shardable(self) -> Self:
         if self.train.shards > 1 and ":" in self.student.architecture:
             raise ValueError(
                 f"train.shards: expected 1 with student.architecture {self.student.architecture!r}, found "
-                f"{self.train.shards}: only this package's own architectures can be cut into shards"
+                f"{self.train.shards}: only this package's own architectures support shards"
             )
         return self
 
 
 def load(path: Path) -> TrainConfig:
-    """Return the training that a YAML file describes."""
+    """Return the training configuration in a YAML file."""
     return parse(TrainConfig, read_yaml(path), str(path))

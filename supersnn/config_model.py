@@ -1,16 +1,17 @@
-"""What every configuration is made of: frozen sections that refuse unknown keys, read from YAML, flattened, digested.
+"""Base class of all configuration models: frozen, strict about keys, read from YAML, flattened, hashed into digests.
 
-A complaint is one line that names the file, the key, what was found and the nearest right one.
+A validation error is one line that names the file, the key, the value found, and the nearest known key.
 """
 
 import hashlib
 import json
 from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 
 from supersnn.errors import UserError, nearest
 
@@ -21,12 +22,17 @@ Count = Annotated[int, Field(ge=1)]
 
 Scalar = str | int | float | bool | None
 
-EXCLUDE_DEFAULT_FROM_DIGEST = "its default leaves a digest as it is"
-"""The mark of a key that came after the first stores: with its default, a section has the digest of one without it."""
+EXCLUDE_DEFAULT_FROM_DIGEST = "excluded from digests while it has its default"
+"""Annotation of keys that were added later: while they have their default, they do not change a digest."""
 
 
 class ConfigModel(BaseModel):
-    """A part of a configuration: frozen, with no key but those it names, and no NaN or infinity."""
+    """Base class of configuration models: frozen, without unknown keys, NaN and infinity.
+
+    `MOVED_KEYS` maps dotted keys to their older names, which digests still use, so that stored files stay addressable.
+    """
+
+    MOVED_KEYS: ClassVar[Mapping[str, str]] = {}
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -34,14 +40,14 @@ class ConfigModel(BaseModel):
 S = TypeVar("S", bound=ConfigModel)
 
 
-class _OneKeyOnce(yaml.SafeLoader):
-    """PyYAML's safe loader, except that a key given twice in one mapping is an error."""
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """PyYAML's safe loader, except that a repeated key in a mapping is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} twice", node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)
         return super().construct_mapping(node, deep)
 
 
@@ -49,10 +55,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping in a YAML file.
 
     Raises:
-        UserError: the file is missing, is not YAML, holds a key twice, or is not a mapping.
+        UserError: the file is missing, is not YAML, repeats a key, or is not a mapping.
     """
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_OneKeyOnce)
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -63,51 +69,57 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def to_yaml(config: ConfigModel) -> str:
-    """Return the configuration as YAML, complete, in the order of its fields."""
+    """Return the configuration as YAML, with all keys, in the order of its fields."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
 def parse(model: type[S], data: Mapping[str, Any], origin: str) -> S:
-    """Return `data` as a `model`; `origin` (a file's name, usually) stands first in every complaint.
+    """Return `data` as a `model`; error messages begin with `origin`, usually a file name.
 
     Raises:
-        UserError: one line that names the key, its value, what was expected, and the nearest right key.
+        UserError: one line that names the key, its value, what was expected, and the nearest known key.
     """
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise UserError("; ".join(_complaints(model, error, origin))) from error
+        raise UserError("; ".join(_messages(model, error, origin))) from error
 
 
-def _complaints(model: type[ConfigModel], error: ValidationError, origin: str) -> Iterator[str]:
-    for fault in error.errors():
-        key = ".".join(str(part) for part in fault["loc"])
-        if fault["type"] == "extra_forbidden":
-            known = _fields_at(model, fault["loc"][:-1])
-            parent = "".join(f"{part}." for part in fault["loc"][:-1])
-            hint = nearest(str(fault["loc"][-1]), known).replace("mean '", f"mean '{parent}")
-            expected = "" if hint else f"; known here: {', '.join(known)}"
+def _messages(model: type[ConfigModel], error: ValidationError, origin: str) -> Iterator[str]:
+    for detail in error.errors():
+        key = ".".join(str(part) for part in detail["loc"])
+        if detail["type"] == "extra_forbidden":
+            known = _fields_at(model, detail["loc"][:-1])
+            parent = "".join(f"{part}." for part in detail["loc"][:-1])
+            hint = nearest(str(detail["loc"][-1]), known).replace("mean '", f"mean '{parent}")
+            expected = "" if hint else f"; known keys: {', '.join(known)}"
             yield f"{origin}: {key}: unknown key{hint}{expected}"
-        elif fault["type"] == "missing":
-            yield f"{origin}: {key}: this key is needed"
-        elif fault["type"] == "value_error":
-            yield f"{origin}: {key + ': ' if key else ''}{fault['msg'].removeprefix('Value error, ')}"
+        elif detail["type"] == "missing":
+            yield f"{origin}: {key}: this key is required"
+        elif detail["type"] == "value_error":
+            yield f"{origin}: {key + ': ' if key else ''}{detail['msg'].removeprefix('Value error, ')}"
         else:
-            yield f"{origin}: {key}: {fault['msg'][0].lower()}{fault['msg'][1:]}, found {fault['input']!r}"
+            yield f"{origin}: {key}: {detail['msg'][0].lower()}{detail['msg'][1:]}, found {detail['input']!r}"
 
 
-def _fields_at(model: type[ConfigModel], where: tuple[int | str, ...]) -> list[str]:
-    here: Any = model
-    for part in where:
-        field = here.model_fields.get(str(part)) if isinstance(here, type) and issubclass(here, ConfigModel) else None
-        if field is None:
-            return _fields_of_values(here, part)
-        here = field.annotation
-    return list(here.model_fields) if isinstance(here, type) and issubclass(here, ConfigModel) else []
+def _fields_at(model: type[ConfigModel], path: tuple[int | str, ...]) -> list[str]:
+    """Return the keys of the model at a path within another."""
+    annotation: Any = model
+    for part in path:
+        fields = _fields(annotation)
+        if str(part) not in fields:
+            return _fields_of_values(annotation)
+        annotation = fields[str(part)].annotation
+    return list(_fields(annotation))
 
 
-def _fields_of_values(annotation: Any, _key: object) -> list[str]:
-    """Fields of the sections that a mapping such as `dict[str, ConfigModel]` holds."""
+def _fields(annotation: Any) -> dict[str, FieldInfo]:
+    is_model = isinstance(annotation, type) and issubclass(annotation, ConfigModel)
+    return annotation.model_fields if is_model else {}
+
+
+def _fields_of_values(annotation: Any) -> list[str]:
+    """Return the keys of the models in a mapping such as `dict[str, ConfigModel]`."""
     for argument in getattr(annotation, "__args__", ()):
         if isinstance(argument, type) and issubclass(argument, ConfigModel):
             return list(argument.model_fields)
@@ -132,47 +144,93 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
     nested: dict[str, Any] = {}
     for key, value in flat.items():
         *parents, leaf = key.split(".")
-        here = nested
+        section = nested
         for parent in parents:
-            here = here.setdefault(parent, {})
-            if not isinstance(here, dict):
+            section = section.setdefault(parent, {})
+            if not isinstance(section, dict):
                 raise UserError(f"{key}: {parent!r} is a value, not a section")
-        here[leaf] = value
+        section[leaf] = value
     return nested
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `base` with the values of `over` laid upon it, section by section; neither is changed."""
+    """Return `base` updated with the values of `over`, section by section; neither argument is changed."""
     merged = dict(base)
     for key, value in over.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = merge(merged[key], value) if both else value
+        nested = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = merge(merged[key], value) if nested else value
     return merged
 
 
 def with_values(config: S, values: Mapping[str, Any], origin: str = "values") -> S:
-    """Return the configuration with the values of some dotted keys replaced, validated anew."""
-    return parse(type(config), merge(config.model_dump(mode="json"), unflatten(values)), origin)
+    """Return the configuration with the values of some dotted keys replaced, validated again."""
+    current = {current_key(type(config), key): value for key, value in values.items()}
+    return parse(type(config), merge(config.model_dump(mode="json"), unflatten(current)), origin)
+
+
+def current_key(model: type[ConfigModel], key: str) -> str:
+    """Return today's name of a dotted key that may be an older one."""
+    return {older: name for name, older in model.MOVED_KEYS.items()}.get(key, key)
+
+
+def rename_keys(data: Any, moved: Mapping[str, str]) -> Any:
+    """Return unvalidated data with the older names of some dotted keys replaced; see `ConfigModel.MOVED_KEYS`.
+
+    Raises:
+        ValueError: a key is given under both names, with different values.
+    """
+    for key, older in moved.items():
+        value = _value_at(data, older)
+        if value is _ABSENT:
+            continue
+        current = _value_at(data, key)
+        if current not in (_ABSENT, value):
+            raise ValueError(f"{key} is {current!r} and its older name {older} is {value!r}: remove {older}")
+        data = merge(_without(data, older), unflatten({key: value}))
+    return data
+
+
+_ABSENT = object()
+
+
+def _value_at(data: Any, key: str) -> Any:
+    """Return the value of a dotted key in nested data, `_ABSENT` if there is none."""
+    for part in key.split("."):
+        if not isinstance(data, Mapping) or part not in data:
+            return _ABSENT
+        data = data[part]
+    return data
+
+
+def _without(data: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Return a copy of nested data without a dotted key."""
+    name, _, rest = key.partition(".")
+    if not rest:
+        return {other: value for other, value in data.items() if other != name}
+    return {**data, name: _without(data[name], rest)}
 
 
 def digest(*parts: object) -> str:
-    """Return 16 hexadecimal digits of the SHA-256 of the parts' canonical JSON; sections count by their values.
+    """Return 16 hexadecimal digits of the SHA-256 of the parts' canonical JSON; models count by their values.
 
-    Stored teachers, banks and checkpoints are found by it, so it must stay what it was when a section gets a new key:
-    keys marked `EXCLUDE_DEFAULT_FROM_DIGEST` are left out while they have their default.
+    It is the address of stored teachers, teacher caches and checkpoints, so it must not change when a model changes:
+    keys with `EXCLUDE_DEFAULT_FROM_DIGEST` are left out while they have their default, and `MOVED_KEYS` count under
+    their older names.
     """
-    plain = [_marked(part) if isinstance(part, ConfigModel) else part for part in parts]
+    plain = [_digested(part) if isinstance(part, ConfigModel) else part for part in parts]
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _marked(section: ConfigModel) -> dict[str, Any]:
-    """The values of a section that its digest is of."""
-    values = section.model_dump(mode="json")
-    for name, field in type(section).model_fields.items():
-        value = getattr(section, name)
+def _digested(config: ConfigModel) -> dict[str, Any]:
+    """Return the values of a model that its digest is computed from."""
+    values = config.model_dump(mode="json")
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
         if isinstance(value, ConfigModel):
-            values[name] = _marked(value)
+            values[name] = _digested(value)
         elif EXCLUDE_DEFAULT_FROM_DIGEST in field.metadata and value == field.default:
             del values[name]
+    for key, older in config.MOVED_KEYS.items():
+        values = merge(_without(values, key), unflatten({older: _value_at(values, key)}))
     return values

@@ -1,4 +1,4 @@
-"""The images of a training: cut into train and validation, measured and fingerprinted. The test part is not here."""
+"""Training data: train and validation split, normalisation constants and fingerprint. Test images are not included."""
 
 import hashlib
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ _SUBSET, _VALIDATION = 1, 2  # streams of the split seed
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Some images of one part of a source.
+    """Images of one part of a source.
 
     pixels: uint8 [N, C, H, W].
     labels: int64 [N].
-    index: int64 [N], ascending: each image's position in the source's part. It is the image's name:
-        `augment` draws views by it, so that they are the same in whatever cut the image lies.
+    index: int64 [N], ascending: each image's position in the source's part. `augment` draws views by it, so that they
+        do not depend on the split.
     """
 
     pixels: Tensor
@@ -41,11 +41,11 @@ class Images:
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """What a training may see.
+    """The images of a training.
 
-    mean, std: of each channel over the train cut, on the scale 0 … 1; everything is normalised by them.
-    fingerprint: 16 hexadecimal digits that stand for the pixels, labels and order of both cuts and the
-        names of the classes. Who was trained under another fingerprint may have seen these validation images.
+    mean, std: of each channel over the train split, on the scale 0 … 1; all images are normalised with them.
+    fingerprint: 16 hexadecimal digits that identify pixels, labels and order of both splits and the names of the
+        classes. A network that was trained under another fingerprint may have seen these validation images.
     """
 
     train: Images
@@ -58,31 +58,32 @@ class TrainingData:
 
 
 def training_data(config: DatasetConfig, device: torch.device | str = "cpu") -> TrainingData:
-    """Return the train and validation cuts of a data set's training part, on the device.
+    """Return the train and validation split of a data set's training part, on the device.
 
-    `config.images` first keeps that many images; then the share `config.validation` is set aside. Both cuts
-    are stratified and decided by `config.split_seed`. With `config.train_on: train+validation` the train cut
-    holds what is set aside too.
+    The data set is first reduced to `config.images` images, then the share `config.validation` is split off. Both
+    choices are stratified and depend on `config.split_seed`. With `config.train_on: train+validation` the train split
+    includes the validation images.
 
     Raises:
-        UserError: the images cannot be had, or are too few for the cuts.
+        UserError: the images cannot be read or downloaded, or are too few.
     """
     raw = read(config, "train")
     kept = torch.arange(len(raw.labels))
     if config.images is not None:
         if config.images > len(kept):
-            raise UserError(f"dataset.images: {config.images} asked, {config.name} has {len(kept)} to train on")
+            raise UserError(f"dataset.images: {config.images} exceeds the {len(kept)} training images of {config.name}")
         _, kept = stratified(raw.labels, config.images, config.split_seed, _SUBSET)
     count = round(config.validation * len(kept))
-    stays, aside = stratified(raw.labels[kept], count, config.split_seed, _VALIDATION)
-    absent = torch.bincount(raw.labels[kept[stays]], minlength=len(raw.classes)) == 0
+    train_rows, validation_rows = stratified(raw.labels[kept], count, config.split_seed, _VALIDATION)
+    absent = torch.bincount(raw.labels[kept[train_rows]], minlength=len(raw.classes)) == 0
     if count == 0 or absent.any():
-        lacking = f"train without class {raw.classes[int(absent.nonzero()[0])]!r}" if count else "validation empty"
+        name = raw.classes[int(absent.nonzero()[0])] if count else ""
+        problem = f"no training image of class {name!r}" if count else "the validation split empty"
         raise UserError(
-            f"dataset.validation: {config.validation} of the {len(kept)} images of {config.name} leaves {lacking}"
+            f"dataset.validation: {config.validation} of the {len(kept)} images of {config.name} leaves {problem}"
         )
-    train = images_at(raw, kept[stays] if config.train_on == "train" else kept)
-    validation = images_at(raw, kept[aside])
+    train = images_at(raw, kept[train_rows] if config.train_on == "train" else kept)
+    validation = images_at(raw, kept[validation_rows])
     mean, std = _moments(train.pixels)
     return TrainingData(
         train=train.to(device),
@@ -100,20 +101,20 @@ def images_at(raw: RawImages, rows: Tensor) -> Images:
     return Images(raw.pixels[rows], raw.labels[rows], rows)
 
 
-def fingerprint(classes: Sequence[str], *cuts: Images) -> str:
-    """Return 16 hexadecimal digits of the SHA-256 of the cuts' shapes, pixels and labels, and the classes."""
+def fingerprint(classes: Sequence[str], *splits: Images) -> str:
+    """Return 16 hexadecimal digits of the SHA-256 of the splits' shapes, pixels and labels, and the classes."""
     sha = hashlib.sha256("\0".join(classes).encode())
-    for cut in cuts:
-        sha.update(str(tuple(cut.pixels.shape)).encode())
-        sha.update(cut.pixels.cpu().contiguous().numpy().data)
-        sha.update(cut.labels.cpu().numpy().data)
+    for images in splits:
+        sha.update(str(tuple(images.pixels.shape)).encode())
+        sha.update(images.pixels.cpu().contiguous().numpy().data)
+        sha.update(images.labels.cpu().numpy().data)
     return sha.hexdigest()[:16]
 
 
 def _moments(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return each channel's mean and standard deviation on the scale 0 … 1, exactly, from counts of its levels.
+    """Return each channel's mean and standard deviation on the scale 0 … 1, exactly, from a histogram of its levels.
 
-    A channel of one level only has the deviation 1.
+    A constant channel has the standard deviation 1.
     """
     level = torch.arange(256, dtype=torch.float64) / 255
     counts = torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in pixels.unbind(1)])

@@ -1,11 +1,21 @@
-"""The one error that means: the user can mend this. The command line prints it as a line and exits with 2."""
+"""`UserError`: a mistake that the user can fix. The command line prints it in one line and exits with 2."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 
 class UserError(Exception):
-    """A mistake that the user can mend: its text names the place, the value and what was expected."""
+    """A mistake that the user can fix; the text names the file or key, the value, and what was expected."""
+
+
+@contextmanager
+def prefix_errors(key: str) -> Iterator[None]:
+    """Put a configuration key in front of the text of a `UserError` that is raised in the block."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from error
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

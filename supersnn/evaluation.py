@@ -1,4 +1,4 @@
-"""How good a network is on given images, and how much it fires meanwhile."""
+"""Evaluation of a network: accuracy, loss, firing rates, and density of every layer's inputs."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,11 +17,13 @@ from supersnn.operations import weighted_layers
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Of a network on a set of images; accuracies, rates and densities are fractions.
+    """Evaluation of a network on a set of images; accuracies, rates and densities are fractions.
 
-    `per_class` has None for a class that has no image here. `rates` is, by spiking layer, the share of its
-    neurons' steps with a spike, `rate` that of all of them together (None without spiking layers). `density`
-    is, by convolution and linear layer, the share of its input values that are not zero.
+    per_class: accuracies; None for a class without images.
+    rate: mean firing rate, the share of neurons and time steps with a spike, over all spiking layers; None without
+        spiking layers.
+    rates: the same by spiking layer.
+    density: share of non-zero input values, by convolution and linear layer.
     """
 
     images: int
@@ -35,16 +37,16 @@ class Evaluation:
 
 
 class _Tally:
-    """Non-zero values seen at one place of the network, kept on the device."""
+    """Count of the non-zero values at one position in the network, kept on the device."""
 
     def __init__(self) -> None:
         self.nonzero: Tensor | float = 0.0
         self.values = 0
 
-    def add(self, seen: Tensor) -> None:
+    def add(self, activations: Tensor) -> None:
         # On a CPU this is five times faster than count_nonzero, and as exact up to 2^24 in a batch.
-        self.nonzero = self.nonzero + seen.sign().abs_().sum().double()
-        self.values += seen.numel()
+        self.nonzero = self.nonzero + activations.sign().abs_().sum().double()
+        self.values += activations.numel()
 
     @property
     def share(self) -> float:
@@ -52,8 +54,8 @@ class _Tally:
 
 
 @contextmanager
-def _watched(network: Network) -> Iterator[tuple[dict[str, _Tally], dict[str, _Tally]]]:
-    """Count spikes behind the spiking layers and non-zero inputs of the weighted ones, for the time being."""
+def _counting(network: Network) -> Iterator[tuple[dict[str, _Tally], dict[str, _Tally]]]:
+    """Count spikes after the spiking layers and non-zero inputs of the weighted layers, during the block."""
     spikes = {name: _Tally() for name in network.spiking_layers()}
     inputs = {name: _Tally() for name, _ in weighted_layers(network)}
 
@@ -75,21 +77,21 @@ def _watched(network: Network) -> Iterator[tuple[dict[str, _Tally], dict[str, _T
 def evaluate(
     network: Network, images: Images, mean: Sequence[float], std: Sequence[float], batch_size: int = 256
 ) -> Evaluation:
-    """Return how the network, in evaluation mode and in full precision, does on the images.
+    """Evaluate the network on images, in evaluation mode and in full precision.
 
     Args:
-        network: left in the mode it was in, without any trace of this call.
+        network: its mode and hooks are restored.
         images: pixels uint8 [N, C, H, W] and labels int64 [N]; N of at least 1.
         mean: of each channel, as in training.
         std: of each channel.
-        batch_size: how many images are shown at once; it does not change the result beyond rounding.
+        batch_size: changes the result by rounding errors only.
     """
     device = next(network.parameters()).device
     training = network.training
     logits: list[Tensor] = []
     network.eval()
     try:
-        with torch.no_grad(), _watched(network) as (spikes, inputs):
+        with torch.no_grad(), _counting(network) as (spikes, inputs):
             for pixels in images.pixels.split(batch_size):
                 logits.append(network(normalise(pixels.to(device), mean, std)).logits.float().mean(0))
     finally:
@@ -98,7 +100,7 @@ def evaluate(
     classes = scores.shape[1]
     right = scores.argmax(1) == labels
     among_five = (scores.topk(min(5, classes)).indices == labels[:, None]).any(1)
-    seen = torch.bincount(labels, minlength=classes).tolist()
+    sizes = torch.bincount(labels, minlength=classes).tolist()
     hits = torch.bincount(labels[right], minlength=classes).tolist()
     fired, steps = sum(float(t.nonzero) for t in spikes.values()), sum(t.values for t in spikes.values())
     return Evaluation(
@@ -106,7 +108,7 @@ def evaluate(
         accuracy=sum(hits) / len(labels),
         top5=int(among_five.sum()) / len(labels),
         loss=float(functional.cross_entropy(scores, labels)),
-        per_class=tuple(hit / n if n else None for hit, n in zip(hits, seen, strict=True)),
+        per_class=tuple(hit / n if n else None for hit, n in zip(hits, sizes, strict=True)),
         rate=fired / steps if steps else None,
         rates={name: tally.share for name, tally in spikes.items()},
         density={name: tally.share for name, tally in inputs.items()},

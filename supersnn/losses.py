@@ -1,4 +1,4 @@
-"""The terms of a student's loss, and their sum: total = label + relation + logit + feature, each times its weight."""
+"""The terms of a student's loss, and their weighted sum: total = label + relation + logit + feature."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,12 +12,12 @@ from supersnn.networks.base import Output
 from supersnn.relations import RELATIONS, unit
 from supersnn.shards import Shard
 
-_WHOLE = Shard()
+_FULL_BATCH = Shard()
 
 
 @dataclass(frozen=True)
 class TeacherOutputs:
-    """What a teacher says of a batch; what no term asks for may be missing.
+    """A teacher's outputs for a batch; those that no loss term needs may be missing.
 
     `vectors`: pooled features [B, D] by pooled side (1, 2 or 4); `logits` [B, K]; `features` [B, C, H, W].
     """
@@ -37,7 +37,7 @@ def pooled(features: Tensor, pool: int) -> Tensor:
 
 
 def label_loss(config: LabelLossConfig, logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the cross-entropy of labels [B] with logits [T, B, K]: of their mean over time, or step by step.
+    """Return the cross-entropy of labels [B] with logits [T, B, K]: of their mean over time, or of every step.
 
     The mean of each step's cross-entropy: Deng et al. 2022, "Temporal efficient training of spiking neural
     network via gradient re-weighting".
@@ -50,8 +50,8 @@ def label_loss(config: LabelLossConfig, logits: Tensor, labels: Tensor) -> Tenso
 def logit_loss(config: LogitLossConfig, logits: Tensor, teacher: Tensor) -> Tensor:
     """Return τ² · KL(softmax(teacher/τ) ‖ softmax(student/τ)), mean over the batch.
 
-    Hinton et al. 2015, "Distilling the knowledge in a neural network". `logits` [T, B, K] count by their mean
-    over time; `teacher` is [B, K].
+    Hinton et al. 2015, "Distilling the knowledge in a neural network". `logits` [T, B, K] are averaged
+    over time; `teacher` has the shape [B, K].
     """
     tau = config.temperature
     student = functional.log_softmax(logits.mean(0) / tau, dim=1)
@@ -59,16 +59,16 @@ def logit_loss(config: LogitLossConfig, logits: Tensor, teacher: Tensor) -> Tens
     return tau**2 * functional.kl_div(student, target, reduction="batchmean", log_target=True)
 
 
-def relation_loss(config: RelationLossConfig, features: Tensor, teacher: Tensor, shard: Shard = _WHOLE) -> Tensor:
-    """Return the pairwise-relational term of student maps [T, B, C, H, W] and teacher vectors [B, D], a shard's.
+def relation_loss(config: RelationLossConfig, features: Tensor, teacher: Tensor, shard: Shard = _FULL_BATCH) -> Tensor:
+    """Return the pairwise-relational term of a shard's student maps [T, B, C, H, W] and teacher vectors [B, D].
 
-    With a relation ρ it is the mean of (ρ(student) - ρ(teacher))² over the B·(B-1) pairs of two samples, those of the
-    other shards among them. The student's vectors are their mean over time, all steps in a row ([B, T·D]), or each
-    step's own, whose terms are then averaged. `shuffle` hands the teacher's vectors to other samples: no sample keeps
-    its own.
+    With a relation ρ it is the mean of (ρ(student) - ρ(teacher))² over the B·(B-1) pairs of two samples of the full
+    batch. The student's vectors are averaged over time (`mean`), concatenated to [B, T·D] (`concat`), or compared step
+    by step, with the mean of the steps' terms (`per_step`). With `shuffle` every sample gets another sample's teacher
+    vector.
     """
     relation = RELATIONS[config.kind]
-    vectors, teacher = shard.join(pooled(features, config.pool), 1), shard.join(teacher)
+    vectors, teacher = shard.all_gather(pooled(features, config.pool), 1), shard.all_gather(teacher)
     if config.time == "mean":
         views = vectors.mean(0, keepdim=True)
     elif config.time == "concat":
@@ -89,13 +89,12 @@ def _between_pairs(matrix: Tensor, target: Tensor) -> Tensor:
 
 
 class FeatureLoss(nn.Module):
-    """The feature term: a learned 1x1 projection of the student's rate against the teacher's map.
+    """The feature term: distance of a learned 1x1 projection of the student's firing rates to the teacher's map.
 
-    Both maps are averaged to the smaller side of the two, flattened and brought to length 1 for each sample;
-    the term is the squared distance between the two, mean over the batch: from 0, the same direction, to 4. A
-    silent sample stays zero and passes no gradient.
-    The projection is drawn from a generator of its own, so that with it and without it a student starts from
-    the same weights.
+    Both maps are average-pooled to the smaller side of the two, flattened and scaled to length 1 per sample. The term
+    is their mean squared distance over the batch: 0 for the same direction, at most 4. A silent sample stays zero and
+    passes no gradient. The projection is drawn from its own generator, so that a student starts from the same weights
+    with it and without it.
     """
 
     def __init__(self, student_channels: int, teacher_channels: int, seed: int) -> None:
@@ -104,14 +103,14 @@ class FeatureLoss(nn.Module):
         weight = torch.empty(teacher_channels, student_channels, 1, 1)
         self.weight = nn.Parameter(nn.init.kaiming_normal_(weight, generator=generator))
 
-    def forward(self, features: Tensor, teacher: Tensor, shard: Shard = _WHOLE) -> Tensor:
-        """Return the whole batch's term of a shard's student maps [T, B, C, H, W] and teacher maps [B, C', H', W']."""
+    def forward(self, features: Tensor, teacher: Tensor, shard: Shard = _FULL_BATCH) -> Tensor:
+        """Return the full batch's term from a shard's student maps [T, B, C, H, W], teacher maps [B, C', H', W']."""
         rate = features.mean(0)
         side = min(rate.shape[-1], teacher.shape[-1])
         projected = functional.conv2d(functional.adaptive_avg_pool2d(rate, side), self.weight)
         target = functional.adaptive_avg_pool2d(teacher, side)
-        ours, theirs = shard.join(projected.flatten(1)), shard.join(target.flatten(1))
-        return (unit(ours, ours) - unit(theirs, theirs)).square().sum(1).mean()
+        student, expected = shard.all_gather(projected.flatten(1)), shard.all_gather(target.flatten(1))
+        return (unit(student, student) - unit(expected, expected)).square().sum(1).mean()
 
 
 def total(
@@ -120,35 +119,35 @@ def total(
     labels: Tensor,
     outputs: TeacherOutputs | None = None,
     feature_loss: FeatureLoss | None = None,
-    shard: Shard = _WHOLE,
+    shard: Shard = _FULL_BATCH,
 ) -> dict[str, Tensor]:
-    """Return each term that has a weight, unweighted, and under ``total`` their weighted sum.
+    """Return the unweighted terms with a weight above zero, and under ``total`` the weighted sum.
 
-    Keys: ``label`` and ``total`` always; ``relation``, ``logit``, ``feature`` where their weight is above zero.
-    What is handed in is of one `shard` of the batch, the terms are those of the whole batch.
+    The keys ``label`` and ``total`` are always present. The arguments belong to one `shard` of the batch, the terms to
+    the full batch.
 
     Raises:
-        ValueError: a term has a weight, but the outputs or the projection it needs is missing.
+        ValueError: the teacher outputs or the projection that a term needs are missing.
     """
-    logits = shard.join(output.logits, 1)
-    terms = {"label": label_loss(config.label, logits, shard.join(labels))}
-    said = outputs or TeacherOutputs()
+    logits = shard.all_gather(output.logits, 1)
+    terms = {"label": label_loss(config.label, logits, shard.all_gather(labels))}
+    teacher = outputs or TeacherOutputs()
     if config.relation.weight > 0:
-        vectors = _needed(said.vectors.get(config.relation.pool), "relation")
+        vectors = _required(teacher.vectors.get(config.relation.pool), "relation")
         terms["relation"] = relation_loss(config.relation, output.features, vectors, shard)
     if config.logit.weight > 0:
-        terms["logit"] = logit_loss(config.logit, logits, shard.join(_needed(said.logits, "logit")))
+        terms["logit"] = logit_loss(config.logit, logits, shard.all_gather(_required(teacher.logits, "logit")))
     if config.feature.weight > 0:
         if feature_loss is None:
-            raise ValueError("loss.feature.weight is above zero, but there is no projection")
-        terms["feature"] = feature_loss(output.features, _needed(said.features, "feature"), shard)
+            raise ValueError("loss.feature.weight is above zero, but feature_loss, its projection, is missing")
+        terms["feature"] = feature_loss(output.features, _required(teacher.features, "feature"), shard)
     weighted = terms["label"]
     for name in config.terms_on():
         weighted = weighted + getattr(config, name).weight * terms[name]
     return terms | {"total": weighted}
 
 
-def _needed(said: Tensor | None, term: str) -> Tensor:
-    if said is None:
-        raise ValueError(f"loss.{term}.weight is above zero, but the outputs says nothing for it")
-    return said
+def _required(output: Tensor | None, term: str) -> Tensor:
+    if output is None:
+        raise ValueError(f"loss.{term}.weight is above zero, but the teacher outputs that it needs are missing")
+    return output

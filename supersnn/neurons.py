@@ -1,4 +1,4 @@
-"""Leaky integrate-and-fire neurons over the whole time loop: one autograd function, and modules around it."""
+"""Leaky integrate-and-fire neurons over all time steps: an autograd function, and modules that call it."""
 
 import math
 from typing import Any
@@ -24,7 +24,7 @@ def lif(
     steps: int | None = None,
     overwrite: bool = False,
 ) -> Tensor:
-    """Return the spikes [T, ...], 0 or 1, that input currents [T, ...] cause in neurons at rest.
+    """Return the spikes [T, ...], 0 or 1, of neurons at rest with input currents [T, ...].
 
     For each step t, with v[-1] = 0:
 
@@ -32,13 +32,13 @@ def lif(
         s[t] = 1 if u[t] >= threshold else 0      spike
         v[t] = u[t] · (1 - s[t])                  hard reset      (soft: v[t] = u[t] - threshold · s[t])
 
-    Backward, ds/du is the surrogate's derivative at u - threshold; with `detach_reset` the s in v[t] counts as
-    a constant. `decay` may be a 0-dimensional tensor with a gradient of its own. Each step of the result has the
-    memory layout of `current`'s. The bits are the same in every run.
+    In the backward pass ds/du is the surrogate's derivative at u - threshold; with `detach_reset` the s in v[t] is a
+    constant. `decay` may be a 0-dimensional tensor that requires a gradient. Each step of the result has the memory
+    layout of a step of `current`. Results are reproducible bit by bit.
 
-    With `steps`, `current` is [...] without time, the same at each of so many steps. With `overwrite` the
-    potentials take the place of `current` in memory, and in the backward pass, which then can run only once, the
-    gradient takes theirs: for a current that nothing else reads, as a norm's result is.
+    With `steps`, `current` is [...] without time, the same at each of so many steps. With `overwrite` the potentials
+    overwrite `current`, and in the backward pass, which then can run only once, the gradient overwrites the potentials:
+    for a current that nothing else reads, such as the output of a norm.
     """
     dynamics = Dynamics(threshold, _constant(decay), reset == "hard", surrogate, width, detach_reset)
     spikes: Tensor = _Lif.apply(current, decay, dynamics, steps, overwrite)
@@ -46,18 +46,18 @@ def lif(
 
 
 def _constant(decay: float | Tensor) -> float | Tensor:
-    """Return a decay without its graph, which the loop must not keep alive."""
+    """Return a decay without its graph, so that the loop does not keep the graph alive."""
     return decay.detach() if isinstance(decay, Tensor) else decay
 
 
 class _Lif(torch.autograd.Function):
-    """A kernel's loop and its loop back, on rows [T, N] of memory; between them the membrane potentials are kept."""
+    """A kernel's forward and backward loop on rows [T, N] of memory; the membrane potentials are saved in between."""
 
     @staticmethod
     def forward(
-        ctx: Any, current: Tensor, decay: float | Tensor, dynamics: Dynamics, steps: int | None, overwrite: bool
+        ctx: Any, current: Tensor, _decay: float | Tensor, dynamics: Dynamics, steps: int | None, overwrite: bool
     ) -> Tensor:
-        """Return the spikes; `decay` is that of `dynamics`, by itself because autograd must see it."""
+        """Return the spikes; `_decay` equals that of `dynamics`, and is an argument so that autograd tracks it."""
         constant = steps is not None
         currents = current.unsqueeze(0) if constant else current
         spikes = _empty(len(currents) if steps is None else steps, currents[0])
@@ -70,14 +70,14 @@ class _Lif(torch.autograd.Function):
         if in_place:
             increment_version(current)
         ctx.save_for_backward(potentials)
-        ctx.how = kernel, dynamics, order, constant, overwrite
+        ctx.options = kernel, dynamics, order, constant, overwrite
         return spikes
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_spikes: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of the current, and of a decay that learns."""
-        kernel, dynamics, order, constant, overwrite = ctx.how
+        """Return the gradients of the current and of a learnable decay."""
+        kernel, dynamics, order, constant, overwrite = ctx.options
         (potentials,) = ctx.saved_tensors
         of_current = potentials if overwrite else _empty(len(potentials), potentials[0])
         rows = (_rows(x, order) for x in (potentials, of_spikes, of_current))
@@ -88,7 +88,7 @@ class _Lif(torch.autograd.Function):
 
 
 def _empty(steps: int, step: Tensor) -> Tensor:
-    """Return an empty tensor of so many steps, each laid out in memory as the given one."""
+    """Return an empty tensor of so many steps, each with the memory layout of `step`."""
     like = torch.empty_like(step)
     return torch.empty_strided(
         (steps, *step.shape), (like.numel(), *like.stride()), dtype=step.dtype, device=step.device
@@ -96,19 +96,19 @@ def _empty(steps: int, step: Tensor) -> Tensor:
 
 
 def _memory_order(x: Tensor) -> list[int]:
-    """Return the dimensions of a step of x [T, ...] as they lie in memory, the one with the longest stride first."""
+    """Return the dimensions of a step of x [T, ...] in memory order, the one with the longest stride first."""
     return sorted(range(1, x.dim()), key=x.stride, reverse=True)
 
 
 def _rows(x: Tensor, order: list[int]) -> Tensor:
-    """Return x [T, ...] as rows [T, N] in a memory order: x's own memory where it is laid out so, else a copy."""
+    """Return x [T, ...] as rows [T, N] in a memory order: a view of x if it has that layout, else a copy."""
     return x.permute(0, *order).reshape(len(x), -1).contiguous()
 
 
 class LIF(nn.Module):
     """A layer of leaky integrate-and-fire neurons on time-folded currents [T·B, ...]; see `lif`.
 
-    It overwrites its input, as `nn.ReLU(inplace=True)` does.
+    The input is overwritten, as by `nn.ReLU(inplace=True)`.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class LIF(nn.Module):
 
 
 class PLIF(LIF):
-    """LIF with one learnable decay a layer, σ(`decay_logit`), so that it stays within (0, 1).
+    """LIF with one learnable decay per layer, σ(`decay_logit`), which keeps it within (0, 1).
 
     Fang et al. 2021, "Incorporating learnable membrane time constant to enhance learning of spiking neural
     networks".

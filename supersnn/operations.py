@@ -1,4 +1,4 @@
-"""What one inference costs: multiply-accumulates, synaptic operations, and an energy estimate."""
+"""Cost of one inference: multiply-accumulates, synaptic operations, and an energy estimate."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ AC_PJ = 0.9
 
 @dataclass(frozen=True)
 class Operations:
-    """Counts for one image: multiply-accumulates, synaptic operations (accumulates), and nanojoules."""
+    """Operations for one image: multiply-accumulates, synaptic operations (accumulates), and energy in nanojoules."""
 
     mac: float
     synaptic: float
@@ -25,12 +25,11 @@ class Operations:
 
 
 def layer_macs(network: Network, shape: ImageShape) -> dict[str, int]:
-    """Return the multiply-accumulates of one image in each convolution and linear layer, in the order they run.
+    """Return the multiply-accumulates for one image in each convolution and linear layer, in the order they run.
 
-    A convolution costs its output positions times its output channels times its fan-in, a linear layer its
-    outputs times its fan-in; both times how often the network really runs them on one image: a stem that sees
-    the same image at every step is run once, every later layer T times. Batch norms (folded into the
-    convolution before them), biases and the neurons' own updates are not counted.
+    A convolution has output positions times output channels times fan-in, a linear layer outputs times fan-in; both
+    times the number of runs per image: once for a stem with the same image at every step, T times for every later
+    layer. Batch norms (folded into the preceding convolution), biases and the neurons' updates are not counted.
     """
     macs: dict[str, int] = {}
 
@@ -65,20 +64,20 @@ def count(
     mac_pj: float = MAC_PJ,
     ac_pj: float = AC_PJ,
 ) -> Operations:
-    """Return what one image costs on average.
+    """Return the mean number of operations per image.
 
-    In a network without spiking layers every operation is a multiply-accumulate. In a spiking one the first
-    layer is (it sees the image); in every later layer a weight is added only where its input is not zero:
-    its synaptic operations are its multiply-accumulates over all T steps times the density of its input.
-    A mean of spikes (behind an average pooling) counts once where it is not zero; hardware that cannot multiply
-    would add once for every spike in it.
+    Without spiking layers every operation is a multiply-accumulate. In a spiking network this holds for the first
+    layer, whose input is the image. Later layers add a weight only where their input is not zero: their synaptic
+    operations are the multiply-accumulates over all T steps times the density of the input. A mean of spikes (after an
+    average pooling) counts once where it is not zero; hardware without multiplication would add once for every spike
+    in it.
 
     Args:
-        network: the network as it runs.
+        network: in the form it runs in.
         shape: of its images.
-        density: by layer name, the share of the layer's input values that are not zero (`evaluation.evaluate`).
-        mac_pj: picojoules of a multiply-accumulate.
-        ac_pj: picojoules of an accumulate.
+        density: share of non-zero input values by layer name (`evaluation.evaluate`).
+        mac_pj: energy of a multiply-accumulate in picojoules.
+        ac_pj: energy of an accumulate in picojoules.
     """
     macs = layer_macs(network, shape)
     first = next(iter(macs))

@@ -1,4 +1,4 @@
-"""How the weights move: the optimiser over a network's parameters, and the learning rate of each step."""
+"""The optimiser of a training, and its learning rate schedule."""
 
 import inspect
 import math
@@ -10,10 +10,10 @@ from supersnn.config import OptimizerConfig
 
 
 def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
-    """Return the rate of a step, counted from 0.
+    """Return the learning rate of a step, counted from 0.
 
-    It rises linearly over the first `warmup` share of all steps; then it stays, or falls along half a cosine
-    (Loshchilov & Hutter 2017, without restarts) that reaches 0 behind the last step.
+    It rises linearly over the first `warmup` share of all steps; then it is constant, or falls along half a cosine
+    (Loshchilov & Hutter 2017, without restarts) that reaches 0 after the last step.
     """
     warmup = config.warmup * steps
     if step + 1 <= warmup:
@@ -24,7 +24,7 @@ def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
 
 
 def optimiser(config: OptimizerConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """Return the optimiser over the parameters, in two groups: with weight decay and without."""
+    """Return the optimiser of the parameters, in two groups: with and without weight decay."""
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
@@ -33,16 +33,16 @@ def optimiser(config: OptimizerConfig, parameters: list[nn.Parameter]) -> torch.
     if config.name == "adamw":
         return _AdamW(groups, lr=config.lr, fused=True)
     nesterov = config.momentum > 0
-    made = _SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov, fused=True)
+    sgd = _SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov, fused=True)
     if nesterov:
-        # A first step that mixed precision skips, because it overflowed, would leave torch's own buffers uninitialised.
+        # If mixed precision skips the first step because of an overflow, torch leaves its own buffers uninitialised.
         for parameter in parameters:
-            made.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-    return made
+            sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return sgd
 
 
-# Some methods of torch's optimisers are wrapped for torch's compiler, which they load when they are first called: more
-# than a second of every process, and nothing here is compiled by it. These call what is inside the wrapping.
+# torch wraps some methods of its optimisers for its compiler, and the first call of one imports the compiler: more than
+# a second in every process. Nothing is compiled here, so these classes call the unwrapped methods.
 
 
 class _SGD(torch.optim.SGD):

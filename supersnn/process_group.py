@@ -1,6 +1,6 @@
-"""The processes of one training whose batches are cut into shards: all on one machine, one for each shard.
+"""Process group of a training whose batches are split into shards: one process per shard, all on one machine.
 
-On a CPU they talk through gloo, on GPUs, one for each, through NCCL. The latter is written, but was not measured.
+Processes communicate through gloo on CPUs, and through NCCL on GPUs, one GPU each. NCCL was not benchmarked.
 """
 
 import io
@@ -25,127 +25,132 @@ from torch import distributed
 from supersnn.errors import UserError
 from supersnn.shards import Shard
 
-PATIENCE = 2.0  # seconds that a helper has to end by itself
-RENDEZVOUS_TIMEOUT = 60.0  # seconds in which all processes must have met; each has its work by then
+EXIT_TIMEOUT = 2.0  # seconds until a worker that does not exit is killed
+RENDEZVOUS_TIMEOUT = (
+    60.0  # seconds until all processes must have reached the rendezvous, after they received their work
+)
 
-Helpers = dict[Shard, tuple[Connection, SpawnProcess]]
+Workers = dict[Shard, tuple[Connection, SpawnProcess]]
 
 
 def check_shards(count: int, batch: int, device: torch.device) -> None:
-    """Refuse shards that a batch cannot be cut into, or that would not have a GPU each.
+    """Check that a batch can be split into shards, and that each has a GPU of its own where they run on GPUs.
 
     Raises:
-        UserError: how large the batch is, or how many GPUs there are.
+        UserError: the text has the size of the batch, or the number of GPUs.
     """
     if batch % count:
-        raise UserError(f"train.shards: expected a divisor of the batch, which has {batch} images here, found {count}")
+        raise UserError(f"train.shards: expected a divisor of the batch size, which is {batch} here, found {count}")
     if count > 1 and device.type == "cuda":
-        seen = torch.cuda.device_count() - (device.index or 0)
-        if count > seen:
-            raise UserError(f"train.shards: {count} shards need a GPU each, this training sees {seen}")
+        gpus = torch.cuda.device_count() - (device.index or 0)
+        if count > gpus:
+            raise UserError(f"train.shards: {count} shards need a GPU each, this training has {gpus}")
 
 
 @contextmanager
 def process_group(
-    count: int, device: torch.device, follow: Callable[..., None], arguments: Sequence[Any]
+    count: int, device: torch.device, worker_loop: Callable[..., None], arguments: Sequence[Any]
 ) -> Iterator[tuple[Shard, Callable[[], None]]]:
-    """Start a helper for each shard but the first; yield the first shard, and a function that calls the helpers.
+    """Start a worker process for each shard except the first.
 
-    A helper runs `follow(shard, calls, *arguments)`; its `calls` yields once for every call, and ends with this
-    context. The arguments go to it by value, their tensors onto its own device: GPUs from `device` on, one a shard.
-    Helpers die with this process, whatever ends it.
+    A worker runs `worker_loop(shard, steps, *arguments)`; its `steps` yields once for every call of the yielded
+    function, and ends with this context. The arguments are pickled, with their tensors on the worker's device: GPUs are
+    numbered from `device` on. Workers exit with this process, whatever ends it.
 
-    A process can be in one group at a time. Python's `spawn` imports the main module again in each helper, so that a
-    script must do its work under ``if __name__ == "__main__"``.
+    A process can be in one group at a time. Python's `spawn` imports the main module in each worker, so that a script
+    must do its work under ``if __name__ == "__main__"``.
+
+    Yields:
+        The first shard, which belongs to this process, and a function that lets the workers take the next step.
 
     Raises:
-        RuntimeError: a helper failed, with its traceback, or was killed.
+        RuntimeError: a worker failed (with its traceback) or was killed.
     """
     if count == 1:
         yield Shard(device=device), lambda: None
         return
     with tempfile.TemporaryDirectory(prefix="supersnn-") as folder:
         shards = [Shard(rank, count, _device(device, rank)) for rank in range(count)]
-        meeting = Path(folder) / "meeting"
-        helpers: Helpers = {}
+        rendezvous = Path(folder) / "rendezvous"
+        workers: Workers = {}
         try:
-            helpers.update((shard, _started(shard, meeting)) for shard in shards[1:])
-            lines = [line for line, _ in helpers.values()]
-            _hand_out(lines, follow, arguments)
-            with _group(shards[0], meeting):
+            workers.update((shard, _start_worker(shard, rendezvous)) for shard in shards[1:])
+            pipes = [pipe for pipe, _ in workers.values()]
+            _send_work(pipes, worker_loop, arguments)
+            with _group(shards[0], rendezvous):
                 try:
-                    yield shards[0], lambda: _tell(lines, go_on=True)
+                    yield shards[0], lambda: _send(pipes, proceed=True)
                 finally:
                     with suppress(OSError):
-                        _tell(lines, go_on=False)
+                        _send(pipes, proceed=False)
         except (RuntimeError, OSError, EOFError) as error:
-            if faults := list(_faults(helpers)):
-                raise RuntimeError("; ".join((str(error), *faults))) from error
+            if failures := list(_failures(workers)):
+                raise RuntimeError("; ".join((str(error), *failures))) from error
             raise
         finally:
-            for line, process in helpers.values():
-                line.close()
-                _end(process)
+            for pipe, process in workers.values():
+                pipe.close()
+                _stop(process)
 
 
 def _device(first: torch.device, rank: int) -> torch.device:
     return torch.device(first.type, (first.index or 0) + rank) if first.type == "cuda" else first
 
 
-def _started(shard: Shard, meeting: Path) -> tuple[Connection, SpawnProcess]:
+def _start_worker(shard: Shard, rendezvous: Path) -> tuple[Connection, SpawnProcess]:
     context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_help, args=(shard, theirs, meeting), daemon=True)
+    pipe, worker_pipe = context.Pipe()
+    process = context.Process(target=_work, args=(shard, worker_pipe, rendezvous), daemon=True)
     process.start()
-    theirs.close()
-    return ours, process
+    worker_pipe.close()
+    return pipe, process
 
 
-def _end(process: SpawnProcess) -> None:
-    process.join(PATIENCE)
+def _stop(process: SpawnProcess) -> None:
+    process.join(EXIT_TIMEOUT)
     if process.is_alive():
         process.kill()
         process.join()
     process.close()
 
 
-def _hand_out(lines: Sequence[Connection], follow: Callable[..., None], arguments: Sequence[Any]) -> None:
-    """Send the work to the helpers, and wait until each has it."""
+def _send_work(pipes: Sequence[Connection], worker_loop: Callable[..., None], arguments: Sequence[Any]) -> None:
+    """Send the work to the workers, and wait until each has received it."""
     content = io.BytesIO()
-    torch.save((follow, tuple(arguments)), content)
-    for line in lines:
-        line.send_bytes(content.getbuffer())
-    for line in lines:
-        if (told := line.recv()) is not None:
-            raise RuntimeError(told)
+    torch.save((worker_loop, tuple(arguments)), content)
+    for pipe in pipes:
+        pipe.send_bytes(content.getbuffer())
+    for pipe in pipes:
+        if (error_text := pipe.recv()) is not None:
+            raise RuntimeError(error_text)
 
 
-def _tell(lines: Sequence[Connection], go_on: bool) -> None:
-    for line in lines:
-        line.send(go_on)
+def _send(pipes: Sequence[Connection], proceed: bool) -> None:
+    for pipe in pipes:
+        pipe.send(proceed)
 
 
-def _faults(helpers: Helpers) -> Iterator[str]:
-    """What happened to helpers that are not well, in words."""
-    wait([process.sentinel for _, process in helpers.values()], timeout=1.0)
-    for shard, (line, process) in helpers.items():
+def _failures(workers: Workers) -> Iterator[str]:
+    """Yield a description of every worker's failure."""
+    wait([process.sentinel for _, process in workers.values()], timeout=1.0)
+    for shard, (pipe, process) in workers.items():
         with suppress(EOFError, OSError):
-            if line.poll() and (told := line.recv()) is not None:
-                yield f"shard {shard.rank} of {shard.count} failed:\n{told}"
+            if pipe.poll() and (error_text := pipe.recv()) is not None:
+                yield f"shard {shard.rank} of {shard.count} failed:\n{error_text}"
         if process.exitcode:
             yield f"the process of shard {shard.rank} of {shard.count} ended with exit code {process.exitcode}"
 
 
 @contextmanager
-def _group(shard: Shard, meeting: Path) -> Iterator[None]:
-    """Be in torch's default process group, whose members meet by a file."""
-    nccl, excepthook = shard.device.type == "cuda", sys.excepthook  # each group lays another hook upon it
+def _group(shard: Shard, rendezvous: Path) -> Iterator[None]:
+    """Join torch's default process group; the rendezvous is a file."""
+    nccl, excepthook = shard.device.type == "cuda", sys.excepthook  # torch wraps the hook again for every group
     if nccl:
         torch.cuda.set_device(shard.device)
-    _meet(shard, meeting.parent)
+    _barrier(shard, rendezvous.parent)
     distributed.init_process_group(
         "nccl" if nccl else "gloo",
-        init_method=meeting.as_uri(),
+        init_method=rendezvous.as_uri(),
         rank=shard.rank,
         world_size=shard.count,
         device_id=shard.device if nccl else None,
@@ -157,41 +162,42 @@ def _group(shard: Shard, meeting: Path) -> Iterator[None]:
         sys.excepthook = excepthook
 
 
-def _meet(shard: Shard, folder: Path) -> None:
-    """Wait until all processes are here, because torch would wait half an hour for one that is lost."""
-    here = [folder / f"here-{rank}" for rank in range(shard.count)]
-    here[shard.rank].touch()
+def _barrier(shard: Shard, folder: Path) -> None:
+    """Wait until all processes have reached the rendezvous; torch's own timeout is 30 minutes."""
+    arrived = [folder / f"arrived-{rank}" for rank in range(shard.count)]
+    arrived[shard.rank].touch()
     deadline = time.monotonic() + RENDEZVOUS_TIMEOUT
-    while not all(path.exists() for path in here):
+    while not all(path.exists() for path in arrived):
         if time.monotonic() > deadline:
             raise RuntimeError(
-                f"shard {shard.rank}: not all {shard.count} shards met within {RENDEZVOUS_TIMEOUT:.0f} s"
+                f"shard {shard.rank}: not all {shard.count} shards reached the rendezvous within "
+                f"{RENDEZVOUS_TIMEOUT:.0f} s"
             )
         time.sleep(0.01)
 
 
-def _help(shard: Shard, line: Connection, meeting: Path) -> None:
-    """Be a helper: take the work, follow until the first process has no more calls, tell what went wrong."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the first process decides
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+def _work(shard: Shard, pipe: Connection, rendezvous: Path) -> None:
+    """Run a worker process: receive the work, run its loop until the first process ends it, send back any error."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all processes; the first one decides
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     try:
-        content = io.BytesIO(line.recv_bytes())
-        follow, arguments = torch.load(content, map_location=shard.device, weights_only=False)
-        line.send(None)
-        with _group(shard, meeting):
-            follow(shard, _calls(line), *arguments)
+        content = io.BytesIO(pipe.recv_bytes())
+        worker_loop, arguments = torch.load(content, map_location=shard.device, weights_only=False)
+        pipe.send(None)
+        with _group(shard, rendezvous):
+            worker_loop(shard, _steps(pipe), *arguments)
     except Exception:
         with suppress(OSError):
-            line.send(traceback.format_exc())
+            pipe.send(traceback.format_exc())
 
 
-def _calls(line: Connection) -> Iterator[None]:
+def _steps(pipe: Connection) -> Iterator[None]:
     with suppress(EOFError):
-        while line.recv():
+        while pipe.recv():
             yield
 
 
-def _end_with_parent() -> None:
+def _exit_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

@@ -1,6 +1,6 @@
-"""Random numbers as pure functions of their address: integer hashes of counters, with no generator and no state.
+"""Counter-based random numbers: integer hashes of counters, without generators and state.
 
-The same address gives the same bits on every device, in every order of calls and in every version of torch.
+The same counters give the same bits on every device, in every order of calls and in every version of torch.
 """
 
 import torch
@@ -24,14 +24,14 @@ def _signed(word: int) -> int:
 
 
 def _mixed_tensor(words: Tensor) -> Tensor:
-    """Return `_mixed` of each int64 element; torch shifts keep the sign, so its copies are masked away."""
+    """Return `_mixed` of each int64 element; torch's shifts extend the sign, which is masked away."""
     words = (words ^ ((words >> 30) & ((1 << 34) - 1))) * _signed(_FIRST)
     words = (words ^ ((words >> 27) & ((1 << 37) - 1))) * _signed(_SECOND)
     return words ^ ((words >> 31) & ((1 << 33) - 1))
 
 
 def key(*counters: int) -> int:
-    """Return a 64-bit word, as a signed int, that stands for the whole sequence of integers."""
+    """Return a 64-bit hash, as a signed int, of a sequence of integers."""
     word = 0
     for counter in counters:
         word = _mixed(((word + _GOLDEN) ^ counter) & _WORD)
@@ -43,8 +43,8 @@ def draws(stream: int, index: Tensor, count: int) -> Tensor:
 
     Args:
         stream: a word from `key`.
-        index: int64 [N], what is drawn for; equal indices get equal numbers.
-        count: how many numbers each index gets; a longer row begins with the shorter one's numbers.
+        index: int64 [N]; equal indices get equal numbers.
+        count: numbers per index; a larger count appends to the numbers of a smaller one.
     """
     own = _mixed_tensor(index + stream)
     steps = torch.arange(1, count + 1, device=index.device).unsqueeze(1) * _signed(_GOLDEN)
@@ -57,5 +57,5 @@ def below(numbers: Tensor, limit: int) -> Tensor:
 
 
 def permutation(count: int, *counters: int) -> Tensor:
-    """Return a random order of 0 … count - 1 as int64 [count], on the CPU, that the counters alone decide."""
+    """Return a random order of 0 … count - 1 as int64 [count], on the CPU; it depends on the counters only."""
     return torch.argsort(draws(key(*counters), torch.arange(count), 1)[0], stable=True)

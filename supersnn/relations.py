@@ -1,8 +1,9 @@
-"""Relations: how the samples of a batch relate to each other, vectors [B, D] → matrix [B, B].
+"""Relations between the samples of a batch: vectors [B, D] → matrix [B, B].
 
-Each is unchanged when the vectors are multiplied by a positive constant: this is how the value scales of
-spikes and of real-valued activations are unified. A silent sample (all zeros; for `centred_cosine` one at the
-batch mean) relates to every other by 0 and passes no gradient, as does a batch that is silent throughout.
+Each is invariant to a positive scale of the vectors, which makes spikes and real-valued activations comparable. A
+silent sample (all zeros; for `centred_cosine` one at the batch mean) has the relation 0 to every other and passes no
+gradient; the same holds for a silent batch. To add a relation: write its function, cite its source, and enter it in
+`RELATIONS` and in `config.RelationLossConfig`.
 """
 
 from collections.abc import Callable
@@ -14,9 +15,9 @@ _TINY = 1e-12  # a squared norm below this share of the batch's mean squared nor
 
 
 def unit(rows: Tensor, reference: Tensor) -> Tensor:
-    """Return rows [B, D] at length 1.
+    """Return rows [B, D] scaled to length 1.
 
-    A row that is next to nothing beside the rows of `reference` [B, D] becomes zero, without gradient.
+    A row that is negligible compared with the rows of `reference` [B, D] becomes zero, without gradient.
     """
     squared = rows.square().sum(1, keepdim=True)
     silent = squared <= _TINY * reference.detach().square().sum(1).mean()
@@ -30,17 +31,17 @@ def cosine(vectors: Tensor) -> Tensor:
 
 
 def centred_cosine(vectors: Tensor) -> Tensor:
-    """Return the cosine of each pair after the batch's mean is subtracted: a correlation between samples.
+    """Return the cosine of each pair after subtracting the batch mean: a correlation between samples.
 
-    Centring as in linear CKA (Kornblith et al. 2019, "Similarity of neural network representations revisited"),
-    so that the relation is free of the features' offset as well as of their scale.
+    Centring as in linear CKA (Kornblith et al. 2019, "Similarity of neural network representations revisited") makes
+    the relation invariant to the features' offset as well as to their scale.
     """
     rows = unit(vectors - vectors.mean(0), vectors)
     return rows @ rows.T
 
 
 def gram(vectors: Tensor) -> Tensor:
-    """Return a·aᵀ with each row at length 1: Tung & Mori 2019, "Similarity-preserving knowledge distillation"."""
+    """Return a·aᵀ with rows scaled to length 1: Tung & Mori 2019, "Similarity-preserving knowledge distillation"."""
     products = vectors @ vectors.T
     return unit(products, products)
 
@@ -50,7 +51,7 @@ def distance(vectors: Tensor) -> Tensor:
 
     The mean is over the B·(B-1) pairs of two samples. Two equal samples are at distance 0, without gradient.
     """
-    rows = vectors - vectors.mean(0)  # distances stay the same, and their rounding error gets smaller
+    rows = vectors - vectors.mean(0)  # leaves the distances unchanged, and reduces their rounding errors
     squared = rows.square().sum(1)
     sums = squared[:, None] + squared
     squares = sums - 2 * rows @ rows.T

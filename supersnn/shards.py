@@ -1,7 +1,7 @@
-"""A batch cut into shards, a process each: the collectives that keep the mathematics that of the whole batch.
+"""Shards of a batch, one per process, and the collectives with which they compute the gradient of the full batch.
 
-Each process computes the same loss of the whole batch, from all shards' outputs; backward, it follows its own
-shard's. Only batch norms look at other shards in between. The sum of the shards' gradients is then the gradient.
+Each process computes the loss of the full batch from all shards' outputs, and backpropagates through its own shard's.
+In between only batch norms exchange values. The sum of the shards' gradients is then the gradient of the full batch.
 """
 
 from collections.abc import Iterable
@@ -17,32 +17,32 @@ _CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Shard:
-    """This process's part of every batch: part `rank` of `count` equal ones, worked on by `device`.
+    """This process's part of every batch: part `rank` of `count` equal parts, on `device`.
 
-    With a `count` of 1 it is the whole batch, and nothing is exchanged. Otherwise the processes of all shards must
-    make the same calls in the same order, in torch's default process group.
+    With a `count` of 1 it is the full batch, and nothing is exchanged. Otherwise the processes of all shards must make
+    the same calls in the same order, in torch's default process group.
     """
 
     rank: int = 0
     count: int = 1
     device: torch.device = _CPU
 
-    def part(self, whole: Tensor, dim: int = 0) -> Tensor:
-        """Return the own part, [..., B/count, ...], of what all processes have of the whole batch, [..., B, ...]."""
-        return whole.chunk(self.count, dim)[self.rank]
+    def part(self, batch: Tensor, dim: int = 0) -> Tensor:
+        """Return this shard's part [..., B/count, ...] of a tensor [..., B, ...] that all processes have."""
+        return batch.chunk(self.count, dim)[self.rank]
 
-    def join(self, part: Tensor, dim: int = 0) -> Tensor:
-        """Return all shards' parts in a row, [..., B, ...]; the gradient goes to the own part of this process.
+    def all_gather(self, part: Tensor, dim: int = 0) -> Tensor:
+        """Return the concatenation [..., B, ...] of all shards' parts; the gradient flows to this process's part only.
 
-        That is right where every process computes the same of the result, and no parameter comes after it.
+        That is correct where every process computes the same from the result, without further parameters.
         """
         if self.count == 1:
             return part
-        joined: Tensor = _Join.apply(part, dim, self)
-        return joined
+        gathered: Tensor = _AllGather.apply(part, dim, self)
+        return gathered
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace each gradient by its sum over the shards, in one exchange."""
+        """Replace each gradient by its sum over the shards, in one all-reduce."""
         if self.count == 1:
             return
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
@@ -51,8 +51,8 @@ class Shard:
         for gradient, summed in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(summed.view(gradient.shape))
 
-    def fit(self, network: nn.Module) -> None:
-        """Put batch norms over the whole batch in the place of a network's own; its state dict stays as it is."""
+    def convert_batch_norm(self, network: nn.Module) -> None:
+        """Replace a network's batch norms by `SyncBatchNorm`; its state dict stays the same."""
         if self.count == 1:
             return
         for name, module in list(network.named_modules()):
@@ -61,7 +61,10 @@ class Shard:
 
 
 class SyncBatchNorm(nn.BatchNorm2d):
-    """A batch norm that is trained on the moments of all shards' values together."""
+    """A batch norm with the statistics of the full batch, over all shards.
+
+    Unlike torch's own it also runs on CPUs.
+    """
 
     def __init__(self, norm: nn.BatchNorm2d, shard: Shard) -> None:
         super().__init__(norm.num_features, norm.eps, norm.momentum)
@@ -69,7 +72,7 @@ class SyncBatchNorm(nn.BatchNorm2d):
         self.shard = shard
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x [N, C, H, W], a shard's, normalised: by its running moments in evaluation mode."""
+        """Return the shard x [N, C, H, W] normalised; in evaluation mode by the running moments."""
         if not self.training:
             return super().forward(x)
         y, mean, variance = _Normalise.apply(x, self.weight, self.bias, self.eps, self.shard)
@@ -84,7 +87,7 @@ class SyncBatchNorm(nn.BatchNorm2d):
         return y
 
 
-class _Join(torch.autograd.Function):
+class _AllGather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, part: Tensor, dim: int, shard: Shard) -> Tensor:
         ctx.dim, ctx.shard = dim, shard
@@ -95,24 +98,24 @@ class _Join(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, of_whole: Tensor) -> tuple[Tensor | None, ...]:
-        return ctx.shard.part(of_whole, ctx.dim), None, None
+    def backward(ctx: Any, of_batch: Tensor) -> tuple[Tensor | None, ...]:
+        return ctx.shard.part(of_batch, ctx.dim), None, None
 
 
 class _Normalise(torch.autograd.Function):
-    """y = (x - mean) · scale + bias with scale = weight / √(variance + eps), and the moments, over all shards.
+    """y = (x - mean) · scale + bias with scale = weight / √(variance + eps), and the moments over all shards.
 
     Backward, with n values of each channel in all shards and x̂ = (x - mean) / √(variance + eps):
 
         dx = scale · (dy - Σ dy / n - x̂ · Σ (dy · x̂) / n)        sums over all shards
 
-    The gradients of weight and bias are the own shard's: those of all parameters are added up later.
+    The gradients of weight and bias are those of this shard: `Shard.sum_gradients` adds all gradients up.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, shard: Shard) -> tuple[Tensor, ...]:
-        own = torch.stack(torch.batch_norm_update_stats(x, None, None, 0.0))  # its mean and variance, each [C]
-        means, variances = shard.join(own.unsqueeze(0)).unbind(1)
+        own = torch.stack(torch.batch_norm_update_stats(x, None, None, 0.0))  # mean and variance, each [C]
+        means, variances = shard.all_gather(own.unsqueeze(0)).unbind(1)
         mean = means.mean(0)
         variance = (variances + (means - mean).square()).mean(0)
         y = nn.functional.batch_norm(x, mean, variance, weight, bias, training=False, eps=eps)
@@ -127,7 +130,7 @@ class _Normalise(torch.autograd.Function):
         x, weight, mean, variance = ctx.saved_tensors
         of_x, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
             of_y, x, weight, mean, variance, None, None, False, ctx.eps, [True, True, True]
-        )  # with the moments as constants
+        )  # with constant moments
         sums = torch.stack([of_weight, of_bias])
         distributed.all_reduce(sums)
         along, constant = sums / (ctx.shard.count * x.numel() // x.shape[1])

@@ -1,9 +1,10 @@
-"""Surrogate derivatives: what stands in the backward pass for the derivative of the spike's step function.
+"""Surrogate derivatives: replacements for the derivative of the spike's step function in the backward pass.
 
 Each function takes x = u - θ (membrane potential above threshold, any shape) and a width w > 0, and returns the
-derivative at x, of x's shape. It works in place: x's memory holds the result, because memory is what the backward
-pass of a neuron waits for. Each derivative is even, integrates to 1 over x, and tends to the step's own as w goes
-to 0. To add one: write its function, name its source, enter it in `SURROGATES` and in `NeuronConfig`.
+derivative at x, of x's shape. It works in place, in x's memory, because a neuron's backward pass is limited by memory
+bandwidth. Each derivative is even, integrates to 1 over x, and tends to the step's own as w goes to 0. To add one:
+write its function, cite its source, and enter it in `SURROGATES` and in `config.NeuronConfig`. It runs in
+`kernels.eager`, unless the compiled kernels get a branch for it.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Teachers: artificial networks, trained once by their own recipe or brought along, and kept in a store."""
+"""Teachers: artificial networks, trained once from their own configuration or imported from a file, kept in a store."""
 
 import json
 import os
@@ -14,31 +14,36 @@ from filelock import FileLock
 from torch import Tensor
 
 from supersnn import checkpoint
-from supersnn.config import LoopConfig, NeuronConfig, OptimizerConfig, StudentConfig, TeacherConfig, TrainConfig, load
+from supersnn.config import LoopConfig, NetworkConfig, NeuronConfig, OptimizerConfig, TrainConfig, load
 from supersnn.config_model import digest, to_yaml
 from supersnn.data import TrainingData
-from supersnn.errors import UserError
-from supersnn.evaluation import evaluate
+from supersnn.errors import UserError, prefix_errors
 from supersnn.files import DamagedFile, sha256, write_atomically
+from supersnn.measurement import measure
 from supersnn.networks.base import Network
-from supersnn.networks.build import build, family
-from supersnn.operations import Operations, count
+from supersnn.networks.build import build, build_trained
+from supersnn.operations import Operations
+from supersnn.records.pairing import family
 from supersnn.training import train
 
 Progress = Callable[[str, int, int], None]
-"""Told of what is done now, how many parts of it are done, and of how many."""
+"""Called with the name of the current stage, how many of its parts are done, and how many there are."""
 
 BATCH_SIZE = 64  # of every teacher's training
-SAVE_EVERY = 30.0  # seconds that a killed teacher's training loses at most
+SAVE_EVERY = 30.0  # seconds of training that are lost at most when the process is killed
 
 
 @dataclass(frozen=True, eq=False)
 class Teacher:
-    """A frozen network and what is known of it.
+    """A frozen network and its record.
 
-    `config` is its own training; `digest` addresses that training on this split, `weights_digest` its result.
-    `network` is in evaluation mode and learns nothing. `seconds` is what its training took. With `known_split`
-    it has certainly not seen the validation images; nobody knows what a network brought along has seen.
+    config: its own training.
+    network: in evaluation mode, without gradients.
+    digest: address of that training on this split.
+    weights_digest: of the resulting weights.
+    seconds: duration of the training.
+    known_split: it was trained on this split, so that it has not seen the validation images. For imported weights
+        without a recorded split this is unknown.
     """
 
     config: TrainConfig
@@ -54,20 +59,18 @@ class Teacher:
 
 
 def recipe(config: TrainConfig) -> TrainConfig:
-    """Return the training of the teacher itself: that of the same architecture with ReLU, on the same split.
+    """Return the teacher's own training: the architecture `teacher.name` with ReLU, on the same split.
 
-    It takes from `config` its `dataset`, its `teacher` section and `train.threads`, and nothing that a search
-    changes from trial to trial, so that all trials of a sweep share a teacher. Its batch size and its precision
-    are constants.
+    It depends on `dataset`, `teacher` and `train.threads` only, none of which a search varies between trials, so that
+    all trials of a sweep share a teacher. Batch size and precision are constants.
     """
     teacher = config.teacher
     if teacher.name is None:
-        raise ValueError("a training without teacher.name has no teacher's recipe")
+        raise ValueError("teacher.name is not set: there is no teacher to train")
     return TrainConfig(
         dataset=config.dataset,
-        student=StudentConfig(architecture=teacher.name, time_steps=1),
+        student=NetworkConfig(architecture=teacher.name, time_steps=1),
         neuron=NeuronConfig(kind="relu"),
-        teacher=TeacherConfig(views=teacher.views),
         optimizer=OptimizerConfig(lr=teacher.lr, weight_decay=teacher.weight_decay),
         train=LoopConfig(epochs=teacher.epochs, batch_size=BATCH_SIZE, threads=config.train.threads),
         seed=teacher.seed,
@@ -80,7 +83,7 @@ def address(config: TrainConfig, data: TrainingData) -> str:
     Raises:
         UserError: its weights file cannot be read.
     """
-    weights = _brought(config)
+    weights = _weights_file(config)
     return digest(recipe(config), data.fingerprint, weights and _sha256(weights, "teacher.weights"))
 
 
@@ -97,55 +100,51 @@ class TeacherStore:
         device: torch.device | str = "cpu",
         progress: Progress | None = None,
     ) -> Teacher:
-        """Return the teacher that `config.teacher` describes, on the device: found, or trained (or taken in) now.
+        """Return the teacher that `config.teacher` describes, on the device; train or import it if it is not stored.
 
-        Two processes never train the same teacher: the second waits. A training that was killed goes on.
+        A file lock keeps two processes from training the same teacher: the second waits. A training that was killed
+        resumes from its checkpoint.
 
         Raises:
-            UserError: its training diverged, its weights file does not fit or cannot be read, or it was trained
-                on another split, so that it may have seen the validation images.
-            DamagedFile: the stored teacher is not what was stored.
+            UserError: the architecture is unknown or does not support the images, the training diverged, the weights
+                file cannot be read or belongs to another network, or the teacher was trained on another split and
+                may have seen the validation images.
+            DamagedFile: the stored weights differ from those that were written.
         """
-        own, weights, mark = recipe(config), _brought(config), address(config, data)
-        home = self.folder / mark
-        if not home.exists():
+        own, weights, name = recipe(config), _weights_file(config), address(config, data)
+        folder = self.folder / name
+        if not folder.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.folder / f".{mark}.lock"):
-                if not home.exists():
-                    unfinished = self.folder / f".{mark}"
+            with FileLock(self.folder / f".{name}.lock"):
+                if not folder.exists():
+                    unfinished = self.folder / f".{name}"
                     unfinished.mkdir(exist_ok=True)
                     if weights is None:
                         _train(unfinished, own, data, device, progress)
                     else:
-                        _take_in(unfinished, own, data, weights)
+                        _import_weights(unfinished, own, data, weights)
                     try:
-                        os.rename(unfinished, home)
-                    except OSError:  # it was brought here from elsewhere meanwhile
-                        if not home.exists():
+                        os.rename(unfinished, folder)
+                    except OSError:  # it was downloaded from a shared storage meanwhile
+                        if not folder.exists():
                             raise
                         shutil.rmtree(unfinished)
-        return _found(home, data, device)
+        return _load(folder, data, device)
 
 
-def _brought(config: TrainConfig) -> Path | None:
-    """The file of a network that the user brings along, if that is to be the teacher."""
+def _weights_file(config: TrainConfig) -> Path | None:
     return None if config.teacher.weights is None else Path(config.teacher.weights)
 
 
 def _train(
     folder: Path, config: TrainConfig, data: TrainingData, device: torch.device | str, progress: Progress | None
 ) -> None:
-    """Train a teacher into a folder, from the last whole epoch that lies there."""
-    saved = folder / "checkpoint.safetensors"
+    """Train a teacher into a folder, from the checkpoint in it if there is one."""
+    path = folder / "checkpoint.safetensors"
     name, epochs = config.student.architecture, config.train.epochs
-    resume = None
-    if saved.exists():
-        try:
-            resume = checkpoint.load(saved)
-        except DamagedFile:
-            saved.unlink()
+    _check_architecture(config, data)
     last_saved = time.monotonic()
-    for report in train(config, data, resume=resume, device=device):
+    for report in train(config, data, resume=_checkpoint(path), device=device):
         if progress is not None:
             progress(f"teacher {name}", report.epoch, epochs)
         if report.ended == "finished":
@@ -153,39 +152,56 @@ def _train(
             seconds = sum(metrics["time/epoch_s"] for metrics in meta["history"])
             _write(folder, config, data, checkpoint.student_weights(tensors), seconds, known_split=True)
         elif report.ended is not None:
-            saved.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
             raise UserError(
-                f"teacher.lr: {config.optimizer.lr} makes the teacher {name!r} diverge in epoch {report.epoch} "
-                f"({report.ended}); expected a smaller one"
+                f"teacher.lr: with {config.optimizer.lr} the training of teacher {name!r} diverged in epoch "
+                f"{report.epoch} ({report.ended}); expected a smaller value"
             )
         elif time.monotonic() - last_saved > SAVE_EVERY:
-            checkpoint.save(saved, *report.snapshot())
+            checkpoint.save(path, *report.snapshot())
             last_saved = time.monotonic()
-    saved.unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
 
 
-def _take_in(folder: Path, config: TrainConfig, data: TrainingData, path: Path) -> None:
-    """Copy a network that the user brought along into a folder."""
+def _check_architecture(config: TrainConfig, data: TrainingData) -> None:
+    """Build the network once, because `train` would name the key of a student's architecture in its errors."""
+    with prefix_errors("teacher.name"), torch.random.fork_rng([]):
+        build(config.student, config.neuron, data.shape, len(data.classes))
+
+
+def _checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Return the checkpoint of an interrupted training; a damaged one is deleted."""
+    if not path.exists():
+        return None
+    try:
+        return checkpoint.load(path)
+    except DamagedFile:
+        path.unlink()
+        return None
+
+
+def _import_weights(folder: Path, config: TrainConfig, data: TrainingData, path: Path) -> None:
+    """Write a teacher from the user's weights file."""
     weights, split = _read_weights(path)
     if split is not None and split != data.fingerprint:
         raise UserError(
-            f"teacher.weights: {path} was trained on split {split}, this training is validated on split "
-            f"{data.fingerprint}: the teacher may have seen the validation images"
+            f"teacher.weights: {path} was trained on split {split}, expected {data.fingerprint}: the teacher may have "
+            "seen the validation images"
         )
     _write(folder, config, data, weights, seconds=0.0, known_split=split is not None)
 
 
 def _read_weights(path: Path) -> tuple[dict[str, Tensor], str | None]:
-    """Return a network's tensors, and the fingerprint of the split it was trained on where the file tells it."""
+    """Return a network's tensors, and the fingerprint of the split that it was trained on if the file records it."""
     try:
         if path.suffix == ".safetensors":
             tensors, meta = checkpoint.load(path)
             return checkpoint.student_weights(tensors) or tensors, meta.get("split")
         return dict(torch.load(path, map_location="cpu", weights_only=True)), None
     except Exception as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"teacher.weights: {path} cannot be read as a safetensors file or a torch state dict: {first}"
+            f"teacher.weights: {path} cannot be read as a safetensors file or a torch state dict: {reason}"
         ) from error
 
 
@@ -198,14 +214,14 @@ def _write(
     known_split: bool,
 ) -> None:
     network = _network(config, data, weights)
-    seen = evaluate(network, data.validation, data.mean, data.std)
+    measured = measure(network, data.validation, data)
     checkpoint.save(folder / "weights.safetensors", weights, {"split": data.fingerprint if known_split else None})
     metrics: dict[str, Any] = {
         "name": config.student.architecture,
         "family": family(config.student.architecture),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "val_accuracy": seen.accuracy,
-        "operations": asdict(count(network, data.shape, seen.density)),
+        "val_accuracy": measured.evaluation.accuracy,
+        "operations": asdict(measured.operations),
         "epochs": config.train.epochs,
         "seconds": seconds,
         "split": data.fingerprint,
@@ -216,22 +232,21 @@ def _write(
     write_atomically(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
 
 
-def _found(home: Path, data: TrainingData, device: torch.device | str) -> Teacher:
-    config = load(home / "config.yaml")
-    metrics = json.loads((home / "metrics.json").read_text())
+def _load(folder: Path, data: TrainingData, device: torch.device | str) -> Teacher:
+    config = load(folder / "config.yaml")
+    metrics = json.loads((folder / "metrics.json").read_text())
     if metrics["split"] != data.fingerprint:
         raise UserError(
-            f"{home}: this teacher was trained on split {metrics['split']}, expected {data.fingerprint}: it may "
-            "have seen the validation images; remove the folder to train it again"
+            f"{folder}: this teacher was trained on split {metrics['split']}, expected {data.fingerprint}: it may "
+            "have seen the validation images; delete the folder to train it again"
         )
-    path = home / "weights.safetensors"
+    path = folder / "weights.safetensors"
     if _sha256(path, "teacher") != metrics["weights_sha256"]:
-        raise DamagedFile(f"{path}: not the weights that metrics.json describes")
-    network = _network(config, data, checkpoint.load(path)[0]).to(device)
+        raise DamagedFile(f"{path}: its SHA-256 differs from the one in metrics.json")
     return Teacher(
         config=config,
-        network=network,
-        digest=home.name,
+        network=_network(config, data, checkpoint.load(path)[0]).to(device),
+        digest=folder.name,
         weights_digest=metrics["weights_sha256"][:16],
         family=metrics["family"],
         parameters=metrics["parameters"],
@@ -244,15 +259,13 @@ def _found(home: Path, data: TrainingData, device: torch.device | str) -> Teache
 
 def _network(config: TrainConfig, data: TrainingData, weights: dict[str, Tensor]) -> Network:
     """Return the frozen network with these weights, on the CPU."""
-    with torch.random.fork_rng([]):
-        network = build(config.student, config.neuron, data.shape, len(data.classes))
     try:
-        network.load_state_dict(weights)
+        with prefix_errors("teacher.name"):
+            return build_trained(config, data.shape, len(data.classes), weights)
     except RuntimeError as error:
         name = config.student.architecture
-        first = " ".join(str(error).split())[:300]
-        raise UserError(f"teacher.weights: these do not fit teacher.name {name!r}: {first}") from error
-    return network.eval().requires_grad_(False)
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"teacher.weights: the tensors do not match teacher.name {name!r}: {reason}") from error
 
 
 def _sha256(path: Path, key: str) -> str:

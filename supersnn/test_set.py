@@ -1,4 +1,4 @@
-"""The only door to the test images: whoever opens it leaves a line in the ledger first."""
+"""The only access to the test images; every access is first recorded in a ledger."""
 
 import fcntl
 import json
@@ -18,71 +18,71 @@ from supersnn.sources.registry import read
 def open_test(
     config: DatasetConfig, ledger: Path, purpose: str, device: torch.device | str = "cpu", weights: str | None = None
 ) -> Images:
-    """Return the test images, on the device, after the ledger has taken note.
+    """Return the test images, on the device, after appending an entry to the ledger.
 
-    The note is one JSON object a line, `{"time", "dataset", "purpose", "fingerprint", "count", "weights"}`, time in
-    Unix seconds, on disk before this returns; lines are only ever appended. The images are to be normalised with
-    the mean and std of the `TrainingData` of the same configuration (or of what it was exported as).
+    An entry is a line with a JSON object, `{"time", "dataset", "purpose", "fingerprint", "count", "weights"}`, time in
+    Unix seconds; it is on disk before this function returns. Lines are never changed or removed. The images must be
+    normalised with the mean and std of the `TrainingData` (or `Preprocessing`) of the same configuration.
 
     Args:
         config: the data set.
-        ledger: where the note goes.
-        purpose: what the images are opened for.
-        device: where they are wanted.
-        weights: the SHA-256 of the file with the weights that are to be tested, where these are known. A test that was
-            cut short goes on under the line that it has: the same weights, for the same purpose, need no second one.
+        ledger: file of the entries.
+        purpose: reason for the access.
+        device: of the returned images.
+        weights: SHA-256 of the file with the weights that are tested, if known. An interrupted test continues under its
+            entry: the same weights for the same purpose get no second one.
 
     Raises:
-        UserError: the images cannot be had.
-        OSError: the ledger cannot be written; then nothing is returned.
+        UserError: the images cannot be read or downloaded.
+        OSError: the ledger cannot be written; no images are returned.
     """
     raw = read(config, "test")
     images = images_at(raw, torch.arange(len(raw.labels)))
-    note = {
+    entry = {
         "dataset": config.name,
         "purpose": purpose,
         "fingerprint": fingerprint(raw.classes, images),
         "count": len(images),
         "weights": weights,
     }
-    append(ledger, json.dumps({"time": time.time(), **note}) + "\n", known=None if weights is None else _says(note))
+    append(ledger, json.dumps({"time": time.time(), **entry}) + "\n", known=None if weights is None else _has(entry))
     return images.to(device)
 
 
 def opened_at(ledger: Path, purpose: str, weights: str) -> float:
-    """Return when the test images were opened for a purpose and some weights, in Unix seconds.
+    """Return the time of the access to the test images for a purpose and weights, in Unix seconds.
 
     Raises:
-        ValueError: the ledger has no such line.
+        ValueError: the ledger has no such entry.
     """
-    says = _says({"purpose": purpose, "weights": weights})
+    matches = _has({"purpose": purpose, "weights": weights})
     for line in ledger.read_text(encoding="utf-8", errors="replace").splitlines():
-        if says(line):
+        if matches(line):
             return float(json.loads(line)["time"])
-    raise ValueError(f"{ledger}: nothing was opened for {purpose!r} with these weights")
+    raise ValueError(f"{ledger}: no entry for {purpose!r} with these weights")
 
 
-def _says(note: Mapping[str, object]) -> Callable[[str], bool]:
-    """What tells whether a line, torn or whole, says all that a note does."""
+def _has(entry: Mapping[str, object]) -> Callable[[str], bool]:
+    """Return a test of whether a line, possibly torn, has all values of an entry."""
 
-    def says(line: str) -> bool:
+    def matches(line: str) -> bool:
         try:
-            return note.items() <= json.loads(line).items()
+            return entry.items() <= json.loads(line).items()
         except (ValueError, AttributeError):
             return False
 
-    return says
+    return matches
 
 
 def append(path: Path, line: str, known: Callable[[str], bool] | None = None) -> None:
-    """Add a line to a ledger in one write, after a torn one on a line of its own, and wait until it is on disk.
+    """Append a line to a ledger in one write, starting a new line after a torn one, and flush it to disk.
 
-    One process at a time: on a network file system two that append at once would write to the same place. Nothing is
-    added where the ledger has a line that is `known`.
+    A file lock admits one process at a time: on a network file system concurrent appends overwrite each other. Nothing
+    is appended if the ledger has a line for which `known` is true.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab+", buffering=0) as file:
-        with suppress(OSError):  # a file system without locks
+        with suppress(OSError):  # the file system has no locks
             fcntl.flock(file, fcntl.LOCK_EX)
         if known is not None:
             file.seek(0)

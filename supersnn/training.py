@@ -1,8 +1,8 @@
-"""One training as a generator of epoch reports: no callbacks, no logger, nothing left behind but the thread count.
+"""A training as a generator of epoch reports, without callbacks and logging; its only side effect is the thread count.
 
-Everything random is a pure function of (seed, epoch, index): the initial weights of the seed, the order of the
-images of (seed, epoch), their augmented views of (`dataset.split_seed`, view, index). The views do not depend on
-the training's seed, because all trainings of a sweep share one bank of a teacher's answers to them.
+Everything random is a pure function of (seed, epoch, index): the initial weights depend on the seed, the order of the
+images on (seed, epoch), the augmented views on (`dataset.split_seed`, view, index). Views do not depend on the
+training's seed, so that all trainings of a sweep share one cache of a teacher's outputs.
 """
 
 import math
@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from supersnn.augment import augment, normalise
 from supersnn.checkpoint import STUDENT, under_prefix, with_prefix
-from supersnn.config import TeacherConfig, TrainConfig
+from supersnn.config import AugmentConfig, TrainConfig
 from supersnn.config_model import digest
 from supersnn.data import Images, TrainingData
-from supersnn.errors import UserError
+from supersnn.errors import UserError, prefix_errors
 from supersnn.losses import FeatureLoss, TeacherOutputs, total
 from supersnn.measurement import measure
 from supersnn.networks.base import Output
@@ -31,34 +31,35 @@ from supersnn.randomness import key, permutation
 from supersnn.records.metrics import SPIKE_RATE
 from supersnn.shards import Shard
 
-SILENT, SATURATED = 0.001, 0.99  # mean firing rates beyond which a spiking network counts as failed
+SILENT, SATURATED = 0.001, 0.99  # mean firing rates below and above which a training has failed
 
 _PRECISION = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _INITIAL, _PROJECTION, _ORDER, _NOISE = 1, 2, 3, 4  # streams of the training's seed
-_CHUNK = 2**23  # pixel values that are augmented at once: what an image gets does not depend on it
+_CHUNK = 2**23  # pixel values that are augmented at once; it does not change the result
 
 Snapshot = tuple[dict[str, Tensor], dict[str, Any]]
 
 
 class TeacherSource(Protocol):
-    """What stands beside a training and tells what the teacher says of its batches."""
+    """Provides the teacher's outputs for the batches of a training."""
 
     def __call__(self, position: Tensor, view: int, images: Tensor) -> TeacherOutputs:
-        """Return the teacher's word on a batch.
+        """Return the teacher's outputs for a batch.
 
         Args:
             position: int64 [B] on the CPU, rows of the training's `data.train`.
-            view: which augmented view of them is shown.
-            images: that view, float32 [B, C, H, W], normalised, on the training's device.
+            view: number of the augmented view.
+            images: that view, normalised, float32 [B, C, H, W] on the training's device.
         """
 
 
 @dataclass(frozen=True)
 class EpochReport:
-    """What one epoch came to.
+    """Result of one epoch.
 
-    `epoch` counts from 1. `metrics` are finite, under MLflow's names. `ended` is None while the training goes
-    on, then "finished" or "failed:REASON".
+    epoch: counted from 1.
+    metrics: finite values by the keys of `supersnn.records.metrics`.
+    ended: None while the training continues, then "finished" or "failed:REASON".
     """
 
     epoch: int
@@ -67,13 +68,13 @@ class EpochReport:
     _snapshot: Callable[[], Snapshot] = field(repr=False, compare=False)
 
     def snapshot(self) -> Snapshot:
-        """Return copies, on the CPU, of all that `train(resume=…)` needs to go on to the same bits.
+        """Return the state, copied to the CPU, from which `train(resume=…)` continues with the same bits.
 
-        The network's weights are among the tensors (`checkpoint.student_weights`); the description holds
-        `epoch`, `ended` and `history`: the metrics of every epoch so far.
+        The network's weights are among the tensors (`checkpoint.student_weights`); the description has `epoch`, `ended`
+        and `history`, the metrics of every epoch so far.
 
         Raises:
-            RuntimeError: the training has gone on since this report.
+            RuntimeError: the training has continued since this report.
         """
         return self._snapshot()
 
@@ -87,35 +88,36 @@ def train(
 ) -> Iterator[EpochReport]:
     """Train, and yield a report after each epoch.
 
-    A last batch that is not full is left out, unless it is the only one: the relational term and batch norm
-    would weigh its images more. Weight decay acts on the weights of convolutions and linear layers alone, not
-    on batch norms, biases and learnable decays. Sets torch's number of threads to `train.threads`.
+    A last, incomplete batch is dropped unless it is the only one, because the relational term and batch norm would give
+    its images more weight. Weight decay applies to the weights of convolutions and linear layers only. torch's number
+    of threads is set to `train.threads`.
 
     With `train.shards` above 1 each batch is split over so many processes (`supersnn.process_group`), for students that
-    one device is too small or too slow for. It is the same training to rounding: statistics, pairs and means are those
-    of the whole batch. This process is the first, and evaluates alone; the others last as long as the iteration.
+    are too large or too slow for one device. The training is the same up to rounding: statistics, pairs and means are
+    those of the full batch. This process is the first, and evaluates alone; the others run as long as the iteration.
 
     Args:
         config: the training.
         data: its images.
-        teacher_source: the teacher; needed where `config.teacher.name` is set.
-        resume: a `snapshot` of the same training; epochs after it follow.
-        device: where to train; shards take the GPUs from this one on.
+        teacher_source: required if `config.teacher.name` is set.
+        resume: a `snapshot` of the same training to continue from.
+        device: to train on; shards use the GPUs from this one on.
 
     Raises:
-        UserError: the device does not offer `train.precision`, or `train.shards` fits neither batch nor devices.
-        ValueError: a teacher_source is missing, or `resume` is of another training.
+        UserError: the architecture is unknown, the device does not support `train.precision`, or `train.shards` does
+            not divide the batch or exceeds the GPUs.
+        ValueError: `teacher_source` is missing, or `resume` belongs to another training.
     """
     device = torch.device(device)
     if config.train.precision != "fp32" and device.type != "cuda":
         raise UserError(
-            f"train.precision: {config.train.precision!r} needs a CUDA device, this training runs on "
+            f"train.precision: {config.train.precision!r} requires a CUDA device, this training runs on "
             f"{device.type}; expected 'fp32'"
         )
     if config.teacher.name is not None and teacher_source is None:
-        raise ValueError(f"a training taught by {config.teacher.name!r} needs a teacher source")
+        raise ValueError(f"a training with the teacher {config.teacher.name!r} requires a teacher_source")
     if resume is not None and resume[1]["training"] != _identity(config, data):
-        raise ValueError("the snapshot to resume from is of another configuration or another split")
+        raise ValueError("the snapshot to resume from belongs to another configuration or split")
     check_shards(config.train.shards, min(config.train.batch_size, len(data.train)), device)
     return _epochs(config, data, teacher_source, resume, device)
 
@@ -127,38 +129,41 @@ def _epochs(
     resume: Snapshot | None,
     device: torch.device,
 ) -> Iterator[EpochReport]:
-    with process_group(config.train.shards, device, _follow, (config, data, teacher_source, resume)) as (shard, call):
+    with process_group(config.train.shards, device, _worker_loop, (config, data, teacher_source, resume)) as (
+        shard,
+        proceed,
+    ):
         training = _Training(config, data, teacher_source, resume, shard)
         while training.ended is None:
-            call()
+            proceed()
             training.run_epoch()
             yield training.report()
 
 
-def _follow(
+def _worker_loop(
     shard: Shard,
-    calls: Iterable[None],
+    epochs: Iterable[None],
     config: TrainConfig,
     data: TrainingData,
     teacher_source: TeacherSource | None,
     resume: Snapshot | None,
 ) -> None:
-    """Make the steps of an epoch with another shard, whenever the first one calls."""
+    """Train with another shard, one epoch for every item of `epochs`."""
     training = _Training(config, data, teacher_source, resume, shard)
-    for _ in calls:
-        training.make_steps()
+    for _ in epochs:
+        training.run_steps()
 
 
-def shown(images: Images, rows: Tensor, view: int, config: TrainConfig) -> Tensor:
-    """Return a view of some training images: uint8 [B, C, H, W] of rows int64 [B]; the same for every seed."""
+def augmented(images: Images, rows: Tensor, view: int, config: TrainConfig) -> Tensor:
+    """Return a view uint8 [B, C, H, W] of the images in rows int64 [B]; it does not depend on `config.seed`."""
     pixels = images.pixels[rows]
-    if config.teacher.views == 1:
+    if config.dataset.augment.views == 1:
         return pixels
     return augment(pixels, images.index[rows], view, config.dataset.split_seed, config.dataset.augment)
 
 
-def view_of(epoch: int, config: TeacherConfig) -> int:
-    """Return the view that is shown in an epoch, counted from 0."""
+def view_of(epoch: int, config: AugmentConfig) -> int:
+    """Return the view that is trained on in an epoch, counted from 0."""
     return epoch if config.views == "off" else epoch % config.views
 
 
@@ -167,7 +172,7 @@ def _identity(config: TrainConfig, data: TrainingData) -> str:
 
 
 class _Training:
-    """All that changes in the course of a training, and the epoch that changes it."""
+    """The state of a training, and its epochs."""
 
     def __init__(
         self,
@@ -186,9 +191,9 @@ class _Training:
         self.batch = min(config.train.batch_size, len(data.train))
         self.steps = len(data.train) // self.batch
         self.layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
-        with _seeded(key(config.seed, _INITIAL), self.device):
+        with prefix_errors("student.architecture"), _seeded(key(config.seed, _INITIAL), self.device):
             self.network = build(config.student, config.neuron, data.shape, len(data.classes))
-        shard.fit(self.network)
+        shard.convert_batch_norm(self.network)
         self.network.to(self.device).to(memory_format=self.layout)
         self.projection = self._projection() if config.loss.feature.weight > 0 else None
         self.parameters = [*self.network.parameters(), *(self.projection.parameters() if self.projection else ())]
@@ -198,19 +203,19 @@ class _Training:
             self.restore(*resume)
 
     def _projection(self) -> FeatureLoss:
-        """Build the feature term's projection onto as many channels as the teacher's maps turn out to have."""
+        """Return the feature term's projection onto as many channels as the teacher's maps have."""
         assert self.teacher_source is not None
         position = torch.arange(1)
-        said = self.teacher_source(position, 0, self._images(position, view=0)).features
-        if said is None:
-            raise ValueError("loss.feature.weight is above zero, but the teacher_source gives no features")
+        maps = self.teacher_source(position, 0, self._images(position, view=0)).features
+        if maps is None:
+            raise ValueError("loss.feature.weight is above zero, but teacher_source returns no features")
         seed = key(self.config.seed, _PROJECTION)
-        return FeatureLoss(self.network.channels, said.shape[1], seed).to(self.device)
+        return FeatureLoss(self.network.channels, maps.shape[1], seed).to(self.device)
 
     def run_epoch(self) -> None:
-        """Train for an epoch, look at the validation images, and add the metrics to the history."""
+        """Train for an epoch, evaluate on the validation images, and append the metrics to the history."""
         started = time.perf_counter()
-        metrics = self.make_steps()
+        metrics = self.run_steps()
         self.ended = "finished" if self.epoch == self.config.train.epochs else None
         if all(map(math.isfinite, metrics.values())):
             metrics |= self._validate()
@@ -219,9 +224,9 @@ class _Training:
         metrics["time/epoch_s"] = time.perf_counter() - started
         self.history.append({name: value for name, value in metrics.items() if math.isfinite(value)})
 
-    def make_steps(self) -> dict[str, float]:
-        """Make the steps of the next epoch; return the mean of each loss term, waiting for the device only once."""
-        view = view_of(self.epoch, self.config.teacher)
+    def run_steps(self) -> dict[str, float]:
+        """Take the steps of the next epoch; return the mean of each loss term, synchronising with the device once."""
+        view = view_of(self.epoch, self.config.dataset.augment)
         order = permutation(len(self.data.train), self.config.seed, _ORDER, self.epoch)[: self.steps * self.batch]
         order = self.shard.part(order.view(self.steps, -1), 1).flatten()
         step, size = self.epoch * self.steps, self.batch // self.shard.count
@@ -244,12 +249,12 @@ class _Training:
         return metrics
 
     def _images(self, position: Tensor, view: int) -> Tensor:
-        pixels = shown(self.data.train, position, view, self.config)
+        pixels = augmented(self.data.train, position, view, self.config)
         images = normalise(pixels, self.data.mean, self.data.std)
         return images.contiguous(memory_format=self.layout)
 
     def _step(self, images: Tensor, labels: Tensor, outputs: TeacherOutputs | None, step: int) -> dict[str, Tensor]:
-        """Change the weights once; return the loss terms without their graph."""
+        """Update the weights once; return the detached loss terms."""
         loop = self.config.train
         with torch.autocast(self.device.type, _PRECISION[loop.precision], enabled=loop.precision != "fp32"):
             output = self.network(images)
@@ -269,7 +274,7 @@ class _Training:
         return {name: term.detach() for name, term in terms.items()}
 
     def _validate(self) -> dict[str, float]:
-        """Return the validation images' metrics; a network that fires nowhere or everywhere has failed."""
+        """Return the validation metrics; a network that is silent or saturated has failed."""
         metrics = measure(self.network, self.data.validation, self.data).metrics("val")
         rate = metrics.get(SPIKE_RATE.key)
         if rate is not None and rate < SILENT:
@@ -279,18 +284,20 @@ class _Training:
         return metrics
 
     def report(self) -> EpochReport:
-        """Return the report of the epoch that was run last."""
+        """Return the report of the last epoch."""
         epoch = self.epoch
 
         def snapshot() -> Snapshot:
             if self.epoch != epoch:
-                raise RuntimeError(f"the training has gone on since epoch {epoch}: take its snapshot before that")
+                raise RuntimeError(
+                    f"the training has continued since epoch {epoch}: take its snapshot before the next one"
+                )
             return self.snapshot()
 
         return EpochReport(epoch, dict(self.history[-1]), self.ended, snapshot)
 
     def snapshot(self) -> Snapshot:
-        """Return copies, on the CPU, of all that changes."""
+        """Return the state, copied to the CPU."""
         tensors = with_prefix(STUDENT, self.network.state_dict())
         if self.projection is not None:
             tensors |= with_prefix("projection.", self.projection.state_dict())
@@ -307,7 +314,7 @@ class _Training:
         return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}, meta
 
     def restore(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
-        """Take up the state of a snapshot."""
+        """Load the state of a snapshot."""
         self.network.load_state_dict(under_prefix(STUDENT, tensors))
         if self.projection is not None:
             self.projection.load_state_dict(under_prefix("projection.", tensors))
@@ -323,7 +330,7 @@ class _Training:
 
 @contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Draw from torch's generators as of this seed, and leave them as they were."""
+    """Seed torch's generators for the block, and restore their state after it."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield

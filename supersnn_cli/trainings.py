@@ -24,7 +24,7 @@ def train(
     from supersnn.config import load
     from supersnn.config_model import with_values
     from supersnn.data import training_data
-    from supersnn.teacher_cache import teacher_source_for
+    from supersnn.teacher_sources import teacher_source_for
     from supersnn.training import train as train_student
     from tune.description.sweep import parse_override
     from tune.store import Store

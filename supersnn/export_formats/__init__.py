@@ -1,1 +1,1 @@
-"""A trained student in forms that others read: NIR for neuromorphic tools, ONNX for inference engines."""
+"""Export formats of a trained student: NIR for neuromorphic tools, ONNX for inference engines."""

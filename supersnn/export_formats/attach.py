@@ -1,4 +1,4 @@
-"""Every form of a student, written beside its export, read back and run; what does not fit is refused by name."""
+"""Adds a student's export formats to its export folder; each file is read back, run and compared with the student."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -15,37 +15,39 @@ from supersnn.exported import Preprocessing
 from supersnn.networks.base import ImageShape, Network
 
 IMAGES = 16
-"""How many images a form is tried on."""
+"""Number of images for the comparison."""
 
 Writer = Callable[[Graph, Preprocessing, Path], None]
 Reader = Callable[[Path, Preprocessing, Tensor], Run]
 
-FORMS: Mapping[str, tuple[str, Writer, Reader]] = {
+FORMATS: Mapping[str, tuple[str, Writer, Reader]] = {
     "nir": (
         "student.nir",
         lambda graph, _, path: nir_format.write(graph, path),
-        lambda path, about, pixels: nir_format.run(path, normalise(pixels, about.mean, about.std)),
+        lambda path, preprocessing, pixels: nir_format.run(
+            path, normalise(pixels, preprocessing.mean, preprocessing.std)
+        ),
     ),
     "onnx": (
         "student.onnx",
-        lambda graph, about, path: onnx_format.write(graph, about.mean, about.std, path),
+        lambda graph, preprocessing, path: onnx_format.write(graph, preprocessing.mean, preprocessing.std, path),
         lambda path, _, pixels: onnx_format.run(path, pixels),
     ),
 }
 
 
 def attach(folder: Path, network: Network, preprocessing: Preprocessing, pixels: Tensor) -> dict[str, Any]:
-    """Write every form that the network has into a folder.
+    """Write a network to an export folder in every format that supports it.
 
     Args:
-        folder: of the export, unfinished.
-        network: trained.
+        folder: the unfinished export folder.
+        network: the trained student.
         preprocessing: of its images.
-        pixels: uint8 [B, C, H, W], of which the first `IMAGES` are shown to the student and to each form.
+        pixels: uint8 [B, C, H, W]; the first `IMAGES` are used for the comparison.
 
     Returns:
-        By form its `file` and the fields of its `Agreement` with the student, or why it was `refused`; then there is
-        no file.
+        For each format its `file` and the fields of its `Agreement` with the student, or the reason why it was
+        `refused`; then the file does not exist.
     """
     pixels = pixels[:IMAGES].cpu()
     training = network.training
@@ -55,22 +57,22 @@ def attach(folder: Path, network: Network, preprocessing: Preprocessing, pixels:
         expected = run_student(network, images.to(next(network.parameters()).device))
         graph = graph_of(network, ImageShape(preprocessing.channels, preprocessing.side))
     except UnsupportedLayerError as refusal:
-        return {form: {"refused": str(refusal)} for form in FORMS}
+        return {name: {"refused": str(refusal)} for name in FORMATS}
     finally:
         network.train(training)
-    return {form: _attached(form, folder, graph, preprocessing, pixels, expected) for form in FORMS}
+    return {name: _attached(name, folder, graph, preprocessing, pixels, expected) for name in FORMATS}
 
 
 def _attached(
-    form: str, folder: Path, graph: Graph, preprocessing: Preprocessing, pixels: Tensor, expected: Run
+    name: str, folder: Path, graph: Graph, preprocessing: Preprocessing, pixels: Tensor, expected: Run
 ) -> dict[str, Any]:
-    file, write, run = FORMS[form]
+    file, write, run = FORMATS[name]
     try:
         write(graph, preprocessing, folder / file)
-        found = compare(expected, run(folder / file, preprocessing, pixels))
-        if not found.holds():
-            raise UnsupportedLayerError(f"read back and run, it is not the student: {found}")
+        agreement = compare(expected, run(folder / file, preprocessing, pixels))
+        if not agreement.within_tolerance():
+            raise UnsupportedLayerError(f"the file, read back and run, differs from the student: {agreement}")
     except UnsupportedLayerError as refusal:
         (folder / file).unlink(missing_ok=True)
         return {"refused": str(refusal)}
-    return {"file": file, **asdict(found)}
+    return {"file": file, **asdict(agreement)}

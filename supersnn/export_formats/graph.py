@@ -1,6 +1,6 @@
-"""A trained student as a graph of plain layers with its batch norms folded away: what every form is written from.
+"""A trained student as a graph of plain layers, with batch norms folded: the source of every export format.
 
-An edge stands for a sum: a layer with several sources takes the sum of their outputs.
+A layer with several sources takes the sum of their outputs.
 """
 
 import operator
@@ -17,7 +17,7 @@ from supersnn.neurons import LIF
 
 
 class UnsupportedLayerError(Exception):
-    """A layer, or one of its options, that a form has no counterpart for; the text names it."""
+    """A layer, or one of its options, without a counterpart in an export format; the text names it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class Affine:
 
 @dataclass(frozen=True)
 class Neurons:
-    """A layer of `neurons.lif`."""
+    """A layer of neurons; see `neurons.lif`."""
 
     threshold: float
     decay: float
@@ -56,7 +56,7 @@ class Rectifier:
 
 @dataclass(frozen=True)
 class AveragePool:
-    """The mean over windows without padding; the windows that fit into the map count."""
+    """The mean over windows without padding; partial windows at the border are left out."""
 
     window: tuple[int, int]
     stride: tuple[int, int]
@@ -72,7 +72,7 @@ Layer = Convolution | Affine | Neurons | Rectifier | AveragePool | Flatten
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """A layer, whose outputs it takes the sum of, and the shape of its own for one image at one step."""
+    """A layer, the sources whose outputs it adds up, and the shape of its output for one image and step."""
 
     layer: Layer
     sources: tuple[str, ...]
@@ -81,9 +81,10 @@ class Node:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """What one time step does with an image of `shape` [C, H, W]: nodes in the order they run, the last one answers.
+    """One time step for an image of `shape` [C, H, W]: nodes in the order they run, the last one returns the logits.
 
-    The source `input` is the normalised image, the same at each of the `steps`; the logits are the mean over time.
+    The source `input` is the normalised image, the same at each of the `steps`. A student's logits are the mean over
+    them.
     """
 
     nodes: dict[str, Node]
@@ -95,13 +96,13 @@ INPUT = "input"
 
 
 def graph_of(network: Network, shape: ImageShape) -> Graph:
-    """Return the graph of a trained network as it is in evaluation mode; the network stays as it is.
+    """Return the graph of a trained network in evaluation mode; the network is not changed.
 
-    A batch norm behind a convolution is folded into it; any other becomes a 1x1 convolution of its own, with a
-    diagonal weight because readers of NIR do not agree on grouped ones.
+    A batch norm after a convolution is folded into it. Any other becomes a 1x1 convolution with a diagonal weight,
+    because readers of NIR interpret grouped convolutions differently.
 
     Raises:
-        UnsupportedLayerError: it has a layer that has no counterpart here.
+        UnsupportedLayerError: a layer has no counterpart.
     """
     size = (shape.channels, shape.side, shape.side)
     images = torch.zeros(network.steps, *size, device=next(network.parameters()).device)
@@ -118,7 +119,7 @@ def graph_of(network: Network, shape: ImageShape) -> Graph:
 
 
 class _Step(nn.Module):
-    """What a network does at one time step, under the names that its layers have in it."""
+    """One time step of a network, with the names of the network's layers."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -135,7 +136,7 @@ class _Tracer(fx.Tracer):
 
 
 class _Shapes(fx.Interpreter):
-    """Runs a traced step and notes the shape of every value for one image, under `shape`."""
+    """Runs a traced step and records the shape of every value for one image, under `shape`."""
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
@@ -145,7 +146,7 @@ class _Shapes(fx.Interpreter):
 
 
 class _Builder:
-    """Goes through a traced step; a value of it is the sum of some nodes' outputs."""
+    """Builds nodes from a traced step; each of its values is the sum of some nodes' outputs."""
 
     def __init__(self, traced: fx.GraphModule) -> None:
         self._traced = traced
@@ -164,12 +165,12 @@ class _Builder:
                 case "output":
                     pass
                 case _:
-                    raise UnsupportedLayerError(f"{node.target}: a tensor of the network's own beside its layers")
+                    raise UnsupportedLayerError(f"{node.target}: a tensor of the network that belongs to no layer")
         return self._nodes
 
     def _module(self, node: fx.Node, module: nn.Module) -> tuple[str, ...]:
         if isinstance(module, nn.Identity | nn.Dropout):
-            return self._sums[_given(node)]
+            return self._sums[_input(node)]
         if isinstance(module, nn.BatchNorm2d):
             return self._norm(node, module)
         if type(module) is nn.AdaptiveAvgPool2d:
@@ -183,7 +184,7 @@ class _Builder:
         summands = [value for value in node.args if isinstance(value, fx.Node)]
         if node.target in _SUMS and len(summands) == 2:
             if node.target in _IN_PLACE and len(summands[0].users) > 1:
-                raise UnsupportedLayerError(f"{node.name}: a sum in place of a value that is read elsewhere")
+                raise UnsupportedLayerError(f"{node.name}: an in-place sum over a value that is read elsewhere")
             return tuple(name for value in summands for name in self._sums[value])
         if node.target in ("flatten", torch.flatten) and node.args[1:] == (1,):
             return self._add(node, node.name, Flatten())
@@ -192,34 +193,34 @@ class _Builder:
         raise UnsupportedLayerError(f"{node.name}: {getattr(node.target, '__name__', node.target)} has no counterpart")
 
     def _add(self, node: fx.Node, name: str, layer: Layer) -> tuple[str, ...]:
-        self._nodes[name] = Node(layer, self._sums[_given(node)], node.meta["shape"])
+        self._nodes[name] = Node(layer, self._sums[_input(node)], node.meta["shape"])
         return (name,)
 
     def _norm(self, node: fx.Node, norm: nn.BatchNorm2d) -> tuple[str, ...]:
-        """Fold a batch norm into the convolution before it if nothing else reads that, else make it a layer."""
+        """Fold a batch norm into the preceding convolution if nothing else reads that, else add it as a layer."""
         scale, shift = scale_and_shift(norm)
-        before = _given(node)
-        conv = self._nodes.get(str(before.target)) if before.op == "call_module" else None
-        if conv is not None and isinstance(conv.layer, Convolution) and len(before.users) == 1:
-            name = str(before.target)
+        source = _input(node)
+        conv = self._nodes.get(str(source.target)) if source.op == "call_module" else None
+        if conv is not None and isinstance(conv.layer, Convolution) and len(source.users) == 1:
+            name = str(source.target)
             self._nodes[name] = replace(conv, layer=_scaled(conv.layer, scale, shift))
             return (name,)
         weight = torch.diag(scale).float()[:, :, None, None]
         return self._add(node, str(node.target), Convolution(weight, shift.float()))
 
 
-def _given(node: fx.Node) -> fx.Node:
-    """The value that a call is made on."""
+def _input(node: fx.Node) -> fx.Node:
+    """Return the first argument of a call."""
     value = node.args[0]
     assert isinstance(value, fx.Node)
     return value
 
 
 def scale_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Return the float64 [C] of a trained batch norm that is x · scale + shift."""
-    kept = {**dict(norm.named_parameters()), **dict(norm.named_buffers())}
-    mean, variance = kept["running_mean"].double().cpu(), kept["running_var"].double().cpu()
-    weight, bias = kept["weight"].detach().double().cpu(), kept["bias"].detach().double().cpu()
+    """Return scale and shift, float64 [C], of a trained batch norm, which computes x · scale + shift."""
+    state = {**dict(norm.named_parameters()), **dict(norm.named_buffers())}
+    mean, variance = state["running_mean"].double().cpu(), state["running_var"].double().cpu()
+    weight, bias = state["weight"].detach().double().cpu(), state["bias"].detach().double().cpu()
     scale = weight / (variance + norm.eps).sqrt()
     return scale, bias - mean * scale
 
@@ -252,14 +253,14 @@ def _convolution(name: str, layer: nn.Conv2d) -> Layer:
 
 def _average_pool(name: str, layer: nn.AvgPool2d) -> Layer:
     if _pair(layer.padding) != (0, 0) or layer.ceil_mode or layer.divisor_override is not None:
-        raise UnsupportedLayerError(f"{name}: an average pooling with padding, partial windows or a divisor of its own")
+        raise UnsupportedLayerError(f"{name}: an average pooling with padding, partial windows or its own divisor")
     return AveragePool(_pair(layer.kernel_size), _pair(layer.stride))
 
 
 def _global_pool(node: fx.Node, layer: nn.AdaptiveAvgPool2d) -> Layer:
     if layer.output_size not in (1, (1, 1)):
         raise UnsupportedLayerError(f"{node.target}: an adaptive pooling to {layer.output_size}")
-    height, width = _given(node).meta["shape"][-2:]
+    height, width = _input(node).meta["shape"][-2:]
     return AveragePool((height, width), (height, width))
 
 

@@ -1,9 +1,9 @@
 """The Neuromorphic Intermediate Representation (Pedersen et al. 2024) of a student, and a small reader that runs it.
 
-`nir.LIF` is the equation τ·dv/dt = (v_leak - v) + r·I with a spike where v > v_threshold and a reset to v_reset. One
-Euler step of `DT` makes it v ← (1 - DT/τ)·v + (DT/τ)·r·I, which is our u = decay·v + I for τ = DT/(1 - decay) and
-r = τ/DT. Ours spikes at u >= threshold: v_threshold is the float32 next below. The reader of snnTorch takes this same
-step; Norse's needs `dt=DT`, leaves r out, and has no average pooling.
+`nir.LIF` is the equation τ·dv/dt = (v_leak - v) + r·I with a spike where v > v_threshold and a reset to v_reset. An
+Euler step of `DT` is v ← (1 - DT/τ)·v + (DT/τ)·r·I, which equals u = decay·v + I of `neurons.lif` for
+τ = DT/(1 - decay) and r = τ/DT. `neurons.lif` spikes at u >= threshold, so v_threshold is the next smaller float32.
+snnTorch's reader uses the same step; Norse's needs `dt=DT`, ignores r, and has no average pooling.
 """
 
 from collections.abc import Iterator
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
     import numpy as np
 
 DT = 1e-4
-"""Seconds of a time step: the one that snnTorch's reader assumes."""
+"""Length of a time step in seconds, as snnTorch's reader assumes it."""
 OUTPUT = "output"
 
 
 def write(graph: Graph, path: Path) -> None:
     """Write a graph as a NIR file (HDF5).
 
-    Its input is the normalised image [C, H, W], to be given at every time step; its output are the logits [K] of a
-    step. The metadata say so, with `dt` and `time_steps`.
+    The input is the normalised image [C, H, W] at every time step, the output the logits [K] of a step. The metadata
+    document this, with `dt` and `time_steps`.
 
     Raises:
         UnsupportedLayerError: a layer has no counterpart in NIR.
@@ -53,13 +53,13 @@ def write(graph: Graph, path: Path) -> None:
     ends = {INPUT: nir.Input({"input": np.array(graph.shape)}),
             OUTPUT: nir.Output({"output": np.array(graph.nodes[last].shape)})}  # fmt: skip
     edges = [(source, name) for name, node in graph.nodes.items() for source in node.sources]
-    about = {
+    metadata = {
         "dt": DT,
         "time_steps": graph.steps,
         "input": "the normalised image, the same at every time step",
-        "output": "the logits of a time step; the answer is their mean over time",
+        "output": "the logits of a time step; the prediction is their mean over time",
     }
-    nir.write(path, nir.NIRGraph({**ends, **nodes}, [*edges, (last, OUTPUT)], metadata=about))
+    nir.write(path, nir.NIRGraph({**ends, **nodes}, [*edges, (last, OUTPUT)], metadata=metadata))
 
 
 def _node(name: str, layer: Layer, shape: tuple[int, ...]) -> "nir.NIRNode":
@@ -70,15 +70,15 @@ def _node(name: str, layer: Layer, shape: tuple[int, ...]) -> "nir.NIRNode":
         case Convolution():
             if layer.groups != 1:
                 raise UnsupportedLayerError(
-                    f"{name}: a convolution in {layer.groups} groups, on which readers of NIR do not agree"
+                    f"{name}: a convolution in {layer.groups} groups, which readers of NIR interpret differently"
                 )
-            places = layer.stride, layer.padding, layer.dilation
-            return nir.Conv2d(None, layer.weight.numpy(), *places, 1, layer.bias.numpy())
+            options = layer.stride, layer.padding, layer.dilation
+            return nir.Conv2d(None, layer.weight.numpy(), *options, 1, layer.bias.numpy())
         case Affine():
             return nir.Affine(layer.weight.numpy(), layer.bias.numpy())
         case AveragePool():
             return nir.AvgPool2d(np.array(layer.window), np.array(layer.stride), np.array((0, 0)))
-        case Flatten():  # counted from the end: the same with and without a batch
+        case Flatten():  # counted from the end: works with and without a batch dimension
             return nir.Flatten({"input": None}, -3, -1)
         case Neurons():
             return _neurons(name, layer, shape)
@@ -103,14 +103,14 @@ def _neurons(name: str, layer: Neurons, shape: tuple[int, ...]) -> "nir.LIF":
 def run(path: Path, images: Tensor) -> Run:
     """Read a NIR file and run it, step by step, on normalised images float32 [B, C, H, W].
 
-    The potentials are kept in double precision. The spikes come by the name of their node.
+    Potentials have double precision. Spikes are returned by the name of their node.
     """
     import nir
 
     graph = nir.read(path)
     sources: dict[str, list[str]] = {name: [] for name in graph.nodes}
-    for before, after in graph.edges:
-        sources[after].append(before)
+    for source, target in graph.edges:
+        sources[target].append(source)
     order = [name for name in _order(sources) if name != INPUT]
     potentials: dict[str, Tensor | float] = {n: 0.0 for n in order if isinstance(graph.nodes[n], nir.LIF)}
     spikes: dict[str, list[Tensor]] = {name: [] for name in potentials}
@@ -132,7 +132,7 @@ def run(path: Path, images: Tensor) -> Run:
 
 
 def _order(sources: dict[str, list[str]]) -> Iterator[str]:
-    """Yield the nodes so that each comes after its sources."""
+    """Yield the nodes in topological order."""
     waiting, done = dict(sources), set[str]()
     while waiting:
         ready = [name for name, before in waiting.items() if done.issuperset(before)]
@@ -156,8 +156,8 @@ def _lif_step(node: "nir.LIF", current: Tensor, potential: Tensor | float, dt: f
 def _apply(node: Any, x: Tensor) -> Tensor:
     match type(node).__name__:
         case "Conv2d":
-            places = (_ints(node.stride), _ints(node.padding), _ints(node.dilation))
-            return functional.conv2d(x, _double(node.weight), _double(node.bias), *places, int(node.groups))
+            options = (_ints(node.stride), _ints(node.padding), _ints(node.dilation))
+            return functional.conv2d(x, _double(node.weight), _double(node.bias), *options, int(node.groups))
         case "Affine":
             return functional.linear(x, _double(node.weight), _double(node.bias))
         case "AvgPool2d":
@@ -167,7 +167,7 @@ def _apply(node: Any, x: Tensor) -> Tensor:
         case "Output":
             return x
         case other:
-            raise ValueError(f"a {other} node: not one that this package writes")
+            raise ValueError(f"a {other} node, which this package does not write")
 
 
 def _double(array: "np.ndarray[Any, Any]") -> Tensor:

@@ -1,8 +1,8 @@
-"""The ONNX program of a student: all its time steps unrolled, from pixels to logits.
+"""The ONNX program of a student: all time steps unrolled, from pixels to logits.
 
-Input `pixels`, uint8 [B, C, H, W]; output `logits`, float32 [B, K], their mean over time. Before the first neurons, and
-in a network without, nothing depends on the time step, and every layer runs once on [B, ...]; behind them the steps are
-folded into the batch, [T·B, ...].
+Input `pixels`, uint8 [B, C, H, W]; output `logits`, float32 [B, K], averaged over time. Before the first neurons
+nothing depends on the time step, so every layer runs once on [B, ...]; after them the steps are folded into the
+batch, [T·B, ...].
 """
 
 from pathlib import Path
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 FLOAT = 1  # onnx.TensorProto.FLOAT
 OPSET, IR = 18, 9
-"""Versions of ONNX that engines have known since 2023."""
+"""Versions of ONNX that engines have supported since 2023."""
 SPIKES = ".spikes"
-"""The end of the name of a layer's spikes at one step."""
+"""Suffix of the name of a layer's spikes at one step."""
 
 
 def write(graph: Graph, mean: tuple[float, ...], std: tuple[float, ...], path: Path) -> None:
-    """Write a graph as an ONNX file that takes pixels; mean and std of each channel as in `augment.normalise`."""
+    """Write a graph as an ONNX file whose input are pixels; for mean and std see `augment.normalise`."""
     import onnx
     from onnx import TensorProto, helper
 
@@ -50,18 +50,18 @@ def write(graph: Graph, mean: tuple[float, ...], std: tuple[float, ...], path: P
     last = list(graph.nodes)[-1]
     classes = graph.nodes[last].shape[0]
     program.mean_over_time(last, classes, "logits")
-    takes = helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["B", *graph.shape])
-    gives = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", classes])
-    whole = helper.make_graph(program.nodes, "student", [takes], [gives], program.constants)
-    model = helper.make_model(whole, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)
+    inputs = helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["B", *graph.shape])
+    outputs = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", classes])
+    graph_proto = helper.make_graph(program.nodes, "student", [inputs], [outputs], program.constants)
+    model = helper.make_model(graph_proto, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString())
 
 
 def run(path: Path, pixels: Tensor) -> Run:
-    """Read an ONNX file and run it by ONNX's reference implementation on pixels uint8 [B, C, H, W].
+    """Read an ONNX file and run it with ONNX's reference implementation on pixels uint8 [B, C, H, W].
 
-    The spikes come by the name of their layer: every value that some neurons' steps are put together to.
+    Spikes are returned by the name of their layer, which is the name of the concatenation of a layer's steps.
     """
     import onnx
     from onnx.reference import ReferenceEvaluator
@@ -76,7 +76,7 @@ def run(path: Path, pixels: Tensor) -> Run:
 
 
 class _Program:
-    """Collects the operators; a value that is the same at every time step exists once, as [B, ...]."""
+    """Collects the operators; a value that is the same at every time step is computed once, as [B, ...]."""
 
     def __init__(self, steps: int) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -98,7 +98,7 @@ class _Program:
         return name
 
     def layer(self, name: str, node: Node) -> None:
-        """Add the operators of a layer; its output has the layer's name."""
+        """Add the operators of a layer; the output gets the layer's name."""
         source = self._sum(name, node.sources)
         layer = node.layer
         if isinstance(layer, Neurons):
@@ -109,8 +109,8 @@ class _Program:
         match layer:
             case Convolution():
                 weights = [self.constant(f"{name}.weight", layer.weight), self.constant(f"{name}.bias", layer.bias)]
-                places = {"strides": layer.stride, "pads": layer.padding * 2, "dilations": layer.dilation}
-                self.add("Conv", [source, *weights], name, group=layer.groups, **places)
+                options = {"strides": layer.stride, "pads": layer.padding * 2, "dilations": layer.dilation}
+                self.add("Conv", [source, *weights], name, group=layer.groups, **options)
             case Affine():
                 weights = [self.constant(f"{name}.weight", layer.weight), self.constant(f"{name}.bias", layer.bias)]
                 self.add("Gemm", [source, *weights], name, transB=1)
@@ -122,7 +122,7 @@ class _Program:
                 self.add("Relu", [source], name)
 
     def _sum(self, name: str, sources: tuple[str, ...]) -> str:
-        """Return the value that is the sum of some; those without time are repeated if others have it."""
+        """Return the sum of some values; those without a time dimension are repeated if others have one."""
         if len(sources) == 1:
             return sources[0]
         timed = self._timed.intersection(sources)
@@ -148,23 +148,23 @@ class _Program:
         threshold = self.constant(f"{name}.threshold", torch.tensor(layer.threshold))
         if self._steps > 1:
             self.constant(f"{name}.decay", torch.tensor(layer.decay))
-        u, before = currents[0], ""
+        u, previous = currents[0], ""
         spikes = []
         for t, at in enumerate(f"{name}.{t}" for t in range(self._steps)):
             if t > 0:
-                self._reset(before, u, threshold, layer.reset)
-                self.add("Mul", [f"{before}.reset", f"{name}.decay"], f"{at}.kept")
+                self._reset(previous, u, threshold, layer.reset)
+                self.add("Mul", [f"{previous}.reset", f"{name}.decay"], f"{at}.kept")
                 self.add("Add", [f"{at}.kept", currents[t]], f"{at}.potential")
                 u = f"{at}.potential"
             self.add("GreaterOrEqual", [u, threshold], f"{at}.fired")
             self.add("Cast", [f"{at}.fired"], at + SPIKES, to=FLOAT)
             spikes.append(at + SPIKES)
-            before = at
+            previous = at
         self.add("Concat", spikes, name, axis=0)
         self._timed.add(name)
 
     def _reset(self, at: str, potential: str, threshold: str, reset: str) -> None:
-        """Add what becomes of the potential after a step's spikes."""
+        """Add the reset of the potential after a step's spikes."""
         lost = threshold if reset == "soft" else potential
         self.add("Mul", [at + SPIKES, lost], f"{at}.lost")
         self.add("Sub", [potential, f"{at}.lost"], f"{at}.reset")

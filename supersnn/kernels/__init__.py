@@ -1,1 +1,1 @@
-"""The neurons' loop over time and back, once for each kind of machine; `choice.py` says which one serves where."""
+"""Kernels for the neurons' loop over time, forward and backward; `choice.py` selects one for each tensor."""

@@ -1,4 +1,4 @@
-"""Which kernel runs the neurons' loop: the fastest that this machine has for a tensor."""
+"""Selection of the kernel for the neurons' loop: the fastest that supports a tensor and a surrogate."""
 
 from functools import cache
 from types import ModuleType
@@ -11,22 +11,17 @@ from supersnn.kernels.dynamics import Kernel
 
 
 def kernel_for(current: Tensor, surrogate: str) -> Kernel:
-    """Return what runs the loop for such a current and surrogate: compiled where that can be, else `eager`.
-
-    On the CPU that needs numba, on a GPU Triton, which comes with torch's CUDA builds; neither is needed to train.
-    """
-    module: ModuleType | None = None
-    if current.device.type == "cpu":
-        module = _compiled()
-        if module is not None and (current.dtype not in module.DTYPES or surrogate not in module.SURROGATES):
-            module = None
-    elif current.device.type == "cuda":
-        module = _triton()
-    return cast(Kernel, module or eager)
+    """Return the kernel for such a current and surrogate: `compiled` on CPUs, `fused` on GPUs, `eager` otherwise."""
+    loaders = {"cpu": _compiled, "cuda": _fused}
+    module = loaders[current.device.type]() if current.device.type in loaders else None
+    if module is None or current.dtype not in module.DTYPES or surrogate not in module.SURROGATES:
+        return cast(Kernel, eager)
+    return cast(Kernel, module)
 
 
 @cache
 def _compiled() -> ModuleType | None:
+    """Return the numba kernel; None where exports are loaded without numba (see `supersnn.exported`)."""
     try:
         from supersnn.kernels import compiled
     except ImportError:
@@ -35,7 +30,8 @@ def _compiled() -> ModuleType | None:
 
 
 @cache
-def _triton() -> ModuleType | None:
+def _fused() -> ModuleType | None:
+    """Return the Triton kernel, None without Triton, which is part of torch's CUDA builds."""
     try:
         from supersnn.kernels import fused
     except ImportError:

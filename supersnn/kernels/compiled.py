@@ -1,7 +1,7 @@
-"""The neurons' loop compiled for the CPU: one pass over memory forward and one back. Needs numba, which is optional.
+"""The neurons' loop compiled by numba for CPUs: one pass over memory forward and one backward.
 
-A block of neurons stays in the core's first cache through all time steps. The bits are the same for every number of
-threads and of vector lanes: no sum is reordered but the gradient of a decay, whose order is fixed by the blocks.
+A block of neurons stays in the core's first-level cache through all time steps. The bits do not depend on the number of
+threads and vector lanes: the only sum is the gradient of a decay, whose order is fixed by the blocks.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from torch import Tensor
 from supersnn.kernels.dynamics import Dynamics
 
 SURROGATES = {"triangle": 0, "rectangle": 1, "atan": 2}
-"""Those that are compiled; the exponential of another one would not be vectorised."""
+"""The compiled surrogates; the exponential of `sigmoid` would not be vectorised."""
 DTYPES = (torch.float32, torch.float64)
 
 _BLOCK = 2048  # neurons: four rows of them fit a first-level cache of 32 KiB
@@ -34,13 +34,13 @@ def forward(current: Tensor, potentials: Tensor, spikes: Tensor, dynamics: Dynam
 def backward(
     potentials: Tensor, of_spikes: Tensor, of_current: Tensor, dynamics: Dynamics, constant: bool
 ) -> Tensor | None:
-    """Run the loop back; see `Kernel`."""
+    """Run the loop backward; see `Kernel`."""
     u, gs, gu = (_array(x) for x in (potentials, of_spikes, of_current))
     threshold, decay, width = (u.dtype.type(x) for x in (dynamics.threshold, float(dynamics.decay), dynamics.width))
     learned = isinstance(dynamics.decay, Tensor)
     sums = np.zeros(-(-u.shape[1] // _BLOCK) if learned else 0)
-    how = SURROGATES[dynamics.surrogate], dynamics.hard, dynamics.detach_reset, learned, constant
-    _run(_backward, _backward_in_threads, u.shape[1], u, gs, gu, sums, threshold, decay, width, *how)
+    options = SURROGATES[dynamics.surrogate], dynamics.hard, dynamics.detach_reset, learned, constant
+    _run(_backward, _backward_in_threads, u.shape[1], u, gs, gu, sums, threshold, decay, width, *options)
     return torch.tensor(sums.sum()).to(potentials.dtype) if learned else None
 
 
@@ -49,28 +49,28 @@ def _array(x: Tensor) -> np.ndarray[Any, Any]:
     return array
 
 
-def _run(alone: Callable[..., None], together: Callable[..., None], neurons: int, *arguments: Any) -> None:
-    """Run over all blocks of neurons on as many threads as torch has.
+def _run(serial: Callable[..., None], parallel: Callable[..., None], neurons: int, *arguments: Any) -> None:
+    """Process all blocks of neurons on as many threads as torch uses.
 
-    These are torch's own threads: both use the OpenMP of the process. Others would have to share the cores with
-    torch's, which keep them busy for some time after each operation, waiting for the next one.
+    These are torch's own threads, because both use the OpenMP of the process. Other threads would compete with torch's,
+    which spin on the cores for some time after each operation.
     """
     blocks = -(-neurons // _BLOCK)
     threads = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS, blocks)
     if threads <= 1:
-        alone(*arguments, 0, blocks)
+        serial(*arguments, 0, blocks)
         return
     numba.set_num_threads(threads)
-    together(*arguments, blocks, threads)
+    parallel(*arguments, blocks, threads)
 
 
 def _compile(function: Callable[..., None], parallel: bool = False) -> Callable[..., None]:
-    """Compile at the first call, to run without the interpreter's lock; keep it on disk, where there is room."""
+    """Compile at the first call, to run without the interpreter's lock; cache on disk if a folder is writable."""
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "parallel": parallel}
     compiled: Callable[..., None]
     try:
         compiled = numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # there is no folder that may be written
+    except RuntimeError:  # no folder for the cache is writable
         compiled = numba.njit(**options)(function)
     return compiled
 

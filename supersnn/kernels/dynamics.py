@@ -1,4 +1,7 @@
-"""What all kernels are told of the neurons whose loop they run. The equations stand in `supersnn.neurons.lif`."""
+"""Interface of the kernels: `Dynamics`, the neurons' constants, and the protocol `Kernel`.
+
+The equations are in the docstring of `supersnn.neurons.lif`.
+"""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -8,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Dynamics:
-    """How neurons behave; `decay` is 0-dimensional where it learns."""
+    """The constants of a layer of neurons; a learnable `decay` is a 0-dimensional tensor."""
 
     threshold: float
     decay: float | Tensor
@@ -19,18 +22,18 @@ class Dynamics:
 
 
 class Kernel(Protocol):
-    """The loop over T steps of N neurons, whose tensors are [T, N], each step contiguous; a module with two functions.
+    """A module with the loop over T steps of N neurons, on tensors [T, N] with contiguous rows.
 
-    A current that is the same at each step is [1, N].
+    A current that is the same at every step has the shape [1, N].
     """
 
     def forward(self, current: Tensor, potentials: Tensor, spikes: Tensor, dynamics: Dynamics) -> None:
-        """Fill `potentials`, which may be `current` itself where that is [T, N], and `spikes`."""
+        """Fill `potentials`, which may be `current` itself if that is [T, N], and `spikes`."""
 
     def backward(
         self, potentials: Tensor, of_spikes: Tensor, of_current: Tensor, dynamics: Dynamics, constant: bool
     ) -> Tensor | None:
         """Fill the gradient `of_current` [T, N], which may be `potentials` itself; return that of a learnable decay.
 
-        Where the current is `constant` over time, the first row of `of_current` is the sum of all rows.
+        If the current is `constant` over time, the first row of `of_current` is the sum over the steps.
         """

@@ -1,4 +1,4 @@
-"""The neurons' loop in torch's own operations: on every device, in every precision, with every surrogate."""
+"""The neurons' loop in torch operations: for every device, dtype and surrogate."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from supersnn.kernels.dynamics import Dynamics
 from supersnn.surrogates import SURROGATES
 
-_IN_CACHE = 2**17  # neurons that a CPU core works on at a time: what it needs of them then fits its cache
+_IN_CACHE = 2**17  # neurons that a CPU core processes at a time, so that their values fit its cache
 
 
 def forward(current: Tensor, potentials: Tensor, spikes: Tensor, dynamics: Dynamics) -> None:
@@ -30,7 +30,7 @@ def forward(current: Tensor, potentials: Tensor, spikes: Tensor, dynamics: Dynam
 def backward(
     potentials: Tensor, of_spikes: Tensor, of_current: Tensor, dynamics: Dynamics, constant: bool
 ) -> Tensor | None:
-    """Run the loop back; see `Kernel`."""
+    """Run the loop backward; see `Kernel`."""
     derivative, threshold, hard = SURROGATES[dynamics.surrogate], dynamics.threshold, dynamics.hard
     learned = dynamics.decay if isinstance(dynamics.decay, Tensor) else None
     fixed = 1.0 if isinstance(dynamics.decay, Tensor) else dynamics.decay
@@ -55,12 +55,12 @@ def backward(
 
 
 def _after_reset(u: Tensor, s: Tensor, threshold: float, hard: bool, out: Tensor) -> Tensor:
-    """Return v, of potentials u and their spikes s."""
+    """Return v for potentials u and their spikes s."""
     return torch.addcmul(u, u, s, value=-1, out=out) if hard else torch.sub(u, s, alpha=threshold, out=out)
 
 
 def _through_reset(u: Tensor, slope: Tensor, threshold: float, hard: bool, detach: bool, out: Tensor) -> None:
-    """Compute dv/du: with a detached reset only the direct way, not the one through the spike, ds/du = slope."""
+    """Compute dv/du; with a detached reset without the path through the spike, ds/du = slope."""
     if hard:
         torch.lt(u, threshold, out=out)
     else:
@@ -70,9 +70,9 @@ def _through_reset(u: Tensor, slope: Tensor, threshold: float, hard: bool, detac
 
 
 def _parts(scratch: int, *tensors: Tensor) -> Iterator[tuple[Sequence[Tensor], ...]]:
-    """Yield for some neurons at a time the T rows of each of the tensors [T, N], then so many rows of scratch space.
+    """Yield, for blocks of neurons, the T rows of each of the tensors [T, N], and `scratch` rows of scratch space.
 
-    On a CPU the neurons are so few that the work on them stays in its cache: memory is what the loop waits for.
+    On a CPU a block fits the cache, because the loop is limited by memory bandwidth.
     """
     like = tensors[-1]
     neurons = like.shape[1]

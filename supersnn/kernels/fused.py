@@ -1,6 +1,6 @@
-"""The neurons' loop as one kernel on a GPU, in Triton: every value is read once and written once.
+"""The neurons' loop as one Triton kernel for GPUs: every value is read once and written once.
 
-Proved equal on the CPU by Triton's interpreter; its speed on a GPU is not measured.
+Tested with Triton's interpreter on CPUs; not benchmarked on a GPU.
 """
 
 import torch
@@ -10,7 +10,9 @@ from torch import Tensor
 
 from supersnn.kernels.dynamics import Dynamics
 
-_KINDS = {"triangle": 0, "rectangle": 1, "atan": 2, "sigmoid": 3}
+SURROGATES = {"triangle": 0, "rectangle": 1, "atan": 2, "sigmoid": 3}
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+"""Dtypes of the tensors; the kernel computes in float32."""
 _BLOCK = 1024  # neurons of one program
 
 
@@ -27,7 +29,7 @@ def forward(current: Tensor, potentials: Tensor, spikes: Tensor, dynamics: Dynam
 def backward(
     potentials: Tensor, of_spikes: Tensor, of_current: Tensor, dynamics: Dynamics, constant: bool
 ) -> Tensor | None:
-    """Run the loop back; see `Kernel`."""
+    """Run the loop backward; see `Kernel`."""
     steps, neurons = potentials.shape
     decay, learned = _decay(dynamics, potentials)
     grid = _grid(neurons)
@@ -36,7 +38,7 @@ def backward(
         potentials, of_spikes, of_current, sums, decay, neurons, dynamics.threshold,
         dynamics.decay if not learned else 0.0, dynamics.width,
         STEPS=steps, CONSTANT=constant, HARD=dynamics.hard, DETACH=dynamics.detach_reset, LEARNED=learned,
-        KIND=_KINDS[dynamics.surrogate], BLOCK=_BLOCK,
+        KIND=SURROGATES[dynamics.surrogate], BLOCK=_BLOCK,
     )  # fmt: skip
     return sums.sum().to(potentials.dtype) if learned else None
 
@@ -46,7 +48,7 @@ def _grid(neurons: int) -> tuple[int]:
 
 
 def _decay(dynamics: Dynamics, like: Tensor) -> tuple[Tensor, bool]:
-    """A learnable decay stays on the device, so that nobody waits for it; any tensor stands for one that is fixed."""
+    """Return a learnable decay as a tensor, which avoids a synchronisation; else `like` as a placeholder."""
     return (dynamics.decay, True) if isinstance(dynamics.decay, Tensor) else (like, False)
 
 
@@ -64,7 +66,7 @@ def _forward(  # type: ignore[no-untyped-def]
         row = at if CONSTANT else at + t * neurons
         u = decay * v + tl.load(current + row, mask=inside, other=0.0).to(tl.float32)
         tl.store(potentials + at + t * neurons, u.to(potentials.dtype.element_ty), mask=inside)
-        u = u.to(potentials.dtype.element_ty).to(tl.float32)  # as the way back will read it
+        u = u.to(potentials.dtype.element_ty).to(tl.float32)  # as the backward pass reads it
         fired = u >= threshold
         tl.store(spikes + at + t * neurons, fired.to(spikes.dtype.element_ty), mask=inside)
         v = tl.where(fired, 0.0 if HARD else u - threshold, u)
@@ -98,7 +100,7 @@ def _backward(  # type: ignore[no-untyped-def]
             s = tl.sigmoid(x / width)
             slope = s * (1.0 - s) / width
         fired = u >= threshold
-        if LEARNED:  # of_u is still the gradient of the later step's potential
+        if LEARNED:  # of_u still is the gradient of the next step's potential
             of_decay += tl.where(inside, of_u * tl.where(fired, 0.0 if HARD else x, u), 0.0)
         through = tl.where(fired, 0.0, 1.0) if HARD else tl.full([BLOCK], 1.0, tl.float32)
         if not DETACH:

@@ -1,4 +1,4 @@
-"""What every network is: a stem, an activation, a body, a pooled linear read-out; and the pieces of a body.
+"""`Network`: stem, activation, body and pooled linear read-out; `LayerFactory`: the layers of a body.
 
 Time is folded into the batch, [T·B, C, H, W], from the stem's activation on, so that a convolution sees one big
 batch and a batch norm takes its statistics over time and batch together.
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from supersnn.config import NeuronConfig, StudentConfig
+from supersnn.config import NetworkConfig, NeuronConfig
 from supersnn.neurons import LIF, PLIF
 
 
@@ -22,7 +22,7 @@ class ImageShape(NamedTuple):
 
 
 class Output(NamedTuple):
-    """What a network answers: logits [T, B, K], and the last map before pooling, features [T, B, C, H, W]."""
+    """A network's outputs: logits [T, B, K], and the last map before pooling, features [T, B, C, H, W]."""
 
     logits: Tensor
     features: Tensor
@@ -32,12 +32,12 @@ class Network(nn.Module):
     """A classifier, spiking or artificial: read-out(pool(body(activation(stem(images))))).
 
     `stem` ends in a current, without activation; `body` ends in the feature map [T·B, `channels`, H, W]. With
-    ReLU there is one step, T = 1.
+    ReLU there is one time step, T = 1.
 
     An image [B, C, H, W] is the same at every step, so the stem runs once and its current is repeated T times
-    (direct encoding). That is what the folded batch of T copies would give, to the last factor of the stem
-    norm's running variance: n/(n-1) with n = B·H·W instead of T·B·H·W. Event frames [T, B, C, H, W] differ
-    between the steps: there the stem runs on the folded batch. A network of one step sees their mean over time.
+    (direct encoding). The result equals that of a folded batch of T copies, except for the factor n/(n-1) in the stem
+    norm's running variance, with n = B·H·W instead of T·B·H·W. Event frames [T, B, C, H, W] differ between the steps,
+    so the stem runs on the folded batch. A network of one step takes their mean over time.
     """
 
     def __init__(
@@ -50,10 +50,10 @@ class Network(nn.Module):
         self.readout = nn.Linear(channels, classes)
 
     def forward(self, images: Tensor) -> Output:
-        """Return the answer to images [B, C, H, W], or to frames [T, B, C, H, W].
+        """Return the outputs for images [B, C, H, W] or event frames [T, B, C, H, W].
 
         Raises:
-            ValueError: there are fewer or more frames than time steps.
+            ValueError: the number of frames is not the number of time steps.
         """
         if self.steps == 1:
             spikes = self.activation(self.stem(images if images.dim() == 4 else images.mean(0)))
@@ -62,30 +62,30 @@ class Network(nn.Module):
         elif len(images) == self.steps:
             spikes = self.activation(self.stem(images.flatten(0, 1)))
         else:
-            raise ValueError(f"expected {self.steps} frames [T, B, C, H, W], one for each step, found {len(images)}")
+            raise ValueError(f"expected {self.steps} frames [T, B, C, H, W], one per time step, found {len(images)}")
         maps = self.body(spikes)
         logits = self.readout(self.pool(maps).flatten(1))
         return Output(logits.unflatten(0, (self.steps, -1)), maps.unflatten(0, (self.steps, -1)))
 
     def spiking_layers(self) -> dict[str, LIF]:
-        """Return the layers that spike by their module names, in the order of construction."""
+        """Return the spiking layers by module name, in the order of construction."""
         return {name: module for name, module in self.named_modules() if isinstance(module, LIF)}
 
 
 @dataclass(frozen=True)
 class LayerFactory:
-    """The pieces that bodies are made of, for one student and its neuron."""
+    """Creates the layers of a body for one network configuration and its neuron."""
 
-    student: StudentConfig
+    config: NetworkConfig
     neuron: NeuronConfig
 
     @property
     def steps(self) -> int:
-        """The time steps: 1 with ReLU."""
-        return 1 if self.neuron.kind == "relu" else self.student.time_steps
+        """Number of time steps: 1 with ReLU."""
+        return 1 if self.neuron.kind == "relu" else self.config.time_steps
 
     def activation(self) -> nn.Module:
-        """Return a layer of neurons."""
+        """Return a layer of neurons (or of ReLU)."""
         n = self.neuron
         if n.kind == "relu":
             return nn.ReLU()
@@ -93,28 +93,28 @@ class LayerFactory:
         return kind(self.steps, n.threshold, n.decay, n.reset, n.surrogate, n.width, n.detach_reset)
 
     def norm(self, channels: int, summands: int = 1) -> nn.BatchNorm2d:
-        """Return a batch norm whose result is one of `summands` currents that are added before a neuron.
+        """Return a batch norm whose output is one of `summands` currents that are added before a neuron.
 
         tdBN (Zheng et al. 2021, "Going deeper with directly-trained larger spiking neural networks") scales the
-        normalised current by threshold/√summands; here that is the initial value of its weight.
+        normalised current by threshold/√summands, which is the initial value of its weight.
         """
         norm = nn.BatchNorm2d(channels)
-        if self.student.norm == "tdbn" and self.neuron.kind != "relu":
+        if self.config.norm == "tdbn" and self.neuron.kind != "relu":
             nn.init.constant_(norm.weight, self.neuron.threshold / math.sqrt(summands))
         return norm
 
     def stem_stride(self, side: int) -> int:
-        """Return the stem's stride for images of this side: the student's own, or 1, from 64 on 2, from 128 on 4."""
-        if self.student.stem_stride is not None:
-            return self.student.stem_stride
+        """Return the stem's stride for images of this side: the configured one, else 1, from 64 on 2, from 128 on 4."""
+        if self.config.stem_stride is not None:
+            return self.config.stem_stride
         return 1 if side < 64 else 2 if side < 128 else 4
 
 
 def conv(inputs: int, outputs: int, side: int = 3, stride: int = 1) -> nn.Conv2d:
     """Return a convolution without bias that keeps the map's side at stride 1.
 
-    Its weights start as PyTorch's do, uniform with variance 1 / (3 · inputs · side²): behind a batch norm their
-    scale sets only how far a step turns them. Weights of He's variance, six times as large, learn as if the rate
-    were a sixth, which costs a training of few epochs dearly.
+    Weights have PyTorch's default initialisation, uniform with variance 1 / (3 · inputs · side²). Before a batch norm
+    their scale only determines the effective learning rate: with He's variance, six times as large, it would be a
+    sixth, which lowers the accuracy of short trainings.
     """
     return nn.Conv2d(inputs, outputs, side, stride, side // 2, bias=False)

@@ -1,13 +1,16 @@
-"""Names of architectures, and the networks they stand for."""
+"""Networks by the name of their architecture."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
-from supersnn.config import NeuronConfig, StudentConfig
+import torch
+from torch import Tensor
+
+from supersnn.config import NetworkConfig, NeuronConfig, TrainConfig
 from supersnn.errors import UserError, nearest
 from supersnn.networks.base import ImageShape, LayerFactory, Network
 from supersnn.networks.resnet import resnet
-from supersnn.networks.third_party import third_party_family, timm_network, torchvision_network
+from supersnn.networks.third_party import require_in_torchvision, timm_network, torchvision_network
 from supersnn.networks.vgg import vgg
 from supersnn.networks.wide_resnet import wide_resnet
 
@@ -16,58 +19,77 @@ Constructor = Callable[[LayerFactory, ImageShape, int], Network]
 NARROW = (16, 32, 64)
 WIDE = (64, 128, 256, 512)
 
-ARCHITECTURES: dict[str, tuple[str, Constructor]] = {
-    "resnet8": ("resnet", partial(resnet, widths=NARROW, blocks=(1, 1, 1))),
-    "resnet14": ("resnet", partial(resnet, widths=NARROW, blocks=(2, 2, 2))),
-    "resnet20": ("resnet", partial(resnet, widths=NARROW, blocks=(3, 3, 3))),
-    "resnet32": ("resnet", partial(resnet, widths=NARROW, blocks=(5, 5, 5))),
-    "resnet18": ("resnet", partial(resnet, widths=WIDE, blocks=(2, 2, 2, 2))),
-    "resnet19": ("resnet", partial(resnet, widths=(128, 256, 512), blocks=(3, 3, 2))),
-    "resnet34": ("resnet", partial(resnet, widths=WIDE, blocks=(3, 4, 6, 3))),
-    "vgg8": ("vgg", partial(vgg, stages=((64,), (128,), (256,), (512,), (512,)))),
-    "vgg11": ("vgg", partial(vgg, stages=((64,), (128,), (256,) * 2, (512,) * 2, (512,) * 2))),
-    "vgg16": ("vgg", partial(vgg, stages=((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3))),
-    "wrn16_2": ("wrn", partial(wide_resnet, depth=16, widen=2)),
-    "wrn28_4": ("wrn", partial(wide_resnet, depth=28, widen=4)),
+ARCHITECTURES: dict[str, Constructor] = {
+    "resnet8": partial(resnet, widths=NARROW, blocks=(1, 1, 1)),
+    "resnet14": partial(resnet, widths=NARROW, blocks=(2, 2, 2)),
+    "resnet20": partial(resnet, widths=NARROW, blocks=(3, 3, 3)),
+    "resnet32": partial(resnet, widths=NARROW, blocks=(5, 5, 5)),
+    "resnet18": partial(resnet, widths=WIDE, blocks=(2, 2, 2, 2)),
+    "resnet19": partial(resnet, widths=(128, 256, 512), blocks=(3, 3, 2)),
+    "resnet34": partial(resnet, widths=WIDE, blocks=(3, 4, 6, 3)),
+    "vgg8": partial(vgg, stages=((64,), (128,), (256,), (512,), (512,))),
+    "vgg11": partial(vgg, stages=((64,), (128,), (256,) * 2, (512,) * 2, (512,) * 2)),
+    "vgg16": partial(vgg, stages=((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3)),
+    "wrn16_2": partial(wide_resnet, depth=16, widen=2),
+    "wrn28_4": partial(wide_resnet, depth=28, widen=4),
 }
-
+"""This package's own architectures. `supersnn.records.pairing.family` derives the family from the name."""
 
 LIBRARIES: dict[str, Callable[[str, LayerFactory, ImageShape, int], Network]] = {
     "torchvision": torchvision_network,
     "timm": timm_network,
 }
+"""Constructors of third-party architectures, by the prefix of their names."""
 
 
-def family(name: str) -> str:
-    """Return the family of an architecture: two of one family make a homogeneous pairing.
-
-    Raises:
-        UserError: there is no such architecture.
-    """
-    library, colon, rest = name.partition(":")
-    if colon and library in LIBRARIES:
-        return third_party_family(library, rest)
-    return _own(name)[0]
-
-
-def build(student: StudentConfig, neuron: NeuronConfig, shape: ImageShape, classes: int) -> Network:
-    """Return the network of `student.architecture`, with ReLU if `neuron.kind` is ``relu``, else spiking.
-
-    The name is one of `ARCHITECTURES`, or ``torchvision:NAME`` or ``timm:NAME``, which only have ReLU. The
-    weights come from torch's global generator: the caller seeds it.
+def require_known(architecture: str) -> None:
+    """Check that there is an architecture of this name; names of timm's are checked by `build`.
 
     Raises:
-        UserError: there is no such architecture, or it does not fit the neuron or the images.
+        UserError: neither this package nor torchvision has it.
     """
-    parts = LayerFactory(student, neuron)
-    library, colon, rest = student.architecture.partition(":")
-    if colon and library in LIBRARIES:
-        return LIBRARIES[library](rest, parts, shape, classes)
-    return _own(student.architecture)[1](parts, shape, classes)
-
-
-def _own(name: str) -> tuple[str, Constructor]:
-    if name not in ARCHITECTURES:
+    library, name = _split(architecture)
+    if library == "torchvision":
+        require_in_torchvision(name)
+    elif library is None and name not in ARCHITECTURES:
         hint = nearest(name, ARCHITECTURES) or f"; known: {', '.join(ARCHITECTURES)}, torchvision:NAME, timm:NAME"
-        raise UserError(f"student.architecture: {name!r} is unknown{hint}")
-    return ARCHITECTURES[name]
+        raise UserError(f"{name!r} is unknown{hint}")
+
+
+def build(config: NetworkConfig, neuron: NeuronConfig, shape: ImageShape, classes: int) -> Network:
+    """Return a network with new weights: artificial if `neuron.kind` is ``relu``, else spiking.
+
+    `config.architecture` is one of `ARCHITECTURES`, or ``torchvision:NAME`` or ``timm:NAME``, which are artificial
+    only. The weights are drawn from torch's global generator, which the caller seeds.
+
+    Raises:
+        UserError: the architecture is unknown, or does not support the neuron or the images' size. The text names no
+            configuration key: callers add it with `errors.prefix_errors`.
+    """
+    require_known(config.architecture)
+    layers = LayerFactory(config, neuron)
+    library, name = _split(config.architecture)
+    if library is not None:
+        return LIBRARIES[library](name, layers, shape, classes)
+    return ARCHITECTURES[name](layers, shape, classes)
+
+
+def build_trained(config: TrainConfig, shape: ImageShape, classes: int, weights: Mapping[str, Tensor]) -> Network:
+    """Return the frozen network of a training with stored weights, on the CPU, in evaluation mode.
+
+    torch's global generator keeps its state.
+
+    Raises:
+        UserError: see `build`.
+        RuntimeError: the weights belong to another network.
+    """
+    with torch.random.fork_rng([]):
+        network = build(config.student, config.neuron, shape, classes)
+    network.load_state_dict(weights)
+    return network.eval().requires_grad_(False)
+
+
+def _split(architecture: str) -> tuple[str | None, str]:
+    """Return the library and the name in it; None for an architecture of this package."""
+    library, colon, name = architecture.partition(":")
+    return (library, name) if colon and library in LIBRARIES else (None, architecture)

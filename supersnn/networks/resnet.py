@@ -8,19 +8,19 @@ from supersnn.networks.base import ImageShape, LayerFactory, Network, conv
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions and a shortcut; the two currents are added before the last activation."""
+    """Two 3x3 convolutions and a shortcut, whose currents are added before the last activation."""
 
-    def __init__(self, parts: LayerFactory, inputs: int, outputs: int, stride: int) -> None:
+    def __init__(self, layers: LayerFactory, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.conv1 = conv(inputs, outputs, stride=stride)
-        self.norm1 = parts.norm(outputs)
-        self.activation1 = parts.activation()
+        self.norm1 = layers.norm(outputs)
+        self.activation1 = layers.activation()
         self.conv2 = conv(outputs, outputs)
-        self.norm2 = parts.norm(outputs, summands=2)
+        self.norm2 = layers.norm(outputs, summands=2)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(conv(inputs, outputs, 1, stride), parts.norm(outputs, summands=2))
-        self.activation2 = parts.activation()
+            self.shortcut = nn.Sequential(conv(inputs, outputs, 1, stride), layers.norm(outputs, summands=2))
+        self.activation2 = layers.activation()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's activations [T·B, outputs, H/stride, W/stride] of x [T·B, inputs, H, W]."""
@@ -29,15 +29,15 @@ class Block(nn.Module):
 
 
 def resnet(
-    parts: LayerFactory, shape: ImageShape, classes: int, widths: Sequence[int], blocks: Sequence[int]
+    layers: LayerFactory, shape: ImageShape, classes: int, widths: Sequence[int], blocks: Sequence[int]
 ) -> Network:
-    """Return a residual network with a stage of `blocks` for each of `widths`; each but the first halves the side."""
-    stem = nn.Sequential(conv(shape.channels, widths[0], stride=parts.stem_stride(shape.side)), parts.norm(widths[0]))
-    activation = parts.activation()
+    """Return a residual network with a stage of `blocks` for each of `widths`; later stages halve the side."""
+    stem = nn.Sequential(conv(shape.channels, widths[0], stride=layers.stem_stride(shape.side)), layers.norm(widths[0]))
+    activation = layers.activation()
     body = nn.Sequential()
     inputs = widths[0]
     for stage, (width, count) in enumerate(zip(widths, blocks, strict=True)):
         for index in range(count):
-            body.append(Block(parts, inputs, width, stride=2 if stage > 0 and index == 0 else 1))
+            body.append(Block(layers, inputs, width, stride=2 if stage > 0 and index == 0 else 1))
             inputs = width
-    return Network(parts.steps, stem, activation, body, inputs, classes)
+    return Network(layers.steps, stem, activation, body, inputs, classes)

@@ -1,6 +1,6 @@
 """Wide residual networks: Zagoruyko & Komodakis 2016, "Wide residual networks".
 
-Pre-activation: what runs from block to block is a sum of currents, and neurons stand before the convolutions.
+Pre-activation: blocks pass on a sum of currents, and neurons precede the convolutions.
 """
 
 from torch import Tensor, nn
@@ -9,12 +9,12 @@ from supersnn.networks.base import ImageShape, LayerFactory, Network, conv
 
 
 class PreactivationBlock(nn.Module):
-    """norm, activation, 3x3 convolution, twice; their result is added to the block's own current."""
+    """Twice norm, activation and 3x3 convolution; the result is added to the block's input current."""
 
-    def __init__(self, parts: LayerFactory, width: int) -> None:
+    def __init__(self, layers: LayerFactory, width: int) -> None:
         super().__init__()
-        self.norm1, self.activation1, self.conv1 = parts.norm(width), parts.activation(), conv(width, width)
-        self.norm2, self.activation2, self.conv2 = parts.norm(width), parts.activation(), conv(width, width)
+        self.norm1, self.activation1, self.conv1 = layers.norm(width), layers.activation(), conv(width, width)
+        self.norm2, self.activation2, self.conv2 = layers.norm(width), layers.activation(), conv(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return currents [T·B, width, H, W] of currents x of the same shape."""
@@ -23,15 +23,15 @@ class PreactivationBlock(nn.Module):
 
 
 class WideningBlock(nn.Module):
-    """The first block of a stage: another width, perhaps half the side; its shortcut is a 1x1 convolution.
+    """The first block of a stage, which changes width and side; its shortcut is a 1x1 convolution.
 
-    Both branches start from activations: the activation before them is not the block's.
+    The activation before the two branches is not part of the block.
     """
 
-    def __init__(self, parts: LayerFactory, inputs: int, outputs: int, stride: int) -> None:
+    def __init__(self, layers: LayerFactory, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.conv1 = conv(inputs, outputs, stride=stride)
-        self.norm, self.activation = parts.norm(outputs), parts.activation()
+        self.norm, self.activation = layers.norm(outputs), layers.activation()
         self.conv2 = conv(outputs, outputs)
         self.shortcut = conv(inputs, outputs, 1, stride)
 
@@ -41,16 +41,16 @@ class WideningBlock(nn.Module):
         return self.conv2(self.activation(self.norm(inner))).add_(self.shortcut(x))
 
 
-def wide_resnet(parts: LayerFactory, shape: ImageShape, classes: int, depth: int, widen: int) -> Network:
-    """Return WRN-`depth`-`widen`: three stages of (depth - 4)/6 blocks, 16·widen, 32·widen and 64·widen wide."""
-    stem = nn.Sequential(conv(shape.channels, 16, stride=parts.stem_stride(shape.side)), parts.norm(16))
-    activation = parts.activation()
+def wide_resnet(layers: LayerFactory, shape: ImageShape, classes: int, depth: int, widen: int) -> Network:
+    """Return WRN-`depth`-`widen`: three stages of (depth - 4)/6 blocks with widths 16·widen, 32·widen and 64·widen."""
+    stem = nn.Sequential(conv(shape.channels, 16, stride=layers.stem_stride(shape.side)), layers.norm(16))
+    activation = layers.activation()
     body = nn.Sequential()
     inputs = 16
     for stage in range(3):
         width = 16 * widen * 2**stage
-        body.append(WideningBlock(parts, inputs, width, stride=1 if stage == 0 else 2))
-        body.extend([PreactivationBlock(parts, width) for _ in range((depth - 4) // 6 - 1)])
-        body.extend([parts.norm(width), parts.activation()])
+        body.append(WideningBlock(layers, inputs, width, stride=1 if stage == 0 else 2))
+        body.extend([PreactivationBlock(layers, width) for _ in range((depth - 4) // 6 - 1)])
+        body.extend([layers.norm(width), layers.activation()])
         inputs = width
-    return Network(parts.steps, stem, activation, body, inputs, classes)
+    return Network(layers.steps, stem, activation, body, inputs, classes)

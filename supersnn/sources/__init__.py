@@ -1,1 +1,1 @@
-"""Where images come from: one room a kind of source, and the registry of their names."""
+"""Sources of images: a module for each kind, and the registry of their names."""

@@ -1,4 +1,4 @@
-"""What every source of images gives, and the folder that images are kept under."""
+"""`RawImages`, the protocols of sources, and the data folder."""
 
 import os
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Part = Literal["train", "test"]
 class RawImages:
     """The images of one part, in the source's own order.
 
-    pixels: uint8 [N, C, S, S], possibly mapped from a file.
+    pixels: uint8 [N, C, S, S], possibly memory-mapped.
     labels: int64 [N], positions in `classes`.
     """
 
@@ -28,41 +28,41 @@ class RawImages:
 
 
 class Source(Protocol):
-    """A set of images; nothing is read before `read` is called."""
+    """A data set; nothing is read before `read` is called."""
 
     def has_test(self) -> bool:
-        """Whether it has a test part of its own."""
+        """Return whether it has a test part of its own."""
 
     def read(self, part: Part) -> RawImages:
-        """Return one part, downloaded if need be; without a test part, "train" is everything.
+        """Return one part, after downloading it if necessary; without a test part, "train" is everything.
 
         Raises:
-            UserError: the images cannot be had, or are not what they should be: what to put where.
+            UserError: the images cannot be downloaded or are not as expected; the text says which files to put where.
         """
 
 
 class NamedSource(Source, Protocol):
-    """A source with a name of its own, whose files have their place."""
+    """A source with a name of its own and a fixed folder for its files."""
 
     @property
     def class_count(self) -> int:
-        """How many classes it has."""
+        """Number of classes."""
 
     @property
     def folder(self) -> Path | None:
-        """Where its files belong; None for a source that needs none."""
+        """Folder of its files; None for a source without files."""
 
     def present(self) -> bool:
-        """Whether it can be read without a download."""
+        """Return whether it can be read without a download."""
 
     def fetch(self) -> None:
-        """Download what is missing.
+        """Download missing files.
 
         Raises:
-            UserError: it cannot be had: what to put where.
+            UserError: a download fails; the text says which files to put where.
         """
 
 
 def data_root() -> Path:
-    """Return the folder that images are kept under: the environment's SUPERSNN_DATA, or `data`."""
+    """Return the data folder: the environment variable SUPERSNN_DATA, or `data`."""
     return Path(os.environ.get("SUPERSNN_DATA") or "data")

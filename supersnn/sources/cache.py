@@ -1,7 +1,6 @@
-"""Decoded images, kept under the data folder as one file a part, which later reads map into memory."""
+"""Cache of decoded images: one file per part under the data folder, memory-mapped by later reads."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,31 +10,32 @@ from safetensors.torch import save_file
 
 from supersnn.config_model import digest
 from supersnn.errors import UserError
+from supersnn.files import atomic_file
 from supersnn.sources.base import RawImages, data_root
 
 
 def cached(name: str, key: object, decode: Callable[[], RawImages]) -> RawImages:
-    """Return what `decode` returned when it was first called for this key; several processes may ask at once.
+    """Return the images of `decode`, which is called once per key, even by concurrent processes.
 
     Args:
-        name: what the file's name begins with.
-        key: JSON-able; all that the images depend on.
-        decode: makes the images, once; a file that is torn is made anew.
+        name: prefix of the file's name.
+        key: JSON-able; everything that the images depend on.
+        decode: returns the images; called again if the file is damaged.
 
     Raises:
-        UserError: the data folder cannot be written to, or what `decode` raises.
+        UserError: the data folder is not writable, and the errors of `decode`.
     """
     path = data_root() / "cache" / f"{name}-{digest(key)}.safetensors"
-    found = _load(path)
-    if found is not None:
-        return found
+    images = _load(path)
+    if images is not None:
+        return images
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
-            found = _load(path)
-            return _store(path, decode()) if found is None else found
+            images = _load(path)
+            return _store(path, decode()) if images is None else images
     except OSError as error:
-        raise UserError(f"{path.parent}: {error}: set SUPERSNN_DATA to a folder that can be written to") from error
+        raise UserError(f"{path.parent}: {error}: set SUPERSNN_DATA to a writable folder") from error
 
 
 def _load(path: Path) -> RawImages | None:
@@ -48,11 +48,7 @@ def _load(path: Path) -> RawImages | None:
 
 
 def _store(path: Path, images: RawImages) -> RawImages:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     tensors = {"pixels": images.pixels.contiguous(), "labels": images.labels.contiguous()}
-    try:
+    with atomic_file(path) as unfinished:
         save_file(tensors, unfinished, metadata={"classes": json.dumps(images.classes)})
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
     return images

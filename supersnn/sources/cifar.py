@@ -13,7 +13,7 @@ from supersnn.sources.base import Part, RawImages
 from supersnn.sources.files import File
 from supersnn.sources.published import Published
 
-_PIXELS = 3 * 32 * 32  # bytes an image: red, green and blue plane, row by row
+_PIXELS = 3 * 32 * 32  # bytes of an image: red, green and blue plane, row by row
 
 
 def decode(
@@ -22,25 +22,25 @@ def decode(
     """Return one part of an archive.
 
     Args:
-        members: the names of each part's files.
-        names: the name of the text file with a class a line.
-        label_bytes: how many labels stand before an image; the last one, the finest, counts.
+        members: names of each part's files.
+        names: name of the text file with one class per line.
+        label_bytes: number of labels before an image; the last one, the finest, is used.
         part: which part.
         contents: the archive.
     """
     with tarfile.open(fileobj=io.BytesIO(contents[0]), mode="r:gz") as archive:
         wanted = {*members[part], names}
-        found: dict[str, bytes] = {}
+        files: dict[str, bytes] = {}
         for member in archive:
             name = PurePosixPath(member.name).name
             reader = archive.extractfile(member) if name in wanted else None
             if reader is not None:
-                found[name] = reader.read()
-    records = np.frombuffer(b"".join(found[name] for name in members[part]), np.uint8)
+                files[name] = reader.read()
+    records = np.frombuffer(b"".join(files[name] for name in members[part]), np.uint8)
     records = records.reshape(-1, label_bytes + _PIXELS)
     pixels = torch.from_numpy(records[:, label_bytes:].copy()).view(-1, 3, 32, 32)
     labels = torch.from_numpy(records[:, label_bytes - 1].astype(np.int64))
-    return RawImages(pixels, labels, tuple(found[names].decode().split()))
+    return RawImages(pixels, labels, tuple(files[names].decode().split()))
 
 
 def _archive(number: int, md5: str) -> dict[Part, Sequence[File]]:

@@ -1,6 +1,6 @@
-"""Scikit-learn's digits: 1,797 grey images of 8×8 pixels, which come with the library.
+"""Scikit-learn's digits: 1,797 grey images of 8×8 pixels, which are part of the library.
 
-They are read from the library's folder where that has them, because importing it takes a second in every process.
+The file is read directly where it exists, because importing scikit-learn takes a second in every process.
 """
 
 import importlib.util
@@ -17,47 +17,50 @@ _FILE = "datasets/data/digits.csv.gz"
 
 
 class Digits:
-    """The ten digits; the 17 levels of grey (0 … 16) are spread over 0 … 255."""
+    """The ten digits, with the 17 levels of grey (0 … 16) scaled to 0 … 255."""
 
     class_count = 10
     folder: Path | None = None
 
     def has_test(self) -> bool:
-        """It is one set, to be cut."""
+        """Return False: it has no test part."""
         return False
 
     def present(self) -> bool:
-        """Return whether the library is installed."""
+        """Return whether scikit-learn is installed."""
         return _library() is not None
 
     def fetch(self) -> None:
-        """Do nothing: it comes with the library.
+        """Do nothing: the images are part of scikit-learn.
 
         Raises:
-            UserError: the library is not installed.
+            UserError: scikit-learn is not installed.
         """
         _require()
 
     def read(self, part: Part) -> RawImages:
-        """Return all of it.
+        """Return all images.
 
         Raises:
-            UserError: the library is not installed.
+            UserError: scikit-learn is not installed.
         """
+        del part  # "train": there is no other
         grey, labels = _grey_and_labels(_require())
         pixels = (torch.from_numpy(grey) * (255 / 16)).round().to(torch.uint8).view(-1, 1, 8, 8)
         return RawImages(pixels, torch.from_numpy(labels).long(), tuple("0123456789"))
 
 
 def _library() -> Path | None:
-    found = importlib.util.find_spec("sklearn")
-    return Path(found.origin).parent if found is not None and found.origin is not None else None
+    spec = importlib.util.find_spec("sklearn")
+    return Path(spec.origin).parent if spec is not None and spec.origin is not None else None
 
 
 def _require() -> Path:
     library = _library()
     if library is None:
-        raise UserError("dataset.name: the digits come with scikit-learn, which is not here: pip install scikit-learn")
+        raise UserError(
+            "dataset.name: 'digits' requires scikit-learn, which is not installed: pip install scikit-learn"
+        )
     return library
 
 

@@ -15,22 +15,22 @@ _SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".webp")
 
 @dataclass(frozen=True)
 class Folder:
-    """PATH/train and PATH/test, or one tree (PATH/train or PATH itself) to be cut; classes in order of name."""
+    """PATH/train and PATH/test, or one tree (PATH/train or PATH itself) to be split; classes are sorted by name."""
 
     path: Path
 
     def has_test(self) -> bool:
-        """Whether both parts are there."""
+        """Return whether both parts exist."""
         return (self.path / "train").is_dir() and (self.path / "test").is_dir()
 
     def read(self, part: Part) -> RawImages:
-        """Return the images in order of their paths; the test part in the shape and classes of the train part."""
-        whole = self.path / "train" if (self.path / "train").is_dir() else self.path
-        classes = class_names(whole)
+        """Return the images in order of their paths; the test part must have the train part's shape and classes."""
+        tree = self.path / "train" if (self.path / "train").is_dir() else self.path
+        classes = class_names(tree)
         if part == "train":
-            return read_tree(whole, classes)
+            return read_tree(tree, classes)
         if unknown := set(class_names(self.path / "test")) - set(classes):
-            raise UserError(f"{self.path / 'test' / min(unknown)}: no class of this name in {whole}")
+            raise UserError(f"{self.path / 'test' / min(unknown)}: no class of this name in {tree}")
         channels, side = self.read("train").pixels.shape[1:3]
         return read_tree(self.path / "test", classes, (channels, side))
 
@@ -39,10 +39,10 @@ def class_names(tree: Path) -> tuple[str, ...]:
     """Return the names of a tree's class folders, sorted.
 
     Raises:
-        UserError: there is no such folder, or fewer than two classes in it.
+        UserError: the folder does not exist, or has fewer than two classes.
     """
     if not tree.is_dir():
-        raise UserError(f"dataset.name: no folder {tree}")
+        raise UserError(f"dataset.name: folder {tree} does not exist")
     names = tuple(sorted(entry.name for entry in os.scandir(tree) if entry.is_dir() and entry.name[0] != "."))
     if len(names) < 2:
         raise UserError(f"dataset.name: {tree} has {len(names)} class folders; expected two or more")
@@ -50,7 +50,7 @@ def class_names(tree: Path) -> tuple[str, ...]:
 
 
 def read_tree(tree: Path, classes: tuple[str, ...], shape: tuple[int, int] | None = None) -> RawImages:
-    """Return the images under a tree's class folders, at any depth, as `read_files` does."""
+    """Return the images in a tree's class folders, at any depth; see `read_files`."""
     files = [(name, label) for label, folder in enumerate(classes) for name in _images(tree, folder)]
     return read_files(tree, files, classes, shape)
 
@@ -58,12 +58,12 @@ def read_tree(tree: Path, classes: tuple[str, ...], shape: tuple[int, int] | Non
 def read_files(
     tree: Path, files: Sequence[tuple[str, int]], classes: tuple[str, ...], shape: tuple[int, int] | None
 ) -> RawImages:
-    """Return some images of a tree, by name and label, as `image_files.decode` does.
+    """Return images of a tree, given by name and label; see `image_files.decode`.
 
-    They are kept decoded, and decoded anew when the name, label, size or time of change of any is another.
+    The decoded images are cached, and decoded again when any name, label, size or modification time changes.
 
     Raises:
-        UserError: there are none, or what `image_files.decode` raises.
+        UserError: `files` is empty, and the errors of `image_files.decode`.
     """
     if not files:
         raise UserError(f"dataset.name: no images ({', '.join(_SUFFIXES)}) in the class folders of {tree}")
@@ -76,9 +76,9 @@ def read_files(
 
 
 def _images(tree: Path, folder: str) -> list[str]:
-    """Return the images anywhere under a folder of the tree, as paths from the tree, sorted."""
-    found = []
-    for where, _, names in os.walk(tree / folder):
-        within = Path(where).relative_to(tree).as_posix()
-        found += [f"{within}/{n}" for n in names if n.lower().endswith(_SUFFIXES) and n[0] != "."]
-    return sorted(found)
+    """Return the images under a folder of the tree, at any depth, as sorted paths relative to the tree."""
+    images = []
+    for parent, _, names in os.walk(tree / folder):
+        relative = Path(parent).relative_to(tree).as_posix()
+        images += [f"{relative}/{n}" for n in names if n.lower().endswith(_SUFFIXES) and n[0] != "."]
+    return sorted(images)

@@ -20,13 +20,13 @@ _CLOTHES = (
 
 
 def parse(content: bytes) -> Tensor:
-    """Return the unsigned bytes of an IDX file in its own shape: uint8.
+    """Return the array in an IDX file of unsigned bytes: uint8, in the file's shape.
 
-    The file begins with two zero bytes, the type (8: unsigned byte) and the number of dimensions, then each
-    dimension as a big-endian 32-bit integer.
+    The header is two zero bytes, the type (8: unsigned byte), the number of dimensions, and each dimension as a
+    big-endian 32-bit integer.
 
     Raises:
-        ValueError: it begins otherwise.
+        ValueError: the file has another header.
     """
     if content[:3] != b"\0\0\x08":
         raise ValueError(f"not an IDX file of unsigned bytes: it begins with {content[:4].hex()}")
@@ -37,6 +37,7 @@ def parse(content: bytes) -> Tensor:
 
 def decode(classes: tuple[str, ...], part: Part, contents: Sequence[bytes]) -> RawImages:
     """Return the images of an image file and a label file."""
+    del part  # both have the same format
     pixels, labels = (parse(content) for content in contents)
     return RawImages(pixels.unsqueeze(1), labels.long(), classes)
 

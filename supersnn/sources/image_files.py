@@ -1,4 +1,4 @@
-"""Image files, decoded into one array: all of one size, square, and grey or RGB as the files decide."""
+"""Image files decoded into one array: square, of one size, grey or RGB."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,35 +17,36 @@ _EIGHT_BIT = (*_GREY, "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 def decode(
     tree: Path, files: Sequence[tuple[str, int]], classes: tuple[str, ...], shape: tuple[int, int] | None = None
 ) -> RawImages:
-    """Return the images of some files, in their order: grey if every file is, else RGB.
+    """Return the images in some files, in their order: grey if every file is grey, else RGB.
 
     Args:
-        tree: the folder that the names start from.
-        files: each image's name and label; at least one.
-        classes: the names of the labels.
-        shape: the channels and side that these images must have; None: as the first one.
+        tree: folder that the names are relative to.
+        files: name and label of each image; at least one.
+        classes: names of the labels.
+        shape: required channels and side; None: those of the first image.
 
     Raises:
-        UserError: names the first file that is no 8-bit image, is not square, or has another size.
+        UserError: a file is no 8-bit image, is not square, or has another size; the text names the first.
     """
-    side = shape[1] if shape else _opened(tree / files[0][0])[0].width
+    side = shape[1] if shape else _open(tree / files[0][0])[0].width
     pixels, grey = np.empty((len(files), 3, side, side), np.uint8), True
     for row, (name, _) in enumerate(files):
         path = tree / name
-        image, colourless = _opened(path)
+        image, is_grey = _open(path)
         if image.size != (side, side):
-            found = f"{image.width}×{image.height}"
-            raise UserError(f"{path}: {found} pixels; expected square images of one size, here {side}×{side}")
+            raise UserError(
+                f"{path}: {image.width}×{image.height} pixels; expected {side}×{side}: square images of one size"
+            )
         pixels[row] = np.asarray(image).transpose(2, 0, 1)
-        grey = grey and colourless
+        grey = grey and is_grey
         if shape and shape[0] == 1 and not grey:
-            raise UserError(f"{path}: a colour image; the training images are grey")
+            raise UserError(f"{path}: colour image; expected grey, as the training images are")
     channels = shape[0] if shape else 1 if grey else 3
     labels = torch.tensor([label for _, label in files])
     return RawImages(torch.from_numpy(pixels)[:, :channels], labels, classes)
 
 
-def _opened(path: Path) -> tuple[Image.Image, bool]:
+def _open(path: Path) -> tuple[Image.Image, bool]:
     """Return the image as RGB, and whether its file is grey."""
     try:
         with Image.open(path) as image:

@@ -1,4 +1,4 @@
-"""A data set that is published as a few files with known checksums."""
+"""Data sets that are published as a few files with known checksums."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from supersnn.sources.files import File, obtain
 
 @dataclass(frozen=True)
 class Published:
-    """Files in a folder of their own name under the data folder, and how they are decoded.
+    """Files in a folder of the data set's name under the data folder, and their decoder.
 
-    files: what each part is made from.
-    decode: the part and its files' contents, in their order → images.
-    installed: where a package of the operating system puts the same files.
+    files: the files of each part.
+    decode: called with the part and its files' contents, in their order.
+    installed: folder in which a package of the operating system installs the same files.
     """
 
     name: str
@@ -26,25 +26,25 @@ class Published:
 
     @property
     def folder(self) -> Path:
-        """Where its files are, or belong."""
+        """Folder that its files are in, or are downloaded to."""
         if self.installed is not None and all((self.installed / file.name).exists() for file in self._all()):
             return self.installed
         return data_root() / self.name
 
     def has_test(self) -> bool:
-        """It has a test part."""
+        """Return True."""
         return True
 
     def present(self) -> bool:
-        """Whether all its files are there."""
+        """Return whether all files exist."""
         return all((self.folder / file.name).exists() for file in self._all())
 
     def fetch(self) -> None:
-        """Download the files that are missing."""
+        """Download missing files."""
         obtain(self._all(), self.folder, self.name)
 
     def read(self, part: Part) -> RawImages:
-        """Return one part; its files are needed, and checked, when it is first read."""
+        """Return one part; its files are downloaded and verified only when it is not cached yet."""
         return cached(self.name, [part, [file.md5 for file in self.files[part]]], lambda: self._decoded(part))
 
     def _decoded(self, part: Part) -> RawImages:

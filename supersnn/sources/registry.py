@@ -1,4 +1,4 @@
-"""The names of the sources: what `dataset.name` may be, and the one way to their images."""
+"""Registry of data sets by name (`dataset.name`), and access to their images."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +25,12 @@ SOURCES: dict[str, NamedSource] = {
 }
 
 _FOLDER = "folder:"
-_TEST_CUT = 20240511  # the same images are held out, whatever the seeds of the configuration are
+_TEST_SEED = 20240511  # the test images do not depend on the seeds of a configuration
 
 
 @dataclass(frozen=True)
 class Available:
-    """A row of the table of sources; `where` is the folder of its files, empty if it needs none."""
+    """A row of the table of sources; `where` is the folder of its files, empty for a source without files."""
 
     name: str
     classes: int
@@ -39,7 +39,7 @@ class Available:
 
 
 def available() -> list[Available]:
-    """Return what can be named, and whether it is here."""
+    """Return all named sources, and whether they are downloaded."""
     return [
         Available(name, source.class_count, str(source.folder or ""), source.present())
         for name, source in SOURCES.items()
@@ -47,32 +47,32 @@ def available() -> list[Available]:
 
 
 def fetch(name: str) -> None:
-    """Download the files of a source, where they are missing.
+    """Download the missing files of a source.
 
     Raises:
-        UserError: there is no such source, or it cannot be had.
+        UserError: the name is unknown, or the download fails.
     """
     _named(name).fetch()
 
 
 def read(config: DatasetConfig, part: Part) -> RawImages:
-    """Return the images of a part, before any other cut.
+    """Return the images of a part.
 
-    A source without a test part of its own loses the share `config.test` of every class to one, chosen by a
-    seed that no configuration changes. Only `supersnn.test_set` may ask for "test".
+    From a source without a test part the share `config.test` of every class is split off, chosen by a fixed seed. Only
+    `supersnn.test_set` may read "test".
 
     Raises:
-        UserError: there is no such source, or it cannot be had, or is too small to be cut.
+        UserError: the name is unknown, the images cannot be read or downloaded, or a part would be empty.
     """
     source = _source(config.name)
     if source.has_test():
         return source.read(part)
-    whole = source.read("train")
-    count = round(config.test * len(whole.labels))
-    if count in (0, len(whole.labels)):
-        raise UserError(f"dataset.test: {config.test} of {len(whole.labels)} images leaves a part empty")
-    stays, aside = stratified(whole.labels, count, _TEST_CUT)
-    return whole.take(stays if part == "train" else aside)
+    images = source.read("train")
+    count = round(config.test * len(images.labels))
+    if count in (0, len(images.labels)):
+        raise UserError(f"dataset.test: {config.test} of {len(images.labels)} images leaves a part empty")
+    train, test = stratified(images.labels, count, _TEST_SEED)
+    return images.take(train if part == "train" else test)
 
 
 def _source(name: str) -> Source:

@@ -13,8 +13,9 @@ _ADDRESS = "http://ufldl.stanford.edu/housenumbers/"
 
 
 def decode(part: Part, contents: Sequence[bytes]) -> RawImages:
-    """Return the images of a file with X [32, 32, 3, N] and y [N, 1], where the digit 0 is labelled 10."""
-    from scipy.io import loadmat  # takes a while to import
+    """Return the images of a file with X [32, 32, 3, N] and y [N, 1], in which the digit 0 has the label 10."""
+    del part  # both have the same format
+    from scipy.io import loadmat  # slow to import
 
     arrays = loadmat(io.BytesIO(contents[0]), variable_names=["X", "y"])
     pixels = torch.from_numpy(arrays["X"]).permute(3, 2, 0, 1).contiguous()

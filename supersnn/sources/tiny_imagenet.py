@@ -25,25 +25,25 @@ _SHAPE = (3, 64)
 
 
 class TinyImageNet:
-    """`tiny-imagenet-200` under the data folder, as the archive holds it."""
+    """`tiny-imagenet-200` under the data folder, as in the archive."""
 
     class_count = 200
 
     @property
     def folder(self) -> Path:
-        """Where it is, or belongs."""
+        """Folder that the archive is unpacked to."""
         return data_root() / "tiny-imagenet-200"
 
     def has_test(self) -> bool:
-        """It has one: its validation images."""
+        """Return True: its validation images."""
         return True
 
     def present(self) -> bool:
-        """Whether the archive has been unpacked."""
+        """Return whether the archive has been unpacked."""
         return (self.folder / "val" / "val_annotations.txt").exists()
 
     def fetch(self) -> None:
-        """Download the archive and unpack it, if that has not been done; several processes may ask at once."""
+        """Download and unpack the archive unless that is done; safe for concurrent processes."""
         if self.present():
             return
         obtain([_ARCHIVE], data_root(), "tiny-imagenet")
@@ -51,7 +51,9 @@ class TinyImageNet:
             if self.present():
                 return
             if self.folder.exists():
-                raise UserError(f"{self.folder}: no val/val_annotations.txt in it: delete it, to have it unpacked anew")
+                raise UserError(
+                    f"{self.folder}: no val/val_annotations.txt in it: delete the folder to unpack the archive again"
+                )
             content = _ARCHIVE.content(data_root() / _ARCHIVE.name)
             with TemporaryDirectory(dir=data_root()) as unfinished, ZipFile(BytesIO(content)) as archive:
                 archive.extractall(unfinished)
@@ -64,11 +66,11 @@ class TinyImageNet:
         if part == "train":
             return read_tree(self.folder / "train", classes, _SHAPE)
         label = {name: position for position, name in enumerate(classes)}
-        notes = self.folder / "val" / "val_annotations.txt"
+        annotations = self.folder / "val" / "val_annotations.txt"
         files = []
-        for line in notes.read_text().splitlines():
-            name, word, *_ = line.split("\t")
-            if word not in label:
-                raise UserError(f"{notes}: {name}: class {word!r} is not in {self.folder / 'train'}")
-            files.append((f"images/{name}", label[word]))
-        return read_files(notes.parent, files, classes, _SHAPE)
+        for line in annotations.read_text().splitlines():
+            name, class_name, *_ = line.split("\t")
+            if class_name not in label:
+                raise UserError(f"{annotations}: {name}: class {class_name!r} is not in {self.folder / 'train'}")
+            files.append((f"images/{name}", label[class_name]))
+        return read_files(annotations.parent, files, classes, _SHAPE)

@@ -10,9 +10,9 @@ from ray.cluster_utils import Cluster
 
 TINY: dict[str, Any] = {
     "name": "tiny",
-    "dataset": {"name": "digits", "images": 400, "augment": {"crop": 1}},
+    "dataset": {"name": "digits", "images": 400, "augment": {"crop": 1, "views": 2}},
     "student": {"architecture": "resnet8"},
-    "teacher": {"epochs": 1, "views": 2},
+    "teacher": {"epochs": 1},
     "train": {"epochs": 3},
     "arms": {
         "direct": {},

@@ -13,7 +13,7 @@ from supersnn import checkpoint
 from supersnn.config import TrainConfig
 from supersnn.config_model import parse, to_yaml
 from supersnn.data import training_data
-from supersnn.teacher_cache import teacher_source_for
+from supersnn.teacher_sources import teacher_source_for
 from supersnn.training import train
 from tests.support.records import timeless
 from tune.execution.trial import Runner, StaleDriverError, checkpoint_path
@@ -21,9 +21,9 @@ from tune.search.messages import Job, Report
 from tune.storage import RemoteStorage, storage_at
 
 PLAIN = {
-    "dataset": {"name": "digits", "images": 400, "augment": {"crop": 1}},
+    "dataset": {"name": "digits", "images": 400, "augment": {"crop": 1, "views": 2}},
     "student": {"architecture": "resnet8"},
-    "teacher": {"name": "vgg8", "epochs": 1, "views": 2},
+    "teacher": {"name": "vgg8", "epochs": 1},
     "loss": {"relation": {"weight": 30.0}},
     "train": {"epochs": 3},
 }
@@ -101,7 +101,7 @@ def test_a_trial_resumes_on_a_node_that_has_only_the_address(
     lost = node("first")
     first = [next(lost), next(lost)]
     monkeypatch.setattr("supersnn.teachers._train", None)
-    monkeypatch.setattr("supersnn.teacher_cache._ask", None)
+    monkeypatch.setattr("supersnn.teacher_cache._write_view", None)
     resumed = list(node("second"))
     assert resumed[:2] == first, "the second node trains epochs again"
     restored, meta = checkpoint.load(driver.fetch("sweeps/s/trials/arm/0/checkpoint-0.safetensors"))

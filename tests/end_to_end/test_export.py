@@ -21,9 +21,9 @@ from tests.support.records import events
 
 SWEEP: dict[str, Any] = {
     "name": "final",
-    "dataset": {"name": "digits", "images": 400, "augment": {"crop": 1}},
+    "dataset": {"name": "digits", "images": 400, "augment": {"crop": 1, "views": 2}},
     "student": {"architecture": "resnet8"},
-    "teacher": {"epochs": 1, "views": 2},
+    "teacher": {"epochs": 1},
     "train": {"epochs": 3},
     "arms": {"direct": {}, "heterogeneous": {"teachers": ["vgg8"]}},
     "space": {"neuron.threshold": {"uniform": [0.3, 1.0]}, "optimizer.lr": "default"},
@@ -166,7 +166,7 @@ def test_what_cannot_be_exported_is_the_users_mistake(store: Path, tmp_path: Pat
         ("expected ARM/N", ("--trial", "direct"), "e"),
         ("direct/7: no such trial", ("--trial", "direct/7"), "e"),
         ("one of them at most", ("--trial", "direct/0", "--pareto"), "e"),
-        ("something else than an export", (), "mine"),
+        ("exists and is not an export folder", (), "mine"),
     ):
         error = invoke("export", "final", "--store", store, *options, "--to", tmp_path / folder).exception
         assert isinstance(error, Exception)

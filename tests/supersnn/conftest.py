@@ -39,7 +39,7 @@ def configured() -> Callable[..., TrainConfig]:
             "student.architecture": "resnet8",
             "student.stem_stride": 2,
             "teacher.epochs": 2,
-            "teacher.views": 2,
+            "dataset.augment.views": 2,
             "train.epochs": 3,
             "train.batch_size": 16,
         }

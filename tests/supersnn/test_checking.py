@@ -34,7 +34,7 @@ def export(configured: Callable[..., TrainConfig], tmp_path: Path) -> Callable[.
     return write
 
 
-def test_what_is_right_is_found_again_and_the_opening_written_down(export: Callable[..., Path]):
+def test_what_is_right_is_found_again_and_the_opening_written_down(export: Callable[..., Path]) -> None:
     folder = export()
     found = check(folder)
     assert [one.figure for one in found] == ["val_accuracy", "test_accuracy"]
@@ -45,23 +45,23 @@ def test_what_is_right_is_found_again_and_the_opening_written_down(export: Calla
 
 
 @pytest.mark.parametrize("figure", ["val_accuracy", "test_accuracy"])
-def test_a_figure_beyond_the_tolerance_disagrees(export: Callable[..., Path], figure: str):
+def test_a_figure_beyond_the_tolerance_disagrees(export: Callable[..., Path], figure: str) -> None:
     right = json.loads((export() / "metrics.json").read_text())
     near, far = right[figure] + 0.009, right[figure] + 0.011
     assert all(one.agrees for one in check(export(**{figure: near})))
     assert [one.figure for one in check(export(**{figure: far})) if not one.agrees] == [figure]
 
 
-def test_without_a_test_figure_the_test_images_stay_closed(export: Callable[..., Path]):
+def test_without_a_test_figure_the_test_images_stay_closed(export: Callable[..., Path]) -> None:
     folder = export(test_accuracy=None)
     assert [one.figure for one in check(folder)] == ["val_accuracy"]
     assert not (folder / LEDGER).exists()
 
 
-def test_damage_is_found_before_anything_is_opened(export: Callable[..., Path]):
+def test_damage_is_found_before_anything_is_opened(export: Callable[..., Path]) -> None:
     folder = export()
     (folder / "notes.txt").write_text("")
-    with pytest.raises(DamagedExport, match=r"notes\.txt: no part of the export"):
+    with pytest.raises(DamagedExport, match=r"notes\.txt: not part of the export"):
         check(folder)
     (folder / "notes.txt").unlink()
     (folder / "config.yaml").write_text((folder / "config.yaml").read_text().replace("seed: 0", "seed: 1"))
@@ -73,11 +73,11 @@ def test_damage_is_found_before_anything_is_opened(export: Callable[..., Path]):
     assert not (folder / LEDGER).exists()
 
 
-def test_a_folder_that_is_not_there_is_the_users_mistake(tmp_path: Path):
+def test_a_folder_that_is_not_there_is_the_users_mistake(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder"):
         check(tmp_path / "none")
 
 
-def test_the_tolerance_is_one_image_or_a_tenth_of_a_point():
+def test_the_tolerance_is_one_image_or_a_tenth_of_a_point() -> None:
     assert tolerance(100) == 0.01
     assert tolerance(10_000) == 0.001

@@ -8,7 +8,7 @@ from supersnn import checkpoint
 from supersnn.files import DamagedFile, write_atomically
 
 
-def test_what_is_saved_is_loaded(tmp_path: Path):
+def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     tensors = {
         "student.weight": torch.randn(4, 3, 2, 2).contiguous(memory_format=torch.channels_last),
         "student.count": torch.tensor(7),
@@ -27,20 +27,20 @@ def test_what_is_saved_is_loaded(tmp_path: Path):
 
 
 @pytest.mark.parametrize("kept", [0, 5, 100, -1])
-def test_a_torn_file_is_named(tmp_path: Path, kept: int):
+def test_a_torn_file_is_named(tmp_path: Path, kept: int) -> None:
     path = tmp_path / "a.safetensors"
     checkpoint.save(path, {"w": torch.randn(100)}, {"epoch": 1})
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(DamagedFile, match=r"a\.safetensors: not a whole safetensors file"):
+    with pytest.raises(DamagedFile, match=r"a\.safetensors: not a complete safetensors file"):
         checkpoint.load(path)
 
 
-def test_a_missing_file_is_missing(tmp_path: Path):
+def test_a_missing_file_is_missing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         checkpoint.load(tmp_path / "none.safetensors")
 
 
-def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.json"
     write_atomically(path, "old")
 
@@ -54,7 +54,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: p
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_description_that_is_no_json_is_refused(tmp_path: Path):
+def test_a_description_that_is_no_json_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         checkpoint.save(tmp_path / "a.safetensors", {}, {"loss": float("nan")})
     assert not list(tmp_path.iterdir())

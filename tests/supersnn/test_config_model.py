@@ -1,4 +1,4 @@
-"""What every configuration is made of: reading, complaints, dotted keys, digests."""
+"""Configuration models: reading, error messages, dotted keys, digests."""
 
 import math
 from pathlib import Path
@@ -40,9 +40,9 @@ class Cart(ConfigModel):
     [
         ({"name": "a", "fornt": {}}, "here: fornt: unknown key (did you mean 'front'?)"),
         ({"name": "a", "front": {"szie": 2}}, "here: front.szie: unknown key (did you mean 'front.size'?)"),
-        ({"name": "a", "front": {"x": 2}}, "here: front.x: unknown key; known here: size, spokes"),
-        ({"name": "a", "spare": {"left": {"x": 2}}}, "here: spare.left.x: unknown key; known here: size, spokes"),
-        ({}, "here: name: this key is needed"),
+        ({"name": "a", "front": {"x": 2}}, "here: front.x: unknown key; known keys: size, spokes"),
+        ({"name": "a", "spare": {"left": {"x": 2}}}, "here: spare.left.x: unknown key; known keys: size, spokes"),
+        ({}, "here: name: this key is required"),
         ({"name": "a", "front": {"size": 0}}, "here: front.size: input should be greater than 0, found 0"),
         (
             {"name": "a", "front": {"size": math.nan}},

@@ -21,9 +21,11 @@ def network(configured: Callable[..., TrainConfig]) -> Network:
         return build(config.student, config.neuron, ImageShape(1, 8), 7)
 
 
-def one_by_one(network: Network, data: TrainingData, images: Images) -> tuple[list[torch.Tensor], dict[str, list]]:
+def one_by_one(
+    network: Network, data: TrainingData, images: Images
+) -> tuple[list[torch.Tensor], dict[str, list[torch.Tensor]]]:
     """Show one image at a time and keep its logits, and what each spiking layer gave and each weighted one got."""
-    seen: dict[str, list] = {}
+    seen: dict[str, list[torch.Tensor]] = {}
     hooks = []
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -45,7 +47,7 @@ def share(tensors: list[torch.Tensor]) -> float:
 
 
 @pytest.mark.parametrize("batch_size", [7, 256])
-def test_it_equals_a_count_image_by_image(network: Network, bars: TrainingData, batch_size: int):
+def test_it_equals_a_count_image_by_image(network: Network, bars: TrainingData, batch_size: int) -> None:
     images = bars.validation
     logits, seen = one_by_one(network, bars, images)
     found = evaluate(network, images, bars.mean, bars.std, batch_size)
@@ -68,7 +70,7 @@ def test_it_equals_a_count_image_by_image(network: Network, bars: TrainingData, 
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_it_leaves_no_trace(network: Network, bars: TrainingData, training: bool):
+def test_it_leaves_no_trace(network: Network, bars: TrainingData, training: bool) -> None:
     network.train(training)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     evaluate(network, bars.validation, bars.mean, bars.std)
@@ -77,7 +79,7 @@ def test_it_leaves_no_trace(network: Network, bars: TrainingData, training: bool
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
-def test_an_artificial_network_has_no_rate(configured: Callable[..., TrainConfig], bars: TrainingData):
+def test_an_artificial_network_has_no_rate(configured: Callable[..., TrainConfig], bars: TrainingData) -> None:
     config = configured(neuron__kind="relu")
     found = evaluate(build(config.student, config.neuron, bars.shape, 4), bars.validation, bars.mean, bars.std)
     assert found.rate is None

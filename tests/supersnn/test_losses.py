@@ -1,5 +1,8 @@
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from supersnn.config import LabelLossConfig, LogitLossConfig, LossConfig, RelationLossConfig
@@ -10,11 +13,11 @@ from supersnn.relations import RELATIONS
 T, B, K = 2, 6, 5
 
 
-def drawn(*shape, seed=0):
+def drawn(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def spikes(*shape, seed=0):
+def spikes(*shape: int, seed: int = 0) -> Tensor:
     return (drawn(*shape, seed=seed) > 0.3).float()
 
 
@@ -22,7 +25,7 @@ LABELS = torch.tensor([0, 1, 2, 3, 4, 0])
 
 
 @pytest.mark.parametrize("pool", [1, 2, 4])
-def test_pooling_averages_windows_and_keeps_samples_and_steps_apart(pool):
+def test_pooling_averages_windows_and_keeps_samples_and_steps_apart(pool: Any) -> None:
     features = spikes(T, B, 3, 8, 8)
     vectors = pooled(features, pool)
     assert vectors.shape == (T, B, 3 * pool * pool)
@@ -35,12 +38,12 @@ def test_pooling_averages_windows_and_keeps_samples_and_steps_apart(pool):
                 torch.testing.assert_close(vectors[t, b, (c * pool + row) * pool + column], expected)
 
 
-def test_a_map_smaller_than_the_pool_is_taken_as_it_is():
+def test_a_map_smaller_than_the_pool_is_taken_as_it_is() -> None:
     features = spikes(T, B, 3, 2, 2)
     assert torch.equal(pooled(features, 4), features.flatten(2))
 
 
-def test_the_label_term_is_the_cross_entropy_of_the_mean_logits_or_the_mean_of_each_steps():
+def test_the_label_term_is_the_cross_entropy_of_the_mean_logits_or_the_mean_of_each_steps() -> None:
     logits = drawn(T, B, K)
     mean = -logits.mean(0).log_softmax(1)[torch.arange(B), LABELS].mean()
     steps = torch.stack([-step.log_softmax(1)[torch.arange(B), LABELS].mean() for step in logits]).mean()
@@ -50,7 +53,7 @@ def test_the_label_term_is_the_cross_entropy_of_the_mean_logits_or_the_mean_of_e
 
 
 @pytest.mark.parametrize("kind", ["mean", "per_step"])
-def test_smoothing_mixes_in_the_uniform_distribution(kind):
+def test_smoothing_mixes_in_the_uniform_distribution(kind: Any) -> None:
     logits = drawn(1, B, K)
     target = 0.8 * functional.one_hot(LABELS, K) + 0.2 / K
     expected = -(target * logits[0].log_softmax(1)).sum(1).mean()
@@ -58,7 +61,7 @@ def test_smoothing_mixes_in_the_uniform_distribution(kind):
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
-def test_the_logit_term_is_the_tempered_divergence_of_the_teacher_from_the_student(temperature):
+def test_the_logit_term_is_the_tempered_divergence_of_the_teacher_from_the_student(temperature: float) -> None:
     logits, teacher = drawn(T, B, K), 3 * drawn(B, K, seed=1)
     p, q = (teacher / temperature).softmax(1), (logits.mean(0) / temperature).softmax(1)
     expected = temperature**2 * (p * (p / q).log()).sum(1).mean()
@@ -67,15 +70,15 @@ def test_the_logit_term_is_the_tempered_divergence_of_the_teacher_from_the_stude
     torch.testing.assert_close(logit_loss(config, teacher.expand(T, B, K), teacher), torch.tensor(0.0))
 
 
-def slow_relation_loss(kind, student, teacher):
+def slow_relation_loss(kind: Any, student: Tensor, teacher: Tensor) -> Tensor:
     ours, theirs = RELATIONS[kind](student), RELATIONS[kind](teacher)
     pairs = [(i, j) for i in range(B) for j in range(B) if i != j]
-    return sum((ours[i, j] - theirs[i, j]) ** 2 for i, j in pairs) / len(pairs)
+    return torch.stack([(ours[i, j] - theirs[i, j]) ** 2 for i, j in pairs]).sum() / len(pairs)
 
 
 @pytest.mark.parametrize("kind", RELATIONS)
 @pytest.mark.parametrize("pool", [1, 2])
-def test_the_relation_term_is_the_mean_over_pairs_for_each_view_of_time(kind, pool):
+def test_the_relation_term_is_the_mean_over_pairs_for_each_view_of_time(kind: Any, pool: Any) -> None:
     features, teacher = spikes(T, B, 3, 4, 4), drawn(B, 17, seed=1).relu()
     steps = pooled(features, pool)
     views = {
@@ -89,7 +92,7 @@ def test_the_relation_term_is_the_mean_over_pairs_for_each_view_of_time(kind, po
         torch.testing.assert_close(relation_loss(config, features, teacher), expected)
 
 
-def test_time_matters_to_a_relation_of_whole_spike_trains_only():
+def test_time_matters_to_a_relation_of_whole_spike_trains_only() -> None:
     """Samples that fire equally often, at different steps."""
     features = torch.zeros(2, 4, 1, 1, 1)
     features[0, :2] = features[1, 2:] = 1
@@ -101,7 +104,7 @@ def test_time_matters_to_a_relation_of_whole_spike_trains_only():
 
 
 @pytest.mark.parametrize("batch", [2, 5, 6])
-def test_shuffling_gives_every_sample_anothers_relations(batch):
+def test_shuffling_gives_every_sample_anothers_relations(batch: int) -> None:
     teacher = drawn(batch, 7, seed=1).relu()
     roll = [(i - batch // 2) % batch for i in range(batch)]
     assert all(i != other for i, other in enumerate(roll))
@@ -110,7 +113,7 @@ def test_shuffling_gives_every_sample_anothers_relations(batch):
     torch.testing.assert_close(shuffled, relation_loss(RelationLossConfig(), features, teacher[roll]))
 
 
-def test_the_feature_term_compares_directions_after_the_projection():
+def test_the_feature_term_compares_directions_after_the_projection() -> None:
     loss = FeatureLoss(3, 4, seed=0)
     features, teacher = spikes(T, B, 3, 4, 4), drawn(B, 4, 2, 2, seed=1)
     rate = functional.avg_pool2d(features.mean(0), 2)
@@ -127,7 +130,7 @@ def test_the_feature_term_compares_directions_after_the_projection():
     torch.testing.assert_close(loss(rate.expand(T, B, 3, 2, 2), larger), expected)
 
 
-def test_the_projection_is_drawn_from_its_own_seed():
+def test_the_projection_is_drawn_from_its_own_seed() -> None:
     torch.manual_seed(3)
     alone = torch.rand(4)
     torch.manual_seed(3)
@@ -137,30 +140,30 @@ def test_the_projection_is_drawn_from_its_own_seed():
     assert not torch.equal(FeatureLoss(3, 4, seed=1).weight, first.weight)
 
 
-def test_silent_students_get_moderate_gradients_from_every_term():
-    features = torch.zeros(T, B, 3, 4, 4, requires_grad=True)
+def test_silent_students_get_moderate_gradients_from_every_term() -> None:
     loss = FeatureLoss(3, 4, seed=0)
-    said = TeacherOutputs({2: drawn(B, 8).relu()}, features=drawn(B, 4, 4, 4))
+    outputs = TeacherOutputs({2: drawn(B, 8).relu()}, features=drawn(B, 4, 4, 4))
     for kind in RELATIONS:
-        features.grad = None
+        features = torch.zeros(T, B, 3, 4, 4, requires_grad=True)
         config = LossConfig(relation={"weight": 1, "kind": kind, "pool": 2}, feature={"weight": 1})
-        total(config, Output(drawn(T, B, K), features), LABELS, said, loss)["total"].backward()
+        total(config, Output(drawn(T, B, K), features), LABELS, outputs, loss)["total"].backward()
+        assert features.grad is not None
         assert features.grad.abs().max() < 10
 
 
-def test_the_total_is_the_weighted_sum_of_the_terms_with_a_weight():
+def test_the_total_is_the_weighted_sum_of_the_terms_with_a_weight() -> None:
     output = Output(drawn(T, B, K), spikes(T, B, 3, 4, 4))
-    said = TeacherOutputs({1: drawn(B, 9), 2: drawn(B, 36)}, drawn(B, K, seed=1), drawn(B, 4, 2, 2))
+    outputs = TeacherOutputs({1: drawn(B, 9), 2: drawn(B, 36)}, drawn(B, K, seed=1), drawn(B, 4, 2, 2))
     loss = FeatureLoss(3, 4, seed=0)
     config = LossConfig(relation={"weight": 30.0, "pool": 2}, logit={"weight": 0.5}, feature={"weight": 2.0})
-    terms = total(config, output, LABELS, said, loss)
+    terms = total(config, output, LABELS, outputs, loss)
     assert list(terms) == ["label", "relation", "logit", "feature", "total"]
-    torch.testing.assert_close(terms["relation"], relation_loss(config.relation, output.features, said.vectors[2]))
+    torch.testing.assert_close(terms["relation"], relation_loss(config.relation, output.features, outputs.vectors[2]))
     expected = terms["label"] + 30 * terms["relation"] + 0.5 * terms["logit"] + 2 * terms["feature"]
     torch.testing.assert_close(terms["total"], expected)
 
 
-def test_a_term_without_weight_is_not_computed_and_needs_no_teacher():
+def test_a_term_without_weight_is_not_computed_and_needs_no_teacher() -> None:
     output = Output(drawn(T, B, K), spikes(T, B, 3, 4, 4))
     terms = total(LossConfig(), output, LABELS)
     assert list(terms) == ["label", "total"]
@@ -168,7 +171,7 @@ def test_a_term_without_weight_is_not_computed_and_needs_no_teacher():
 
 
 @pytest.mark.parametrize("term", ["relation", "logit", "feature"])
-def test_a_term_with_a_weight_needs_its_guidance(term):
+def test_a_term_with_a_weight_needs_its_outputs(term: str) -> None:
     output = Output(drawn(T, B, K), spikes(T, B, 3, 4, 4))
     with pytest.raises(ValueError, match=f"loss.{term}.weight"):
         total(
@@ -180,7 +183,7 @@ def test_a_term_with_a_weight_needs_its_guidance(term):
         )
 
 
-def test_the_feature_term_needs_its_projection():
+def test_the_feature_term_needs_its_projection() -> None:
     output = Output(drawn(T, B, K), spikes(T, B, 3, 4, 4))
     with pytest.raises(ValueError, match="projection"):
         total(LossConfig(feature={"weight": 1.0}), output, LABELS, TeacherOutputs(features=drawn(B, 4, 2, 2)))

@@ -1,4 +1,4 @@
-"""A training whose batches are cut into shards is the training of the whole batches; its processes end with it."""
+"""Trainings in shards: the same as with full batches, and no worker process outlives them."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from supersnn.data import TrainingData
 from supersnn.errors import UserError
 from supersnn.losses import TeacherOutputs
 from supersnn.process_group import check_shards
-from supersnn.teacher_cache import teacher_source_for
+from supersnn.teacher_sources import teacher_source_for
 from supersnn.teachers import recipe
 from supersnn.training import EpochReport, train
 from tests.support.records import timeless
@@ -39,7 +39,7 @@ SMALL = {
     "student__architecture": "resnet8",
     "student__stem_stride": 2,
     "teacher__epochs": 2,
-    "teacher__views": 2,
+    "dataset__augment__views": 2,
     "train__epochs": 2,
     "train__batch_size": 16,
     "train__shards": 2,
@@ -55,7 +55,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "logit": {"teacher__name": "vgg8", "loss__logit__weight": 1.0, "student__norm": "tdbn"},
     "feature": {"teacher__name": "resnet8", "loss__feature__weight": 10.0, "optimizer__name": "adamw"},
     "four": {**ALL_TERMS, "neuron__kind": "plif", "train__shards": 4},
-    "live": {**RELATION, "teacher__views": "off", "optimizer__lr": 0.05},
+    "live": {**RELATION, "dataset__augment__views": "off", "optimizer__lr": 0.05},
 }
 
 
@@ -67,11 +67,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def no_process_is_left() -> Iterator[None]:
     yield
-    assert helpers() == []
+    assert workers() == []
 
 
-def helpers(of: int | None = None) -> list[psutil.Process]:
-    """The processes that work for a training in this process, or in that of another id."""
+def workers(of: int | None = None) -> list[psutil.Process]:
+    """Return the worker processes of the trainings in this process, or in that of another id."""
     found = psutil.Process(of).children(recursive=True)
     return [process for process in found if "--multiprocessing-fork" in process.cmdline()]
 
@@ -80,8 +80,8 @@ def reports(config: TrainConfig, data: TrainingData, store: Path, **more: Any) -
     return train(config, data, teacher_source_for(config, data, store), **more)
 
 
-def ours() -> dict[str, str]:
-    """The environment of a process that finds our packages."""
+def environment() -> dict[str, str]:
+    """Return the environment of a process that finds this package."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 
@@ -91,7 +91,7 @@ from pathlib import Path
 
 import torch
 
-from supersnn.teacher_cache import teacher_source_for
+from supersnn.teacher_sources import teacher_source_for
 from supersnn.config import TrainConfig
 from supersnn.config_model import parse
 from supersnn.data import training_data
@@ -113,16 +113,16 @@ def trained(described, shards, store):
 if __name__ == "__main__":
     for name, described in json.loads(sys.stdin.read()).items():
         counts = (1, described["train"].pop("shards"))
-        (one, tensors), (other, found) = (trained(described, count, Path(sys.argv[1])) for count in counts)
+        (full, tensors), (sharded, found) = (trained(described, count, Path(sys.argv[1])) for count in counts)
         assert tensors.keys() == found.keys()
         apart = max(float((found[at] - tensors[at]).abs().max()) for at in tensors)
-        print(json.dumps({"variant": name, "one": one, "other": other, "apart": apart}))
+        print(json.dumps({"variant": name, "full": full, "sharded": sharded, "apart": apart}))
 """
 
 
 @pytest.fixture(scope="session")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """By variant, what a training came to in one process and in shards, in double precision."""
+    """Return the results of each variant, trained in one process and in shards, in double precision."""
     folder = tmp_path_factory.mktemp("compared")
     (folder / "compared.py").write_text(COMPARED, encoding="utf-8")
     described = {
@@ -130,26 +130,28 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, An
         for name, values in VARIANTS.items()
     }
     command = [sys.executable, str(folder / "compared.py"), str(folder)]
-    told = subprocess.run(command, input=json.dumps(described), capture_output=True, text=True, env=ours(), check=False)
-    assert told.returncode == 0, told.stderr[-3000:]
-    return {line["variant"]: line for line in map(json.loads, told.stdout.splitlines())}
+    done = subprocess.run(
+        command, input=json.dumps(described), capture_output=True, text=True, env=environment(), check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return {line["variant"]: line for line in map(json.loads, done.stdout.splitlines())}
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_shards_train_as_the_whole_batch(compared: dict[str, dict[str, Any]], variant: str):
+def test_shards_train_as_the_whole_batch(compared: dict[str, dict[str, Any]], variant: str) -> None:
     found = compared[variant]
-    for one, other in zip(found["one"], found["other"], strict=True):
-        assert timeless(other) == pytest.approx(timeless(one), rel=1e-9)
+    for full, sharded in zip(found["full"], found["sharded"], strict=True):
+        assert timeless(sharded) == pytest.approx(timeless(full), rel=1e-9)
     assert found["apart"] < 1e-9
 
 
-def test_two_shards_train_as_the_whole_batch(configured: Configured, bars: TrainingData, store: Path):
+def test_two_shards_train_as_the_whole_batch(configured: Configured, bars: TrainingData, store: Path) -> None:
     smooth = {**ALL_TERMS, "neuron__kind": "relu", "train__epochs": 1}
-    (one,), (other,) = (list(reports(configured(**smooth, train__shards=n), bars, store)) for n in (1, 2))
-    assert timeless(other.metrics) == pytest.approx(timeless(one.metrics), rel=1e-5)
-    (tensors, meta), (found, found_meta) = one.snapshot(), other.snapshot()
+    (full,), (sharded,) = (list(reports(configured(**smooth, train__shards=n), bars, store)) for n in (1, 2))
+    assert timeless(sharded.metrics) == pytest.approx(timeless(full.metrics), rel=1e-5)
+    (tensors, meta), (found, found_meta) = full.snapshot(), sharded.snapshot()
     assert tensors.keys() == found.keys()
     assert meta.keys() == found_meta.keys()
     for name, tensor in tensors.items():
@@ -157,7 +159,7 @@ def test_two_shards_train_as_the_whole_batch(configured: Configured, bars: Train
 
 
 @pytest.mark.slow
-def test_a_resumed_training_goes_on_to_the_same_bits(configured: Configured, bars: TrainingData, store: Path):
+def test_a_resumed_training_goes_on_to_the_same_bits(configured: Configured, bars: TrainingData, store: Path) -> None:
     config = configured(**ALL_TERMS, train__shards=2)
     whole = reports(config, bars, store)
     begun = next(whole).snapshot()
@@ -170,52 +172,57 @@ def test_a_resumed_training_goes_on_to_the_same_bits(configured: Configured, bar
         reports(configured(**ALL_TERMS), bars, store, resume=begun)
 
 
-def test_an_abandoned_training_ends_its_processes(configured: Configured, bars: TrainingData, store: Path):
+def test_an_abandoned_training_ends_its_processes(configured: Configured, bars: TrainingData, store: Path) -> None:
     begun = reports(configured(train__shards=2), bars, store)
     next(begun)
-    assert len(helpers()) == 1
+    assert len(workers()) == 1
     begun.close()  # type: ignore[attr-defined]
-    assert helpers() == []
+    assert workers() == []
     assert len(list(reports(configured(train__shards=2), bars, store))) == 3
 
 
-def test_a_killed_shard_ends_the_training_with_a_word(configured: Configured, bars: TrainingData, store: Path):
+def test_a_killed_shard_ends_the_training_with_an_error(
+    configured: Configured, bars: TrainingData, store: Path
+) -> None:
     begun = reports(configured(train__shards=2), bars, store)
     next(begun)
-    helpers()[0].kill()
+    workers()[0].kill()
     with pytest.raises(RuntimeError, match="shard 1 of 2 ended with exit code -9"):
         list(begun)
 
 
-def test_a_shard_that_is_lost_before_all_have_met_is_told_soon(
+def test_a_shard_that_is_lost_before_the_rendezvous(
     configured: Configured, bars: TrainingData, store: Path, monkeypatch: pytest.MonkeyPatch
-):
-    hand_out = process_group._hand_out
+) -> None:
+    send_work = process_group._send_work
 
-    def hand_out_and_lose(*arguments: Any) -> None:
-        hand_out(*arguments)
-        helpers()[0].kill()
+    def send_and_lose(*arguments: Any) -> None:
+        send_work(*arguments)
+        workers()[0].kill()
 
-    monkeypatch.setattr(process_group, "_hand_out", hand_out_and_lose)
+    monkeypatch.setattr(process_group, "_send_work", send_and_lose)
     monkeypatch.setattr(process_group, "RENDEZVOUS_TIMEOUT", 3.0)
     monkeypatch.setattr(process_group, "_group", _late(process_group._group))
-    with pytest.raises(RuntimeError, match=r"not all 2 shards met within 3 s; .* shard 1 of 2 ended with exit code -9"):
+    with pytest.raises(
+        RuntimeError,
+        match=r"not all 2 shards reached the rendezvous within 3 s; .* shard 1 of 2 ended with exit code -9",
+    ):
         next(reports(configured(train__shards=2), bars, store))
 
 
 def _late(group: Callable[..., Any]) -> Callable[..., Any]:
-    """A group that this process enters when the lost helper is gone, before it could have met anybody."""
+    """Return `group` as entered after the lost worker is gone, without its mark at the rendezvous."""
 
-    def enter(shard: Any, meeting: Path) -> Any:
+    def enter(shard: Any, rendezvous: Path) -> Any:
         time.sleep(0.5)
-        meeting.with_name("here-1").unlink(missing_ok=True)
-        return group(shard, meeting)
+        rendezvous.with_name("arrived-1").unlink(missing_ok=True)
+        return group(shard, rendezvous)
 
     return enter
 
 
-class _ForThisProcessOnly:
-    """A teacher_source that another process cannot take up."""
+class _NotPicklable:
+    """A teacher source that cannot be unpickled in another process."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return int, ("no source",)
@@ -224,8 +231,8 @@ class _ForThisProcessOnly:
         raise NotImplementedError
 
 
-def test_a_shard_that_fails_is_told_with_its_traceback(configured: Configured, bars: TrainingData):
-    begun = train(configured(**RELATION, train__shards=2), bars, _ForThisProcessOnly())
+def test_a_shard_that_fails_is_reported_with_its_traceback(configured: Configured, bars: TrainingData) -> None:
+    begun = train(configured(**RELATION, train__shards=2), bars, _NotPicklable())
     with pytest.raises(RuntimeError, match=r"(?s)Traceback.*no source"):
         next(begun)
 
@@ -247,7 +254,7 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 @pytest.mark.parametrize("between_epochs", [True, False])
-def test_the_shards_die_with_a_killed_training(configured: Configured, tmp_path: Path, between_epochs: bool):
+def test_the_shards_die_with_a_killed_training(configured: Configured, tmp_path: Path, between_epochs: bool) -> None:
     (tmp_path / "config.yaml").write_text(to_yaml(configured(train__shards=4, train__epochs=1000)), encoding="utf-8")
     (tmp_path / "alone.py").write_text(ALONE, encoding="utf-8")
     command = [
@@ -256,10 +263,10 @@ def test_the_shards_die_with_a_killed_training(configured: Configured, tmp_path:
         str(tmp_path / "config.yaml"),
         "60" if between_epochs else "0",
     ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=ours()) as training:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment()) as training:
         assert training.stdout is not None
         assert training.stdout.readline() == b"1\n"
-        working = helpers(training.pid)
+        working = workers(training.pid)
         assert len(working) == 3
         time.sleep(0.3)
         training.send_signal(signal.SIGKILL)
@@ -267,7 +274,7 @@ def test_the_shards_die_with_a_killed_training(configured: Configured, tmp_path:
     assert alive == []
 
 
-def test_the_default_leaves_every_digest_as_it_was(configured: Configured):
+def test_the_default_leaves_every_digest_as_it_was(configured: Configured) -> None:
     config = configured(**RELATION)
     assert digest(config, "0123456789abcdef") == "54e44421c8302c88"
     assert digest(recipe(config)) == "d1c960c20940f73c"
@@ -275,7 +282,7 @@ def test_the_default_leaves_every_digest_as_it_was(configured: Configured):
     assert digest(configured(**RELATION, train__shards=2)) != digest(config)
 
 
-def test_a_description_says_its_shards(configured: Configured, tmp_path: Path):
+def test_shards_are_part_of_the_configuration(configured: Configured) -> None:
     assert "shards: 1" in to_yaml(configured())
     assert configured(train__shards=2).train.shards == 2
     assert recipe(configured(**RELATION, train__shards=2)) == recipe(configured(**RELATION))
@@ -289,15 +296,15 @@ def test_a_description_says_its_shards(configured: Configured, tmp_path: Path):
         ({"train__shards": 2, "student__architecture": "torchvision:resnet18"}, "train.shards: .*torchvision:resnet18"),
     ],
 )
-def test_what_cannot_be_cut_is_refused(configured: Configured, values: dict[str, Any], words: str):
+def test_what_cannot_be_cut_is_refused(configured: Configured, values: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         configured(**values)
 
 
-def test_too_few_images_or_devices_are_refused(configured: Configured, bars: TrainingData):
+def test_too_few_images_or_devices_are_refused(configured: Configured, bars: TrainingData) -> None:
     config = configured(train__batch_size=80, train__shards=16)
-    with pytest.raises(UserError, match=r"train\.shards: .*72 images here, found 16"):
+    with pytest.raises(UserError, match=r"train\.shards: .*which is 72 here, found 16"):
         train(config, bars)
     seen = torch.cuda.device_count()
-    with pytest.raises(UserError, match=f"train.shards: {seen + 2} shards need a GPU each, this training sees {seen}"):
+    with pytest.raises(UserError, match=f"train.shards: {seen + 2} shards need a GPU each, this training has {seen}"):
         check_shards(seen + 2, 60 * (seen + 2), torch.device("cuda"))

@@ -1,29 +1,37 @@
+"""Cached and online teacher outputs: equal values, atomic files, addresses, and the choice between the two."""
+
 import math
+import pickle
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from supersnn import teacher_cache as cache
+from supersnn import teacher_cache
 from supersnn.augment import normalise
-from supersnn.config import TrainConfig
+from supersnn.config import LossConfig, TrainConfig
 from supersnn.data import TrainingData
 from supersnn.losses import TeacherOutputs
 from supersnn.networks.base import Network, Output
-from supersnn.teacher_cache import OnlineTeacher, TeacherCache, teacher_source_for
+from supersnn.teacher_cache import TeacherCache, is_complete
+from supersnn.teacher_outputs import FEATURES, LOGITS, OutputKind, compute_outputs, needed_outputs, output_kinds
+from supersnn.teacher_sources import OnlineTeacher, teacher_source_for
 from supersnn.teachers import Teacher, TeacherStore
-from supersnn.training import shown, train
+from supersnn.training import TeacherSource, augmented, train
 
 Configured = Callable[..., TrainConfig]
-TAUGHT = {
+TAUGHT: dict[str, Any] = {
     "teacher__name": "resnet8",
     "loss__relation__weight": 1.0,
     "loss__logit__weight": 1.0,
     "loss__feature__weight": 1.0,
 }
+VECTORS1, VECTORS2 = OutputKind("vectors", 1), OutputKind("vectors", 2)
 
 
 class Killed(BaseException):
@@ -32,7 +40,7 @@ class Killed(BaseException):
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> TeacherStore:
-    """One teacher serves all tests of this file: a bank never writes to the teachers' store."""
+    """One teacher serves all tests of this file: a cache never writes to the teachers' store."""
     return TeacherStore(tmp_path_factory.mktemp("store") / "teachers")
 
 
@@ -41,103 +49,129 @@ def teacher(store: TeacherStore, configured: Configured, bars: TrainingData) -> 
     return store.get(configured(**TAUGHT), bars)
 
 
-def says(
-    teacher_source: TeacherCache | OnlineTeacher, data: TrainingData, config: TrainConfig, view: int
-) -> TeacherOutputs:
+def outputs_of(source: TeacherSource, data: TrainingData, config: TrainConfig, view: int) -> TeacherOutputs:
     rows = torch.tensor([5, 0, 71, 5])
-    return teacher_source(rows, view, normalise(shown(data.train, rows, view, config), data.mean, data.std))
+    return source(rows, view, normalise(augmented(data.train, rows, view, config), data.mean, data.std))
+
+
+def present(values: Tensor | None) -> Tensor:
+    assert values is not None
+    return values
+
+
+@pytest.mark.parametrize(
+    ("weights", "kinds"),
+    [
+        ({}, {LOGITS}),
+        ({"logit": {"weight": 1}}, {LOGITS}),
+        ({"relation": {"weight": 1, "pool": 2}}, {LOGITS, VECTORS2}),
+        ({"relation": {"pool": 2}, "feature": {"weight": 1}}, {LOGITS, FEATURES}),
+    ],
+)
+def test_needed_outputs(weights: dict[str, Any], kinds: set[OutputKind]) -> None:
+    needed = needed_outputs(LossConfig.model_validate(weights))
+    assert len(needed) == len(kinds)
+    assert set(needed) == kinds
+
+
+def test_output_kinds_have_the_names_of_their_files() -> None:
+    kinds = output_kinds(("relation", "logit", "feature"), [4, 1, 2, 1])
+    assert [str(kind) for kind in kinds] == ["logits", "vectors1", "vectors2", "vectors4", "features"]
 
 
 @pytest.mark.parametrize("view", [0, 1])
-def test_a_bank_says_what_the_teacher_says(
+def test_cached_outputs_equal_online_outputs(
     configured: Configured, bars: TrainingData, teacher: Teacher, tmp_path: Path, view: int
-):
-    config = configured(**TAUGHT)
-    stored = says(TeacherCache.open(tmp_path, teacher, bars, config, [1, 2], True), bars, config, view)
-    live = says(OnlineTeacher(teacher, [1, 2], True), bars, config, view)
+) -> None:
+    config, kinds = configured(**TAUGHT), (LOGITS, VECTORS1, VECTORS2, FEATURES)
+    stored = outputs_of(TeacherCache.open(tmp_path, teacher, bars, config, kinds), bars, config, view)
+    live = outputs_of(OnlineTeacher(teacher, kinds), bars, config, view)
     assert live.vectors.keys() == stored.vectors.keys() == {1, 2}
     pairs = [(stored.vectors[1], live.vectors[1]), (stored.vectors[2], live.vectors[2])]
-    pairs += [(stored.logits, live.logits), (stored.features, live.features)]
-    for ours, theirs in pairs:
-        assert ours.dtype == torch.float32
-        torch.testing.assert_close(ours, theirs, rtol=2e-3, atol=2e-3)
-    assert live.features.shape == (4, 64, 2, 2)
+    pairs += [(present(stored.logits), present(live.logits)), (present(stored.features), present(live.features))]
+    for cached, online in pairs:
+        assert cached.dtype == torch.float32
+        torch.testing.assert_close(cached, online, rtol=2e-3, atol=2e-3)
+    assert present(live.features).shape == (4, 64, 2, 2)
 
 
-def test_what_is_not_asked_for_is_not_stored(
+def test_outputs_that_are_not_needed_are_not_stored(
     configured: Configured, bars: TrainingData, teacher: Teacher, tmp_path: Path
-):
+) -> None:
     config = configured(**TAUGHT)
-    opened = TeacherCache.open(tmp_path, teacher, bars, config, [])
-    assert {path.name for path in opened.folder.glob("*.npy")} == {"logits-0.npy", "logits-1.npy"}
-    assert opened.bytes == sum(path.stat().st_size for path in opened.folder.glob("*.npy")) > 72 * 4 * 2 * 2
-    said = says(opened, bars, config, 0)
-    assert not said.vectors
-    assert said.features is None
+    cache = TeacherCache.open(tmp_path, teacher, bars, config, [LOGITS])
+    assert {path.name for path in cache.folder.glob("*.npy")} == {"logits-0.npy", "logits-1.npy"}
+    assert cache.bytes == sum(path.stat().st_size for path in cache.folder.glob("*.npy")) > 72 * 4 * 2 * 2
+    outputs = outputs_of(cache, bars, config, 0)
+    assert not outputs.vectors
+    assert outputs.features is None
 
 
-def test_training_with_a_bank_is_training_with_the_teacher_to_half_precision(
+def test_training_from_a_cache_equals_online_training_to_half_precision(
     configured: Configured, bars: TrainingData, teacher: Teacher, tmp_path: Path
-):
+) -> None:
     # At a usual rate the first spike that flips at its threshold by half a precision changes all that follows.
     config = configured(**TAUGHT, loss__relation__pool=2, train__epochs=2, optimizer__lr=1e-3)
-    stored = train(config, bars, TeacherCache.open(tmp_path, teacher, bars, config, [2], True))
-    live = train(config, bars, OnlineTeacher(teacher, [2], True))
-    for ours, theirs in zip(stored, live, strict=True):
+    kinds = needed_outputs(config.loss)
+    stored = train(config, bars, TeacherCache.open(tmp_path, teacher, bars, config, kinds))
+    live = train(config, bars, OnlineTeacher(teacher, kinds))
+    for cached, online in zip(stored, live, strict=True):
         for name in ("train/loss", "loss/label", "loss/relation", "loss/logit", "loss/feature"):
-            assert ours.metrics[name] == pytest.approx(theirs.metrics[name], rel=1e-3, abs=1e-3)
+            assert cached.metrics[name] == pytest.approx(online.metrics[name], rel=1e-3, abs=1e-3)
 
 
-def test_a_killed_bank_goes_on_where_it_was(
-    configured: Configured, bars: TrainingData, teacher: Teacher, tmp_path: Path
-):
-    config = configured(**TAUGHT, teacher__views=4)
-    whole = TeacherCache.open(tmp_path / "whole", teacher, bars, config, [1])
+def test_killed_between_views(configured: Configured, bars: TrainingData, teacher: Teacher, tmp_path: Path) -> None:
+    config, kinds = configured(**TAUGHT, dataset__augment__views=4), [LOGITS, VECTORS1]
+    uninterrupted = TeacherCache.open(tmp_path / "uninterrupted", teacher, bars, config, kinds)
 
     def kill(_: str, view: int, __: int) -> None:
         if view == 2:
             raise Killed
 
     with pytest.raises(Killed):
-        TeacherCache.open(tmp_path / "killed", teacher, bars, config, [1], progress=kill)
+        TeacherCache.open(tmp_path / "killed", teacher, bars, config, kinds, progress=kill)
     views: list[int] = []
-    opened = TeacherCache.open(
-        tmp_path / "killed", teacher, bars, config, [1], progress=lambda _, v, __: views.append(v)
+    cache = TeacherCache.open(
+        tmp_path / "killed", teacher, bars, config, kinds, progress=lambda _, v, __: views.append(v)
     )
     assert views == [3, 4]
-    for path in whole.folder.glob("*.npy"):
-        assert path.read_bytes() == (opened.folder / path.name).read_bytes()
+    for path in uninterrupted.folder.glob("*.npy"):
+        assert path.read_bytes() == (cache.folder / path.name).read_bytes()
 
 
-def test_an_answer_that_breaks_off_counts_for_nothing(
+def test_killed_within_a_view(
     configured: Configured, bars: TrainingData, teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    config = configured(**TAUGHT)
-    answer = cache._answers
+) -> None:
+    config, kinds = configured(**TAUGHT), [LOGITS, VECTORS1]
+    compute, calls = compute_outputs, 0
 
-    def breaks_off(*what: object) -> object:
-        monkeypatch.setattr(cache, "_answers", killed)
-        return answer(*what)
+    def killed_at_the_second_chunk(
+        network: Network, images: Tensor, kinds: Collection[OutputKind]
+    ) -> dict[OutputKind, Tensor]:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise Killed
+        return compute(network, images, kinds)
 
-    def killed(*_: object) -> object:
-        raise Killed
-
-    monkeypatch.setattr(cache, "_CHUNK", 50)
-    monkeypatch.setattr(cache, "_answers", breaks_off)
+    monkeypatch.setattr(teacher_cache, "_CHUNK", 50)
+    monkeypatch.setattr(teacher_cache, "compute_outputs", killed_at_the_second_chunk)
     with pytest.raises(Killed):
-        TeacherCache.open(tmp_path, teacher, bars, config, [1])
-    assert not list(tmp_path.rglob("*.npy"))
-    monkeypatch.setattr(cache, "_answers", answer)
-    opened = TeacherCache.open(tmp_path, teacher, bars, config, [1])
-    live = says(OnlineTeacher(teacher, [1]), bars, config, 1).vectors[1]
-    torch.testing.assert_close(says(opened, bars, config, 1).vectors[1], live, rtol=2e-3, atol=2e-3)
+        TeacherCache.open(tmp_path, teacher, bars, config, kinds)
+    assert not list(tmp_path.rglob("*.npy*"))
+    (folder,) = tmp_path.iterdir()
+    (folder / ".logits-0.npy.4711").write_bytes(b"of a process that was killed with SIGKILL")
+    cache = TeacherCache.open(tmp_path, teacher, bars, config, kinds)
+    assert not list(folder.glob(".*.npy.*"))
+    live = outputs_of(OnlineTeacher(teacher, kinds), bars, config, 1).vectors[1]
+    torch.testing.assert_close(outputs_of(cache, bars, config, 1).vectors[1], live, rtol=2e-3, atol=2e-3)
 
 
-def test_a_pool_that_is_missing_is_added(configured: Configured, bars: TrainingData, teacher: Teacher, tmp_path: Path):
+def test_missing_kinds_are_added(configured: Configured, bars: TrainingData, teacher: Teacher, tmp_path: Path) -> None:
     config = configured(**TAUGHT)
-    first = TeacherCache.open(tmp_path, teacher, bars, config, [1])
+    first = TeacherCache.open(tmp_path, teacher, bars, config, [LOGITS, VECTORS1])
     before = {path.name: path.stat().st_mtime_ns for path in first.folder.glob("*.npy")}
-    second = TeacherCache.open(tmp_path, teacher, bars, config, [1, 2], True)
+    second = TeacherCache.open(tmp_path, teacher, bars, config, [LOGITS, VECTORS1, VECTORS2, FEATURES])
     assert second.folder == first.folder
     after = {path.name: path.stat().st_mtime_ns for path in second.folder.glob("*.npy")}
     assert {name: after[name] for name in before} == before
@@ -146,28 +180,30 @@ def test_a_pool_that_is_missing_is_added(configured: Configured, bars: TrainingD
     }
 
 
-def test_a_bank_lacks_what_was_not_asked_yet(
-    configured: Configured, bars: TrainingData, teacher: Teacher, tmp_path: Path
-):
-    config = configured(**TAUGHT)
-    assert cache.lacks(tmp_path, teacher, bars, config, [1])
-    opened = TeacherCache.open(tmp_path, teacher, bars, config, [1])
-    assert not cache.lacks(tmp_path, teacher, bars, config, [1])
-    assert cache.lacks(tmp_path, teacher, bars, config, [1, 2])
-    assert cache.lacks(tmp_path, teacher, bars, config, [1], True)
-    next(opened.folder.glob("logits-*")).unlink()
-    assert cache.lacks(tmp_path, teacher, bars, config, [1])
+def test_is_complete(configured: Configured, bars: TrainingData, teacher: Teacher, tmp_path: Path) -> None:
+    config, kinds = configured(**TAUGHT), [LOGITS, VECTORS1]
+    assert not is_complete(tmp_path, teacher, bars, config, kinds)
+    cache = TeacherCache.open(tmp_path, teacher, bars, config, kinds)
+    assert is_complete(tmp_path, teacher, bars, config, kinds)
+    assert not is_complete(tmp_path, teacher, bars, config, [*kinds, VECTORS2])
+    assert not is_complete(tmp_path, teacher, bars, config, [*kinds, FEATURES])
+    next(cache.folder.glob("logits-*")).unlink()
+    assert not is_complete(tmp_path, teacher, bars, config, kinds)
     with pytest.raises(ValueError, match="views"):
-        cache.lacks(tmp_path, teacher, bars, configured(**TAUGHT, teacher__views="off"), [1])
+        is_complete(tmp_path, teacher, bars, configured(**TAUGHT, dataset__augment__views="off"), kinds)
 
 
-def test_two_who_want_a_bank_fill_one(configured: Configured, bars: TrainingData, teacher: Teacher, tmp_path: Path):
+def test_two_threads_compute_one_cache(
+    configured: Configured, bars: TrainingData, teacher: Teacher, tmp_path: Path
+) -> None:
     views: list[int] = []
 
-    def want() -> None:
-        TeacherCache.open(tmp_path, teacher, bars, configured(**TAUGHT), [1], progress=lambda _, v, __: views.append(v))
+    def fill() -> None:
+        TeacherCache.open(
+            tmp_path, teacher, bars, configured(**TAUGHT), [LOGITS], progress=lambda _, v, __: views.append(v)
+        )
 
-    threads = [threading.Thread(target=want) for _ in range(2)]
+    threads = [threading.Thread(target=fill) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -176,67 +212,77 @@ def test_two_who_want_a_bank_fill_one(configured: Configured, bars: TrainingData
 
 
 @pytest.mark.parametrize(
-    ("values", "own"),
+    ("values", "differs"),
     [
         ({"seed": 3, "optimizer__lr": 0.3, "train__batch_size": 8}, False),
         ({"dataset__augment__crop": 2}, True),
         ({"dataset__split_seed": 1}, True),
-        ({"teacher__views": 3}, True),
+        ({"dataset__augment__views": 3}, True),
     ],
 )
-def test_a_bank_belongs_to_teacher_and_views(
-    configured: Configured, bars: TrainingData, teacher: Teacher, tmp_path: Path, values: dict, own: bool
-):
-    one = TeacherCache.open(tmp_path, teacher, bars, configured(**TAUGHT), [1])
-    other = TeacherCache.open(tmp_path, teacher, bars, configured(**(TAUGHT | values)), [1])
-    assert (one.digest != other.digest) == own
+def test_digest_depends_on_teacher_and_views(
+    configured: Configured,
+    bars: TrainingData,
+    teacher: Teacher,
+    tmp_path: Path,
+    values: dict[str, Any],
+    differs: bool,
+) -> None:
+    digests = {
+        TeacherCache.open(tmp_path, teacher, bars, configured(**(TAUGHT | changed)), [LOGITS]).digest
+        for changed in ({}, values)
+    }
+    assert len(digests) == 1 + differs
 
 
-def test_nobody_can_write_to_what_all_read(
-    configured: Configured, bars: TrainingData, teacher: Teacher, tmp_path: Path
-):
+def test_outputs_are_copies(configured: Configured, bars: TrainingData, teacher: Teacher, tmp_path: Path) -> None:
     config = configured(**TAUGHT)
-    opened = TeacherCache.open(tmp_path, teacher, bars, config, [1], True)
-    before = {path: path.read_bytes() for path in opened.folder.glob("*.npy")}
-    said = says(opened, bars, config, 0)
-    expected = said.vectors[1].clone()
-    for tensor in (said.vectors[1], said.logits, said.features):
+    cache = TeacherCache.open(tmp_path, teacher, bars, config, [LOGITS, VECTORS1, FEATURES])
+    before = {path: path.read_bytes() for path in cache.folder.glob("*.npy")}
+    outputs = outputs_of(cache, bars, config, 0)
+    expected = outputs.vectors[1].clone()
+    for tensor in (outputs.vectors[1], present(outputs.logits), present(outputs.features)):
         tensor.fill_(7.0)
-    assert torch.equal(says(opened, bars, config, 0).vectors[1], expected)
+    assert torch.equal(outputs_of(cache, bars, config, 0).vectors[1], expected)
     assert {path: path.read_bytes() for path in before} == before
-    assert not opened._map("logits", 0).flags.writeable
+    elsewhere = pickle.loads(pickle.dumps(cache))
+    assert torch.equal(outputs_of(elsewhere, bars, config, 0).vectors[1], expected)
+    assert len(pickle.dumps(cache)) < 5000, "the files' content is not pickled"
 
 
-def test_what_half_precision_cannot_hold_stays_finite(
+def test_values_beyond_half_precision_stay_finite(
     configured: Configured, bars: TrainingData, teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     forward = Network.forward
-    loud = lambda self, images: Output(forward(self, images).logits * 1e9, forward(self, images).features)  # noqa: E731
+
+    def loud(self: Network, images: Tensor) -> Output:
+        return Output(forward(self, images).logits * 1e9, forward(self, images).features)
+
     monkeypatch.setattr(Network, "forward", loud)
-    opened = TeacherCache.open(tmp_path, teacher, bars, configured(**TAUGHT), [])
-    for path in opened.folder.glob("*.npy"):
+    cache = TeacherCache.open(tmp_path, teacher, bars, configured(**TAUGHT), [LOGITS])
+    for path in cache.folder.glob("*.npy"):
         assert np.abs(np.load(path)).max() == 65504
 
 
-def test_views_drawn_anew_cannot_be_stored(
+def test_views_off_cannot_be_cached(
     configured: Configured, bars: TrainingData, teacher: Teacher, tmp_path: Path
-):
+) -> None:
     with pytest.raises(ValueError, match="views"):
-        TeacherCache.open(tmp_path, teacher, bars, configured(**TAUGHT, teacher__views="off"), [1])
+        TeacherCache.open(tmp_path, teacher, bars, configured(**TAUGHT, dataset__augment__views="off"), [LOGITS])
 
 
 @pytest.mark.parametrize(("views", "kind"), [(2, TeacherCache), ("off", OnlineTeacher)])
-def test_the_guide_of_a_training_is_found_or_made(
+def test_teacher_source_for(
     configured: Configured, bars: TrainingData, tmp_path: Path, views: int | str, kind: type
-):
+) -> None:
     assert teacher_source_for(configured(), bars, tmp_path) is None
     assert not list(tmp_path.iterdir())
     stages: list[str] = []
-    config = configured(**TAUGHT, teacher__views=views, train__epochs=1)
-    teacher_source = teacher_source_for(config, bars, tmp_path, progress=lambda stage, _, __: stages.append(stage))
-    assert isinstance(teacher_source, kind)
-    assert stages == ["teacher resnet8"] * 2 + ["bank resnet8"] * (2 if views == 2 else 0)
-    (report,) = train(config, bars, teacher_source)
+    config = configured(**TAUGHT, dataset__augment__views=views, train__epochs=1)
+    source = teacher_source_for(config, bars, tmp_path, progress=lambda stage, _, __: stages.append(stage))
+    assert isinstance(source, kind)
+    assert stages == ["teacher resnet8"] * 2 + ["teacher cache resnet8"] * (2 if views == 2 else 0)
+    (report,) = train(config, bars, source)
     assert math.isfinite(report.metrics["train/loss"])
     teacher_source_for(config, bars, tmp_path, progress=lambda stage, _, __: stages.append(stage))
     assert len(stages) == (4 if views == 2 else 2)

@@ -33,7 +33,7 @@ def refuse(*_: object, **__: object) -> None:
     raise AssertionError("trained a second time")
 
 
-def test_a_recipe_is_of_the_teacher_alone(configured: Configured):
+def test_a_recipe_is_of_the_teacher_alone(configured: Configured) -> None:
     own = recipe(configured(**TAUGHT, teacher__lr=0.03, teacher__seed=4, train__threads=2))
     assert own.student.architecture == "resnet8"
     assert own.neuron.kind == "relu"
@@ -56,7 +56,7 @@ def test_a_recipe_is_of_the_teacher_alone(configured: Configured):
 
 def test_a_teacher_is_trained_once_and_found_again(
     configured: Configured, bars: TrainingData, store: TeacherStore, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     told: list[tuple[str, int, int]] = []
     teacher = store.get(configured(**TAUGHT), bars, progress=lambda *what: told.append(what))
     assert told == [("teacher resnet8", 1, 2), ("teacher resnet8", 2, 2)]
@@ -80,19 +80,19 @@ def test_a_teacher_is_trained_once_and_found_again(
 
 def test_finding_a_teacher_leaves_torchs_generator_alone(
     configured: Configured, bars: TrainingData, store: TeacherStore
-):
+) -> None:
     before = torch.get_rng_state()
     store.get(configured(**TAUGHT), bars)
     store.get(configured(**TAUGHT), bars)
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_another_split_has_another_teacher(configured: Configured, bars: TrainingData, store: TeacherStore):
+def test_another_split_has_another_teacher(configured: Configured, bars: TrainingData, store: TeacherStore) -> None:
     other = dataclasses.replace(bars, fingerprint="f" * 16)
     assert store.get(configured(**TAUGHT), bars).digest != store.get(configured(**TAUGHT), other).digest
 
 
-def test_a_teacher_of_another_split_is_refused(configured: Configured, bars: TrainingData, store: TeacherStore):
+def test_a_teacher_of_another_split_is_refused(configured: Configured, bars: TrainingData, store: TeacherStore) -> None:
     teacher = store.get(configured(**TAUGHT), bars)
     path = store.folder / teacher.digest / "metrics.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"split": "f" * 16}))
@@ -100,7 +100,7 @@ def test_a_teacher_of_another_split_is_refused(configured: Configured, bars: Tra
         store.get(configured(**TAUGHT), bars)
 
 
-def test_changed_weights_are_noticed(configured: Configured, bars: TrainingData, store: TeacherStore):
+def test_changed_weights_are_noticed(configured: Configured, bars: TrainingData, store: TeacherStore) -> None:
     teacher = store.get(configured(**TAUGHT), bars)
     path = store.folder / teacher.digest / "weights.safetensors"
     content = bytearray(path.read_bytes())
@@ -112,7 +112,7 @@ def test_changed_weights_are_noticed(configured: Configured, bars: TrainingData,
 
 def test_a_killed_training_goes_on_to_the_same_weights(
     configured: Configured, bars: TrainingData, store: TeacherStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     config = configured(**TAUGHT, teacher__epochs=4)
     whole = TeacherStore(tmp_path / "other").get(config, bars)
     monkeypatch.setattr(teachers, "SAVE_EVERY", 0.0)
@@ -131,7 +131,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(
 
 def test_a_teacher_that_comes_from_elsewhere_meanwhile_is_taken(
     configured: Configured, bars: TrainingData, store: TeacherStore, tmp_path: Path
-):
+) -> None:
     config = configured(**TAUGHT)
     elsewhere = TeacherStore(tmp_path / "other")
     first = elsewhere.get(config, bars)
@@ -144,7 +144,7 @@ def test_a_teacher_that_comes_from_elsewhere_meanwhile_is_taken(
     assert not [path for path in store.folder.glob(".*") if path.is_dir()]
 
 
-def test_two_who_want_a_teacher_train_one(configured: Configured, bars: TrainingData, store: TeacherStore):
+def test_two_who_want_a_teacher_train_one(configured: Configured, bars: TrainingData, store: TeacherStore) -> None:
     epochs: list[int] = []
     found: list[Teacher] = []
 
@@ -160,16 +160,26 @@ def test_two_who_want_a_teacher_train_one(configured: Configured, bars: Training
     assert found[0].weights_digest == found[1].weights_digest
 
 
-def test_a_teacher_that_diverges_is_the_users_mistake(configured: Configured, bars: TrainingData, store: TeacherStore):
-    with pytest.raises(UserError, match=r"teacher\.lr: 1e\+38 .*'resnet8' .*smaller"):
+def test_a_teacher_that_diverges_is_the_users_mistake(
+    configured: Configured, bars: TrainingData, store: TeacherStore
+) -> None:
+    with pytest.raises(UserError, match=r"teacher\.lr: with 1e\+38 .*'resnet8' .*smaller"):
         store.get(configured(**TAUGHT, teacher__lr=1e38), bars)
     assert not [path for path in store.folder.iterdir() if path.name[0] != "."]
+
+
+@pytest.mark.parametrize("name", ["vgg9", "torchvision:vit_b_16", "torchvision:resnet19"])
+def test_unknown_teacher_is_named_by_its_key(
+    configured: Configured, bars: TrainingData, store: TeacherStore, name: str
+) -> None:
+    with pytest.raises(UserError, match=f"^teacher.name: '{name}' "):
+        store.get(configured(**TAUGHT | {"teacher__name": name}), bars)
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pt"])
 def test_weights_are_brought_along(
     configured: Configured, bars: TrainingData, store: TeacherStore, tmp_path: Path, suffix: str
-):
+) -> None:
     source = TeacherStore(tmp_path / "other").get(configured(**TAUGHT), bars)
     path = tmp_path / f"mine.{suffix}"
     state = source.network.state_dict()
@@ -186,7 +196,7 @@ def test_weights_are_brought_along(
 
 def test_a_stores_own_weights_tell_their_split(
     configured: Configured, bars: TrainingData, store: TeacherStore, tmp_path: Path
-):
+) -> None:
     source = TeacherStore(tmp_path / "other").get(configured(**TAUGHT), bars)
     weights = str(tmp_path / "other" / source.digest / "weights.safetensors")
     assert store.get(configured(**TAUGHT, teacher__weights=weights), bars).known_split
@@ -197,7 +207,7 @@ def test_a_stores_own_weights_tell_their_split(
 
 def test_weights_that_do_not_fit_are_named(
     configured: Configured, bars: TrainingData, store: TeacherStore, tmp_path: Path
-):
+) -> None:
     torch.save({"a": torch.ones(2)}, tmp_path / "a.pt")
     with pytest.raises(UserError, match=r"teacher\.weights: .*teacher\.name 'resnet8'"):
         store.get(configured(**TAUGHT, teacher__weights=str(tmp_path / "a.pt")), bars)

@@ -1,6 +1,7 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,13 +26,13 @@ TAUGHT = {
 
 
 class Echo:
-    """A teacher that says the pixels themselves, and remembers what it was asked."""
+    """A teacher source that returns the pixels, and records its calls."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[Tensor, int, Tensor]] = []
+        self.calls: list[tuple[Tensor, int, Tensor]] = []
 
     def __call__(self, position: Tensor, view: int, images: Tensor) -> TeacherOutputs:
-        self.asked.append((position, view, images))
+        self.calls.append((position, view, images))
         vectors = images.flatten(1)
         return TeacherOutputs({1: vectors, 2: vectors}, vectors[:, :4], images.repeat(1, 3, 1, 1))
 
@@ -51,7 +52,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_training_learns_and_reports_every_epoch(configured: Configured, bars: TrainingData):
+def test_a_training_learns_and_reports_every_epoch(configured: Configured, bars: TrainingData) -> None:
     reports = list(train(configured(train__epochs=6, neuron__width=2.0), bars))
     assert [report.epoch for report in reports] == [1, 2, 3, 4, 5, 6]
     assert [report.ended for report in reports] == [None] * 5 + ["finished"]
@@ -62,14 +63,14 @@ def test_a_training_learns_and_reports_every_epoch(configured: Configured, bars:
     assert reports[-1].metrics["val/accuracy"] > 0.6
 
 
-def test_an_artificial_network_has_no_rate_and_is_never_silent(configured: Configured, bars: TrainingData):
+def test_an_artificial_network_has_no_rate_and_is_never_silent(configured: Configured, bars: TrainingData) -> None:
     *_, last = train(configured(neuron__kind="relu"), bars)
     assert last.ended == "finished"
     assert "spikes/rate" not in last.metrics
     assert last.metrics["ops/synaptic"] == 0
 
 
-def test_each_term_stands_by_itself_and_weighted(configured: Configured, bars: TrainingData):
+def test_each_term_stands_by_itself_and_weighted(configured: Configured, bars: TrainingData) -> None:
     config = configured(**TAUGHT, train__epochs=1)
     (report,) = train(config, bars, Echo())
     m = report.metrics
@@ -79,7 +80,7 @@ def test_each_term_stands_by_itself_and_weighted(configured: Configured, bars: T
     assert m["train/loss"] == pytest.approx(sum(m[f"loss/{term}"] for term in terms), rel=1e-5)
 
 
-def test_the_seed_decides_the_bits_and_nothing_else_does(configured: Configured, bars: TrainingData):
+def test_the_seed_decides_the_bits_and_nothing_else_does(configured: Configured, bars: TrainingData) -> None:
     torch.manual_seed(1)
     first, _ = final(configured(), bars)
     torch.manual_seed(2)
@@ -89,7 +90,7 @@ def test_the_seed_decides_the_bits_and_nothing_else_does(configured: Configured,
     assert not same(first, other)
 
 
-def test_torchs_own_generator_is_left_alone(configured: Configured, bars: TrainingData):
+def test_torchs_own_generator_is_left_alone(configured: Configured, bars: TrainingData) -> None:
     torch.manual_seed(3)
     before = torch.get_rng_state()
     for _ in train(configured(train__epochs=1), bars):
@@ -97,7 +98,7 @@ def test_torchs_own_generator_is_left_alone(configured: Configured, bars: Traini
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_teacher_changes_neither_the_first_weights_nor_the_order(configured: Configured, bars: TrainingData):
+def test_a_teacher_changes_neither_the_first_weights_nor_the_order(configured: Configured, bars: TrainingData) -> None:
     still = {"train__epochs": 1, "optimizer__lr": 1e-12, "optimizer__weight_decay": 0.0}
     alone, _ = final(configured(**still), bars)
     taught, _ = final(configured(**still, **TAUGHT), bars, Echo())
@@ -114,12 +115,12 @@ def test_a_teacher_changes_neither_the_first_weights_nor_the_order(configured: C
         {"neuron__kind": "plif", "neuron__reset": "soft"},
         TAUGHT,
         {**TAUGHT, "optimizer__name": "adamw", "neuron__kind": "plif"},
-        {"teacher__views": "off", "train__channels_last": False},
+        {"dataset__augment__views": "off", "train__channels_last": False},
     ],
 )
 def test_a_resumed_training_goes_on_to_the_same_bits(
-    configured: Configured, bars: TrainingData, tmp_path: Path, values: dict
-):
+    configured: Configured, bars: TrainingData, tmp_path: Path, values: dict[str, Any]
+) -> None:
     config = configured(**values)
     whole = []
     for report in train(config, bars, Echo()):
@@ -137,25 +138,27 @@ def test_a_resumed_training_goes_on_to_the_same_bits(
     assert len(meta["history"]) == meta["epoch"] == 3
 
 
-def test_what_has_ended_does_not_go_on(configured: Configured, bars: TrainingData):
+def test_what_has_ended_does_not_go_on(configured: Configured, bars: TrainingData) -> None:
     config = configured(train__epochs=1)
     assert list(train(config, bars, resume=final(config, bars))) == []
 
 
-def test_a_snapshot_is_of_its_own_epoch(configured: Configured, bars: TrainingData):
+def test_a_snapshot_is_of_its_own_epoch(configured: Configured, bars: TrainingData) -> None:
     reports = train(configured(), bars)
     first = next(reports)
     tensors, _ = first.snapshot()
     kept = {name: tensor.clone() for name, tensor in tensors.items()}
     next(reports)
     assert same(tensors, kept)
-    with pytest.raises(RuntimeError, match="gone on"):
+    with pytest.raises(RuntimeError, match="has continued"):
         first.snapshot()
 
 
-def test_callers_mistakes_are_refused_before_anything_runs(configured: Configured, bars: TrainingData):
-    with pytest.raises(ValueError, match="teacher source"):
+def test_callers_mistakes_are_refused_before_anything_runs(configured: Configured, bars: TrainingData) -> None:
+    with pytest.raises(ValueError, match="teacher_source"):
         train(configured(**TAUGHT), bars)
+    with pytest.raises(UserError, match=r"^student\.architecture: 'vgg9' is unknown"):
+        next(train(configured(student__architecture="vgg9"), bars))
     with pytest.raises(UserError, match=r"train\.precision: 'bf16'.*expected 'fp32'"):
         train(configured(train__precision="bf16"), bars)
     snapshot = final(configured(train__epochs=1), bars)
@@ -163,58 +166,59 @@ def test_callers_mistakes_are_refused_before_anything_runs(configured: Configure
         train(configured(train__epochs=2), bars, resume=snapshot)
 
 
-def test_each_epoch_shows_whole_batches_of_different_images(configured: Configured, bars: TrainingData):
+def test_each_epoch_shows_whole_batches_of_different_images(configured: Configured, bars: TrainingData) -> None:
     teacher_source = Echo()
     list(train(configured(**TAUGHT), bars, teacher_source))
-    asked = teacher_source.asked[1:]  # the first one asks for the number of channels
-    assert [len(position) for position, _, _ in asked] == [16] * (3 * (72 // 16))
-    epochs = torch.stack([position for position, _, _ in asked]).view(3, -1)
+    calls = teacher_source.calls[1:]  # the first one is for the number of channels
+    assert [len(position) for position, _, _ in calls] == [16] * (3 * (72 // 16))
+    epochs = torch.stack([position for position, _, _ in calls]).view(3, -1)
     assert all(len(epoch.unique()) == 64 for epoch in epochs)
     assert not torch.equal(epochs[0], epochs[1])
 
 
-def test_a_training_of_less_than_a_batch_has_one_batch(configured: Configured, bars: TrainingData):
+def test_a_training_of_less_than_a_batch_has_one_batch(configured: Configured, bars: TrainingData) -> None:
     teacher_source = Echo()
     list(train(configured(**TAUGHT, train__batch_size=100, train__epochs=1), bars, teacher_source))
-    assert [len(position) for position, _, _ in teacher_source.asked[1:]] == [72]
+    assert [len(position) for position, _, _ in teacher_source.calls[1:]] == [72]
 
 
 @pytest.mark.parametrize(("views", "expected"), [(2, [0, 1, 0]), (1, [0, 0, 0]), ("off", [0, 1, 2])])
-def test_views_are_cycled_and_the_guide_sees_what_the_student_sees(
+def test_views_are_cycled_and_the_teacher_gets_the_students_images(
     configured: Configured, bars: TrainingData, views: int | str, expected: list[int]
-):
+) -> None:
     teacher_source = Echo()
-    config = configured(**TAUGHT, teacher__views=views, seed=5)
+    config = configured(**TAUGHT, dataset__augment__views=views, seed=5)
     list(train(config, bars, teacher_source))
-    assert [view for _, view, _ in teacher_source.asked[1::4]] == expected
-    for position, view, images in teacher_source.asked[1:]:
-        seen = training.shown(bars.train, position, view, config)
+    assert [view for _, view, _ in teacher_source.calls[1::4]] == expected
+    for position, view, images in teacher_source.calls[1:]:
+        seen = training.augmented(bars.train, position, view, config)
         assert torch.equal(images, normalise(seen, bars.mean, bars.std))
         assert torch.equal(seen, bars.train.pixels[position]) == (views == 1)
 
 
-def test_views_do_not_depend_on_the_seed(configured: Configured, bars: TrainingData):
+def test_views_do_not_depend_on_the_seed(configured: Configured, bars: TrainingData) -> None:
     rows = torch.arange(5)
-    one, other = (training.shown(bars.train, rows, 1, configured(seed=seed)) for seed in (0, 1))
+    one, other = (training.augmented(bars.train, rows, 1, configured(seed=seed)) for seed in (0, 1))
     assert torch.equal(one, other)
     cut = configured(dataset__split_seed=1)
-    assert not torch.equal(one, training.shown(bars.train, rows, 1, cut))
+    assert not torch.equal(one, training.augmented(bars.train, rows, 1, cut))
 
 
 class Broken(Echo):
     def __call__(self, position: Tensor, view: int, images: Tensor) -> TeacherOutputs:
-        said = super().__call__(position, view, images)
-        return TeacherOutputs(said.vectors, said.logits * float("nan"), said.features)  # type: ignore[operator]
+        outputs = super().__call__(position, view, images)
+        assert outputs.logits is not None
+        return TeacherOutputs(outputs.vectors, outputs.logits * float("nan"), outputs.features)
 
 
-def test_a_loss_that_is_not_finite_ends_the_training(configured: Configured, bars: TrainingData):
+def test_a_loss_that_is_not_finite_ends_the_training(configured: Configured, bars: TrainingData) -> None:
     (report,) = train(configured(**TAUGHT), bars, Broken())
     assert report.ended == "failed:nan"
     assert all(math.isfinite(value) for value in report.metrics.values())
     assert report.snapshot()[1]["ended"] == "failed:nan"
 
 
-def test_weights_that_are_not_finite_end_the_training(configured: Configured, bars: TrainingData):
+def test_weights_that_are_not_finite_end_the_training(configured: Configured, bars: TrainingData) -> None:
     few = Images(bars.train.pixels[:16], bars.train.labels[:16], bars.train.index[:16])
     data = TrainingData(few, bars.validation, bars.shape, bars.classes, bars.mean, bars.std, "f")
     (report,) = train(configured(optimizer__lr=1e38, optimizer__warmup=0.0, neuron__kind="relu"), data)
@@ -222,7 +226,7 @@ def test_weights_that_are_not_finite_end_the_training(configured: Configured, ba
     assert "val/loss" not in report.metrics
 
 
-def test_a_silent_student_ends_the_training(configured: Configured, bars: TrainingData):
+def test_a_silent_student_ends_the_training(configured: Configured, bars: TrainingData) -> None:
     (report,) = train(configured(neuron__threshold=1e6), bars)
     assert report.ended == "failed:silent"
     assert report.metrics["spikes/rate"] == 0
@@ -230,7 +234,7 @@ def test_a_silent_student_ends_the_training(configured: Configured, bars: Traini
 
 def test_a_saturated_student_ends_the_training(
     configured: Configured, bars: TrainingData, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setattr(training, "SATURATED", 0.01)
     (report,) = train(configured(), bars)
     assert report.ended == "failed:saturated"

@@ -12,7 +12,7 @@ from supersnn.config import TrainConfig
 from supersnn.config_model import with_values
 from supersnn.data import training_data
 from supersnn.errors import UserError
-from supersnn.teacher_cache import teacher_source_for
+from supersnn.teacher_sources import teacher_source_for
 from supersnn.training import EpochReport, train
 from tune.outcome.card import card
 from tune.outcome.export import median_seed, parse_trial
@@ -178,7 +178,7 @@ def test_a_training_that_failed_is_not_exported(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("train_on", ["train", "train+validation"])
 def test_a_training_by_itself_is_exported_with_forms_and_card(train_on: str, tmp_path: Path) -> None:
-    short = {"teacher.epochs": 1, "teacher.views": 2, "train.epochs": 1, "dataset.train_on": train_on}
+    short = {"teacher.epochs": 1, "dataset.augment.views": 2, "train.epochs": 1, "dataset.train_on": train_on}
     config = with_values(CONFIG, short)
     data = training_data(config.dataset)
     teacher_source = teacher_source_for(config, data, tmp_path)

@@ -292,9 +292,9 @@ def test_patience_has_an_end(flaky: Flaky, s3: str, monkeypatch: pytest.MonkeyPa
 
 def test_a_node_whose_own_copy_is_damaged_takes_a_new_one(tmp_path: Path) -> None:
     plain = {
-        "dataset": {"name": "digits", "images": 100},
+        "dataset": {"name": "digits", "images": 100, "augment": {"views": 1}},
         "student": {"architecture": "resnet8"},
-        "teacher": {"name": "resnet8", "epochs": 1, "views": 1},
+        "teacher": {"name": "resnet8", "epochs": 1},
         "loss": {"relation": {"weight": 1.0}},
         "train": {"epochs": 1},
     }

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from supersnn.config import TrainConfig
-from supersnn.config_model import flatten, merge, parse, unflatten
-from supersnn.errors import UserError, nearest
-from supersnn.networks.build import family
+from supersnn.config_model import current_key, flatten, merge, parse, unflatten
+from supersnn.errors import UserError, nearest, prefix_errors
+from supersnn.networks.build import require_known
+from supersnn.records.pairing import family
 from tune.description.space import DEFAULTS, SearchParameter, Values
 from tune.description.sweep import TERMS, ArmConfig, SweepConfig
 
@@ -37,6 +38,8 @@ def resolve(sweep: SweepConfig, origin: str = "sweep") -> dict[str, Arm]:
     Raises:
         UserError: an arm's pairing contradicts its name, or a parameter names no key of a training.
     """
+    with prefix_errors(f"{origin}: student.architecture"):
+        require_known(sweep.student.architecture)
     arms = {name: _resolve(sweep, name, arm, f"{origin}: arms.{name}") for name, arm in sweep.arms.items()}
     for key in sweep.space:
         if not any(key in arm.parameters for arm in arms.values()):
@@ -50,7 +53,7 @@ def _resolve(sweep: SweepConfig, name: str, arm: ArmConfig, origin: str) -> Arm:
     _check_pairing(name, students, arm.teachers, origin)
     fixed = dict(arm.set)
     for key in fixed:
-        if key.startswith("dataset."):
+        if current_key(TrainConfig, key).startswith("dataset."):
             raise UserError(f"{origin}.set: {key}: the arms of a sweep are compared on the same images")
     if name == "shuffled":
         fixed["loss.relation.shuffle"] = True
@@ -98,10 +101,9 @@ def _check_pairing(name: str, students: tuple[str, ...], teachers: tuple[str, ..
 
 
 def _family(architecture: str, origin: str) -> str:
-    try:
-        return family(architecture)
-    except UserError as error:
-        raise UserError(f"{origin}: {error}") from error
+    with prefix_errors(origin):
+        require_known(architecture)
+    return family(architecture)
 
 
 def _pairing_parameters(students: tuple[str, ...], teachers: tuple[str, ...]) -> dict[str, SearchParameter]:
@@ -117,7 +119,7 @@ def _own_parameters(
     parameters = dict(sweep.space) | dict(arm.space)
     for key, parameter in parameters.items():
         for named in (key, *(parameter.when or {})):
-            if named not in known:
+            if current_key(TrainConfig, named) not in known:
                 raise UserError(f"{origin}: space.{key}: no such key {named!r}{nearest(named, known)}")
         if key.startswith(("dataset.", "teacher.")) or key == "seed":
             raise UserError(f"{origin}: space.{key}: not searched: it would change the data or the teachers")

@@ -11,6 +11,7 @@ from supersnn.config import DatasetConfig, TrainConfig
 from supersnn.data import TrainingData, training_data
 from supersnn.records.events import DatasetSplit, TeacherCached, TeacherTrained
 from supersnn.teacher_cache import TeacherCache
+from supersnn.teacher_outputs import OutputKind, output_kinds
 from supersnn.teachers import Teacher
 from tune.description.arms import Arm
 from tune.execution.executor import Executor
@@ -28,8 +29,7 @@ class Preparation:
     """
 
     config: dict[str, Any]
-    pools: tuple[int, ...]
-    features: bool
+    kinds: tuple[OutputKind, ...]
     store: str
 
 
@@ -96,8 +96,7 @@ def preparations(arms: Mapping[str, Arm], storage: Storage) -> list[Preparation]
     return [
         Preparation(
             config=_example(with_it[0], teacher).model_dump(mode="json"),
-            pools=tuple(sorted({pool for arm in with_it for pool in _pools(arm)})),
-            features=any("feature" in arm.terms for arm in with_it),
+            kinds=output_kinds({t for arm in with_it for t in arm.terms}, {p for arm in with_it for p in _pools(arm)}),
             store=storage.address,
         )
         for teacher, with_it in asking.items()
@@ -134,7 +133,8 @@ def found(item: Preparation, data: TrainingData) -> Prepared | None:
         return None
     teacher = teacher_at(storage, config, data, "cpu")
     banks = storage.root / BANKS
-    if config.teacher.views != "off" and teacher_cache.lacks(banks, teacher, data, config, item.pools, item.features):
+    cached = config.dataset.augment.views != "off"
+    if cached and not teacher_cache.is_complete(banks, teacher, data, config, item.kinds):
         return None
     return _teaching(item, config, data, teacher)
 
@@ -161,11 +161,11 @@ def _teaching(item: Preparation, config: TrainConfig, data: TrainingData, teache
         "split": data.fingerprint,
         "known_split": teacher.known_split,
     }
-    if config.teacher.views == "off":
+    if config.dataset.augment.views == "off":
         return Prepared(TeacherTrained(**fields), None)
     filled = storage.get_or_create(
         f"{BANKS}/{teacher_cache.address(teacher, data, config)}",
-        lambda: TeacherCache.open(storage.root / BANKS, teacher, data, config, item.pools, item.features),
+        lambda: TeacherCache.open(storage.root / BANKS, teacher, data, config, item.kinds),
     )
-    about: dict[str, Any] = {"teacher": name, "digest": filled.digest, "views": config.teacher.views}
+    about: dict[str, Any] = {"teacher": name, "digest": filled.digest, "views": config.dataset.augment.views}
     return Prepared(TeacherTrained(**fields), TeacherCached(**about, seconds=filled.seconds, bytes=filled.bytes))

@@ -8,7 +8,7 @@ from supersnn import teacher_cache, teachers
 from supersnn.config import TrainConfig
 from supersnn.data import TrainingData
 from supersnn.files import DamagedFile
-from supersnn.teacher_cache import teacher_source
+from supersnn.teacher_sources import teacher_source
 from supersnn.teachers import Teacher, TeacherStore
 from supersnn.training import TeacherSource
 from tune.storage import Storage
@@ -32,11 +32,11 @@ def teacher_at(storage: Storage, config: TrainConfig, data: TrainingData, device
 def teacher_source_at(
     storage: Storage, config: TrainConfig, data: TrainingData, device: torch.device | str
 ) -> TeacherSource | None:
-    """Return the teacher_source of a training, None without a teacher; see `bank.teacher_source_for`."""
+    """Return the teacher_source of a training, None without a teacher; see `teacher_sources.teacher_source_for`."""
     if config.teacher.name is None:
         return None
     teacher = teacher_at(storage, config, data, device)
     make = functools.partial(teacher_source, teacher, config, data, storage.root)
-    if config.teacher.views == "off":
+    if config.dataset.augment.views == "off":
         return make()
     return storage.get_or_create(f"{BANKS}/{teacher_cache.address(teacher, data, config)}", make)

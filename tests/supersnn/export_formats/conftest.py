@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from supersnn.config import NeuronConfig, StudentConfig
+from supersnn.config import NetworkConfig, NeuronConfig
 from supersnn.export_formats.agreement import Run
 from supersnn.export_formats.graph import (
     INPUT,
@@ -25,10 +25,10 @@ SHAPE = ImageShape(3, 16)
 
 
 def _made(architecture: str = "resnet8", steps: int = 2, stem_stride: int = 2, **neuron: object) -> Network:
-    """A network as if it were trained: its norms have statistics and weights of every sign."""
+    """Return a network with the norms of a trained one: statistics, and weights of both signs."""
     generator = torch.Generator().manual_seed(7)
     torch.manual_seed(3)
-    student = StudentConfig(architecture=architecture, time_steps=steps, stem_stride=stem_stride)
+    student = NetworkConfig(architecture=architecture, time_steps=steps, stem_stride=stem_stride)
     network = build(student, NeuronConfig.model_validate({"threshold": 0.6, "decay": 0.37, **neuron}), SHAPE, 5)
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -38,6 +38,7 @@ def _made(architecture: str = "resnet8", steps: int = 2, stem_stride: int = 2, *
                 (module.running_mean, -0.2, 0.2),
                 (module.running_var, 0.3, 1.5),
             ):
+                assert values is not None
                 values.uniform_(low, high, generator=generator)
     return network.eval()
 
@@ -56,8 +57,8 @@ def images() -> Tensor:
 def _layer(layer: Layer, x: Tensor, potentials: dict[str, Tensor], name: str) -> Tensor:
     match layer:
         case Convolution():
-            places = layer.stride, layer.padding, layer.dilation, layer.groups
-            return functional.conv2d(x, layer.weight, layer.bias, *places)
+            options = layer.stride, layer.padding, layer.dilation, layer.groups
+            return functional.conv2d(x, layer.weight, layer.bias, *options)
         case Affine():
             return x @ layer.weight.T + layer.bias
         case AveragePool():
@@ -75,20 +76,20 @@ def _layer(layer: Layer, x: Tensor, potentials: dict[str, Tensor], name: str) ->
 
 @pytest.fixture
 def run_slowly() -> Callable[[Graph, Tensor], Run]:
-    """The graph, layer by layer and step by step: the readable twin of every form."""
+    """Run a graph layer by layer and step by step: the reference for every format."""
 
     def run(graph: Graph, images: Tensor) -> Run:
         potentials: dict[str, Tensor] = {}
-        seen: list[Mapping[str, Tensor]] = []
+        steps: list[Mapping[str, Tensor]] = []
         for _ in range(graph.steps):
             values = {INPUT: images}
             for name, node in graph.nodes.items():
                 total = torch.stack([values[source] for source in node.sources]).sum(0)
                 values[name] = _layer(node.layer, total, potentials, name)
                 assert values[name].shape[1:] == node.shape
-            seen.append(values)
+            steps.append(values)
         spiking = [name for name, node in graph.nodes.items() if isinstance(node.layer, Neurons)]
-        spikes = {name: torch.cat([values[name] for values in seen]) for name in spiking}
-        return Run(torch.stack([values[list(graph.nodes)[-1]] for values in seen]).mean(0), spikes)
+        spikes = {name: torch.cat([values[name] for values in steps]) for name in spiking}
+        return Run(torch.stack([values[list(graph.nodes)[-1]] for values in steps]).mean(0), spikes)
 
     return run

@@ -3,20 +3,23 @@ import itertools
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
 
 from supersnn.kernels import choice, compiled, eager
+from supersnn.kernels.dynamics import Dynamics
 from supersnn.neurons import lif
 from supersnn.surrogates import SURROGATES
 from tests.support import kernel_contract as contract
 
 
 @pytest.fixture(autouse=True)
-def threads():
+def threads() -> Iterator[None]:
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
@@ -29,11 +32,11 @@ def threads():
     + [(compiled, d) for d in contract.every(list(compiled.SURROGATES))],
     ids=lambda x: x.__name__.rpartition(".")[2] if isinstance(x, ModuleType) else f"{x.surrogate}-{x.hard}",
 )
-def test_a_kernel_is_the_slow_loop(kernel, dynamics, constant, in_place):
+def test_a_kernel_is_the_slow_loop(kernel: ModuleType, dynamics: Dynamics, constant: bool, in_place: bool) -> None:
     contract.check(kernel, dynamics, constant, in_place)
 
 
-def test_tritons_kernel_is_the_slow_loop_in_its_interpreter():
+def test_tritons_kernel_is_the_slow_loop_in_its_interpreter() -> None:
     """It runs on a GPU alone; Triton's interpreter, a process's first choice, shows on the CPU that it is right."""
     pytest.importorskip("triton")
     script = (
@@ -56,7 +59,7 @@ def test_tritons_kernel_is_the_slow_loop_in_its_interpreter():
 
 
 @pytest.mark.parametrize("learned", [False, True])
-def test_the_bits_do_not_depend_on_the_number_of_threads(learned):
+def test_the_bits_do_not_depend_on_the_number_of_threads(learned: bool) -> None:
     results = []
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
@@ -69,7 +72,7 @@ def test_the_bits_do_not_depend_on_the_number_of_threads(learned):
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
-def test_the_kernel_is_the_fastest_that_can_do_it():
+def test_the_kernel_is_the_fastest_that_can_do_it() -> None:
     assert choice.kernel_for(torch.zeros(2, 3), "atan") is compiled
     assert choice.kernel_for(torch.zeros(2, 3, dtype=torch.float64), "atan") is compiled
     assert choice.kernel_for(torch.zeros(2, 3), "sigmoid") is eager
@@ -77,10 +80,10 @@ def test_the_kernel_is_the_fastest_that_can_do_it():
     assert choice.kernel_for(torch.zeros(2, 3, device="meta"), "atan") is eager
 
 
-def test_without_numba_the_loop_is_torchs_own(monkeypatch):
+def test_without_numba_the_loop_is_torchs_own(monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 
-    def without(name, *rest):
+    def without(name: str, *rest: Any) -> Any:
         if name.startswith("numba"):
             raise ImportError(name)
         return real(name, *rest)
@@ -96,7 +99,7 @@ def test_without_numba_the_loop_is_torchs_own(monkeypatch):
         choice._compiled.cache_clear()
 
 
-def test_a_folder_that_may_not_be_written_only_means_that_nothing_is_kept():
+def test_a_folder_that_may_not_be_written_only_means_that_nothing_is_kept() -> None:
     """Neither the package's folder nor the user's can be written: each process then compiles for itself."""
     script = (
         "from numba.core.caching import CacheImpl\n"

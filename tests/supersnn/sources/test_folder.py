@@ -98,11 +98,11 @@ def test_the_test_part_takes_the_shape_of_the_train_part(tmp_path: Path) -> None
     for name in ("a", "b"):
         write(tmp_path / "set" / "train" / name / "0.png", (6, 6))
         write(tmp_path / "set" / "test" / name / "0.png", (6, 6, 3))
-    with pytest.raises(UserError, match=r"test/a/0.png: a colour image"):
+    with pytest.raises(UserError, match=r"test/a/0.png: colour image"):
         Folder(tmp_path / "set").read("test")
     for name in ("a", "b"):
         write(tmp_path / "set" / "test" / name / "0.png", (8, 8))
-    with pytest.raises(UserError, match=r"test/a/0.png: 8×8 pixels; .* here 6×6"):
+    with pytest.raises(UserError, match=r"test/a/0.png: 8×8 pixels; expected 6×6"):
         Folder(tmp_path / "set").read("test")
 
 
@@ -124,7 +124,7 @@ def test_what_is_no_eight_bit_image_is_named(tree: Path) -> None:
 
 
 def test_folders_that_cannot_be_a_data_set(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no folder"):
+    with pytest.raises(UserError, match=r"folder .*nowhere does not exist"):
         Folder(tmp_path / "nowhere").read("train")
     (tmp_path / "one" / "class").mkdir(parents=True)
     with pytest.raises(UserError, match="1 class folders; expected two"):
@@ -213,7 +213,8 @@ def tiny_zip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return archive
 
 
-def test_tiny_imagenet_is_unpacked_and_its_validation_images_are_the_test(tiny_zip: Path) -> None:
+@pytest.mark.usefixtures("tiny_zip")
+def test_tiny_imagenet_is_unpacked_and_its_validation_images_are_the_test() -> None:
     source = tiny_imagenet.TinyImageNet()
     assert not source.present()
     train = source.read("train")

@@ -36,7 +36,7 @@ def test_digits_in_another_place_of_the_library(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_digits_without_the_library_they_come_with(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     assert not Digits().present()
     for ask in (Digits().fetch, lambda: Digits().read("train")):
         with pytest.raises(UserError, match="pip install scikit-learn"):
