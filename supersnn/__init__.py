@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from supersnn.errors import UserError
     from supersnn.exported import load as load_export
     from supersnn.networks.build import build as build_student
-    from supersnn.teacher_cache import teacher_source_for
+    from supersnn.teacher_sources import teacher_source_for
     from supersnn.teachers import TeacherStore
     from supersnn.training import train
 
@@ -40,7 +40,7 @@ _LOCATIONS = {
     "build_student": "supersnn.networks.build:build",
     "load_config": "supersnn.config:load",
     "load_export": "supersnn.exported:load",
-    "teacher_source_for": "supersnn.teacher_cache:teacher_source_for",
+    "teacher_source_for": "supersnn.teacher_sources:teacher_source_for",
     "train": "supersnn.training:train",
     "training_data": "supersnn.data:training_data",
 }
