@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.errors import UserError
 from analysis.statistics import blocked_interval, holm, iqm, prob_improvement, sign_flip, t_interval
+from supersnn.errors import UserError
 
 MARGIN = 0.003
 """Differences up to this, as a fraction, are taken as equivalent: ±0.3 points."""

@@ -5,12 +5,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from analysis.build import build
-from analysis.errors import UserError
 from analysis.journal import read
 from analysis.tables import Sweep, SweepCollection, collect
+from supersnn.config_model import read_yaml
+from supersnn.errors import UserError
 
 DEFAULT_STORE = "supersnn-store"
 
@@ -28,7 +27,7 @@ def sweep(folder: Path | str, cache: bool = True) -> Sweep:
     folder = Path(folder)
     if not (folder / "config.yaml").exists() and not (folder / "journal.jsonl").exists():
         raise UserError(f"{folder}: no sweep here: expected a folder with config.yaml and journal.jsonl")
-    config = _yaml(folder / "config.yaml")
+    config = read_yaml(folder / "config.yaml") if (folder / "config.yaml").exists() else {}
     journal = read(folder / "journal.jsonl", folder / "cache" if cache else None)
     verified, faults = _json(folder / "verified.json")
     ledger, more = _json_lines(folder / "test-ledger.jsonl")
@@ -73,16 +72,6 @@ def _folder(root: Path, name: Path | str, known: list[str]) -> Path:
         if (folder / "config.yaml").exists() or (folder / "journal.jsonl").exists():
             return folder
     raise UserError(f"{name}: no such sweep in {root}; there: {', '.join(known) or 'none'}")
-
-
-def _yaml(path: Path) -> dict[str, Any]:
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(found, dict):
-        raise UserError(f"{path}: expected a mapping of keys, found {type(found).__name__}")
-    return found
 
 
 def _json(path: Path) -> tuple[dict[str, Any], list[str]]:

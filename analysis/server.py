@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 import pandas as pd
 import yaml
 
-from analysis.errors import UserError
 from analysis.journal import Journal
+from supersnn.errors import UserError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.errors import UserError
+from supersnn.errors import UserError
 
 TRIALS = {
     "sweep": "str", "arm": "str", "trial": "int64", "state": "str", "reason": "str", "epochs": "int64",

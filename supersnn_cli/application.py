@@ -45,10 +45,9 @@ def main() -> None:
 
 def exit_code(error: Exception) -> int | None:
     """Return 2 for the user's mistakes, 1 for a damaged file, None for a fault of ours, which shows its traceback."""
-    from analysis.errors import UserError as AnalysisError
     from supersnn.errors import UserError
     from supersnn.files import DamagedFile
 
-    if isinstance(error, UserError | AnalysisError):
+    if isinstance(error, UserError):
         return 2
     return 1 if isinstance(error, DamagedFile) else None

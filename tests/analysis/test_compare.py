@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from analysis import compare
-from analysis.errors import UserError
+from supersnn.errors import UserError
 
 ARMS = ("direct", "homogeneous", "heterogeneous")
 

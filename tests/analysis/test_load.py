@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from analysis import budget, journal, load, pairings
-from analysis.errors import UserError
 from analysis.tables import collect
+from supersnn.errors import UserError
 
 
 def lines(folder: Path) -> list[str]:

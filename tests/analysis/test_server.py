@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from analysis import load, server
-from analysis.errors import UserError
+from supersnn.errors import UserError
 
 BASE = "digits@j"
 
