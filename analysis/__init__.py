@@ -1,1 +1,1 @@
-"""The answer: tables of a sweep, comparisons with their uncertainty, and the report. No Ray, no torch."""
+"""Analysis of sweeps: tables, comparisons with their uncertainty, and the report. Imports neither Ray nor torch."""

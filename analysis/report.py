@@ -1,4 +1,4 @@
-"""Doors to what a reader sees: results as JSON, rows of the printed table, CSV and Parquet files, the page."""
+"""Entry points to the reports: results as JSON, rows of the printed tables, CSV and Parquet files, the page."""
 
 from collections.abc import Iterable
 from dataclasses import fields
@@ -16,7 +16,7 @@ __all__ = ["results", "table", "verdict_table", "write_csv", "write_html", "writ
 
 
 def write_html(sweeps: Iterable[Sweep], path: Path | str, margin: float = compare.MARGIN) -> None:
-    """Write the report of one or several sweeps as one page that needs no network."""
+    """Write the report of one or several sweeps as one self-contained page, atomically."""
     write_atomically(Path(path), render(list(sweeps), margin))
 
 

@@ -8,27 +8,28 @@ import plotly.graph_objects as go
 
 from analysis.budget import By
 from analysis.figures.style import by_arm, figure, log_axis
-from analysis.sentences import listed
+from analysis.sentences import heading, listed
+from analysis.tables import best_first
+from supersnn.records.metrics import METRICS, VAL_ACCURACY
 
 CURVES = 16
-"""Learning curves drawn for each arm besides its best."""
-FRACTIONS = ("val/accuracy", "test/accuracy", "spikes/rate")
+"""Maximal number of learning curves drawn for each arm besides its best."""
 
 
 def best_so_far(progress: pd.DataFrame, by: By = "trials", arms: Sequence[str] = ()) -> go.Figure:
-    """The best validation accuracy that each arm had reached after so many trials, or so much compute."""
+    """Return each arm's best validation accuracy so far against the number of trials, or against compute."""
     known = progress.dropna(subset=["best"])
-    told = listed(f"{arm} {100 * part['best'].iloc[-1]:.2f} %" for arm, part, _ in by_arm(known, arms))
+    ends = listed(f"{arm} {100 * part['best'].iloc[-1]:.2f} %" for arm, part, _ in by_arm(known, arms))
     unit, size = _unit(progress["compute"].max()) if by == "compute" else ("trials", 1.0)
     x = "trials ended" if by == "trials" else f"compute, {unit}"
     fig = figure(
-        f"Best validation accuracy so far against {by}. At the end: {told}.", x=x, y="best validation accuracy, %"
+        f"Best validation accuracy so far against {by}. At the end: {ends}.", x=x, y="best validation accuracy, %"
     )
     for arm, part, look in by_arm(known, arms):
         rises = _rises(part)
-        place = rises["order"] if by == "trials" else rises["compute"] / size
+        position = rises["order"] if by == "trials" else rises["compute"] / size
         fig.add_scatter(
-            x=place.tolist(), y=(100 * rises["best"]).tolist(), name=arm, mode="lines",
+            x=position.tolist(), y=(100 * rises["best"]).tolist(), name=arm, mode="lines",
             line={"color": look.colour, "width": 2.5, "shape": "hv", "dash": look.dash},
             hovertemplate=f"{arm}, %{{x:.3~g}} {unit}: %{{y:.2f}} %<extra></extra>",
         )  # fmt: skip
@@ -36,9 +37,9 @@ def best_so_far(progress: pd.DataFrame, by: By = "trials", arms: Sequence[str] =
 
 
 def expected_best(curves: pd.DataFrame, arms: Sequence[str] = ()) -> go.Figure:
-    """The expected best of n trials of each arm, with the band that holds four searches in five."""
-    told = listed(f"{arm} {100 * part['expected'].iloc[-1]:.2f} %" for arm, part, _ in by_arm(curves, arms))
-    fig = figure(f"Expected best validation accuracy of n trials. At the largest n: {told}.",
+    """Return the expected best of n trials of each arm, with the central 80 % of searches."""
+    ends = listed(f"{arm} {100 * part['expected'].iloc[-1]:.2f} %" for arm, part, _ in by_arm(curves, arms))
+    fig = figure(f"Expected best validation accuracy of n trials. At the largest n: {ends}.",
                  x="n, trials", y="expected best of n, %")  # fmt: skip
     for arm, part, look in by_arm(curves, arms):
         n = part["n"].tolist()
@@ -57,16 +58,17 @@ def expected_best(curves: pd.DataFrame, arms: Sequence[str] = ()) -> go.Figure:
 
 
 def learning_curves(
-    epochs: pd.DataFrame, trials: pd.DataFrame, metric: str = "val/accuracy", arms: Sequence[str] = ()
+    epochs: pd.DataFrame, trials: pd.DataFrame, metric: str = VAL_ACCURACY.key, arms: Sequence[str] = ()
 ) -> go.Figure:
-    """A metric against epochs: thick each arm's winner, thin some of its other trials, evenly from best to worst."""
-    scale, unit = (100, ", %") if metric in FRACTIONS else (1, "")
-    told = listed(arm for arm, _, _ in by_arm(trials, arms))
-    fig = figure(f"{metric} by epoch for {told}: thick each arm's best trial, thin a sample of its others.",
-                 x="epoch", y=metric + unit)  # fmt: skip
+    """Return a metric against epochs: thick each arm's winner (or best trial), thin a sample of its others."""
+    known = METRICS.get(metric)
+    scale, label = 100 if known and known.unit == "fraction" else 1, heading(known) if known else metric
+    names = listed(arm for arm, _, _ in by_arm(trials, arms))
+    fig = figure(f"{label} by epoch for {names}: thick each arm's best trial, thin a sample of its others.",
+                 x="epoch", y=label)  # fmt: skip
     for arm, part, look in by_arm(trials, arms):
-        ranked = part.sort_values("value", ascending=False, na_position="last")
-        best = pd.concat([ranked[ranked["winner"]], ranked[ranked["state"] == "finished"]])["trial"].head(1).tolist()
+        ranked = best_first(part)
+        best = pd.concat([ranked[ranked["winner"]], ranked[ranked["best"]]])["trial"].head(1).tolist()
         sample = ranked["trial"].iloc[np.unique(np.linspace(0, len(ranked) - 1, min(CURVES, len(ranked))).astype(int))]
         own = epochs[(epochs["arm"] == arm) & epochs["trial"].isin([*best, *sample])]
         curves = {trial: curve for trial, curve in own.groupby("trial")}  # noqa: C416 (a GroupBy is no mapping)
@@ -88,12 +90,12 @@ def learning_curves(
 
 
 def _unit(seconds: float) -> tuple[str, float]:
-    """The unit that suits a duration, and its seconds."""
+    """Return a suitable unit for a duration, and its seconds."""
     return ("hours", 3600.0) if seconds > 7200 else ("minutes", 60.0) if seconds > 180 else ("seconds", 1.0)
 
 
 def _rises(path: pd.DataFrame) -> pd.DataFrame:
-    """Without the rows at which nothing rose, but for the first and the last."""
+    """Return the rows at which the best rose, the first and the last."""
     kept = path["best"].diff().fillna(1.0) > 0
     kept.iloc[-1:] = True
     return path[kept]
