@@ -95,7 +95,7 @@ def _marks(arm: ArmRecord, number: int) -> Row:
 
 
 def _winner(arm: ArmRecord) -> int | None:
-    """The winner's number; before a winner is chosen, that of the trial whose final runs there are."""
+    """Return the winner's number; before a winner is chosen, that of the latest verified trial."""
     if arm.winner is not None:
         return arm.winner.trial
     runs = arm.final_runs()

@@ -74,7 +74,7 @@ def _equal_budgets(sweep: Sweep) -> Iterator[str]:
 
 def _other_choice(row: Mapping[str, Any]) -> str:
     if pd.isna(row["best"]):
-        return f"{row['arm']} would have found nothing yet"
+        return f"{row['arm']} would have had no eligible trial yet"
     return f"{row['arm']} would have chosen another trial ({percent(row['best'])} % validation)"
 
 

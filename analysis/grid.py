@@ -22,7 +22,7 @@ HEADINGS = {
     "val_accuracy": "validation, %", "seconds": "training", "bank_seconds": "cache",
     "difference": "difference, points", "gain": "gain, points", "importance": "importance, %", "chance": "chance, %",
     "p": "p (Holm)", "prob_improvement": "P(better)", "p_raw": "p, raw", "p_floor": "smallest p",
-    "expected": "expected, %",
+    "expected": "expected, %", "rate": "firing rate",
 } | {column: sentences.heading(metric) for column, metric in METRIC_COLUMNS.items()}  # fmt: skip
 
 
@@ -59,7 +59,7 @@ def _cell(column: str, value: Any) -> Cell:
     if not isinstance(value, int | float):
         return Cell(str(value), str(value), False)
     if column in METRIC_COLUMNS:
-        text = sentences.shown(METRIC_COLUMNS[column], value)
+        text = sentences.metric_text(METRIC_COLUMNS[column], value)
     elif column in PERCENT:
         text = sentences.percent(value)
     elif column in POINTS:

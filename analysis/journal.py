@@ -1,8 +1,8 @@
 """A sweep's journal in one pass: its `SweepState`, and every epoch in columns; both are cached.
 
 The cache holds the state and the epochs up to one offset of the journal, so that a journal that grew is read on from
-there. It is never needed: where a part of it is missing or damaged, or it is of another journal, the journal is read
-from its start.
+there. It is optional: where a part of it is missing or damaged, or it is of another journal, the journal is read from
+its start.
 """
 
 import math

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import budget, compare
-from analysis.sentences import answer_to, between, percent, shown, signed
+from analysis.sentences import answer_to, between, metric_text, percent, signed
 from analysis.tables import Sweep, records
 from supersnn.records.metrics import COSTS
 
@@ -82,7 +82,7 @@ def table(results: Mapping[str, Any]) -> list[dict[str, str]]:
             "trials": str(arm["trials"]),
             "best\nval %": percent(arm["best_val"]),
             "test %\n± sd": percent(arm["test_mean"]) + spread,
-            **{cost.column.replace("_", "\n"): shown(cost, arm[cost.column]) for cost in COSTS},
+            **{cost.column.replace("_", "\n"): metric_text(cost, arm[cost.column]) for cost in COSTS},
         })  # fmt: skip
     return rows
 

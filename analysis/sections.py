@@ -35,7 +35,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Chapter:
-    """Pictures that answer one question."""
+    """The pictures of one question."""
 
     key: str
     title: str
@@ -111,7 +111,7 @@ def _costs(sweep: Sweep) -> Iterator[Picture]:
             front = points.loc[points["front"], ["arm", "trial", "cost", "value"]].sort_values("cost")
             note = "Eligible trials; up and to the left is better. Ringed: the arms' winners. Line: the Pareto front."
             shares = listed(f"{row['arm']} {100 * row['hypervolume']:.0f} %" for row in records(volumes))
-            note += f" Hypervolume, as a share of the box of all trials: {shares}."
+            note += f" Hypervolume, as a share of the box of these trials: {shares}."
             key = cost.key.replace("/", "-")
             drawn = tradeoffs.pareto(points, cost, sweep.arms)
             front = front.rename(columns={"cost": cost.key})

@@ -68,7 +68,7 @@ def heading(metric: Metric) -> str:
     return f"{metric.title}, {unit}" if unit else metric.title
 
 
-def shown(metric: Metric, value: float | None) -> str:
+def metric_text(metric: Metric, value: float | None) -> str:
     """Return a metric's value in the unit of its heading."""
     return percent(value) if metric.unit == "fraction" else number(value)
 

@@ -23,20 +23,20 @@ def verified_scores(verified: pd.DataFrame, score: str = "test", arms: Sequence[
     fig = figure(f"Accuracy on the {score} images of every verified seed. Means: {means}.",
                  x=f"{score} accuracy, %", height=110 + 62 * len(summary), legend=False)  # fmt: skip
     labels = []
-    for position, (arm, part, look) in enumerate(by_arm(rows, arms)):
+    for position, (arm, part, style) in enumerate(by_arm(rows, arms)):
         labels.append(arm)
         values, row = 100 * part[score].to_numpy(), summary[arm]
         fig.add_scatter(
             x=values, y=position + 0.16 + _apart(values), mode="markers", name=arm, customdata=part["seed"],
-            marker={"color": look.faint(0.75), "symbol": look.symbol, "size": 9},
+            marker={"color": style.faint(0.75), "symbol": style.symbol, "size": 9},
             hovertemplate=f"{arm}, seed %{{customdata}}: %{{x:.2f}} %<extra></extra>",
         )  # fmt: skip
         low, high = 100 * row["low"], 100 * row["high"]
         if np.isfinite(low):
-            line = {"color": look.colour, "width": 3}
+            line = {"color": style.colour, "width": 3}
             fig.add_scatter(x=[low, high], y=[position - 0.2] * 2, mode="lines", line=line, hoverinfo="skip")
         fig.add_scatter(
-            x=[100 * row["mean"]], y=[position - 0.2], mode="markers", marker={"color": look.colour, "size": 11},
+            x=[100 * row["mean"]], y=[position - 0.2], mode="markers", marker={"color": style.colour, "size": 11},
             hovertemplate=f"{arm}, mean of {row['n']} seeds: %{{x:.2f}} %<br>"
                           f"95 % interval {low:.2f} to {high:.2f}<extra></extra>",
         )  # fmt: skip
@@ -49,7 +49,7 @@ def verified_scores(verified: pd.DataFrame, score: str = "test", arms: Sequence[
 def verdict_intervals(verdicts: pd.DataFrame, margin: float = compare.MARGIN, arms: Sequence[str] = ()) -> go.Figure:
     """Return each comparison's difference with its 95 % interval, zero, and the band that counts as equivalent."""
     rows = [row for row in records(verdicts) if row["n"]]
-    looks = {arm: look for arm, _, look in by_arm(verdicts.rename(columns={"a": "arm"}), arms)}
+    styles = {arm: style for arm, _, style in by_arm(verdicts.rename(columns={"a": "arm"}), arms)}
     differences = "; ".join(
         f"{row['a']} minus {row['b']} {100 * row['difference']:+.2f}, {row['verdict']}" for row in rows
     )
@@ -58,13 +58,13 @@ def verdict_intervals(verdicts: pd.DataFrame, margin: float = compare.MARGIN, ar
     fig.add_vrect(x0=-100 * margin, x1=100 * margin, fillcolor=grey(0.16), line_width=0, layer="below")
     fig.add_vline(x=0, line={"color": grey(0.8), "width": 1.5})
     for position, row in enumerate(rows):
-        look, ends = looks[row["a"]], 100 * np.array([row["low"], row["high"]])
+        style, ends = styles[row["a"]], 100 * np.array([row["low"], row["high"]])
         if np.isfinite(ends).all():
-            line = {"color": look.colour, "width": 3}
+            line = {"color": style.colour, "width": 3}
             fig.add_scatter(x=ends, y=[position] * 2, mode="lines", line=line, hoverinfo="skip")
         fig.add_scatter(
             x=[100 * row["difference"]], y=[position], mode="markers",
-            marker={"color": look.colour, "size": 12, "symbol": look.symbol},
+            marker={"color": style.colour, "size": 12, "symbol": style.symbol},
             hovertemplate=f"%{{x:+.2f}} points, 95 % interval {ends[0]:+.2f} to {ends[1]:+.2f}<br>"
                           f"Holm-adjusted p = {row['p']:.3g}, {row['n']} pairs: {row['verdict']}<extra></extra>",
         )  # fmt: skip
@@ -102,12 +102,12 @@ def layer_rates(layers: pd.DataFrame, arms: Sequence[str] = ()) -> go.Figure:
     """Return each layer's firing rate in spikes per time step: the mean over verified seeds, and their range."""
     means = listed(f"{arm} {part['rate'].mean():.3f}" for arm, part, _ in by_arm(layers, arms))
     fig = figure(f"Firing rate by layer, from the input to the output. Mean over layers: {means}.", y="firing rate")
-    for arm, part, look in by_arm(layers, arms):
+    for arm, part, style in by_arm(layers, arms):
         groups = part.sort_values("position").groupby(["position", "layer"], sort=False)["rate"]
         rates = groups.agg(["mean", "min", "max"]).reset_index()
         fig.add_scatter(
             x=rates["layer"].tolist(), y=rates["mean"].tolist(), name=arm, mode="lines+markers",
-            line={"color": look.colour, "width": 2}, marker={"symbol": look.symbol, "size": 8},
+            line={"color": style.colour, "width": 2}, marker={"symbol": style.symbol, "size": 8},
             error_y={"type": "data", "symmetric": False, "array": (rates["max"] - rates["mean"]).tolist(),
                      "arrayminus": (rates["mean"] - rates["min"]).tolist(), "thickness": 1, "width": 3},
             hovertemplate=f"{arm}, %{{x}}: %{{y:.3f}}<extra></extra>",

@@ -24,7 +24,7 @@ def importances(table: pd.DataFrame, arms: Sequence[str] = ()) -> go.Figure:
     important = "; ".join(f"{arm} {listed(parameters) or 'none'}" for arm, parameters in above.items())
     fig = figure(f"Importance of each parameter by arm. Above the level of chance: {important}.",
                  x="share of importance, %", height=120 + len(order) * (16 + 13 * len(parts)))  # fmt: skip
-    for k, (arm, part, look) in enumerate(parts):
+    for k, (arm, part, style) in enumerate(parts):
         y = [order.index(parameter) + ((len(parts) - 1) / 2 - k) * 0.2 for parameter in part["parameter"]]
         value, low, high = (100 * part[c].to_numpy() for c in ("importance", "low", "high"))
         fig.add_scatter(
@@ -34,7 +34,7 @@ def importances(table: pd.DataFrame, arms: Sequence[str] = ()) -> go.Figure:
         )  # fmt: skip
         fig.add_scatter(
             x=value, y=y, mode="markers", name=arm, customdata=part["parameter"],
-            marker={"color": look.colour, "symbol": look.symbol, "size": 9},
+            marker={"color": style.colour, "symbol": style.symbol, "size": 9},
             error_x={"type": "data", "symmetric": False, "array": np.maximum(high - value, 0),
                      "arrayminus": np.maximum(value - low, 0), "thickness": 1.5, "width": 0},
             hovertemplate=f"{arm}, %{{customdata}}: %{{x:.1f}} %<extra></extra>",
@@ -54,11 +54,11 @@ def marginal(table: pd.DataFrame, parameter: str, log: bool = False, arms: Seque
         y="validation accuracy, %",
         height=300,
     )
-    for arm, part, look in by_arm(table, arms):
+    for arm, part, style in by_arm(table, arms):
         median, low, high = (100 * part[c].to_numpy() for c in ("median", "low", "high"))
         fig.add_scatter(
             x=part["at"].tolist(), y=median, name=arm, mode="lines+markers", customdata=part["trials"],
-            line={"color": look.colour, "width": 2, "dash": look.dash}, marker={"symbol": look.symbol, "size": 8},
+            line={"color": style.colour, "width": 2, "dash": style.dash}, marker={"symbol": style.symbol, "size": 8},
             error_y={"type": "data", "symmetric": False, "array": high - median, "arrayminus": median - low,
                      "thickness": 1, "width": 0},
             hovertemplate=f"{arm}, %{{x:.3~g}}: median %{{y:.2f}} % of %{{customdata}} trials<extra></extra>",
@@ -73,16 +73,16 @@ def landscape(points: pd.DataFrame, x: str, y: str, arms: Sequence[str] = ()) ->
     best = records(points.nlargest(1, "value"))[0]
     fig = figure(f"Validation accuracy over {x} and {y}. The best trial, {best['arm']}, is at {best['x']:.3g} and "
                  f"{best['y']:.3g} with {100 * best['value']:.2f} %.", x=x, y=y, height=400)  # fmt: skip
-    for arm, every, look in by_arm(points, arms):
+    for arm, every, style in by_arm(points, arms):
         part = every.loc[_evenly(every.index)]
         score = (100 * part["value"]).tolist()
         fig.add_scatter(
             x=part["x"].tolist(), y=part["y"].tolist(), mode="markers", name=arm, customdata=score,
-            marker={"color": score, "coloraxis": "coloraxis", "symbol": look.symbol, "size": 10,
+            marker={"color": score, "coloraxis": "coloraxis", "symbol": style.symbol, "size": 10,
                     "line": {"width": 0.5, "color": grey(0.9)}},
             hovertemplate=f"{arm}, %{{x:.3~g}}, %{{y:.3~g}}: %{{customdata:.2f}} %<extra></extra>", showlegend=False,
         )  # fmt: skip
-        plain = {"symbol": look.symbol, "color": INK, "size": 10}
+        plain = {"symbol": style.symbol, "color": INK, "size": 10}
         fig.add_scatter(x=[None], y=[None], mode="markers", name=arm, marker=plain)
     if logarithmic(points["x"]):
         log_axis("xaxis", fig, float(points["x"].min()), float(points["x"].max()))
@@ -115,7 +115,7 @@ def parallel(
     top = by.rank(ascending=False, method="first") <= np.clip(np.ceil(share * by.transform("size")), 1, most)
     heights = np.column_stack([height for height, _ in axes.values()])
     lines = [("the others", done.index[~top], grey(0.22), 1.0)]
-    lines += [(arm, part.index, look.faint(0.85), 2.0) for arm, part, look in by_arm(done[top], arms)]
+    lines += [(arm, part.index, style.faint(0.85), 2.0) for arm, part, style in by_arm(done[top], arms)]
     for name, rows, colour, width in lines:
         drawn = heights[_evenly(rows)]
         fig.add_scatter(

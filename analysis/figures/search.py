@@ -25,12 +25,12 @@ def best_so_far(progress: pd.DataFrame, by: By = "trials", arms: Sequence[str] =
     fig = figure(
         f"Best validation accuracy so far against {by}. At the end: {ends}.", x=x, y="best validation accuracy, %"
     )
-    for arm, part, look in by_arm(known, arms):
+    for arm, part, style in by_arm(known, arms):
         rises = _rises(part)
         position = rises["order"] if by == "trials" else rises["compute"] / size
         fig.add_scatter(
             x=position.tolist(), y=(100 * rises["best"]).tolist(), name=arm, mode="lines",
-            line={"color": look.colour, "width": 2.5, "shape": "hv", "dash": look.dash},
+            line={"color": style.colour, "width": 2.5, "shape": "hv", "dash": style.dash},
             hovertemplate=f"{arm}, %{{x:.3~g}} {unit}: %{{y:.2f}} %<extra></extra>",
         )  # fmt: skip
     return fig
@@ -41,14 +41,14 @@ def expected_best(curves: pd.DataFrame, arms: Sequence[str] = ()) -> go.Figure:
     ends = listed(f"{arm} {100 * part['expected'].iloc[-1]:.2f} %" for arm, part, _ in by_arm(curves, arms))
     fig = figure(f"Expected best validation accuracy of n trials. At the largest n: {ends}.",
                  x="n, trials", y="expected best of n, %")  # fmt: skip
-    for arm, part, look in by_arm(curves, arms):
+    for arm, part, style in by_arm(curves, arms):
         n = part["n"].tolist()
         band = [*(100 * part["low"]), *(100 * part["high"])[::-1]]
-        fig.add_scatter(x=n + n[::-1], y=band, fill="toself", fillcolor=look.faint(0.12), line={"width": 0},
+        fig.add_scatter(x=n + n[::-1], y=band, fill="toself", fillcolor=style.faint(0.12), line={"width": 0},
                         hoverinfo="skip", showlegend=False, mode="lines", legendgroup=arm)  # fmt: skip
         fig.add_scatter(
             x=n, y=(100 * part["expected"]).tolist(), name=arm, mode="lines", legendgroup=arm,
-            line={"color": look.colour, "width": 2.5, "dash": look.dash},
+            line={"color": style.colour, "width": 2.5, "dash": style.dash},
             hovertemplate=f"{arm}, best of %{{x}}: %{{y:.2f}} %<extra></extra>",
         )  # fmt: skip
     log_axis("xaxis", fig, 1, float(curves["n"].max()))
@@ -64,9 +64,9 @@ def learning_curves(
     known = METRICS.get(metric)
     scale, label = 100 if known and known.unit == "fraction" else 1, heading(known) if known else metric
     names = listed(arm for arm, _, _ in by_arm(trials, arms))
-    fig = figure(f"{label} by epoch for {names}: thick each arm's best trial, thin a sample of its others.",
+    fig = figure(f"{known.title if known else metric} by epoch for {names}: thick each arm's best trial, thin a sample of its others.",
                  x="epoch", y=label)  # fmt: skip
-    for arm, part, look in by_arm(trials, arms):
+    for arm, part, style in by_arm(trials, arms):
         ranked = best_first(part)
         best = pd.concat([ranked[ranked["winner"]], ranked[ranked["best"]]])["trial"].head(1).tolist()
         sample = ranked["trial"].iloc[np.unique(np.linspace(0, len(ranked) - 1, min(CURVES, len(ranked))).astype(int))]
@@ -75,7 +75,7 @@ def learning_curves(
         fig.add_scatter(
             x=[x for curve in curves.values() for x in [*curve["epoch"].tolist(), None]],
             y=[y for curve in curves.values() for y in [*(scale * curve[metric]).tolist(), None]],
-            mode="lines", line={"color": look.faint(0.28), "width": 1}, hoverinfo="skip", showlegend=False,
+            mode="lines", line={"color": style.faint(0.28), "width": 1}, hoverinfo="skip", showlegend=False,
             legendgroup=arm,
         )  # fmt: skip
         for trial in best:
@@ -83,7 +83,7 @@ def learning_curves(
                 fig.add_scatter(
                     x=curves[trial]["epoch"].tolist(), y=(scale * curves[trial][metric]).tolist(), name=arm,
                     mode="lines" if len(curves[trial]) > 1 else "markers", legendgroup=arm,
-                    line={"color": look.colour, "width": 3, "dash": look.dash},
+                    line={"color": style.colour, "width": 3, "dash": style.dash},
                     hovertemplate=f"{arm}, trial {trial}, epoch %{{x}}: %{{y:.4~g}}<extra></extra>",
                 )  # fmt: skip
     return fig

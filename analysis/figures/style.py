@@ -1,4 +1,4 @@
-"""Style of all figures: an arm's look, axes that are readable on light and dark, a description in words."""
+"""Style of all figures: one style for each arm, axes that are readable on light and dark, a description in words."""
 
 import math
 import re
@@ -15,8 +15,8 @@ SEQUENTIAL = "Cividis"
 DIVERGING = [[0, "#e39a6b"], [0.5, "#eceae6"], [1, "#7fb0e6"]]
 
 
-class Look(NamedTuple):
-    """How an arm is drawn in every figure of a page."""
+class ArmStyle(NamedTuple):
+    """An arm's colour, marker symbol and line dash in every figure of a page."""
 
     colour: str
     symbol: str
@@ -28,34 +28,34 @@ class Look(NamedTuple):
 
 
 USUAL = {
-    BASELINE: Look("#7d848d", "circle", "dot"),
-    HOMOGENEOUS: Look("#2a78c8", "square", "dash"),
-    HETEROGENEOUS: Look("#d2600f", "diamond", "solid"),
-    "logit": Look("#16876a", "triangle-up", "dashdot"),
-    "feature": Look("#a9559b", "triangle-down", "longdash"),
-    CONTROL: Look("#97790b", "x", "longdashdot"),
+    BASELINE: ArmStyle("#7d848d", "circle", "dot"),
+    HOMOGENEOUS: ArmStyle("#2a78c8", "square", "dash"),
+    HETEROGENEOUS: ArmStyle("#d2600f", "diamond", "solid"),
+    "logit": ArmStyle("#16876a", "triangle-up", "dashdot"),
+    "feature": ArmStyle("#a9559b", "triangle-down", "longdash"),
+    CONTROL: ArmStyle("#97790b", "x", "longdashdot"),
 }
-"""Looks of the usual arms: distinguishable with the common colour blindnesses, and without colour."""
+"""Styles of the usual arms: distinguishable with the common colour blindnesses, and without colour."""
 OTHERS = [
-    Look("#5b63c9", "star", "solid"),
-    Look("#0f8299", "pentagon", "dash"),
-    Look("#b8434e", "hexagon", "dot"),
-    Look("#6f8a1e", "cross", "dashdot"),
+    ArmStyle("#5b63c9", "star", "solid"),
+    ArmStyle("#0f8299", "pentagon", "dash"),
+    ArmStyle("#b8434e", "hexagon", "dot"),
+    ArmStyle("#6f8a1e", "cross", "dashdot"),
 ]
 
 
-def by_arm(table: pd.DataFrame, arms: Sequence[str] = ()) -> Iterator[tuple[str, pd.DataFrame, Look]]:
-    """Yield each arm of a table with its rows and its look, in the order of `arms`, then of the table.
+def by_arm(table: pd.DataFrame, arms: Sequence[str] = ()) -> Iterator[tuple[str, pd.DataFrame, ArmStyle]]:
+    """Yield each arm of a table with its rows and its style, in the order of `arms`, then of the table.
 
-    With the same `arms` an arm has the same look in all figures of a page.
+    With the same `arms` an arm has the same style in all figures of a page.
     """
     present = list(dict.fromkeys(table["arm"]))
     order = list(dict.fromkeys([*arms, *present]))
     unusual = [arm for arm in order if arm not in USUAL]
     for arm in order:
         if arm in present:
-            look = USUAL[arm] if arm in USUAL else OTHERS[unusual.index(arm) % len(OTHERS)]
-            yield arm, table[table["arm"] == arm], look
+            style = USUAL[arm] if arm in USUAL else OTHERS[unusual.index(arm) % len(OTHERS)]
+            yield arm, table[table["arm"] == arm], style
 
 
 def grey(opacity: float) -> str:

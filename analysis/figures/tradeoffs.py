@@ -20,7 +20,7 @@ def pareto(points: pd.DataFrame, cost: Metric = SYNAPTIC_OPS, arms: Sequence[str
     counts = listed(f"{part['front'].sum()} of {arm}" for arm, part, _ in by_arm(points, arms))
     fig = figure(f"Validation accuracy against {cost.title}. Trials on the Pareto front: {counts}.",
                  x=heading(cost), y="validation accuracy, %", height=420)  # fmt: skip
-    for arm, part, look in by_arm(points, arms):
+    for arm, part, style in by_arm(points, arms):
         kept = (part["front"] | part["winner"]).to_numpy(copy=True)
         off = np.flatnonzero(~kept)
         kept[off[np.linspace(0, len(off) - 1, min(MOST, len(off))).astype(int)]] = True
@@ -28,7 +28,7 @@ def pareto(points: pd.DataFrame, cost: Metric = SYNAPTIC_OPS, arms: Sequence[str
         fig.add_scatter(
             x=drawn["cost"].tolist(), y=(100 * drawn["value"]).tolist(), mode="markers", name=arm,
             customdata=drawn["trial"],
-            marker={"color": look.faint(0.85), "symbol": look.symbol,
+            marker={"color": style.faint(0.85), "symbol": style.symbol,
                     "size": [12 if won else small for won in drawn["winner"]],
                     "line": {"color": INK, "width": [2 if won else 0 for won in drawn["winner"]]}},
             hovertemplate=f"{arm}, trial %{{customdata}}<br>%{{x:.4~s}}, %{{y:.2f}} %<extra></extra>",

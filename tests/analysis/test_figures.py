@@ -1,4 +1,4 @@
-"""Figures show their tables' values, have a description in words, and keep an arm's look."""
+"""Figures show their tables' values, have a description in words, and keep an arm's style."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -95,9 +95,9 @@ def test_arms_keep_their_look_and_their_order(sweep: Sweep) -> None:
     assert [arm for arm, _, _ in by_arm(shuffled, arms)] == arms
     renamed = sweep.trials.assign(arm=sweep.trials["arm"].replace({"direct": "mine", "homogeneous": "yours"}))
     only = renamed[renamed["arm"] == "yours"]
-    looks = {arm: look for arm, _, look in by_arm(renamed, ["mine", "yours"])}
-    assert looks == {"mine": OTHERS[0], "yours": OTHERS[1], "heterogeneous": USUAL["heterogeneous"]}
-    assert [look for _, _, look in by_arm(only, ["mine", "yours"])] == [OTHERS[1]]
+    styles = {arm: style for arm, _, style in by_arm(renamed, ["mine", "yours"])}
+    assert styles == {"mine": OTHERS[0], "yours": OTHERS[1], "heterogeneous": USUAL["heterogeneous"]}
+    assert [style for _, _, style in by_arm(only, ["mine", "yours"])] == [OTHERS[1]]
 
 
 def test_colours_show_on_light_and_on_dark() -> None:
@@ -110,6 +110,6 @@ def test_colours_show_on_light_and_on_dark() -> None:
         bright, dim = sorted((luminance(colour), luminance(background)), reverse=True)
         return (bright + 0.05) / (dim + 0.05)
 
-    for look in [*USUAL.values(), *OTHERS]:
-        assert contrast(look.colour, "#fdfdfc") >= 3, look
-        assert contrast(look.colour, "#14171a") >= 3, look
+    for style in [*USUAL.values(), *OTHERS]:
+        assert contrast(style.colour, "#fdfdfc") >= 3, style
+        assert contrast(style.colour, "#14171a") >= 3, style
