@@ -62,9 +62,10 @@ def learning_curves(
 ) -> go.Figure:
     """Return a metric against epochs: thick each arm's winner (or best trial), thin a sample of its others."""
     known = METRICS.get(metric)
-    scale, label = 100 if known and known.unit == "fraction" else 1, heading(known) if known else metric
+    scale = 100 if known and known.unit == "fraction" else 1
+    title, label = (known.title, heading(known)) if known else (metric, metric)
     names = listed(arm for arm, _, _ in by_arm(trials, arms))
-    fig = figure(f"{known.title if known else metric} by epoch for {names}: thick each arm's best trial, thin a sample of its others.",
+    fig = figure(f"{title} by epoch for {names}: thick each arm's winner or best trial, thin a sample of its others.",
                  x="epoch", y=label)  # fmt: skip
     for arm, part, style in by_arm(trials, arms):
         ranked = best_first(part)

@@ -20,6 +20,7 @@ def pareto(points: pd.DataFrame, cost: Metric = SYNAPTIC_OPS, arms: Sequence[str
     counts = listed(f"{part['front'].sum()} of {arm}" for arm, part, _ in by_arm(points, arms))
     fig = figure(f"Validation accuracy against {cost.title}. Trials on the Pareto front: {counts}.",
                  x=heading(cost), y="validation accuracy, %", height=420)  # fmt: skip
+    form = "~s" if points["cost"].max() >= 1 else "~g"
     for arm, part, style in by_arm(points, arms):
         kept = (part["front"] | part["winner"]).to_numpy(copy=True)
         off = np.flatnonzero(~kept)
@@ -31,12 +32,12 @@ def pareto(points: pd.DataFrame, cost: Metric = SYNAPTIC_OPS, arms: Sequence[str
             marker={"color": style.faint(0.85), "symbol": style.symbol,
                     "size": [12 if won else small for won in drawn["winner"]],
                     "line": {"color": INK, "width": [2 if won else 0 for won in drawn["winner"]]}},
-            hovertemplate=f"{arm}, trial %{{customdata}}<br>%{{x:.4~s}}, %{{y:.2f}} %<extra></extra>",
+            hovertemplate=f"{arm}, trial %{{customdata}}<br>%{{x:.4{form}}}, %{{y:.2f}} %<extra></extra>",
         )  # fmt: skip
     for _, part in points[points["front"]].sort_values("cost").groupby("sweep", sort=False):
         fig.add_scatter(x=part["cost"].tolist(), y=(100 * part["value"]).tolist(), mode="lines", showlegend=False,
                         line={"color": INK, "width": 1.5, "shape": "hv"}, hoverinfo="skip")  # fmt: skip
-    fig.update_xaxes(tickformat="~s")
+    fig.update_xaxes(tickformat=form)
     return fig
 
 

@@ -11,7 +11,9 @@ import pytest
 
 from analysis import compare, load, report
 from analysis.findings import findings
+from analysis.sentences import heading
 from analysis.tables import Sweep, collect
+from supersnn.records.metrics import COSTS
 
 Write = Callable[..., Path]
 
@@ -96,6 +98,16 @@ def test_csv_and_parquet_hold_every_row(sweep: Sweep, tmp_path: Path) -> None:
     report.write_parquet(sweep, tmp_path / "parquet")
     trials = pd.read_parquet(tmp_path / "parquet" / "trials.parquet")
     pd.testing.assert_series_equal(trials["value"], sweep.trials["value"])
+
+
+def test_every_cost_is_in_the_results_the_tables_and_the_page(sweep: Sweep, tmp_path: Path) -> None:
+    text = page([sweep], tmp_path)
+    for cost in COSTS:
+        assert all(cost.column in arm for arm in report.results(sweep)["arms"].values())
+        assert cost.key in sweep.trials
+        assert cost.column in sweep.verified
+        assert f"Accuracy against {cost.title}</h3>" in text
+        assert text.count(f">{heading(cost)}</th>") >= 3
 
 
 def test_page_needs_no_network_and_is_small(sweep: Sweep, tmp_path: Path) -> None:
