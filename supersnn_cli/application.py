@@ -65,10 +65,9 @@ def main() -> None:
 
 def exit_code(error: Exception) -> int | None:
     """Return 2 for a usage error, 1 for a damaged file, None for an internal error, which keeps its traceback."""
-    from analysis.errors import UserError as AnalysisError
     from supersnn.errors import UserError
     from supersnn.files import DamagedFile
 
-    if isinstance(error, UserError | AnalysisError):
+    if isinstance(error, UserError):
         return 2
     return 1 if isinstance(error, DamagedFile) else None

@@ -55,6 +55,7 @@ class TrialRecord:
         seconds: of training.
         end: ``finished``, ``stopped`` or ``failed:REASON``, None before.
         ended: when, in Unix seconds.
+        end_epochs: how many epochs its end event states, which `epochs` must equal.
         value: the validation accuracy that it is judged by.
         feasible: whether its last metrics are within the constraints; None before it has ended.
     """
@@ -76,6 +77,7 @@ class TrialRecord:
     seconds: float = 0.0
     end: str | None = None
     ended: float | None = None
+    end_epochs: int | None = None
     value: float | None = None
     feasible: bool | None = None
 
@@ -327,7 +329,7 @@ class SweepState:
         arm.running.pop(event.trial, None)
         if trial.end is not None:
             return False
-        trial.end, trial.ended = event.end, event.time
+        trial.end, trial.ended, trial.end_epochs = event.end, event.time, event.epochs
         trial.value = trial.value if event.value is None else event.value
         known = event.feasible
         trial.feasible = measures.feasible(trial.metrics, self.constraints) if known is None else known
@@ -342,7 +344,7 @@ class SweepState:
         assert trial.state is not None
         arm.counts[trial.state] -= 1
         arm.ended_epochs -= trial.epochs
-        trial.end = trial.ended = trial.feasible = None
+        trial.end = trial.ended = trial.end_epochs = trial.feasible = None
         if arm.best == trial.number:
             arm.best = None
             for other in arm.trials.values():
