@@ -91,7 +91,7 @@ def test_without_a_fit_node_the_sweep_ends_with_the_reason(cluster: Cluster, con
     with blind_node(cluster, store):
         cluster.remove_node(first, allow_graceful=False)
         assert driver.process.wait(timeout=200) == 2, driver.said()
-    assert "no node is left that is fit" in " ".join(driver.said().split())
+    assert "no usable nodes left" in " ".join(driver.said().split())
     assert "Traceback" not in driver.said()
     assert [event["end"] for event in driver.events("end") if event["end"].startswith("failed")] == []
     cluster.add_node(num_cpus=1)

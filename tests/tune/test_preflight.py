@@ -88,17 +88,17 @@ def test_a_process_compares_its_node_before_it_works(tmp_path: Path, monkeypatch
     unseen = node_mismatch(expected)
     assert unseen is not None
     assert unseen.node == "id"
-    assert "it does not see what the driver writes to --store" in unseen.complaint
+    assert "it does not see what the driver writes to --store" in unseen.reason
     assert run_if_node_matches(b"torn", vars(expected)) == unseen
     (tmp_path / "owner").write_text("token", encoding="utf-8")
     assert node_mismatch(expected) is None
     assert run_if_node_matches(ray.cloudpickle.dumps((len, "four")), vars(expected)) == 4
     older = node_mismatch(replace(expected, versions={**here.versions, "torch": "1.0"}))
     assert older is not None
-    assert "torch is" in older.complaint
+    assert "torch is" in older.reason
     more = node_mismatch(replace(expected, gpus=torch.cuda.device_count() + 1.0))
     assert more is not None
-    assert "GPUs there" in more.complaint
+    assert "GPUs there" in more.reason
 
 
 def test_without_a_node_that_holds_a_trial() -> None:

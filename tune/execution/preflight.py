@@ -60,7 +60,7 @@ class NodeMismatch:
     """A node that is not fit, by its Ray id, and why."""
 
     node: str
-    complaint: str
+    reason: str
 
 
 def preflight(storage: Storage, need: ResourcesConfig, witness: str) -> NodeRequirements:

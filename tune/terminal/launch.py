@@ -11,6 +11,7 @@ from tune.description.sweep import SweepConfig
 from tune.execution.executor import Executor
 from tune.journal import read
 from tune.mounts import refuse_shared_sqlite
+from tune.notices import NodeExcluded, Notice
 from tune.store import Store
 from tune.sweep_runner import SweepResult, SweepRunner
 from tune.terminal.progress import Board, Display
@@ -51,6 +52,10 @@ def launch(
 
     display = Display(board)
 
+    def notify(notice: Notice) -> None:
+        if isinstance(notice, NodeExcluded):
+            display.event("refused", {"node": notice.node, "complaint": notice.reason})
+
     def executor(driver: SweepRunner) -> Executor:
         if local:
             from tune.execution.local import LocalExecutor
@@ -59,10 +64,15 @@ def launch(
         from tune.execution.cluster import RayExecutor
 
         cluster, scratch = address or os.environ.get("RAY_ADDRESS"), driver.folder.path / "ray"
-        witness = store.storage.name(driver.folder.owner)
-        failures = sweep.search.max_failures
         return RayExecutor(
-            sweep.resources, failures, scratch, driver.token, store.storage, witness, display.event, cluster
+            resources=sweep.resources,
+            max_failures=sweep.search.max_failures,
+            scratch=scratch,
+            run=driver.token,
+            storage=store.storage,
+            check_file=store.storage.name(driver.folder.owner),
+            notify=notify,
+            address=cluster,
         )
 
     def tracking(driver: SweepRunner) -> Tracker:
