@@ -71,5 +71,6 @@ def teach(
     from tune.store import Store
 
     arms = resolve(sweeps.load(config, tuple(set_)), str(config))
-    found = [fields for done in prepare(arms, Store.at(store).storage, LocalExecutor()) for _, fields in done.events()]
-    show(found, rows, as_json)
+    prepared = prepare(arms, Store.at(store).storage, LocalExecutor())
+    events = [event.model_dump(exclude={"event", "time"}) for done in prepared for event in done.events()]
+    show(events, rows, as_json)

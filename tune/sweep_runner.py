@@ -14,10 +14,11 @@ from supersnn.config import TrainConfig
 from supersnn.config_model import flatten, parse, read_yaml, to_yaml
 from supersnn.errors import UserError
 from supersnn.files import write_atomically
+from supersnn.records.events import Event
 from tune.description.arms import Arm, resolve
 from tune.description.sweep import SweepConfig
 from tune.execution.executor import Executor
-from tune.execution.prepare import look, prepare
+from tune.execution.prepare import inspect_dataset, prepare
 from tune.execution.teacher_storage import TEACHERS
 from tune.journal import Journal, read
 from tune.outcome.export import Exporter
@@ -105,15 +106,8 @@ class SweepRunner:
         return SweepResult(self.folder, True, pending)
 
     def _require_own(self, drivers: set[str]) -> None:
-        """Refuse a shared address where a sweep of this name lies that none of this one's drivers has begun."""
-        if self.storage.direct:
-            return
-        owner = self.storage.read_text(self.storage.name(self.folder.owner))
-        if owner is not None and owner not in drivers:
-            raise UserError(
-                f"--shared {self.storage.address}: a sweep {self.sweep.name!r} of another store lies there; "
-                "give another address, or this sweep another name"
-            )
+        """Refuse a shared address that a sweep of this name, of another store, uses."""
+        self.storage.require_owner(self.storage.name(self.folder.owner), drivers)
 
     def _catch_up(self, tracker: Callable[["SweepRunner"], Any]) -> int:
         """Tell MLflow what an earlier driver could not; return how many events are still pending."""
@@ -152,12 +146,12 @@ class SweepRunner:
         for digest in {event["digest"] for event in known if event["event"] in ("teacher", "refit")}:
             self.storage.get_or_create(f"{TEACHERS}/{digest}", lambda: None)
         if not any(event["event"] == "data" for event in known):
-            self._event("data", **look(self.arms, executor))
+            self._event("data", **_fields(inspect_dataset(self.arms, executor)))
         told = {event["digest"] for event in known if event["event"] in ("teacher", "bank")}
-        for teaching in prepare(self.arms, self.storage, executor):
-            for event, fields in teaching.events():
-                if fields["digest"] not in told:
-                    self._event(event, **fields)
+        for prepared in prepare(self.arms, self.storage, executor):
+            for event in prepared.events():
+                if event.digest not in told:
+                    self._event(event.event, **_fields(event))
 
     def _search(self, executor: Executor, known: list[dict[str, Any]]) -> None:
         self.watch("stage", {"stage": "search"})
@@ -207,10 +201,10 @@ class SweepRunner:
     def _refit(self, executor: Executor, known: list[dict[str, Any]]) -> None:
         """Have the winners' teachers fitted anew where the final trainings see more images than the search."""
         told = {event["digest"] for event in known if event["event"] == "refit"}
-        for teaching in prepare(self.finals.refitted(self.arms), self.storage, executor):
-            if teaching.teacher["digest"] not in told:
-                seconds = teaching.bank["seconds"] if teaching.bank is not None else 0.0
-                self._event("refit", **teaching.teacher, bank_seconds=seconds)
+        for prepared in prepare(self.finals.refitted(self.arms), self.storage, executor):
+            if prepared.teacher.digest not in told:
+                seconds = prepared.cache.seconds if prepared.cache is not None else 0.0
+                self._event("refit", **_fields(prepared.teacher), bank_seconds=seconds)
 
     def _write_verified(self, winners: Mapping[str, Candidate], results: Mapping[str, list[dict[str, Any]]]) -> None:
         arms = {
@@ -234,6 +228,10 @@ class SweepRunner:
             exported.copy(self.folder.best / best, self.folder.best / "overall")
             for arm, name in [*((arm, arm) for arm in seeds), (best, "overall")]:
                 self._event("export", arm=arm, folder=str(self.folder.best / name), seed=seeds[arm])
+
+
+def _fields(event: Event) -> dict[str, Any]:
+    return event.model_dump(exclude={"event", "time"})
 
 
 def _verified_event(item: FinalRun, result: Mapping[str, Any]) -> dict[str, Any]:

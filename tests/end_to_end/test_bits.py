@@ -15,7 +15,7 @@ from supersnn.config_model import parse, to_yaml
 from supersnn.data import training_data
 from supersnn.teacher_cache import teacher_source_for
 from supersnn.training import train
-from tune.execution.trial import Runner, StaleDriverError, checkpoint_path
+from tune.execution.trial import StaleDriverError, TrialRunner, checkpoint_path
 from tune.search.driver import Job, Report
 from tune.storage import RemoteStorage, storage_at
 
@@ -59,7 +59,7 @@ def test_interrupted_under_ray_uninterrupted_and_a_fresh_process_agree(tmp_path:
 
     @ray.remote(num_cpus=1, max_calls=1)
     def some_epochs(work: Job, stop_after: int) -> list[dict[str, float]]:
-        reports = Runner().run(work)
+        reports = TrialRunner().run(work)
         return [next(reports).metrics for _ in range(stop_after)]
 
     interrupted = job(tmp_path, "interrupted")
@@ -99,7 +99,7 @@ def test_a_trial_goes_on_on_a_node_that_has_nothing_but_the_address(
     def node(name: str) -> Iterator[Report]:
         monkeypatch.setenv("SUPERSNN_SCRATCH", str(tmp_path / name))
         storage_at.cache_clear()
-        return Runner().run(work)
+        return TrialRunner().run(work)
 
     lost = node("first")
     first = [next(lost), next(lost)]
@@ -122,7 +122,7 @@ def test_a_trial_goes_on_on_a_node_that_has_nothing_but_the_address(
 
 def test_a_worker_of_an_earlier_driver_can_write_nothing(tmp_path: Path) -> None:
     work = job(tmp_path, "taken")
-    reports = Runner().run(work)
+    reports = TrialRunner().run(work)
     next(reports)
     before = (checkpoint_path(Path(work.folder), 0)).read_bytes()
     (tmp_path / "taken" / "owner").write_text("another", encoding="utf-8")

@@ -69,7 +69,7 @@ def test_nodes_that_join_and_differ_get_nothing(
     monkeypatch.delenv("PYTHONPATH")
     driver.wait(lambda: bool(driver.events("winner")))
     assert len(left_out(driver)) == 1
-    assert f"optuna is 9.9.9 there and {optuna.__version__} at the driver" in left_out(driver)[0]
+    assert f"optuna 9.9.9 differs from the driver's {optuna.__version__}" in left_out(driver)[0]
     with blind_node(cluster, store):
         driver.finish()
     assert len(left_out(driver)) == 2
@@ -140,7 +140,7 @@ def test_gpus_that_torch_does_not_see_are_refused(cluster: Cluster, config: Path
     cluster.add_node(num_cpus=1, num_gpus=1)
     driver = driving.Driver(config, tmp_path / "store", cluster.address, "--set", "resources.gpus=0.5")
     assert driver.process.wait(timeout=200) == 2
-    assert "sees 0 GPUs there, a trial takes 0.5" in " ".join(driver.said().split())
+    assert "detects 0 GPUs, a trial takes 0.5" in " ".join(driver.said().split())
     assert "Traceback" not in driver.said()
 
 

@@ -1,6 +1,7 @@
 """Free slots and excluded nodes of a cluster, and what the hooks of Ray Tune make of them, without a cluster."""
 
 import json
+import time
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -8,10 +9,10 @@ import pytest
 
 from supersnn.errors import UserError
 from tune.description.sweep import ResourcesConfig
-from tune.execution import cluster_state, searcher
+from tune.execution import searcher
 from tune.execution.cluster_state import NODE_ID, ClusterState
 from tune.execution.nodes import Node
-from tune.execution.preflight import NodeMismatch, NodeRequirements
+from tune.execution.node_check import NodeMismatch, NodeRequirements
 from tune.notices import NodeExcluded, Notice
 from tune.search.driver import Job, Report, Search
 
@@ -22,7 +23,7 @@ REQUIREMENTS = NodeRequirements({"torch": "2.14.1"}, "digest", 0.0, "/store", "o
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time that the cluster's state and the hooks read, in seconds."""
     now = [100.0]
-    monkeypatch.setattr(cluster_state.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     return now
 
 

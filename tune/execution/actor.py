@@ -5,7 +5,7 @@ from typing import Any
 
 import ray.tune
 
-from tune.execution.preflight import NodeRequirements, node_mismatch
+from tune.execution.node_check import NodeRequirements, node_mismatch
 
 
 class StudentTrial(ray.tune.Trainable):
@@ -15,9 +15,9 @@ class StudentTrial(ray.tune.Trainable):
         """Compare the node with the driver, and start the first job."""
         self._mismatch = node_mismatch(NodeRequirements(**config["requirements"])) if config["requirements"] else None
         if self._mismatch is None:
-            from tune.execution.trial import Runner
+            from tune.execution.trial import TrialRunner
 
-            self._runner = Runner()
+            self._runner = TrialRunner()
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

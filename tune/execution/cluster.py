@@ -33,12 +33,14 @@ from tune.description.sweep import ResourcesConfig
 from tune.execution.actor import StudentTrial
 from tune.execution.cluster_state import ClusterState, living_nodes
 from tune.execution.executor import PAGES
+from tune.execution.node_check import NodeMismatch, run_if_node_matches
 from tune.execution.nodes import bundle
-from tune.execution.preflight import PACKAGES, NodeMismatch, preflight, require_capacity, run_if_node_matches
+from tune.execution.preflight import preflight, require_capacity
 from tune.execution.searcher import CHECK_EVERY, NoUsableNodesStopper, StudyScheduler, StudySearcher
 from tune.notices import Notify
 from tune.search.driver import Search
 from tune.storage import Storage
+from tune.versions import PACKAGES
 
 LOCAL_SETTINGS = {
     "RAY_prestart_worker_first_driver": "0",  # processes that come too late for the first trials
@@ -85,7 +87,7 @@ class RayExecutor:
         self._resources, self._max_failures, self._scratch, self._run = resources, max_failures, scratch, run
         for name in ("ray", "ray.tune", "ray.data", "ray.train"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        self.here = address is None
+        self._on_this_machine = address is None
         _start() if address is None else _join(address)
         try:
             if address is None or resources.trials_at_once is None:
@@ -161,6 +163,19 @@ class RayExecutor:
         work = ray.cloudpickle.dumps((function, item))
         guarded = remote(run_if_node_matches).options(name=function.__name__)
         return guarded.remote(work, self._cluster.requirements)
+
+    def call(self, function: Callable[[T], R], item: T) -> R:
+        """Return the function's result: from this process where it sees the workers' files, else from a task."""
+        if self._on_this_machine:
+            return function(item)
+        ((_, result),) = self.tasks(function, [item])
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def shares_files_with(self, storage: Storage) -> bool:
+        """Return whether the workers' files in the storage are this process's own."""
+        return self._on_this_machine and storage.shares_root_with_workers()
 
     def close(self) -> None:
         """Leave the cluster, or end the one that was started; remove Tune's files."""

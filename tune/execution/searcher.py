@@ -9,7 +9,7 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from tune.execution.cluster_state import ClusterState
-from tune.execution.preflight import NodeMismatch
+from tune.execution.node_check import NodeMismatch
 from tune.search.driver import Report, Search
 
 CHECK_EVERY = 5.0

@@ -24,7 +24,7 @@ from supersnn.test_set import append, open_test, opened_at
 from tune.description.arms import Arm
 from tune.description.sweep import SweepConfig
 from tune.execution.executor import Executor
-from tune.execution.trial import Runner, check_owner, checkpoint_path
+from tune.execution.trial import TrialRunner, check_owner, checkpoint_path
 from tune.search.driver import CHECKPOINTS, Job
 from tune.search.studies import Studies
 from tune.storage import Storage, storage_at
@@ -83,7 +83,7 @@ def retraining(
         store=storage.address,
         token=token,
     )
-    ledger = f"{sweep if storage.direct else job.folder}/{folder.ledger.name}" if part == VERIFIED else None
+    ledger = storage.ledger_for(storage.name(folder.ledger), job.folder) if part == VERIFIED else None
     return FinalRun(arm, trial, seed, job, ledger, keep=part != RANKED)
 
 
@@ -295,6 +295,6 @@ def _result(item: FinalRun, storage: Storage) -> dict[str, Any] | None:
 
 
 @functools.cache
-def _runner() -> Runner:
+def _runner() -> TrialRunner:
     """One runner a worker process, so that the images are loaded once for all its verifications."""
-    return Runner()
+    return TrialRunner()
