@@ -82,7 +82,7 @@ class Storage:
         """Remove this node's local copy of a file or a folder; what is published stays."""
 
     def discard_damaged(self, name: str) -> bool:
-        """Remove this node's damaged copy of a file or a folder; return whether there was one, so that `fetch` helps."""
+        """Remove this node's copy of a damaged file or folder, if it is one; return whether to fetch it again."""
         del name
         return False
 

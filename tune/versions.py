@@ -13,6 +13,8 @@ PACKAGES = ("supersnn", "supersnn_cli", "tune", "analysis")
 LIBRARIES = ("torch", "torchvision", "ray", "optuna", "mlflow", "pandas", "numpy")
 """The libraries whose versions results depend on."""
 
+NOT_INSTALLED = "not installed"
+
 
 def code_version() -> str:
     """Return the package's version, with the commit and a `+changed` where it runs from a checkout."""
@@ -34,7 +36,7 @@ def versions() -> dict[str, str]:
 
 
 def library_versions() -> dict[str, str]:
-    """Return the versions of `LIBRARIES`; that of one that is not installed is ``missing``."""
+    """Return the versions of `LIBRARIES`; that of a missing one is ``not installed``."""
     return {name: _version(name) for name in LIBRARIES}
 
 
@@ -54,7 +56,7 @@ def _version(library: str) -> str:
     try:
         return importlib.metadata.version(library)
     except importlib.metadata.PackageNotFoundError:
-        return "missing"
+        return NOT_INSTALLED
 
 
 def _git(root: Path, *arguments: str) -> str:

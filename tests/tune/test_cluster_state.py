@@ -11,8 +11,8 @@ from supersnn.errors import UserError
 from tune.description.sweep import ResourcesConfig
 from tune.execution import searcher
 from tune.execution.cluster_state import NODE_ID, ClusterState
-from tune.execution.nodes import Node
 from tune.execution.node_check import NodeMismatch, NodeRequirements
+from tune.execution.nodes import Node
 from tune.notices import NodeExcluded, Notice
 from tune.search.driver import Job, Report, Search
 

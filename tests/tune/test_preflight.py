@@ -1,5 +1,7 @@
-"""What is compared between the driver and a node, without a cluster."""
+"""Preflight checks and the comparison of a node with the driver, without a cluster."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,7 +36,7 @@ def test_compare_accepts_a_node_like_the_driver() -> None:
 def test_compare_names_both_versions() -> None:
     other = replace(REPORT, versions={"python": "3.11.7", "torch": "2.15.0"})
     reason = compare(other, VERSIONS, "digest")
-    assert reason == "torch 2.15.0 differs from the driver's 2.14.1; install the same version"
+    assert reason == "torch: 2.15.0, the driver has 2.14.1; install the same version"
 
 
 @pytest.mark.parametrize(
@@ -87,7 +89,7 @@ def test_a_node_uses_an_object_store(s3: str, tmp_path: Path, monkeypatch: pytes
     assert f"it cannot use --shared {s3}" in str(probe(s3, "preflight", "node").storage_fault)
 
 
-def test_a_process_compares_its_node_before_it_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_node_mismatch_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "id"))
     driver = local_report(None, gpus=0)
     expected = NodeRequirements(driver.versions, driver.code, 0.0, str(tmp_path), "owner")
@@ -107,7 +109,12 @@ def test_a_process_compares_its_node_before_it_works(tmp_path: Path, monkeypatch
     assert "GPUs" in more.reason
 
 
-def test_without_a_node_that_holds_a_trial() -> None:
+def test_an_actor_imports_no_torch_before_it_compares_its_node() -> None:
+    code = "import sys, tune.execution.actor; assert not {'torch', 'optuna'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_require_capacity_names_what_the_nodes_have() -> None:
     small = Node("id", "small (10.0.0.1)", {"CPU": 1.0}, {})
     with pytest.raises(UserError, match=r"4 CPUs.*small \(10\.0\.0\.1\): 1 CPUs.*trials_at_once"):
         require_capacity([small, small, small, small], ResourcesConfig(cpus=4))
@@ -117,7 +124,7 @@ def test_without_a_node_that_holds_a_trial() -> None:
         require_capacity(halves, ResourcesConfig(gpus=2))
 
 
-def test_every_package_of_ours_is_shipped_to_the_nodes() -> None:
+def test_sources_of_all_packages_are_shipped() -> None:
     from tune.execution.cluster import sources
 
     folders = [Path(folder) for folder in sources()]

@@ -8,8 +8,8 @@ import ray
 
 from supersnn.errors import UserError
 from tune.description.sweep import ResourcesConfig
-from tune.execution.nodes import Node, living, slots, slots_on
 from tune.execution.node_check import NodeMismatch, NodeRequirements
+from tune.execution.nodes import Node, living, slots, slots_on
 from tune.notices import NodeExcluded, Notify
 
 NODE_ID = "ray.io/node-id"

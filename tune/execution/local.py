@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from tune.execution.trial import TrialRunner, StaleDriverError
+from tune.execution.trial import StaleDriverError, TrialRunner
 from tune.search.driver import Search
 from tune.storage import Storage
 

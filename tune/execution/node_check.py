@@ -88,7 +88,7 @@ def compare(found: NodeReport, versions: Mapping[str, str], code: str) -> str | 
     """Return how a node differs from the driver's versions and code, or its first fault; None where it is usable."""
     for name, version in versions.items():
         if found.versions[name] != version:
-            return f"{name} {found.versions[name]} differs from the driver's {version}; install the same version"
+            return f"{name}: {found.versions[name]}, the driver has {version}; install the same version"
     if found.code != code:
         return f"the sources of {', '.join(PACKAGES)} differ from the driver's; were they changed, or installed?"
     return found.storage_fault or found.gpu_fault

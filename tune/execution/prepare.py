@@ -1,4 +1,4 @@
-"""Preparation of a sweep: its data set is inspected, each teacher trained and its outputs cached, one task a teacher."""
+"""Preparation of a sweep: inspect its data set; train each teacher and cache its outputs, one task per teacher."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
