@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from ray.tune.search import Searcher
 
 from supersnn.errors import UserError
 from tune.description.sweep import ResourcesConfig
@@ -58,8 +59,12 @@ class FakeSearch:
     def requeue(self, key: str) -> None:
         self.calls.append(("requeue", key))
 
+    def failed(self, key: str) -> None:
+        self.calls.append(("failed", key))
+
     def halt(self, reason: UserError) -> None:
         self.calls.append(("halt", str(reason)))
+        self.jobs.clear()
 
 
 def as_search(fake: FakeSearch) -> Search:
@@ -81,7 +86,8 @@ def test_capacity_is_trials_at_once_where_that_is_set() -> None:
     assert Cluster("a", trials_at_once=7).state.capacity() == 7
 
 
-def test_an_excluded_node_is_notified_once_and_counts_no_more(clock: list[float]) -> None:
+@pytest.mark.usefixtures("clock")
+def test_an_excluded_node_is_notified_once_and_counts_no_more() -> None:
     cluster = Cluster("a", "b", labels={})
     assert cluster.state.label_selector() == {}
     assert cluster.state.capacity() == 4
@@ -128,6 +134,18 @@ def test_the_searcher_suggests_up_to_the_capacity() -> None:
     assert configs[0]["labels"] == {}
     assert NodeRequirements(**configs[0]["requirements"]) == REQUIREMENTS
     assert configs[2] is None
+
+
+def test_the_searcher_halts_the_search_where_no_trial_can_run() -> None:
+    cluster, search = Cluster("a"), FakeSearch("x/0", "x/1")
+    suggested = searcher.StudySearcher(as_search(search), cluster.state)
+    assert isinstance(suggested.suggest("one"), dict)
+    cluster.state.exclude(NodeMismatch("a", "other torch"))
+    assert suggested.suggest("two") is None
+    assert search.calls == []
+    suggested.on_trial_complete("one")
+    assert suggested.suggest("two") == Searcher.FINISHED
+    assert [call[0] for call in search.calls] == ["failed", "halt"]
 
 
 def test_the_scheduler_requeues_a_trial_whose_node_differs() -> None:

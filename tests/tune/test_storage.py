@@ -143,7 +143,7 @@ def test_hidden_files_are_not_published(node: Node) -> None:
     assert [path.name for path in there.fetch("banks/x").iterdir()] == ["0"]
 
 
-def test_remove_by_pattern_on_all_nodes(node: Node, address: str) -> None:
+def test_remove_by_pattern_on_all_nodes(node: Node) -> None:
     here, driver = node(), node()
     for name in (
         "trials/a/0/checkpoint-0",
@@ -300,6 +300,7 @@ class Flaky:
 
 @pytest.fixture
 def flaky(s3: str, s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flaky]:
+    del s3  # its fixture sets the credentials
     proxy = Flaky(s3_server, 0)
     monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
     yield proxy

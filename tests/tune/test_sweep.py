@@ -158,7 +158,7 @@ def test_an_arm_may_have_its_own_space_terms_and_values(tmp_path: Path) -> None:
     arms = resolve(load(write(tmp_path, text)))
     both = arms["both"]
     assert both.terms == ("relation", "logit")
-    assert both.parameters["neuron.threshold"].uniform == (1, 2)
+    assert both.parameters["neuron.threshold"].uniform == (1.0, 2.0)
     assert both.parameters["loss.logit.weight"] == DEFAULTS["loss.logit.weight"]
     config = both.config({"loss.relation.weight": 3.0, "loss.logit.weight": 1.0})
     assert config.loss.logit.temperature == 2

@@ -39,7 +39,9 @@ class StudySearcher(_NotSaved, Searcher):
 
         None for not yet: the cluster is full, or there is no job now, but one under way may be requeued.
         """
-        if len(self._keys) >= self._cluster.capacity():
+        if not self._keys and (error := self._cluster.no_usable_nodes()):
+            self._search.halt(error)  # without a trial Tune waits here for minutes, and does not call the stopper
+        elif len(self._keys) >= self._cluster.capacity():
             return None
         job = self._search.next_job()
         if job is None:
@@ -65,7 +67,7 @@ class StudySearcher(_NotSaved, Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Do nothing: a restarted sweep begins a new run over the same studies."""
 
-    def set_search_properties(self, *args: Any, **spec: Any) -> bool:
+    def set_search_properties(self, *_args: Any, **_spec: Any) -> bool:
         """Refuse Tune's own metric and space: the studies have them."""
         return False
 

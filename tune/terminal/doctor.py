@@ -45,7 +45,7 @@ def _examine(store: Store) -> Iterator[Finding]:
     yield _writable(store.path)
     free = shutil.disk_usage(_nearest_existing(store.path)).free
     yield Finding("free disk", f"{free / 2**30:.1f} GiB", free >= LOWEST_FREE)
-    yield _database(store)
+    yield _database()
     if address := os.environ.get("SUPERSNN_SHARED"):
         complaint = storage_at(address).complaint(f".doctor-{os.getpid()}")
         yield Finding("shared", f"{address}: {complaint}" if complaint else address, complaint is None)
@@ -70,7 +70,7 @@ def _writable(path: Path) -> Finding:
         return Finding("store", f"{path}: cannot be written to: {error.strerror}", False)
 
 
-def _database(store: Store) -> Finding:
+def _database() -> Finding:
     url = os.environ.get("SUPERSNN_OPTUNA_STORAGE")
     if not url:
         return Finding("studies", "optuna.db in the store", True)
