@@ -29,7 +29,7 @@ from benchmarks.evidence_file import read_evidence
 from benchmarks.instant_trials import instant, sweep
 from tune.description.arms import resolve
 from tune.search.budget import Budget
-from tune.search.driver import Search
+from tune.search.search import Search
 from tune.search.studies import Studies, open_storage
 from tune.store import Store
 from tune.sweep_record import SweepRecord
@@ -139,7 +139,7 @@ def halving(epochs: int, seed: int = 0) -> Callable[[int], int]:
     dice = random.Random(seed)
     rungs = (max(1, epochs // 3), max(1, 2 * epochs // 3))
 
-    def of(trial: int) -> int:
+    def of(_trial: int) -> int:
         return next((rung for rung in rungs if dice.random() > 0.5), epochs)
 
     return of

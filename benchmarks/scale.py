@@ -18,8 +18,8 @@ from benchmarks.instant_trials import instant, sweep
 from supersnn.records.events import SweepStarted
 from tune.description.arms import resolve
 from tune.search.budget import Budget
-from tune.search.driver import Search
 from tune.search.messages import Job, Report
+from tune.search.search import Search
 from tune.search.studies import Studies, open_storage
 from tune.store import Store
 from tune.sweep_record import SweepRecord

@@ -74,5 +74,5 @@ def teach(
 
     arms = resolve(sweeps.load(config, tuple(set_)), str(config))
     ready = prepare(arms, Store.at(store).storage, LocalExecutor())
-    rows = [fields for preparation in ready for _, fields in preparation.events()]
+    rows = [event.model_dump(exclude={"event", "time"}) for prepared in ready for event in prepared.events()]
     print_result(rows, table_of, as_json)

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from supersnn.errors import UserError
 from supersnn.records.events import SCHEMA, DriverEnd, SweepClosed, SweepStarted
 from tune.description.arms import Arm, resolve
 from tune.description.sweep import SweepConfig
@@ -115,17 +114,6 @@ def open_sweep(sweep: SweepConfig, store: Store, origin: str = "sweep") -> Itera
             final_runs=FinalRuns(sweep, studies, folder, store, token),
             budget=Budget(sweep, studies, folder.path, record.state),
         )
-        _require_own(driver)
+        earlier = {session.driver for session in record.state.drivers}
+        driver.storage.require_owner(driver.storage.name(folder.owner), earlier)
         yield driver
-
-
-def _require_own(driver: SweepDriver) -> None:
-    """Refuse a shared address with a sweep of this name that none of this sweep's drivers has started."""
-    if driver.storage.direct:
-        return
-    owner = driver.storage.read_text(driver.storage.name(driver.folder.owner))
-    if owner is not None and owner not in {session.driver for session in driver.record.state.drivers}:
-        raise UserError(
-            f"--shared {driver.storage.address}: it holds a sweep {driver.sweep.name!r} of another store; "
-            "use another address, or rename this sweep"
-        )

@@ -18,7 +18,7 @@ from tune.outcome.export import Exporter
 from tune.outcome.final_result import FinalResult
 from tune.outcome.final_runs import Candidate
 from tune.outcome.final_training import FinalRun
-from tune.search.driver import Search
+from tune.search.search import Search
 from tune.sweep_driver import SweepDriver
 
 

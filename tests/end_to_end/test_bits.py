@@ -16,7 +16,7 @@ from supersnn.data import training_data
 from supersnn.teacher_sources import teacher_source_for
 from supersnn.training import train
 from tests.support.records import timeless
-from tune.execution.trial import Runner, StaleDriverError, checkpoint_path
+from tune.execution.trial import StaleDriverError, TrialRunner, checkpoint_path
 from tune.search.messages import Job, Report
 from tune.storage import RemoteStorage, storage_at
 
@@ -60,7 +60,7 @@ def test_interrupted_under_ray_uninterrupted_and_a_fresh_process_agree(tmp_path:
 
     @ray.remote(num_cpus=1, max_calls=1)
     def some_epochs(work: Job, stop_after: int) -> list[dict[str, float]]:
-        reports = Runner().run(work)
+        reports = TrialRunner().run(work)
         return [next(reports).metrics for _ in range(stop_after)]
 
     interrupted = job(tmp_path, "interrupted")
@@ -96,7 +96,7 @@ def test_a_trial_resumes_on_a_node_that_has_only_the_address(
     def node(name: str) -> Iterator[Report]:
         monkeypatch.setenv("SUPERSNN_SCRATCH", str(tmp_path / name))
         storage_at.cache_clear()
-        return Runner().run(work)
+        return TrialRunner().run(work)
 
     lost = node("first")
     first = [next(lost), next(lost)]
@@ -119,7 +119,7 @@ def test_a_trial_resumes_on_a_node_that_has_only_the_address(
 
 def test_a_worker_of_an_earlier_driver_can_write_nothing(tmp_path: Path) -> None:
     work = job(tmp_path, "taken")
-    reports = Runner().run(work)
+    reports = TrialRunner().run(work)
     next(reports)
     before = (checkpoint_path(Path(work.folder), 0)).read_bytes()
     (tmp_path / "taken" / "owner").write_text("another", encoding="utf-8")

@@ -36,7 +36,7 @@ def test_a_sweep_moves_to_an_object_store_and_its_results_are_copied_back(
     assert {path.name for path in (tmp_path / "scratch").glob("*/*")} == {"teachers", "banks", "sweeps"}
     assert not [path for path in (tmp_path / "scratch").glob("*/sweeps/**/*") if path.is_file()]
 
-    with pytest.raises(UserError, match="of another store lies there"):
+    with pytest.raises(UserError, match="belongs to another store"):
         run(tiny, Store(tmp_path / "other", s3))
 
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")

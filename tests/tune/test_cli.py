@@ -88,7 +88,7 @@ def test_a_missing_file_is_a_usage_error(tmp_path: Path) -> None:
     assert "none.yaml" in refused("train", tmp_path / "none.yaml")
     assert "no sweep 'x'" in refused("status", "x", "--store", tmp_path)
     assert "--shared" in refused("status", "--store", "s3://bucket/store")
-    assert "goes to --store" in refused("sweep", CONFIGS / "digits.yaml", "--store", tmp_path, "--shared", tmp_path)
+    assert "set --store to" in refused("sweep", CONFIGS / "digits.yaml", "--store", tmp_path, "--shared", tmp_path)
     assert "export folder" in refused("predict", tmp_path, tmp_path / "image.png")
 
 

@@ -14,11 +14,10 @@ from supersnn.records.events import EpochReported, SweepClosed, SweepStarted
 from supersnn.records.state import SweepState
 from tune.description.arms import resolve
 from tune.description.sweep import SweepConfig
-from tune.execution import searcher
 from tune.search import budget
 from tune.search.budget import Budget
-from tune.search.driver import Search
 from tune.search.messages import Report
+from tune.search.search import Search
 from tune.search.studies import Studies
 from tune.storage import Storage
 from tune.store import SweepFolder
@@ -169,26 +168,6 @@ def test_a_halt_hands_back_what_is_under_way_and_keeps_the_first_reason(tmp_path
     assert events_of(tmp_path, "end") == []
     again, _ = begin(tmp_path, sweep(), storage, "b")
     assert {job.key for job in (again.next_job(), again.next_job()) if job} == {job.key for job in jobs if job}
-
-
-def test_a_run_is_ended_where_no_fit_node_is_left_and_not_looked_at_too_often(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    search, _ = begin(tmp_path, sweep(), optuna.storages.InMemoryStorage())
-    now, asked, found = [100.0], [], [None, UserError("no node is left")]
-
-    def stranded() -> UserError | None:
-        asked.append(now[0])
-        return found[len(asked) - 1]
-
-    monkeypatch.setattr("tune.execution.searcher.time.monotonic", lambda: now[0])
-    stranding = searcher.NoUsableNodesStopper(search, stranded)
-    ended = []
-    for now[0] in (101.0, 106.0, 107.0, 112.0):
-        ended.append(stranding.stop_all())
-    assert ended == [False, False, False, True]
-    assert asked == [106.0, 112.0]
-    assert search.halted is found[1]
 
 
 def test_a_full_disk_halts_the_search_and_fails_no_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

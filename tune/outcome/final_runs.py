@@ -52,7 +52,7 @@ def final_run(
         store=storage.address,
         token=token,
     )
-    ledger = f"{sweep if storage.direct else job.folder}/{folder.ledger.name}" if part == VERIFIED else None
+    ledger = storage.ledger_for(storage.name(folder.ledger), job.folder) if part == VERIFIED else None
     return FinalRun(arm, trial, seed, job, ledger, keep=part != RANKED)
 
 

@@ -13,7 +13,7 @@ from supersnn.measurement import measure
 from supersnn.networks.build import build
 from supersnn.records.metrics import VAL_ACCURACY
 from supersnn.test_set import open_test, opened_at
-from tune.execution.trial import Runner, check_owner, checkpoint_path
+from tune.execution.trial import TrialRunner, check_owner, checkpoint_path
 from tune.outcome.final_result import FinalResult
 from tune.search.messages import CHECKPOINTS, Job
 from tune.storage import Storage, storage_at
@@ -106,6 +106,6 @@ def stored_result(item: FinalRun, storage: Storage) -> FinalResult | None:
 
 
 @functools.cache
-def _runner() -> Runner:
+def _runner() -> TrialRunner:
     """Return the process's one runner, so that the images are loaded once for all its runs."""
-    return Runner()
+    return TrialRunner()
