@@ -22,10 +22,17 @@ class NodeExcluded:
     reason: str
 
 
-Notice = StageStarted | NodeExcluded
+@dataclass(frozen=True)
+class JournalFault:
+    """Something in the sweep's journal could not be read; the rest of it is used, and the line stays there."""
+
+    fault: str
+
+
+Notice = StageStarted | NodeExcluded | JournalFault
 Notify = Callable[[Notice], None]
 """Takes a notice; called in the driver's own thread."""
 
 
-def ignore(notice: Notice) -> None:
+def ignore(_notice: Notice) -> None:
     """Ignore a notice: for a driver without a display."""

@@ -197,6 +197,21 @@ def test_a_driver_that_starts_again_counts_no_downtime() -> None:
     assert not board.rows["direct"].running
 
 
+def test_a_journal_with_lines_that_are_no_events_is_shown_and_used(folder: SweepFolder) -> None:
+    write(folder, FIRST)
+    with folder.journal.open("ab") as file:
+        file.write(b'garbage\n{"event":"paused","time":1.0}\n')
+    board = board_of(folder)
+    assert board.rows["direct"].best == 0
+    faults = summary(folder)["faults"]
+    assert [fault.partition(":")[0] for fault in faults] == ["journal.jsonl"] * 2
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(board)
+    text = console.export_text()
+    assert "is no event" in text
+    assert "skipped events that this version does not know: paused (1)" in text
+
+
 def test_an_excluded_node_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with Display(Board(parse(SweepConfig, PLAIN, "test"), SweepState())) as display:
         display.notice(NodeExcluded("n (10.0.0.1)", "torch is older there"))

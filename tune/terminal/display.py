@@ -8,7 +8,7 @@ from rich.live import Live
 
 from supersnn.records.events import AnyEvent, TeacherTrained, TrialEnded, WinnerVerified
 from supersnn.records.metrics import TEST_ACCURACY
-from tune.notices import NodeExcluded, Notice, StageStarted
+from tune.notices import JournalFault, NodeExcluded, Notice, StageStarted
 from tune.terminal.board import Board
 
 
@@ -37,18 +37,23 @@ class Display:
             _print_line(" · ".join([line, *rates]))
 
     def notice(self, notice: Notice) -> None:
-        """Show a notice; an excluded node stays in sight above the board."""
+        """Show a notice."""
         match notice:
             case StageStarted(stage):
                 self.board.stage, self.board.note = stage, ""
                 if not self._console.is_terminal:
                     _print_line(stage)
             case NodeExcluded(node, reason):
-                line = f"node {node} is excluded: {reason}"
-                if self._console.is_terminal:
-                    self._console.print(line, markup=False)
-                else:
-                    _print_line(line)
+                self._print_above(f"node {node} is excluded: {reason}")
+            case JournalFault(fault):
+                self._print_above(fault)
+
+    def _print_above(self, line: str) -> None:
+        """Print a line that stays in sight above the board."""
+        if self._console.is_terminal:
+            self._console.print(line, markup=False)
+        else:
+            _print_line(line)
 
 
 def event_line(event: AnyEvent) -> str | None:

@@ -8,7 +8,7 @@ from supersnn.errors import UserError
 from tune.description.sweep import SweepConfig
 from tune.execution.executor import Executor
 from tune.mounts import refuse_shared_sqlite
-from tune.notices import Notify, StageStarted
+from tune.notices import JournalFault, Notify, StageStarted
 from tune.store import Store, SweepFolder
 from tune.sweep_driver import SweepDriver, open_sweep
 from tune.sweep_runner import SweepRunner
@@ -59,6 +59,8 @@ def launch(
         if not driver.work_left():
             return SweepResult(driver.folder, False, _catch_up(driver))
         with Display(Board(sweep, driver.record.state)) as display:
+            for fault in driver.record.faults:
+                display.notice(JournalFault(fault))
             driver.record.listeners.append(display.event)
             pending = _run(driver, display.notice, address or os.environ.get("RAY_ADDRESS"), local)
         return SweepResult(driver.folder, True, pending)

@@ -14,8 +14,9 @@ from tune.terminal.throughput import epochs_per_second, trials_per_hour
 def board_of(folder: SweepFolder) -> Board:
     """Return the sweep's board as of now."""
     sweep = parse(SweepConfig, read_yaml(folder.config), str(folder.config))
-    state, *_ = current_state(folder.snapshot, folder.journal, sweep.search.constraints)
-    board = Board(sweep, state)
+    faults: list[str] = []
+    state, *_ = current_state(folder.snapshot, folder.journal, sweep.search.constraints, faults)
+    board = Board(sweep, state, faults)
     board.driven = is_locked(folder)
     board.stage = "running" if board.driven else state.ended or "not running"
     return board
@@ -37,6 +38,7 @@ def summary(folder: SweepFolder) -> dict[str, Any]:
         "left_s": board.seconds_left(),
         "trials_per_hour": trials_per_hour(drivers),
         "epochs_per_s": epochs_per_second(drivers),
+        "faults": list(board.faults),
         "arms": {
             name: {
                 "trials": board.trials,
