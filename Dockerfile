@@ -1,6 +1,6 @@
-# The system on a CPU: `docker build --tag supersnn .`, then
+# CPU: `docker build --tag supersnn .`, then
 # `docker run --rm --volume supersnn:/store supersnn sweep configs/digits.yaml`.
-# On GPUs: `docker build --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130 --tag supersnn:cuda .`;
+# GPU: `docker build --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130 --tag supersnn:cuda .`;
 # the CUDA libraries come with those wheels, so the base image stays the same.
 ARG BASE=python:3.11-slim-bookworm
 
@@ -10,7 +10,7 @@ COPY deploy/constraints.txt /source/deploy/
 RUN python -m venv /opt/supersnn \
     && /opt/supersnn/bin/python -m pip install --no-cache-dir --no-deps --constraint /source/deploy/constraints.txt \
         --index-url "${TORCH_INDEX}" torch torchvision
-COPY pyproject.toml README.md /source/
+COPY pyproject.toml README.md LICENSE /source/
 COPY supersnn_cli /source/supersnn_cli
 COPY supersnn /source/supersnn
 COPY tune /source/tune
@@ -21,10 +21,11 @@ RUN /opt/supersnn/bin/python -m pip install --no-cache-dir --constraint /source/
     && find /opt/supersnn/lib -type d \( -name tests -o -path '*/torch/include' -o -path '*/ray/jars' \) -prune \
         -exec rm -rf {} +
 
-# Compiled Python stays in it: nobody could write it later, and each process would take seconds to compile it anew.
+# Compiled Python is kept: the user cannot write it later, and each process would spend seconds compiling again.
 FROM ${BASE}
 LABEL org.opencontainers.image.title="supersnn" \
-      org.opencontainers.image.description="Search for spiking networks taught by artificial ones"
+      org.opencontainers.image.description="Distributed hyperparameter search for spiking neural networks" \
+      org.opencontainers.image.licenses="Apache-2.0"
 RUN useradd --uid 1000 --create-home supersnn \
     && mkdir /store /data \
     && chown supersnn:supersnn /store /data \

@@ -1,4 +1,4 @@
-# Every target makes what it needs. `make help` lists them.
+# Every target installs what it needs. `make help` lists them.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -28,35 +28,35 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/pip install --quiet --editable '.[test]'
 	@touch $@
 
-install: $(VENV)/.installed  ## make .venv with the supersnn command in it
+install: $(VENV)/.installed  ## create .venv with the supersnn command
 
 install-test: $(VENV)/.installed-test
 
-# spikingjelly asks for much that its neurons do not import, torchaudio among it, which conflicts with torch.
+# spikingjelly requires packages that its neurons do not import, such as torchaudio, which conflicts with torch.
 $(VENV)/.installed-bench: $(VENV)/.installed-test
 	$(BIN)/pip install --quiet --no-deps 'spikingjelly>=2,<3'
 	$(BIN)/pip install --quiet 'loguru>=0.7'
 	@touch $@
 
-install-bench: $(VENV)/.installed-bench  ## add the peers that the benchmarks compare with
+install-bench: $(VENV)/.installed-bench  ## add the libraries that the benchmarks compare with
 
 demo: install  ## run a real sweep on handwritten digits, in a few minutes
 	$(BIN)/supersnn sweep configs/digits.yaml
 
-test: install-test lint  ## linter, types, import floors, unit tests, a tiny sweep
+test: install-test lint  ## linter, types, import contracts, unit tests, a small sweep
 	$(BIN)/python -m pytest -m 'not slow and not chaos'
 
-chaos: install-test  ## kill drivers and workers at random moments of real sweeps, for some minutes
+chaos: install-test  ## kill drivers and workers at random moments of real sweeps; minutes
 	$(BIN)/python -m pytest -m chaos tests/end_to_end/test_chaos.py
 
-bench: install-bench  ## measure what benchmarks/ asks, one after another; hours, on a machine that does nothing else
+bench: install-bench  ## run the benchmarks one after another; hours, on an otherwise idle machine
 	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name --write $(RESULTS) || exit 1; done
 	for name in $(SEARCHES); do $(BIN)/python -m benchmarks.$$name --folder data/$$name --write $(RESULTS) || exit 1; done
 
-bench-method: install  ## arms with and without a teacher, paired by seed; hours, and it goes on where it was
+bench-method: install  ## arms with and without a teacher, paired by seed; hours, can be interrupted and continued
 	$(BIN)/python -m benchmarks.method --folder $(METHOD) --data $(METHOD_DATA) --write $(RESULTS)
 
-lint: install-test  ## linter, types and import floors alone
+lint: install-test  ## linter, types and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -65,10 +65,10 @@ lint: install-test  ## linter, types and import floors alone
 ui: install  ## open the MLflow UI of the store
 	$(BIN)/supersnn ui
 
-constraints: install-test  ## pin the image's packages to what this .venv has
+constraints: install-test  ## pin the image's packages to the versions in .venv
 	$(BIN)/pip freeze --exclude-editable | grep -E '^[A-Za-z0-9._-]+==' | sed -E 's/\+[a-z0-9.]+$$//' > deploy/constraints.txt
 
-image-check:  ## run the Dockerfile's steps in a fresh root, then the image's command (root, debootstrap)
+image-check:  ## build and check the image without a container engine (needs root, debootstrap)
 	$(PYTHON) deploy/image_check.py $(IMAGE_CHECK)
 
 clean:  ## remove the virtual environment and the caches, never the store

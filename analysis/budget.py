@@ -1,4 +1,4 @@
-"""What was spent and what it bought: cost with and without the teacher, best so far, equal trials, equal compute."""
+"""Compute spent and accuracy found: costs with and without teachers, best so far, equal trials, equal compute."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import gammaln
 
-from analysis.tables import Tables
+from analysis.tables import Tables, best_first
 
 By = Literal["trials", "compute"]
 
@@ -15,53 +15,53 @@ By = Literal["trials", "compute"]
 def costs(tables: Tables) -> pd.DataFrame:
     """Return each arm's seconds of training and their `total`.
 
-    Columns: `sweep`, `arm`; the students' `search`, `ranking` and `verify`; `teacher`, with its banks; `refit`, that of
-    the winner's teacher where it was fitted anew for the final trainings. A teacher that two arms share is charged to
-    both in full: either would have needed it alone.
+    Columns: `sweep`, `arm`; the students' `search`, `ranking` and `verify`; `teacher`, with its cache; `refit`, that of
+    the winner's teacher where it was refitted for the final runs. A teacher that two arms share is charged to both in
+    full: either would have needed it alone.
     """
-    keys, trials, again = ["sweep", "arm"], tables.trials, tables.teachers["again"]
+    keys, trials, refitted = ["sweep", "arm"], tables.trials, tables.teachers["refitted"]
     table = pd.DataFrame({"search": trials.groupby(keys, sort=False)["seconds"].sum()})
     table["ranking"] = tables.ranked.groupby(keys)["seconds"].sum()
     table["verify"] = tables.verified.groupby(keys)["seconds"].sum()
-    table["teacher"] = _teacher_seconds(trials, tables.teachers[~again])
-    table["refit"] = _teacher_seconds(trials[trials["winner"]], tables.teachers[again])
+    table["teacher"] = _teacher_seconds(trials, tables.teachers[~refitted])
+    table["refit"] = _teacher_seconds(trials[trials["winner"]], tables.teachers[refitted])
     table = table.fillna(0.0)
     return table.assign(total=table.sum(axis=1)).reset_index()
 
 
 def progress(trials: pd.DataFrame, teachers: pd.DataFrame, *, with_teacher: bool = False) -> pd.DataFrame:
-    """Return one row a trial that has ended, in the order of its end within its arm.
+    """Return one row for each trial that has ended, in the order of their ends within each arm.
 
-    Columns: `sweep`, `arm`, `trial`, `order` (from 1), `compute` (the arm's seconds so far), `value`, `best` (the best
-    last-epoch validation accuracy of the trials that were trained to the end so far).
+    Columns: `sweep`, `arm`, `trial`, `order` (from 1), `compute` (the arm's seconds so far), `value`, `eligible`,
+    `best` (the best value of the eligible trials so far: trained to the end, within the constraints).
 
     Args:
         trials: the trials table.
         teachers: the teachers table.
-        with_teacher: start an arm's clock at what its teachers and their banks cost before the search.
+        with_teacher: start an arm's compute at what its teachers and their caches cost before the search.
     """
     done = trials[trials["state"] != "running"].sort_values(["sweep", "arm", "ended"], kind="stable")
-    table = done[["sweep", "arm", "trial", "state", "value"]].reset_index(drop=True)
+    table = done[["sweep", "arm", "trial", "state", "value", "eligible"]].reset_index(drop=True)
     groups = [table["sweep"], table["arm"]]
     table["order"] = table.groupby(groups).cumcount() + 1
     spent = done["seconds"].fillna(0.0).reset_index(drop=True)
     table["compute"] = spent.groupby(groups).cumsum()
     if with_teacher:
-        ahead = _teacher_seconds(trials, teachers[~teachers["again"]])
-        table["compute"] += [ahead[pair] for pair in zip(table["sweep"], table["arm"], strict=True)]
-    counted = table["value"].where(table["state"] == "finished")
+        before = _teacher_seconds(trials, teachers[~teachers["refitted"]])
+        table["compute"] += [before[pair] for pair in zip(table["sweep"], table["arm"], strict=True)]
+    counted = table["value"].where(table["eligible"])
     table["best"] = counted.groupby(groups).cummax().groupby(groups).ffill()
-    return table[["sweep", "arm", "trial", "state", "order", "compute", "value", "best"]]
+    return table[["sweep", "arm", "trial", "state", "order", "compute", "value", "eligible", "best"]]
 
 
 def at_equal(
     trials: pd.DataFrame, teachers: pd.DataFrame, by: By = "trials", *, with_teacher: bool = False
 ) -> pd.DataFrame:
-    """Return what each arm had found when the arm that spent least was spent.
+    """Return each arm's best trial within the budget of the arm that spent least.
 
     Columns: `sweep`, `arm`, `budget` (trials, or seconds), `trials` and `seconds` used within it, `best` and its
-    `trial`, and `holds`: that trial is the best of all the arm's, and the verified winner is among those within the
-    budget, so that the verdict stands at this budget too.
+    `trial`, and `verdict_holds`: that trial is the arm's best of all, and the verified winner is within the budget, so
+    that the verdict holds at this budget too.
     """
     path = progress(trials, teachers, with_teacher=with_teacher)
     measure = "order" if by == "trials" else "compute"
@@ -70,29 +70,30 @@ def at_equal(
         budget = of_sweep.groupby("arm")[measure].max().min()
         for arm, part in of_sweep.groupby("arm", sort=False):
             within = part[part[measure] <= budget]
-            found, overall = (_best(among) for among in (within, part))
+            best, overall = (_best(trials_so_far) for trials_so_far in (within, part))
             winners = trials.loc[(trials["sweep"] == sweep) & (trials["arm"] == arm) & trials["winner"], "trial"]
             rows.append({
                 "sweep": sweep, "arm": arm, "by": by, "budget": float(budget), "trials": len(within),
-                "seconds": float(within["compute"].max()) if len(within) else 0.0, **found,
-                "holds": found == overall and bool(within["trial"].isin(winners).any()),
+                "seconds": float(within["compute"].max()) if len(within) else 0.0, **best,
+                "verdict_holds": best == overall and bool(within["trial"].isin(winners).any()),
             })  # fmt: skip
-    names = ["sweep", "arm", "by", "budget", "trials", "seconds", "best", "trial", "holds"]
+    names = ["sweep", "arm", "by", "budget", "trials", "seconds", "best", "trial", "verdict_holds"]
     return pd.DataFrame(rows, columns=names)
 
 
 def _best(path: pd.DataFrame) -> dict[str, float | None]:
-    """The best of the trials that were trained to the end."""
-    finished = path[(path["state"] == "finished") & path["value"].notna()].nlargest(1, "value")
-    known = zip(finished["value"], finished["trial"], strict=True)
-    return next(({"best": float(value), "trial": int(trial)} for value, trial in known), {"best": None, "trial": None})
+    """Return the best eligible trial and its value."""
+    best = best_first(path[path["eligible"]])
+    if best.empty:
+        return {"best": None, "trial": None}
+    return {"best": float(best["value"].iloc[0]), "trial": int(best["trial"].iloc[0])}
 
 
 def expected_best(values: np.ndarray, at: Sequence[int] | None = None, band: float = 0.8) -> pd.DataFrame:
     """Return, for each n in `at` (1 … N by default), the expected best of n of these N values, without replacement.
 
     P(best of n ≤ v₍ᵢ₎) = C(i, n) / C(N, n) for the i-th smallest value: its mean is `expected`, its quantiles `low`
-    and `high` bound the central `band` of what a search of n trials would have found. The mean is Dodge et al. 2019,
+    and `high` bound the central `band` of the best values of searches of n trials. The mean is Dodge et al. 2019,
     "Show Your Work", without their replacement, which biases it. It assumes trials in no order: true of start-up
     designs and of random search, an approximation for a sampler that learns.
     """
@@ -108,11 +109,12 @@ def expected_best(values: np.ndarray, at: Sequence[int] | None = None, band: flo
 def expected_best_by_arm(trials: pd.DataFrame, band: float = 0.8, most: int = 120) -> pd.DataFrame:
     """Return `expected_best` of each arm's ended trials with `sweep` and `arm`, at `most` values of n or fewer.
 
-    A stopped trial counts with its last value; a failed one with the lowest value of its sweep: it was a trial.
+    A trial that is not eligible (stopped, failed, or outside the constraints) counts with the lowest value of its
+    sweep: it was a trial, but a search would not have chosen it.
     """
     done = trials[trials["state"] != "running"]
     floor = done.groupby("sweep")["value"].transform("min")
-    counted = done["value"].where(done["state"] != "failed").fillna(floor)
+    counted = done["value"].where(done["eligible"]).fillna(floor)
     parts = []
     for (sweep, arm), values in counted.dropna().groupby([done["sweep"], done["arm"]], sort=False):
         at = np.unique(np.geomspace(1, len(values), most).round().astype(int))
@@ -132,7 +134,7 @@ def _log_choose(n: np.ndarray | int, k: np.ndarray) -> np.ndarray:
 
 
 def _teacher_seconds(trials: pd.DataFrame, teachers: pd.DataFrame) -> pd.Series:
-    """Seconds of an arm's teachers and their banks, by (sweep, arm); 0 where there are none."""
+    """Return the seconds of an arm's teachers and their caches, by (sweep, arm); 0 where there are none."""
     cost = teachers.groupby(["sweep", "name"])[["seconds", "bank_seconds"]].sum().sum(axis=1)
     used = trials[["sweep", "arm", "teacher"]].drop_duplicates()
     used["cost"] = [

@@ -1,98 +1,117 @@
-"""What is inconsistent or half-written in a sweep: reported, never dropped in silence."""
+"""Inconsistent or incomplete records of a sweep: reported, never dropped silently."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
 
-from analysis.journal import Journal
+from analysis.journal import SweepRecord
+from supersnn.records.metrics import TEST_ACCURACY, VAL_ACCURACY, by_column, judged
+from supersnn.records.state import SweepState
 
 TOLERANCE = 1e-6
 Problem = dict[str, Any]
 
 
-def problems(
-    journal: Journal,
-    config: Mapping[str, Any],
-    trials: pd.DataFrame,
-    epochs: pd.DataFrame,
-    verified: pd.DataFrame,
-    teachers: pd.DataFrame,
-    stored: Mapping[str, Any],
-    provenance: Mapping[str, Any],
-) -> Iterator[Problem]:
-    """Yield each problem as `{"problem": text}`, with `arm` and `trial` where it is one trial's."""
-    complete = provenance["ended"] == "done"
-    yield from ({"problem": fault} for fault in journal.faults)
-    yield from _of_epochs(journal, trials, epochs)
-    yield from _of_trials(journal, trials, complete)
-    yield from _of_verified(config, verified, stored, complete)
-    first = teachers[~teachers["again"]]
-    for name, split in zip(first["name"], first["split"], strict=True):
-        if provenance["split"] and isinstance(split, str) and split != provenance["split"]:
-            yield {"problem": f"teacher {name}: trained on split {split}, the sweep's is {provenance['split']}"}
-    for name in sorted(set(trials["teacher"].dropna()) - set(teachers["name"])):
-        yield {"problem": f"teacher {name}: taught trials, but its training is not in the journal"}
+def problems(record: SweepRecord, config: Mapping[str, Any], stored: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield each problem as `{"problem": text}`, with `arm` and `trial` where it is one trial's.
+
+    Args:
+        record: the sweep's state, its epochs as reported, and the faults of its files.
+        config: the sweep file, as a mapping.
+        stored: `verified.json`, or an empty mapping.
+    """
+    state = record.state
+    complete = bool(state.drivers) and state.drivers[-1].end == "done"
+    yield from ({"problem": fault} for fault in record.faults)
+    yield from _of_starts(state)
+    yield from _of_epochs(record.epochs)
+    yield from _of_trials(state, complete)
+    yield from _of_final_runs(state, config, complete)
+    yield from _of_stored(state, stored)
+    yield from _of_teachers(state)
 
 
-def _of_epochs(journal: Journal, trials: pd.DataFrame, epochs: pd.DataFrame) -> Iterator[Problem]:
-    started = set(zip(trials["arm"], trials["trial"], strict=True))
-    spans = epochs.groupby(["arm", "trial"])["epoch"].agg(["min", "max", "count"]).reset_index()
-    for arm, trial, first, last, count in spans.itertuples(index=False):
-        if (arm, trial) not in started:
-            yield _about(arm, trial, "has epochs, but its start is not in the journal")
-        if first != 1 or last != count:
-            yield _about(arm, trial, f"{last - count} of its {last} epochs are missing")
+def _of_starts(state: SweepState) -> Iterator[Problem]:
+    for arm, trial, kind in sorted(state.orphans):
+        yield _about(arm, trial, f"has an {kind} event, but its start is not in the journal")
+
+
+def _of_epochs(epochs: pd.DataFrame) -> Iterator[Problem]:
     keys = ["arm", "trial", "epoch"]
-    twice = journal.epochs[journal.epochs.duplicated(keys, keep=False)]
-    steady = [c for c in twice.columns if "/" in c and not c.startswith("time/")]
-    if len(twice) and steady:
-        groups = twice.groupby(keys)[steady]
+    distinct = epochs.drop_duplicates(keys)
+    spans = distinct.groupby(["arm", "trial"])["epoch"].agg(["max", "count"]).reset_index()
+    for arm, trial, last, count in spans.itertuples(index=False):
+        if last != count:
+            yield _about(arm, trial, f"{last - count} of its {last} epochs are missing")
+    repeated = epochs[epochs.duplicated(keys, keep=False)]
+    steady = [column for column in repeated.columns if "/" in column and not column.startswith("time/")]
+    if len(repeated) and steady:
+        groups = repeated.groupby(keys)[steady]
         spread = (groups.max() - groups.min()).max(axis=1).reset_index(name="spread")
         for arm, trial, epoch in spread.loc[spread["spread"] > TOLERANCE, keys].itertuples(index=False):
-            yield _about(arm, trial, f"epoch {epoch} stands twice with different metrics; the first one counts")
+            yield _about(arm, trial, f"epoch {epoch} was reported twice with different metrics; the first one counts")
 
 
-def _of_trials(journal: Journal, trials: pd.DataFrame, complete: bool) -> Iterator[Problem]:
-    ends = {(event["arm"], event["trial"]): event for event in journal.events if event["event"] == "end"}
-    last = trials["val/accuracy"] if "val/accuracy" in trials else pd.Series(float("nan"), index=trials.index)
-    columns = (trials[name] for name in ("arm", "trial", "state", "epochs", "value"))
-    for arm, trial, state, count, value, accuracy in zip(*columns, last, strict=True):
-        told = ends.pop((arm, trial), {}).get("epochs")
-        if told is not None and told != count:
-            yield _about(arm, trial, f"ended after {told} epochs, {count} are in the journal")
-        if state == "running" and complete:
-            yield _about(arm, trial, "has no end, though the sweep is done")
-        if state == "finished" and pd.isna(value):
-            yield _about(arm, trial, "finished without a value")
-        if state == "finished" and abs(value - accuracy) > TOLERANCE:
-            yield _about(arm, trial, f"its value {value:.4f} is not its last epoch's val/accuracy {accuracy:.4f}")
-    for arm, trial in ends:
-        yield _about(arm, trial, "ended, but its start is not in the journal")
+def _of_trials(state: SweepState, complete: bool) -> Iterator[Problem]:
+    for (arm, number), trial in state.trials():
+        if trial.end_epochs not in (None, trial.epochs):
+            yield _about(arm, number, f"ended after {trial.end_epochs} epochs, {trial.epochs} are in the journal")
+        if trial.end is None and complete:
+            yield _about(arm, number, "has no end, though the sweep is done")
+        if trial.end != "finished":
+            continue
+        accuracy = judged(trial.metrics).get(VAL_ACCURACY.key)
+        if trial.value is None:
+            yield _about(arm, number, "finished without a value")
+        elif accuracy is not None and not _close(trial.value, accuracy):
+            text = f"its value {trial.value:.4f} is not its last epoch's {VAL_ACCURACY.key} {accuracy:.4f}"
+            yield _about(arm, number, text)
 
 
-def _of_verified(
-    config: Mapping[str, Any], verified: pd.DataFrame, stored: Mapping[str, Any], complete: bool
-) -> Iterator[Problem]:
+def _of_final_runs(state: SweepState, config: Mapping[str, Any], complete: bool) -> Iterator[Problem]:
     wanted = (config.get("verify") or {}).get("seeds")
-    winners = verified[verified["winner"]]
-    for arm in config.get("arms") or {}:
-        seeds = int((winners["arm"] == arm).sum())
+    for name in config.get("arms") or {}:
+        seeds = len(state.arms[name].final_runs()) if name in state.arms else 0
         if complete and wanted is not None and seeds < int(wanted):
-            yield {"arm": arm, "problem": f"{seeds} of {wanted} fresh seeds are verified, though the sweep is done"}
-    keys = zip(verified["arm"], verified["trial"], verified["seed"], strict=True)
-    known = {key: dict(zip(("val", "test"), pair, strict=True))
-             for key, pair in zip(keys, verified[["val", "test"]].to_numpy(), strict=True)}  # fmt: skip
-    for (arm, trial, seed), row in known.items():
-        if pd.isna(row["test"]):
-            yield _about(arm, trial, f"seed {seed}: verified without a test accuracy")
-    for arm, entry in (stored.get("arms") or {}).items():
+            yield {"arm": name, "problem": f"{seeds} of {wanted} fresh seeds are verified, though the sweep is done"}
+    for arm in state.arms.values():
+        for runs in arm.verified.values():
+            for run in runs.values():
+                if run.metrics.get(TEST_ACCURACY.key) is None:
+                    yield _about(arm.name, run.trial, f"seed {run.seed}: verified without a test accuracy")
+
+
+def _of_stored(state: SweepState, stored: Mapping[str, Any]) -> Iterator[Problem]:
+    """Compare `verified.json` with the journal."""
+    for name, entry in (stored.get("arms") or {}).items():
+        trial = int(entry["trial"])
+        runs = state.arms[name].verified.get(trial, {}) if name in state.arms else {}
         for result in entry.get("results") or []:
-            row = known[arm, int(entry["trial"]), int(result["seed"])]
-            for key in row.keys() & result.keys():
-                if result[key] is not None and abs(row[key] - result[key]) > TOLERANCE:
-                    text = f"{key} is {row[key]:.4f} in the journal and {result[key]:.4f} in verified.json"
-                    yield _about(arm, entry["trial"], f"seed {result['seed']}: {text}")
+            seed = int(result["seed"])
+            if seed not in runs:
+                yield _about(name, trial, f"seed {seed}: in verified.json, but not in the journal")
+                continue
+            for column, value in by_column(runs[seed].metrics).items():
+                other = result.get(column)
+                if value is not None and other is not None and not _close(value, other):
+                    text = f"{column} is {value:.4f} in the journal and {other:.4f} in verified.json"
+                    yield _about(name, trial, f"seed {seed}: {text}")
+
+
+def _of_teachers(state: SweepState) -> Iterator[Problem]:
+    for teacher in state.teachers.values():
+        if state.split and teacher.split and teacher.split != state.split:
+            text = f"trained on split {teacher.split}, the sweep's is {state.split}"
+            yield {"problem": f"teacher {teacher.name}: {text}"}
+    trained = {teacher.name for teacher in [*state.teachers.values(), *state.refitted.values()]}
+    for name in sorted({trial.teacher for _, trial in state.trials() if trial.teacher is not None} - trained):
+        yield {"problem": f"teacher {name}: used by trials, but its training is not in the journal"}
+
+
+def _close(a: float, b: float) -> bool:
+    return math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
 
 
 def _about(arm: Any, trial: Any, problem: str) -> Problem:

@@ -1,4 +1,4 @@
-"""Which arm is better, by how much, and how sure that is: verdicts on verified results, paired by seed."""
+"""Verdicts on verified results: which arm is better, by how much, and with what certainty, paired by seed."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,22 +7,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.errors import UserError
+from analysis.arms import comparisons
 from analysis.statistics import blocked_interval, holm, iqm, prob_improvement, sign_flip, t_interval
+from supersnn.errors import UserError
 
 MARGIN = 0.003
-"""Differences up to this, as a fraction, are taken as equivalent: ±0.3 points."""
+"""Differences up to this fraction count as equivalent: ±0.3 points."""
 ALPHA = 0.05
-BASELINE = "direct"
 COLUMNS = ("a", "b", "difference", "low", "high", "p", "prob_improvement", "equivalent", "verdict",
            "n", "blocks", "sd", "iqm", "p_raw", "p_floor", "p_error", "unpaired")  # fmt: skip
-
-
-def pairs(arms: Sequence[str]) -> list[tuple[str, str]]:
-    """Return who is compared: heterogeneous with homogeneous, then each arm with the one without a teacher."""
-    first = [("heterogeneous", "homogeneous")] if {"heterogeneous", "homogeneous"} <= set(arms) else []
-    rest = [(arm, BASELINE) for arm in arms if arm != BASELINE] if BASELINE in arms else []
-    return first + rest
 
 
 def verdicts(
@@ -34,37 +27,37 @@ def verdicts(
     level: float = 0.95,
     blocks: Sequence[str] = ("sweep",),
 ) -> pd.DataFrame:
-    """Return one row a comparison a − b, in the order of `compared`.
+    """Return one row for each comparison a − b, in the order of `compared`.
 
     `difference` with `low` and `high` is the mean over blocks of the mean difference over seeds, with Student's
     interval of each comparison by itself; `p` is the exact sign-flip test's, Holm-adjusted over the rows, `p_raw`
     before, `p_floor` the smallest that so many pairs can reach; `prob_improvement` counts all pairs of runs;
     `equivalent` is true where the 90 % interval lies within ± `margin` (two one-sided tests at 5 %); `verdict` is
     one of "better", "worse", "equivalent", "no difference found", "too few seeds", "no pairs"; `unpaired` counts
-    seeds that only one side has.
+    seeds that only one arm has.
 
     Args:
-        verified: rows with `arm`, `seed`, `score` and the columns of `blocks`; only winners' where that is told.
-        compared: pairs of arms; `pairs` of all arms by default.
+        verified: rows with `arm`, `seed`, `score` and the columns of `blocks`; with a column `winner`, winners' count.
+        compared: pairs of arms; `analysis.arms.comparisons` of all arms by default.
         score: the column that is compared, a fraction.
-        margin: half width of what counts as equivalent.
+        margin: half width of the range that counts as equivalent.
         level: of the interval.
-        blocks: what must be equal in a pair besides the seed, e.g. ("dataset", "student") over many sweeps.
+        blocks: columns that must be equal in a pair besides the seed, e.g. ("dataset", "student") over many sweeps.
 
     Raises:
         UserError: an arm of `compared` has no results.
     """
     scores = _scores(verified, score, [column for column in blocks if column in verified])
     names = list(dict.fromkeys(arm for block in scores.values() for arm in block))
-    chosen = list(compared) if compared is not None else pairs(names)
+    chosen = list(compared) if compared is not None else comparisons(names)
     if missing := [arm for pair in chosen for arm in pair if arm not in names]:
-        raise UserError(f"arm {missing[0]!r} has no verified results; there: {', '.join(names) or 'none'}")
-    found = [_verdict(list(scores.values()), a, b, margin, level) for a, b in chosen]
-    tested = [row for row in found if row["n"]]
+        raise UserError(f"arm {missing[0]!r} has no verified results; known: {', '.join(names) or 'none'}")
+    rows = [_verdict(list(scores.values()), a, b, margin, level) for a, b in chosen]
+    tested = [row for row in rows if row["n"]]
     for row, p in zip(tested, holm([row["p_raw"] for row in tested]), strict=True):
         row["p"] = float(p)
         row["verdict"] = _word(row, min(1.0, row["p_floor"] * len(tested)))
-    return pd.DataFrame(found, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 Scores = dict[str, dict[int, float]]
@@ -72,35 +65,35 @@ Scores = dict[str, dict[int, float]]
 
 
 def _scores(verified: pd.DataFrame, score: str, blocks: list[str]) -> dict[tuple[Any, ...], Scores]:
-    """The winners' scores by block. Several of one arm and seed are averaged."""
+    """Return the winners' scores by block. Several of one arm and seed are averaged."""
     winner = verified["winner"] if "winner" in verified else [True] * len(verified)
     keys = zip(*(verified[column] for column in blocks), strict=True) if blocks else [()] * len(verified)
     columns = (verified["arm"], verified["seed"], verified[score], winner)
-    found: dict[tuple[Any, ...], dict[str, dict[int, list[float]]]] = {}
+    grouped: dict[tuple[Any, ...], dict[str, dict[int, list[float]]]] = {}
     for key, arm, seed, value, won in zip(keys, *columns, strict=True):
         if won and math.isfinite(value):
-            found.setdefault(key, {}).setdefault(arm, {}).setdefault(int(seed), []).append(float(value))
+            grouped.setdefault(key, {}).setdefault(arm, {}).setdefault(int(seed), []).append(float(value))
     return {
         key: {arm: {seed: float(np.mean(values)) for seed, values in seeds.items()} for arm, seeds in block.items()}
-        for key, block in found.items()
+        for key, block in grouped.items()
     }
 
 
 def _verdict(blocks: list[Scores], a: str, b: str, margin: float, level: float) -> dict[str, Any]:
-    """One comparison, before the adjustment for the others."""
+    """Return one comparison, before the adjustment for the others."""
     sides = [(block.get(a, {}), block.get(b, {})) for block in blocks]
     shared = [(sorted(of_a.keys() & of_b.keys()), of_a, of_b) for of_a, of_b in sides]
     unpaired = sum(len(of_a.keys() ^ of_b.keys()) for of_a, of_b in sides)
     both = [np.array([[of_a[seed], of_b[seed]] for seed in seeds]) for seeds, of_a, of_b in shared if seeds]
-    told: dict[str, Any] = dict.fromkeys(COLUMNS, np.nan)
-    told |= {"a": a, "b": b, "n": 0, "blocks": 0, "equivalent": False, "verdict": "no pairs", "unpaired": unpaired}
+    row: dict[str, Any] = dict.fromkeys(COLUMNS, np.nan)
+    row |= {"a": a, "b": b, "n": 0, "blocks": 0, "equivalent": False, "verdict": "no pairs", "unpaired": unpaired}
     if not both:
-        return told
+        return row
     parts = [pair[:, 0] - pair[:, 1] for pair in both]
     flat = np.concatenate(parts)
     interval, narrow = blocked_interval(parts, level), blocked_interval(parts, 1 - 2 * ALPHA)
     test = sign_flip(flat, np.concatenate([np.full(len(part), 1 / (len(parts) * len(part))) for part in parts]))
-    return told | {
+    return row | {
         "difference": float(np.mean([part.mean() for part in parts])),
         "low": float(interval.low),
         "high": float(interval.high),
@@ -117,7 +110,7 @@ def _verdict(blocks: list[Scores], a: str, b: str, margin: float, level: float) 
 
 
 def _word(row: Mapping[str, Any], floor: float) -> str:
-    """The verdict; `floor` is the smallest adjusted p that could have been reached."""
+    """Return the verdict; `floor` is the smallest adjusted p that could have been reached."""
     if row["p"] < ALPHA:
         return "better" if row["difference"] > 0 else "worse"
     if row["equivalent"]:
@@ -126,21 +119,21 @@ def _word(row: Mapping[str, Any], floor: float) -> str:
 
 
 def arms(verified: pd.DataFrame, score: str = "test", level: float = 0.95) -> pd.DataFrame:
-    """Return a row an arm: `n`, `mean`, `low`, `high` (Student's interval), `iqm`, `sd`, and `shrinkage`.
+    """Return a row for each arm: `n`, `mean`, `low`, `high` (Student's interval), `iqm`, `sd`, and `shrinkage`.
 
-    `shrinkage` is the search's value less the mean validation accuracy of the fresh seeds: how much of the
-    winner's score was luck.
+    `shrinkage` is the search's value less the mean validation accuracy of the fresh seeds: the selection bias (winner's
+    curse) of the winner's score.
     """
     rows = verified[verified["winner"].astype(bool)] if "winner" in verified else verified
-    found = []
+    summaries = []
     for (sweep, arm), part in rows.dropna(subset=[score]).groupby(["sweep", "arm"], sort=False):
         values = part[score].to_numpy()
         interval = t_interval(values, level)
-        found.append({
+        summaries.append({
             "sweep": sweep, "arm": arm, "n": len(values), "mean": values.mean(), "low": float(interval.low),
             "high": float(interval.high), "iqm": float(iqm(values)),
             "sd": values.std(ddof=1) if len(values) > 1 else np.nan,
             "shrinkage": part["search_value"].iloc[0] - part["val"].mean(),
         })  # fmt: skip
     names = ["sweep", "arm", "n", "mean", "low", "high", "iqm", "sd", "shrinkage"]
-    return pd.DataFrame(found, columns=names)
+    return pd.DataFrame(summaries, columns=names)

@@ -1,4 +1,4 @@
-"""What a reader should know besides the answer, in sentences: equal budgets, the teacher's part, luck, openness."""
+"""Findings besides the answer, in sentences: equal budgets, constraints, teachers, selection bias, test openings."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -6,15 +6,19 @@ from typing import Any
 import pandas as pd
 
 from analysis import budget, compare, pairings
-from analysis.sentences import answer_to, duration, listed, percent, signed
+from analysis.arms import CONTROL
+from analysis.build import constraints
+from analysis.sentences import answer_to, duration, listed, number, percent, signed
 from analysis.tables import Sweep, records
+from supersnn.records.metrics import METRICS
 
 
 def findings(sweep: Sweep, verdicts: pd.DataFrame) -> list[str]:
-    """Return the sentences that stand below a sweep's answer."""
+    """Return the sentences below a sweep's answer."""
     return [
         *_other_verdicts(verdicts),
         *_control(verdicts),
+        *_constraints(sweep),
         *_equal_budgets(sweep),
         *_teacher_cost(sweep),
         *_teacher_strength(sweep),
@@ -30,10 +34,24 @@ def _other_verdicts(verdicts: pd.DataFrame) -> Iterator[str]:
 
 
 def _control(verdicts: pd.DataFrame) -> Iterator[str]:
-    """Warn where a teacher's relations of other samples help: then relations are not what helps."""
+    """Warn where the control is better than the baseline: then the relations do not explain the gain."""
     for row in records(verdicts):
-        if row["a"] == "shuffled" and row["verdict"] == "better":
-            yield "The control with shuffled relations helps too, so what helps is not what the relations say."
+        if row["a"] == CONTROL and row["verdict"] == "better":
+            yield "The control with shuffled relations helps too, so the relations themselves do not explain the gain."
+
+
+def _constraints(sweep: Sweep) -> Iterator[str]:
+    """Say how many finished trials violate the constraints."""
+    bounds = constraints(sweep.config)
+    if not bounds:
+        return
+    finished = sweep.trials[sweep.trials["state"] == "finished"]
+    violating = int(finished["feasible"].eq(False).sum())
+    limits = listed(
+        f"{METRICS[key].title if key in METRICS else key} ≤ {number(bound)}" for key, bound in bounds.items()
+    )
+    yield (f"{violating} of {len(finished)} finished trials violate the constraints ({limits}): they are not eligible "
+           "as the best.")  # fmt: skip
 
 
 def _equal_budgets(sweep: Sweep) -> Iterator[str]:
@@ -46,17 +64,17 @@ def _equal_budgets(sweep: Sweep) -> Iterator[str]:
         table = budget.at_equal(sweep.trials, sweep.teachers, "compute", with_teacher=with_teacher)
         spent = duration(table["budget"].iloc[0])
         cases.append((f"at equal compute {text} the teachers' cost ({spent} an arm)", table))
-    if stand := [text for text, table in cases if table["holds"].all()]:
-        yield _sentence(f"{listed(stand)}, every arm had found its verified winner: there the verdicts stand.")
+    if holding := [text for text, table in cases if table["verdict_holds"].all()]:
+        yield _sentence(f"{listed(holding)}, every arm had found its verified winner: the verdicts hold.")
     for text, table in cases:
-        if other := [row for row in records(table) if not row["holds"]]:
-            told = listed(_other_choice(row) for row in other)
-            yield _sentence(f"{text}, {told}: there the verdicts are not shown.")
+        if failing := [row for row in records(table) if not row["verdict_holds"]]:
+            choices = listed(_other_choice(row) for row in failing)
+            yield _sentence(f"{text}, {choices}: the verdicts are not shown to hold.")
 
 
 def _other_choice(row: Mapping[str, Any]) -> str:
     if pd.isna(row["best"]):
-        return f"{row['arm']} would have found nothing yet"
+        return f"{row['arm']} would have had no eligible trial yet"
     return f"{row['arm']} would have chosen another trial ({percent(row['best'])} % validation)"
 
 
@@ -66,19 +84,18 @@ def _sentence(text: str) -> str:
 
 def _teacher_cost(sweep: Sweep) -> Iterator[str]:
     table = budget.costs(sweep)
-    table["taught"] = table["teacher"] + table["refit"]
-    taught = [row for row in records(table) if row["taught"] > 0]
-    if taught:
-        shares = [(row["arm"], duration(row["taught"]), 100 * row["taught"] / row["total"]) for row in taught]
-        told = listed(f"{seconds} for {arm} ({share:.0f} % of all it took)" for arm, seconds, share in shares)
-        yield f"Teachers and their banks cost {told}."
+    table["teachers"] = table["teacher"] + table["refit"]
+    if rows := [row for row in records(table) if row["teachers"] > 0]:
+        shares = [(row["arm"], duration(row["teachers"]), 100 * row["teachers"] / row["total"]) for row in rows]
+        costs = listed(f"{seconds} for {arm} ({share:.0f} % of its total)" for arm, seconds, share in shares)
+        yield f"Teachers and their caches cost {costs}."
 
 
 def _teacher_strength(sweep: Sweep) -> Iterator[str]:
-    """Say whether "heterogeneous" may only mean "one better teacher"."""
+    """Say whether the effect of heterogeneity can be separated from that of a better teacher."""
     table = pairings.matrix(sweep.trials, sweep.teachers)
-    taught = table[table["teacher"].notna() & (table["arm"] != "shuffled")]
-    if taught["pairing"].nunique() < 2:
+    paired = table[table["teacher"].notna() & (table["arm"] != CONTROL)]
+    if paired["pairing"].nunique() < 2:
         return
     effect = records(pairings.teacher_effect(table))[0]
     if pd.notna(effect["low"]):
@@ -86,21 +103,22 @@ def _teacher_strength(sweep: Sweep) -> Iterator[str]:
         yield (f"With the teacher's accuracy and size held equal, a heterogeneous pairing gains "
                f"{signed(effect['estimate'])} points of validation accuracy (95 % interval {interval}).")  # fmt: skip
         return
-    means = taught.drop_duplicates("teacher").groupby("pairing")["teacher_val"].mean()
+    means = paired.drop_duplicates("teacher").groupby("pairing")["teacher_val"].mean()
     known = {kind: percent(means.get(kind)) for kind in ("heterogeneous", "homogeneous")}
-    yield (f"With {taught['teacher'].nunique()} teachers, being heterogeneous cannot be told apart from a stronger "
-           f"or larger teacher: heterogeneous teachers reach {known['heterogeneous']} % themselves, homogeneous ones "
+    yield (f"With {paired['teacher'].nunique()} teachers, heterogeneity cannot be separated from a stronger or "
+           f"larger teacher: heterogeneous teachers reach {known['heterogeneous']} % themselves, homogeneous ones "
            f"{known['homogeneous']} %.")  # fmt: skip
 
 
 def _shrinkage(sweep: Sweep) -> Iterator[str]:
     known = [row for row in records(compare.arms(sweep.verified)) if pd.notna(row["shrinkage"])]
     if known and not sweep.held_out:
-        yield ("The final trainings saw the validation images too, so how much of the search scores was luck cannot "
-               "be told: nothing but the test images was left unseen.")  # fmt: skip
+        yield ("The final runs trained on the validation images too, so the selection bias of the search scores cannot "
+               "be estimated: only the test images are held out.")  # fmt: skip
     elif known:
-        told = listed(f"{signed(row['shrinkage'])} ({row['arm']})" for row in known)
-        yield f"Search scores less the validation accuracy of fresh seeds, which is luck: {told} points."
+        biases = listed(f"{signed(row['shrinkage'])} ({row['arm']})" for row in known)
+        yield ("Search scores less the validation accuracy of fresh seeds, the selection bias (winner's curse): "
+               f"{biases} points.")  # fmt: skip
 
 
 def _reach(verdicts: pd.DataFrame) -> Iterator[str]:
@@ -108,11 +126,11 @@ def _reach(verdicts: pd.DataFrame) -> Iterator[str]:
     if len(tested):
         floor = min(1.0, float(tested["p_floor"].max()) * len(tested))
         cannot = " No difference can be significant with so few pairs." if floor >= compare.ALPHA else ""
-        yield (f"With {int(tested['n'].min())} pairs and {len(tested)} comparisons the smallest adjusted p that can be "
-               f"reached is {floor:.2g}. Intervals hold for each comparison by itself.{cannot}")  # fmt: skip
+        yield (f"With {int(tested['n'].min())} pairs and {len(tested)} comparisons the smallest possible adjusted p is "
+               f"{floor:.2g}. Intervals are not adjusted for the number of comparisons.{cannot}")  # fmt: skip
 
 
 def _openness(sweep: Sweep) -> Iterator[str]:
     if len(sweep.ledger):
-        yield (f"Everything was chosen on validation images; the test images were opened {len(sweep.ledger)} times, "
-               "each time written down below.")  # fmt: skip
+        yield (f"All choices were made on validation images; the test images were opened {len(sweep.ledger)} times, "
+               "as listed below.")  # fmt: skip

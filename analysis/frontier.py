@@ -1,19 +1,16 @@
-"""Accuracy against what a spiking network is for: few operations, little energy."""
+"""Accuracy against the costs of inference: Pareto fronts and hypervolumes."""
 
 import numpy as np
 import pandas as pd
 
-COSTS = {
-    "ops/synaptic": "synaptic operations an image",
-    "energy/nj": "energy, nJ an image",
-    "spikes/rate": "spike rate",
-}
+from supersnn.records.metrics import SYNAPTIC_OPS
 
 
 def front(cost: np.ndarray, score: np.ndarray) -> np.ndarray:
-    """Return which points [n] no other beats, by costing at most as much and scoring at least as well, one strictly.
+    """Return which points [n] are Pareto-optimal.
 
-    Of equal points each is on the front. Points with NaN never are.
+    Of such a point, no other costs at most as much and scores at least as well, one of both strictly. Equal points are
+    all on the front, points with NaN never.
     """
     known = ~(np.isnan(cost) | np.isnan(score))
     order = np.lexsort((-score, cost))
@@ -28,9 +25,9 @@ def front(cost: np.ndarray, score: np.ndarray) -> np.ndarray:
 
 
 def hypervolume(cost: np.ndarray, score: np.ndarray, reference: tuple[float, float]) -> float:
-    """Return the area that the points' front dominates up to a reference (cost, score): more is better.
+    """Return the area that the points' front dominates up to a reference (cost, score); more is better.
 
-    Points no better than the reference in either add nothing (Zitzler & Thiele 1999, in two dimensions).
+    Points that are not better than the reference in both add nothing (Zitzler & Thiele 1999, in two dimensions).
     """
     on = front(cost, score) & (cost < reference[0]) & (score > reference[1])
     points = np.unique(np.column_stack([cost[on], score[on]]), axis=0)
@@ -41,15 +38,15 @@ def hypervolume(cost: np.ndarray, score: np.ndarray, reference: tuple[float, flo
     return float(area)
 
 
-def points(trials: pd.DataFrame, cost: str = "ops/synaptic") -> pd.DataFrame:
-    """Return the finished trials with `sweep`, `arm`, `trial`, `cost`, `value`, `winner`, and two marks.
+def points(trials: pd.DataFrame, cost: str = SYNAPTIC_OPS.key) -> pd.DataFrame:
+    """Return the eligible trials with `sweep`, `arm`, `trial`, `cost`, `value`, `winner`, `front` and `arm_front`.
 
-    `front`: on its sweep's front; `arm_front`: on its arm's.
+    `front`: on its sweep's front; `arm_front`: on its arm's. `cost` is a metric's key.
     """
     columns = ["sweep", "arm", "trial", "cost", "value", "winner"]
     if cost not in trials:
         return pd.DataFrame(columns=[*columns, "front", "arm_front"])
-    done = trials[(trials["state"] == "finished")].rename(columns={cost: "cost"}).dropna(subset=["cost", "value"])
+    done = trials[trials["eligible"]].rename(columns={cost: "cost"}).dropna(subset=["cost", "value"])
     table = done[columns].reset_index(drop=True)
     for mark, keys in (("front", ["sweep"]), ("arm_front", ["sweep", "arm"])):
         table[mark] = False
@@ -59,9 +56,9 @@ def points(trials: pd.DataFrame, cost: str = "ops/synaptic") -> pd.DataFrame:
 
 
 def hypervolumes(points: pd.DataFrame) -> pd.DataFrame:
-    """Return each arm's hypervolume as a share of its sweep's box, and how many of its trials the sweep's front holds.
+    """Return each arm's hypervolume as a share of its sweep's box, and how many of its trials are on the sweep's front.
 
-    The box reaches from the sweep's cheapest and best trial to its costliest and worst, which is the reference.
+    The box spans the sweep's costs and values; its costliest and worst corner is the reference.
     """
     rows = []
     for sweep, part in points.groupby("sweep", sort=False):

@@ -1,4 +1,4 @@
-"""Parameter importances by arm, with their uncertainty; the score along one parameter, or along two."""
+"""Parameter importances by arm with their uncertainty; the score along one parameter or two."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,9 +13,9 @@ from optuna.importance import BaseImportanceEvaluator, FanovaImportanceEvaluator
 Method = Literal["ped-anova", "fanova"]
 COLUMNS = ["sweep", "arm", "parameter", "importance", "low", "high", "chance", "trials"]
 FEWEST = 8
-"""Finished trials below which nothing is said of importances."""
+"""Eligible trials below which an arm's importances are not computed."""
 TOP = 0.25
-"""PED-ANOVA asks what it takes to be among this share of the trials."""
+"""The share of the trials that PED-ANOVA compares with the others."""
 
 
 def parameters(trials: pd.DataFrame) -> list[str]:
@@ -34,29 +34,29 @@ def importances(
 ) -> pd.DataFrame:
     """Return each arm's parameters with their share of importance, most important first.
 
-    `low` and `high` lie about it as the central `band` of bootstrap samples of the trials lies about their median.
-    `chance` is what 95 % of parameters without any effect stay below (the same evaluation with the scores shuffled):
-    a parameter not above it has not been shown to matter. fANOVA tells shares only, which makes its level a strict one.
-    Only finished trials count, and only parameters that all of an arm's finished trials have and vary.
+    `low` and `high` are as far from it as the central `band` of bootstrap samples of the trials is from their median.
+    `chance` is the 95 % quantile of parameters without any effect (the same evaluation with the scores shuffled): a
+    parameter not above it has not been shown to matter. fANOVA gives shares only, which makes its level a strict one.
+    Only eligible trials count, and only parameters that all of an arm's eligible trials have and vary.
 
     Args:
         trials: the trials table.
-        method: "ped-anova" (Watanabe et al. 2023: what it takes to be in the top quarter) or "fanova" (Hutter et al.
+        method: "ped-anova" (Watanabe et al. 2023: importance for reaching the top quarter) or "fanova" (Hutter et al.
             2014: shares of the variance; slower).
-        space: the sweep file's `space`, for which parameters are logarithmic; without it wide positive ranges are.
+        space: the sweep file's `space`, for the parameters' scales; by default wide positive ranges are logarithmic.
         repeats: bootstrap samples, and as many shuffles.
         band: central share of the bootstrap that `low` and `high` bound.
-        most: trials that one evaluation uses at most, drawn evenly.
+        most: maximal number of trials in one evaluation, drawn evenly.
         seed: of the bootstrap, the shuffles and the forest.
     """
     parts = []
-    for (sweep, arm), part in _finished(trials).groupby(["sweep", "arm"], sort=False):
+    for (sweep, arm), part in _eligible(trials).groupby(["sweep", "arm"], sort=False):
         names = [k for k in parameters(part) if part[k].notna().all() and part[k].nunique() > 1]
         if len(part) < FEWEST or not names:
             continue
         with _quiet():
-            found = _of_arm(part, names, method, space or {}, repeats, band, most, seed)
-        parts.append(found.assign(sweep=str(sweep), arm=str(arm)))
+            table = _of_arm(part, names, method, space or {}, repeats, band, most, seed)
+        parts.append(table.assign(sweep=str(sweep), arm=str(arm)))
     return pd.concat(parts, ignore_index=True)[COLUMNS] if parts else pd.DataFrame(columns=COLUMNS)
 
 
@@ -78,16 +78,16 @@ def _of_arm(
         return drawn / (float(drawn.sum()) or 1.0)
 
     every = rng.permutation(len(values))[:size]
-    found = weights(every, values[every])
-    total = float(found.sum()) or 1.0
+    estimate = weights(every, values[every])
+    total = float(estimate.sum()) or 1.0
     resampled = [shares(rng.integers(0, len(values), size)) for _ in range(repeats)]
     shuffled = [weights(every, rng.permutation(values[every])) / total for _ in range(repeats)]
     low, middle, high = np.quantile(resampled, [(1 - band) / 2, 0.5, (1 + band) / 2], axis=0)
     table = pd.DataFrame({
         "parameter": names,
-        "importance": found / total,
-        "low": np.maximum(found / total + low - middle, 0.0),
-        "high": np.minimum(found / total + high - middle, 1.0),
+        "importance": estimate / total,
+        "low": np.maximum(estimate / total + low - middle, 0.0),
+        "high": np.minimum(estimate / total + high - middle, 1.0),
         "chance": np.minimum(np.quantile(shuffled, 0.95, axis=0), 1.0),
         "trials": len(values),
     })  # fmt: skip
@@ -98,20 +98,20 @@ def _weights(
     columns: Mapping[str, list[Any]], distributions: Mapping[str, BaseDistribution], rows: np.ndarray,
     scores: np.ndarray, evaluator: BaseImportanceEvaluator,
 ) -> np.ndarray:  # fmt: skip
-    """Importances in the order of `columns`, on the evaluator's own scale; 0 where the scores do not differ."""
+    """Return importances in the order of `columns`, on the evaluator's own scale; 0 where the scores are equal."""
     study = optuna.create_study(direction="maximize")
     study.add_trials([
         optuna.trial.create_trial(params={name: values[row] for name, values in columns.items()},
                                   distributions=dict(distributions), value=float(score))
         for row, score in zip(rows, scores, strict=True)
     ])  # fmt: skip
-    found = evaluator.evaluate(study, params=list(columns))
-    return np.nan_to_num(np.array([max(0.0, float(found[name])) for name in columns]))
+    importance = evaluator.evaluate(study, params=list(columns))
+    return np.nan_to_num(np.array([max(0.0, float(importance[name])) for name in columns]))
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Optuna from telling of each study that is rebuilt."""
+    """Silence Optuna's log line for each study that is created."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
@@ -127,27 +127,27 @@ def _evaluator(method: Method, seed: int) -> BaseImportanceEvaluator:
 
 
 def _distribution(values: pd.Series, parameter: Mapping[str, Any] | None) -> BaseDistribution:
-    named = bool(parameter and parameter.get("categorical"))
-    if named or not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
+    categorical = bool(parameter and parameter.get("categorical"))
+    if categorical or not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
         return CategoricalDistribution(sorted(values.unique().tolist(), key=str))
     low, high = float(values.min()), float(values.max())
     return FloatDistribution(low, high, log=logarithmic(values, parameter))
 
 
 def logarithmic(values: pd.Series, parameter: Mapping[str, Any] | None = None) -> bool:
-    """Return whether a parameter is searched on a logarithmic scale: as the sweep file says, else by its range."""
+    """Return whether a parameter is searched on a logarithmic scale: by the sweep file, else by its range."""
     low, high = float(values.min()), float(values.max())
     return bool(parameter["log"]) if parameter and "log" in parameter else low > 0 and high / low > 30
 
 
 def marginals(trials: pd.DataFrame, parameter: str, bins: int | None = None) -> pd.DataFrame:
-    """Return, per arm and bin of a parameter, how many finished trials fell there and how they scored.
+    """Return the number and the scores of the eligible trials, per arm and bin of a parameter.
 
     Columns: `sweep`, `arm`, `at` (the bin's middle, or the category), `trials`, `median`, `low`, `high` (quartiles),
-    `best`. Bins hold about equally many trials of all arms together; left open, there are as many bins as give each
-    arm about five trials in each, from 2 to 8.
+    `best`. Bins hold about equally many trials of all arms together; by default there are as many bins, from 2 to 8,
+    as give each arm about five trials in each.
     """
-    done = _finished(trials).dropna(subset=[parameter])
+    done = _eligible(trials).dropna(subset=[parameter])
     bins = bins or int(np.clip(len(done) / max(1, done["arm"].nunique()) / 5, 2, 8))
     if pd.api.types.is_numeric_dtype(done[parameter]) and done[parameter].nunique() > bins:
         cut = pd.qcut(done[parameter], bins, duplicates="drop")
@@ -163,12 +163,12 @@ def marginals(trials: pd.DataFrame, parameter: str, bins: int | None = None) -> 
 
 
 def landscape(trials: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
-    """Return the finished trials that have both parameters: `sweep`, `arm`, `trial`, `x`, `y`, `value`."""
+    """Return the eligible trials that have both parameters: `sweep`, `arm`, `trial`, `x`, `y`, `value`."""
     if x not in trials or y not in trials:
         return pd.DataFrame(columns=["sweep", "arm", "trial", "x", "y", "value"])
-    done = _finished(trials).dropna(subset=[x, y])
+    done = _eligible(trials).dropna(subset=[x, y])
     return done[["sweep", "arm", "trial", x, y, "value"]].rename(columns={x: "x", y: "y"}).reset_index(drop=True)
 
 
-def _finished(trials: pd.DataFrame) -> pd.DataFrame:
-    return trials[(trials["state"] == "finished") & trials["value"].notna()]
+def _eligible(trials: pd.DataFrame) -> pd.DataFrame:
+    return trials[trials["eligible"]]

@@ -1,39 +1,44 @@
-"""A sweep's journal as this floor reads it: few events as they stand, many epochs in columns, and their cache.
+"""A sweep's journal in one pass: its `SweepState`, and every epoch in columns; both are cached.
 
-The cache holds what was already parsed, with the byte offset up to which that was, so that a journal which
-grew is read on from there. It is never needed: whatever is wrong with it, the journal is read from its start.
+The cache holds the state and the epochs up to one offset of the journal, so that a journal that grew is read on from
+there. It is optional: where a part of it is missing or damaged, or it is of another journal, the journal is read from
+its start.
 """
 
-import hashlib
-import json
-import os
+import math
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-CACHE_STEP = 1 << 20
-"""Bytes of unparsed journal from which the cache is written anew."""
+from supersnn.files import sha256, write_atomically
+from supersnn.records import journal, snapshot
+from supersnn.records.events import AnyEvent, EpochReported
+from supersnn.records.state import SweepState
 
-EPOCH_KEYS = ("arm", "trial", "epoch", "time")
+CACHE_STEP = 1 << 20
+"""Bytes of uncached journal from which the cache is written again."""
+STATE, EPOCHS = "state.json", "epochs.parquet"
+"""The cache's files."""
+_SNAPSHOT = b"snapshot"
+"""The Parquet file's metadata key: the SHA-256 of the state's file that it belongs to."""
 
 
 @dataclass(frozen=True)
-class Journal:
-    """What a journal says: `events` (all but epochs) in order, `epochs` in columns, `faults` of its lines."""
+class SweepRecord:
+    """A sweep's `state`, its `epochs` as reported (repeated ones too), and the `faults` of its files, one line each."""
 
-    events: list[dict[str, Any]]
+    state: SweepState
     epochs: pd.DataFrame
     faults: list[str]
 
 
 @dataclass
-class _Columns:
+class EpochColumns:
     """Epochs by column; a metric that first appears late is NaN before."""
 
     arms: list[str] = field(default_factory=list)
@@ -42,109 +47,94 @@ class _Columns:
     times: "array[float]" = field(default_factory=lambda: array("d"))
     metrics: "dict[str, array[float]]" = field(default_factory=dict)
 
-    def add(self, event: dict[str, Any]) -> None:
-        values = {name: _number(value) for name, value in event["metrics"].items()}
-        trial, epoch, when = int(event["trial"]), int(event["epoch"]), _number(event.get("time"))
+    def add(self, event: EpochReported) -> None:
+        """Append an epoch."""
         rows = len(self.arms)
-        self.arms.append(str(event["arm"]))
-        self.trials.append(trial)
-        self.epochs.append(epoch)
-        self.times.append(when)
-        for name, value in values.items():
-            column = self.metrics.get(name)
-            if column is None:
-                column = self.metrics[name] = array("d")
-            column.extend([float("nan")] * (rows - len(column)))
-            column.append(value)
+        self.arms.append(event.arm)
+        self.trials.append(event.trial)
+        self.epochs.append(event.epoch)
+        self.times.append(event.time)
+        for name, value in event.metrics.items():
+            column = self.metrics.setdefault(name, array("d"))
+            column.extend([math.nan] * (rows - len(column)))
+            column.append(math.nan if value is None else value)
 
     def frame(self) -> pd.DataFrame:
-        rows = len(self.arms)
+        """Return the table: `arm`, `trial`, `epoch`, `time`, and a column for each metric."""
         for column in self.metrics.values():
-            column.extend([float("nan")] * (rows - len(column)))
+            column.extend([math.nan] * (len(self.arms) - len(column)))
         return pd.DataFrame(
             {"arm": self.arms, "trial": self.trials, "epoch": self.epochs, "time": self.times, **self.metrics}
         ).astype({"arm": "str", "trial": "int64", "epoch": "int64", "time": "float64"})
 
 
-def read(path: Path, cache: Path | None = None) -> Journal:
-    """Return the journal at `path`; a missing file is an empty one.
+def record_of(events: Iterable[AnyEvent], constraints: Mapping[str, float], faults: Iterable[str] = ()) -> SweepRecord:
+    """Return what events add up to.
 
     Args:
-        path: `journal.jsonl`. A last line without its newline is a torn write and does not count.
-        cache: folder of Parquet files to read from and to refresh; None reads and writes none.
+        events: of one sweep.
+        constraints: its `search.constraints`.
+        faults: of what the events come from.
     """
-    kept, epochs, offset = _cached(path, cache)
-    columns, lines, faults = _Columns(), list(kept), []
-    end = offset
-    for line, end in _lines(path, offset):
-        try:
-            event = json.loads(line)
-            if event["event"] == "epoch":
-                columns.add(event)
-            else:
-                lines.append(line.decode())
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            faults.append(f"journal line that ends at byte {end}: {type(error).__name__}: {error}")
-    if columns.arms:
-        epochs = pd.concat([epochs, columns.frame()], ignore_index=True) if len(epochs) else columns.frame()
-    if cache is not None and end - offset >= CACHE_STEP and not faults:
-        _write_cache(path, cache, lines, epochs, end)
-    if path.exists() and path.stat().st_size > end:
-        faults.append("the journal's last line is torn (a driver was killed, or is writing it now)")
-    return Journal([json.loads(line) for line in lines], epochs, faults)
+    state, columns = SweepState(dict(constraints)), EpochColumns()
+    for event in events:
+        _take(event, state, columns)
+    return SweepRecord(state, columns.frame(), list(faults))
 
 
-def _lines(path: Path, offset: int) -> Iterator[tuple[bytes, int]]:
-    """Yield each whole line behind byte `offset`, with the offset behind it."""
-    if not path.exists():
-        return
-    with path.open("rb") as file:
-        file.seek(offset)
-        for line in file:
-            if not line.endswith(b"\n"):
-                return
-            offset += len(line)
-            yield line, offset
+def read(path: Path, constraints: Mapping[str, float], cache: Path | None = None) -> SweepRecord:
+    """Return what a journal adds up to; a missing file is an empty one.
+
+    Args:
+        path: of `journal.jsonl`.
+        constraints: the sweep's `search.constraints`.
+        cache: a folder to read the cache from and to refresh it in; None for neither.
+    """
+    cached = None if cache is None else _cached(path, constraints, cache)
+    state, epochs, start = cached or (SweepState(dict(constraints)), None, 0)
+    columns, end = EpochColumns(), start
+    faults: list[str] = []
+    for event, offset in journal.read(path, start, faults=faults):
+        _take(event, state, columns)
+        end = offset
+    if epochs is None:
+        epochs = columns.frame()
+    elif columns.arms:
+        epochs = pd.concat([epochs, columns.frame()], ignore_index=True)
+    if cache is not None and end - start >= CACHE_STEP and not faults:
+        _write_cache(path, cache, state, epochs, end)
+    if journal.is_torn(path):
+        faults.append(f"{path.name}: torn last line: a driver was killed while it wrote it, or is writing it now")
+    return SweepRecord(state, epochs, faults)
 
 
-def _number(value: Any) -> float:
-    return float("nan") if value is None else float(value)
+def _take(event: AnyEvent, state: SweepState, columns: EpochColumns) -> None:
+    state.apply(event)
+    if isinstance(event, EpochReported):
+        columns.add(event)
 
 
-def _stamp(path: Path, offset: int) -> dict[bytes, bytes]:
-    """What a cache must carry to belong to the first `offset` bytes of this journal."""
-    with path.open("rb") as file:
-        head = file.read(min(4096, offset))
-        file.seek(max(0, offset - 4096))
-        tail = file.read(min(4096, offset))
-    return {b"offset": str(offset).encode(), b"check": hashlib.sha256(head + tail).hexdigest().encode()}
-
-
-def _cached(path: Path, cache: Path | None) -> tuple[list[str], pd.DataFrame, int]:
-    """Return event lines, epochs and offset of a cache that fits the journal, or empty ones."""
+def _cached(path: Path, constraints: Mapping[str, float], cache: Path) -> tuple[SweepState, pd.DataFrame, int] | None:
+    """Return the cached state, epochs and offset, None where they are not of this journal and these constraints."""
     try:
-        if cache is not None:
-            events, epochs = (pq.read_table(cache / f"{name}.parquet") for name in ("events", "epochs"))
-            marks = [{key: (table.schema.metadata or {}).get(key) for key in (b"offset", b"check")}
-                     for table in (events, epochs)]  # fmt: skip
-            offset = int(marks[0][b"offset"] or 0)
-            if marks[0] == marks[1] == _stamp(path, offset) and path.stat().st_size >= offset:
-                return events["line"].to_pylist(), epochs.to_pandas(), offset
-    except (OSError, ValueError, KeyError, pa.ArrowException):
-        pass
-    return [], _Columns().frame(), 0
+        table = pq.read_table(cache / EPOCHS)
+        if (table.schema.metadata or {}).get(_SNAPSHOT) != sha256(cache / STATE).encode():
+            return None
+    except (OSError, ValueError, pa.ArrowException):
+        return None
+    loaded = snapshot.load(cache / STATE, path)
+    if loaded is None or loaded[0].constraints != constraints:
+        return None
+    return loaded[0], table.to_pandas(), loaded[1]
 
 
-def _write_cache(path: Path, cache: Path, lines: list[str], epochs: pd.DataFrame, offset: int) -> None:
-    """Write both files, each atomically; a folder that cannot be written to is left without a cache."""
-    tables = {"events": pa.table({"line": pa.array(lines, pa.string())}),
-              "epochs": pa.Table.from_pandas(epochs, preserve_index=False)}  # fmt: skip
+def _write_cache(path: Path, cache: Path, state: SweepState, epochs: pd.DataFrame, offset: int) -> None:
+    """Write both files, each atomically; a folder that cannot be written to stays without a cache."""
+    table, buffer = pa.Table.from_pandas(epochs, preserve_index=False), pa.BufferOutputStream()
     try:
-        cache.mkdir(exist_ok=True)
-        for name, table in tables.items():
-            metadata = {**(table.schema.metadata or {}), **_stamp(path, offset)}
-            part = cache / f".{name}.{os.getpid()}.tmp"
-            pq.write_table(table.replace_schema_metadata(metadata), part, compression="zstd")
-            part.replace(cache / f"{name}.parquet")
+        snapshot.save(cache / STATE, path, offset, state)
+        metadata = {**(table.schema.metadata or {}), _SNAPSHOT: sha256(cache / STATE).encode()}
+        pq.write_table(table.replace_schema_metadata(metadata), buffer, compression="zstd")
+        write_atomically(cache / EPOCHS, buffer.getvalue().to_pybytes())
     except OSError:
         pass

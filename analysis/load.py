@@ -1,16 +1,15 @@
-"""Doors to the tables: a sweep's folder, several sweeps of a store, or an MLflow server."""
+"""Entry points to the tables: a sweep's folder, several sweeps of a store, or an MLflow server."""
 
 import json
 import os
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from analysis.build import build
-from analysis.errors import UserError
+from analysis.build import build, constraints
 from analysis.journal import read
 from analysis.tables import Sweep, SweepCollection, collect
+from supersnn.config_model import read_yaml
+from supersnn.errors import UserError
 
 DEFAULT_STORE = "supersnn-store"
 
@@ -20,24 +19,24 @@ def sweep(folder: Path | str, cache: bool = True) -> Sweep:
 
     Args:
         folder: holds `config.yaml`, `journal.jsonl` and, once there are any, `verified.json`, `test-ledger.jsonl`.
-        cache: read and refresh Parquet files in the folder's `cache/`.
+        cache: read and refresh the folder's `cache/`.
 
     Raises:
-        UserError: no sweep is there.
+        UserError: the folder holds no sweep.
     """
     folder = Path(folder)
     if not (folder / "config.yaml").exists() and not (folder / "journal.jsonl").exists():
-        raise UserError(f"{folder}: no sweep here: expected a folder with config.yaml and journal.jsonl")
-    config = _yaml(folder / "config.yaml")
-    journal = read(folder / "journal.jsonl", folder / "cache" if cache else None)
+        raise UserError(f"{folder}: not a sweep: expected a folder with config.yaml and journal.jsonl")
+    config = read_yaml(folder / "config.yaml") if (folder / "config.yaml").exists() else {}
+    record = read(folder / "journal.jsonl", constraints(config), folder / "cache" if cache else None)
     verified, faults = _json(folder / "verified.json")
     ledger, more = _json_lines(folder / "test-ledger.jsonl")
-    journal.faults.extend([*faults, *more])
-    return build(str(config.get("name") or folder.resolve().name), config, journal, verified, ledger)
+    record.faults.extend([*faults, *more])
+    return build(str(config.get("name") or folder.resolve().name), config, record, verified, ledger)
 
 
 def sweeps(*names: Path | str, store: Path | str | None = None, cache: bool = True) -> SweepCollection:
-    """Return the tables of several sweeps, concatenated; iterate over the result for the sweeps themselves.
+    """Return the tables of several sweeps, concatenated; iterating over the result gives the sweeps.
 
     Args:
         names: names of sweeps in the store, or paths of their folders; none means every sweep of the store.
@@ -50,46 +49,36 @@ def sweeps(*names: Path | str, store: Path | str | None = None, cache: bool = Tr
     root = Path(store or os.environ.get("SUPERSNN_STORE") or DEFAULT_STORE) / "sweeps"
     known = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
     if not (names or known):
-        raise UserError(f"{root}: no sweep here")
+        raise UserError(f"{root}: no sweeps found")
     return collect(sweep(_folder(root, name, known), cache) for name in (names or known))
 
 
 def from_mlflow(tracking_uri: str, experiment: str) -> Sweep:
     """Return the tables of the latest sweep of an experiment on an MLflow server, or in its database.
 
-    The test ledger, rankings, teachers fitted anew and the banks' cost are not kept there.
+    MLflow does not keep the test ledger, the rankings, the refitted teachers and what the teacher caches cost.
 
     Raises:
         UserError: there is no such experiment, no sweep in it, or no server.
     """
     from analysis import server
 
-    config, journal = server.read(tracking_uri, experiment)
-    return build(str(config.get("name") or experiment), config, journal, {}, [])
+    config, record = server.read(tracking_uri, experiment)
+    return build(str(config.get("name") or experiment), config, record, {}, [])
 
 
 def _folder(root: Path, name: Path | str, known: list[str]) -> Path:
     for folder in (root / name, Path(name)):
         if (folder / "config.yaml").exists() or (folder / "journal.jsonl").exists():
             return folder
-    raise UserError(f"{name}: no such sweep in {root}; there: {', '.join(known) or 'none'}")
-
-
-def _yaml(path: Path) -> dict[str, Any]:
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(found, dict):
-        raise UserError(f"{path}: expected a mapping of keys, found {type(found).__name__}")
-    return found
+    raise UserError(f"{name}: no such sweep in {root}; known: {', '.join(known) or 'none'}")
 
 
 def _json(path: Path) -> tuple[dict[str, Any], list[str]]:
-    """Return a JSON mapping and what is wrong with the file; a missing file is empty."""
+    """Return a JSON mapping and the file's faults; a missing file is empty."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        return (found, []) if isinstance(found, dict) else ({}, [f"{path.name}: expected a mapping"])
+        data = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return (data, []) if isinstance(data, dict) else ({}, [f"{path.name}: expected a mapping"])
     except ValueError as error:
         return {}, [f"{path.name}: not valid JSON: {error}"]
 

@@ -1,4 +1,4 @@
-"""The page: one HTML file with everything in it, which a reader understands from the top and which needs no network."""
+"""The report page: one self-contained HTML file, the answer first, that needs no network."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,12 +10,14 @@ import plotly.offline
 import yaml
 
 from analysis import compare, sentences
+from analysis.build import constraints
 from analysis.figures.style import description
 from analysis.findings import findings
 from analysis.grid import grid
 from analysis.results import answer, results
 from analysis.sections import Chapter, chapters
-from analysis.tables import Sweep, collect, records
+from analysis.tables import Sweep, best_first, collect, records
+from supersnn.records.metrics import COSTS
 
 TEMPLATES = Path(__file__).parent / "templates"
 TRIAL_ROWS = 150
@@ -38,9 +40,9 @@ def render(sweeps: list[Sweep], margin: float = compare.MARGIN) -> str:
 
 
 def _part(sweep: Sweep, margin: float, prefix: str) -> dict[str, Any]:
-    """What the template shows of one sweep."""
+    """Return the template's values for one sweep."""
     verdicts = compare.verdicts(sweep.verified, margin=margin)
-    told = results(sweep, margin)
+    summary = results(sweep, margin)
     return {
         "prefix": prefix,
         "name": sweep.name,
@@ -48,8 +50,8 @@ def _part(sweep: Sweep, margin: float, prefix: str) -> dict[str, Any]:
         "ended": sweep.ended,
         **_headline(verdicts),
         "findings": [_unbroken(sentence) for sentence in findings(sweep, verdicts)],
-        "facts": _facts(sweep, told),
-        "arms": grid(_arms(told)),
+        "facts": _facts(sweep, summary),
+        "arms": grid(_arms(summary)),
         "verdicts": grid(_verdicts(verdicts)),
         "chapters": [_chapter(chapter, prefix) for chapter in chapters(sweep, verdicts, margin)],
         "teachers": grid(_teachers(sweep.teachers)),
@@ -66,35 +68,35 @@ def _chapter(chapter: Chapter, prefix: str) -> dict[str, Any]:
     pictures = []
     for picture in chapter.pictures:
         data = picture.figure.to_json().replace("<", "\\u003c")
-        told = {"title": picture.title, "note": picture.note, "wide": picture.wide, "grid": grid(picture.table)}
+        text = {"title": picture.title, "note": picture.note, "wide": picture.wide, "grid": grid(picture.table)}
         drawn = {"data": data, "description": description(picture.figure), "height": picture.figure.layout.height,
                  "least": picture.least}  # fmt: skip
-        pictures.append({"key": f"{prefix}-{picture.key}", **told, **drawn})
+        pictures.append({"key": f"{prefix}-{picture.key}", **text, **drawn})
     return {"key": f"{prefix}-{chapter.key}", "title": chapter.title, "pictures": pictures}
 
 
 def _headline(verdicts: pd.DataFrame) -> dict[str, str]:
-    """The answer, as a claim and what it rests on."""
-    told = [row for row in records(verdicts) if row["n"]]
-    if not told:
+    """Return the answer as a claim and its evidence."""
+    rows = [row for row in records(verdicts) if row["n"]]
+    if not rows:
         return {"answer": answer(verdicts), "evidence": ""}
-    resting = sentences.evidence(told[0])
-    return {"answer": sentences.claim(told[0]) + ".", "evidence": _unbroken(resting[:1].upper() + resting[1:] + ".")}
+    evidence = sentences.evidence(rows[0])
+    return {"answer": sentences.claim(rows[0]) + ".", "evidence": _unbroken(evidence[:1].upper() + evidence[1:] + ".")}
 
 
 def _unbroken(text: str) -> str:
-    """Keep a number and its per cent sign on one line."""
+    """Keep a number and its percent sign on one line."""
     return text.replace(" %", "\u00a0%")
 
 
-def _arms(told: dict[str, Any]) -> pd.DataFrame:
+def _arms(summary: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame([
         {"arm": arm, "teacher": str(row["teacher"] or "none"), "trials": row["trials"], "best": row["best_val"],
          "seeds": len(row["verified"]), "test": row["test_mean"],
          "95 % interval": sentences.between(row["test_low"], row["test_high"], sentences.percent),
-         "spike_rate": row["spike_rate"], "synaptic_ops": row["synaptic_ops"], "energy_nj": row["energy_nj"],
+         **{cost.column: row[cost.column] for cost in COSTS},
          "seconds": row["cpu_s"]}
-        for arm, row in told["arms"].items()
+        for arm, row in summary["arms"].items()
     ])  # fmt: skip
 
 
@@ -108,51 +110,42 @@ def _verdicts(verdicts: pd.DataFrame) -> pd.DataFrame:
 
 
 def _trials(sweep: Sweep) -> pd.DataFrame:
-    shown = [
-        "arm",
-        "trial",
-        "state",
-        "value",
-        "epochs",
-        "seconds",
-        "teacher",
-        "spikes/rate",
-        "ops/synaptic",
-        "energy/nj",
-    ]
+    shown = ["arm", "trial", "state", "value", *(["feasible"] if constraints(sweep.config) else []),
+             "epochs", "seconds", "teacher", *(cost.key for cost in COSTS)]  # fmt: skip
     shown += [column for column in sweep.trials.columns if "." in column and column != "teacher.name"]
     known = [column for column in shown if column in sweep.trials]
-    return sweep.trials.sort_values("value", ascending=False, na_position="last")[known]
+    return best_first(sweep.trials)[known]
 
 
 def _teachers(teachers: pd.DataFrame) -> pd.DataFrame:
-    """The teachers, with what they were fitted for where that differs."""
-    shown = teachers.drop(columns=["sweep", "digest", "split", "again"])
-    again = teachers["again"]
-    return shown.assign(fitted=again.map({False: "for the search", True: "for the end"})) if again.any() else shown
+    """Return the teachers, with what each was trained for where some were refitted."""
+    shown, refitted = teachers.drop(columns=["sweep", "digest", "split", "refitted"]), teachers["refitted"]
+    if not refitted.any():
+        return shown
+    return shown.assign(trained_for=refitted.map({False: "the search", True: "the final runs"}))
 
 
 def _failures(trials: pd.DataFrame) -> pd.DataFrame:
-    """Why trials failed: each arm's reasons, how often, and in which trials."""
+    """Return each arm's reasons of failure and how often they occurred."""
     groups = trials[trials["state"] == "failed"].fillna({"reason": "unknown"}).groupby(["arm", "reason"], sort=False)
-    rows = [{"arm": arm, "reason": reason, "trials": len(part), "first of them": part["trial"].iloc[0],
-             "epochs, at most": int(part["epochs"].max())} for (arm, reason), part in groups]  # fmt: skip
+    rows = [{"arm": arm, "reason": reason, "trials": len(part), "first trial": part["trial"].iloc[0],
+             "most epochs": int(part["epochs"].max())} for (arm, reason), part in groups]  # fmt: skip
     return pd.DataFrame(rows)
 
 
 def _ledger(sweep: Sweep) -> pd.DataFrame:
     table = sweep.ledger.drop(columns=["sweep"])
-    if "weights" in table:  # a SHA-256, of which the beginning tells weights apart
+    if "weights" in table:  # a SHA-256, whose beginning identifies them
         table["weights"] = [value[:12] if isinstance(value, str) else None for value in table["weights"]]
     return table.assign(time=[_moment(value) for value in table["time"]])
 
 
-def _facts(sweep: Sweep, told: dict[str, Any]) -> list[tuple[str, str]]:
+def _facts(sweep: Sweep, summary: dict[str, Any]) -> list[tuple[str, str]]:
     student = (sweep.config.get("student") or {}).get("architecture")
     spent = sum(table["seconds"].sum() for table in (sweep.trials, sweep.ranked, sweep.verified))
     teachers = sweep.teachers["seconds"].sum() + sweep.teachers["bank_seconds"].sum()
     return [
-        ("data", str(told["dataset"] or "–")),
+        ("data", str(summary["dataset"] or "–")),
         ("student", str(student or "–")),
         ("trials", f"{len(sweep.trials)} in {len(sweep.arms)} arms"),
         ("verified", f"{int(sweep.verified['winner'].sum())} fresh seeds"),
@@ -165,7 +158,7 @@ def _provenance(sweep: Sweep) -> list[tuple[str, str]]:
     about = sweep.provenance
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     return [
-        ("state", "done" if sweep.complete else f"so far: {sweep.ended or 'a driver is at work, or died'}"),
+        ("state", "done" if sweep.complete else f"so far: {sweep.ended or 'running (or interrupted)'}"),
         ("started", _moment(about["started"])),
         ("last event", _moment(about["updated"])),
         ("drivers", str(about["drivers"])),
@@ -183,7 +176,7 @@ def _moment(seconds: float | None) -> str:
 
 
 def _across(sweeps: list[Sweep], margin: float) -> dict[str, Any]:
-    """What holds over all sweeps: each a block, paired by seed within it."""
+    """Return the verdicts over all sweeps: each sweep is a block, paired by seed within it."""
     tables = collect(sweeps)
     verdicts = compare.verdicts(tables.verified, margin=margin)
     return {

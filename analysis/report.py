@@ -1,4 +1,4 @@
-"""Doors to what a reader sees: results as JSON, rows of the printed table, CSV and Parquet files, the page."""
+"""Entry points to the reports: results as JSON, rows of the printed tables, CSV and Parquet files, the page."""
 
 from collections.abc import Iterable
 from dataclasses import fields
@@ -10,18 +10,14 @@ from analysis import compare
 from analysis.page import render
 from analysis.results import results, table, verdict_table
 from analysis.tables import Sweep, Tables
+from supersnn.files import write_atomically
 
 __all__ = ["results", "table", "verdict_table", "write_csv", "write_html", "write_parquet"]
 
 
 def write_html(sweeps: Iterable[Sweep], path: Path | str, margin: float = compare.MARGIN) -> None:
-    """Write the report of one or several sweeps as one page that needs no network."""
-    text = render(list(sweeps), margin)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.tmp")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    """Write the report of one or several sweeps as one self-contained page, atomically."""
+    write_atomically(Path(path), render(list(sweeps), margin))
 
 
 def write_csv(tables: Tables, folder: Path | str) -> list[Path]:

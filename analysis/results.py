@@ -1,4 +1,4 @@
-"""A sweep's results as plain values: what `report --json` prints, the rows of its table, and the answer in words."""
+"""A sweep's results as plain values for `report --json`, the rows of its printed tables, and the answer in words."""
 
 import math
 from collections.abc import Mapping
@@ -8,47 +8,47 @@ import numpy as np
 import pandas as pd
 
 from analysis import budget, compare
-from analysis.sentences import answer_to, between, number, percent, signed
+from analysis.sentences import answer_to, between, metric_text, percent, signed
 from analysis.tables import Sweep, records
+from supersnn.records.metrics import COSTS
 
 STATES = ("finished", "stopped", "failed", "running")
 
 
 def results(sweep: Sweep, margin: float = compare.MARGIN) -> dict[str, Any]:
-    """Return the sweep's results, fit for JSON: what is unknown is None, accuracies are fractions.
+    """Return the sweep's results as JSON values: unknown ones are None, accuracies are fractions.
 
-    `gpu_s` and `cpu_s` are the arm's own trainings, searched, ranked and verified; `teacher_s` is what its teachers and
-    their banks cost besides, those fitted anew among them.
+    `gpu_s` and `cpu_s` are the arm's own trainings: search, ranking and verification; `teacher_s` is the additional
+    cost of its teachers and their caches, refitted ones included.
     """
-    judged = compare.verdicts(sweep.verified, margin=margin)
+    verdicts = compare.verdicts(sweep.verified, margin=margin)
     summaries = {str(row["arm"]): row for row in records(compare.arms(sweep.verified))}
     costs = {str(row["arm"]): row for row in records(budget.costs(sweep))}
-    told: dict[str, Any] = _plain({
+    values: dict[str, Any] = _plain({
         "sweep": sweep.name,
         "complete": sweep.complete,
         "ended": sweep.ended,
         "dataset": (sweep.config.get("dataset") or {}).get("name"),
         "arms": {arm: _arm(sweep, arm, summaries.get(arm, {}), costs.get(arm, {})) for arm in sweep.arms},
-        "verdicts": records(judged),
-        "answer": answer(judged),
+        "verdicts": records(verdicts),
+        "answer": answer(verdicts),
         "margin": margin,
         "problems": len(sweep.problems),
         "provenance": dict(sweep.provenance),
     })  # fmt: skip
-    return told
+    return values
 
 
 def _arm(sweep: Sweep, arm: str, summary: Mapping[str, Any], cost: Mapping[str, Any]) -> dict[str, Any]:
     trials = sweep.trials[sweep.trials["arm"] == arm]
     verified = sweep.verified[(sweep.verified["arm"] == arm) & sweep.verified["winner"]]
     counts = trials["state"].value_counts()
-    best = trials.loc[trials["state"] == "finished"].sort_values("value", ascending=False, na_position="last").head(1)
-    winner = trials[trials["winner"]].head(1) if trials["winner"].any() else best
+    best = trials[trials["best"]]
+    winner = trials[trials["winner"]] if trials["winner"].any() else best
     spent = sum(cost.get(part, 0.0) for part in ("search", "ranking", "verify"))
     resources = sweep.config.get("resources") or {}
     known = {column: _first(winner, column) for column in ("student", "teacher", "pairing", "trial")}
-    teacher = sweep.teachers[(sweep.teachers["name"] == known["teacher"]) & ~sweep.teachers["again"]]
-    spiking = {"spike_rate": "spikes/rate", "synaptic_ops": "ops/synaptic", "energy_nj": "energy/nj"}
+    teacher = sweep.teachers[(sweep.teachers["name"] == known["teacher"]) & ~sweep.teachers["refitted"]]
     return {
         "trials": len(trials),
         **{state: int(counts.get(state, 0)) for state in STATES},
@@ -60,8 +60,8 @@ def _arm(sweep: Sweep, arm: str, summary: Mapping[str, Any], cost: Mapping[str, 
         "test_high": summary.get("high"),
         "test_iqm": summary.get("iqm"),
         "shrinkage": summary.get("shrinkage") if sweep.held_out else None,
-        **{short: verified[short].mean() if verified[short].notna().any() else _first(winner, metric)
-           for short, metric in spiking.items()},
+        **{cost.column: verified[cost.column].mean() if verified[cost.column].notna().any()
+           else _first(winner, cost.key) for cost in COSTS},
         **known,
         "teacher_val": _first(teacher, "val_accuracy"),
         "teacher_parameters": _first(teacher, "parameters"),
@@ -72,42 +72,39 @@ def _arm(sweep: Sweep, arm: str, summary: Mapping[str, Any], cost: Mapping[str, 
 
 
 def table(results: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return the arms of `results` as rows of a printed table: heading → text."""
-    found = []
-    for arm, told in results["arms"].items():
-        spread = "" if told["test_sd"] is None else f" ± {percent(told['test_sd'])}"
-        found.append(
-            {
-                "arm": arm,
-                "teacher": told["teacher"] or "–",
-                "trials": str(told["trials"]),
-                "best val %": percent(told["best_val"]),
-                "test % ± sd": percent(told["test_mean"]) + spread,
-                "spike rate": number(told["spike_rate"]),
-                "energy nJ": number(told["energy_nj"]),
-            }
-        )
-    return found
+    """Return the arms of `results` as rows of a printed table, narrow enough for a terminal: heading → text."""
+    rows = []
+    for name, arm in results["arms"].items():
+        spread = "" if arm["test_sd"] is None else f" ± {percent(arm['test_sd'])}"
+        rows.append({
+            "arm": name,
+            "teacher": arm["teacher"] or "–",
+            "trials": str(arm["trials"]),
+            "best\nval %": percent(arm["best_val"]),
+            "test %\n± sd": percent(arm["test_mean"]) + spread,
+            **{cost.column.replace("_", "\n"): metric_text(cost, arm[cost.column]) for cost in COSTS},
+        })  # fmt: skip
+    return rows
 
 
 def verdict_table(results: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return the verdicts of `results` as rows of a printed table: heading → text."""
     return [
         {
-            "comparison": f"{told['a']} − {told['b']}",
-            "points": signed(told["difference"]),
-            "95 % interval": between(told["low"], told["high"], signed),
-            "p (Holm)": "–" if told["p"] is None else f"{told['p']:.3g}",
-            "verdict": told["verdict"],
+            "comparison": f"{row['a']} − {row['b']}",
+            "points": signed(row["difference"]),
+            "95 % interval": between(row["low"], row["high"], signed),
+            "p (Holm)": "–" if row["p"] is None else f"{row['p']:.3g}",
+            "verdict": row["verdict"],
         }
-        for told in results["verdicts"]
+        for row in results["verdicts"]
     ]
 
 
 def answer(verdicts: pd.DataFrame) -> str:
-    """Return the first verdict, the one the sweep was run for, as a sentence."""
-    told = [row for row in records(verdicts) if row["n"]]
-    return answer_to(told[0]) if told else "No two arms have verified results that can be paired yet."
+    """Return the first verdict, which answers the sweep's question, as a sentence."""
+    rows = [row for row in records(verdicts) if row["n"]]
+    return answer_to(rows[0]) if rows else "No two arms have verified results that can be paired yet."
 
 
 def _first(frame: pd.DataFrame, column: str) -> Any:
@@ -115,7 +112,7 @@ def _first(frame: pd.DataFrame, column: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Return the value with NumPy scalars unwrapped and what is not finite replaced by None."""
+    """Return the value with NumPy scalars converted and NaN and infinity replaced by None."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,17 +1,19 @@
-"""Numbers and verdicts as a reader sees them. Fractions are shown in per cent, differences in points."""
+"""Numbers, metrics and verdicts as text. Fractions are shown in percent, differences in points."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from supersnn.records.metrics import Metric
+
 
 def claim(row: Mapping[str, Any]) -> str:
-    """Return what a verdict, a row of `compare.verdicts` with pairs in it, says: a sentence without its full stop."""
+    """Return a verdict, a row of `compare.verdicts` with pairs, as a sentence without its full stop."""
     a, b, difference = str(row["a"]), row["b"], signed(row["difference"])
     head = a[:1].upper() + a[1:]
     match row["verdict"]:
         case "better" | "worse":
-            small = ", less than what counts as a difference" if row["equivalent"] else ""
+            small = ", within the equivalence margin" if row["equivalent"] else ""
             size = percent(abs(row["difference"]))
             return f"{head} is {row['verdict']} than {b} by {size} points of test accuracy{small}"
         case "equivalent":
@@ -22,14 +24,14 @@ def claim(row: Mapping[str, Any]) -> str:
 
 
 def evidence(row: Mapping[str, Any]) -> str:
-    """Return what a verdict rests on."""
+    """Return a verdict's evidence: interval, p value and number of pairs."""
     known = row["low"] is not None and math.isfinite(row["low"])
     interval = f"95 % interval {signed(row['low'])} to {signed(row['high'])}" if known else "no interval from one pair"
     return f"{interval}, Holm-adjusted p = {row['p']:.2g}, {row['n']} paired seed{'s' if row['n'] != 1 else ''}"
 
 
 def answer_to(row: Mapping[str, Any]) -> str:
-    """Return a verdict and what it rests on as a sentence."""
+    """Return a verdict and its evidence as a sentence."""
     return f"{claim(row)} ({evidence(row)})."
 
 
@@ -39,7 +41,7 @@ def between(low: float | None, high: float | None, form: Callable[[float | None]
 
 
 def percent(value: float | None) -> str:
-    """Return a fraction as per cent with two digits, a dash where there is none."""
+    """Return a fraction in percent with two digits, a dash for none."""
     return "–" if value is None or not math.isfinite(value) else f"{100 * value:.2f}"
 
 
@@ -60,8 +62,19 @@ def number(value: float | None) -> str:
     return f"{value:.3g}"
 
 
+def heading(metric: Metric) -> str:
+    """Return a metric's title with the unit in which it is shown."""
+    unit = {"fraction": "%"}.get(metric.unit, metric.unit)
+    return f"{metric.title}, {unit}" if unit else metric.title
+
+
+def metric_text(metric: Metric, value: float | None) -> str:
+    """Return a metric's value in the unit of its heading."""
+    return percent(value) if metric.unit == "fraction" else number(value)
+
+
 def duration(seconds: float | None) -> str:
-    """Return seconds in the unit that suits them."""
+    """Return seconds in the largest suitable unit."""
     if seconds is None or not math.isfinite(seconds):
         return "–"
     for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):

@@ -1,4 +1,4 @@
-"""The statistics of paired comparisons, each over the last axis, so that a thousand simulated sweeps cost one call."""
+"""Statistics of paired comparisons, vectorised over all but the last axis."""
 
 from functools import cache
 from itertools import product
@@ -11,7 +11,7 @@ from scipy import stats
 Floats = NDArray[np.float64]
 
 EXACT_UP_TO = 14
-"""Pairs up to which every sign vector is tried; more are sampled."""
+"""Number of pairs up to which all sign vectors are enumerated; above it they are sampled."""
 SAMPLED = 20_000
 
 
@@ -23,7 +23,7 @@ class Interval(NamedTuple):
 
 
 def iqm(values: ArrayLike) -> Floats:
-    """Interquartile mean: the mean of the middle half, the values at its borders by their share.
+    """Return the interquartile mean: the mean of the middle half, border values weighted by their share.
 
     Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice".
     """
@@ -35,7 +35,7 @@ def iqm(values: ArrayLike) -> Floats:
 
 
 def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
-    """Student's interval of the mean of [..., n] values; a single value gives the whole line."""
+    """Return Student's interval of the mean of [..., n] values; infinite for a single value."""
     x = np.asarray(values, dtype=float)
     n, mean = x.shape[-1], x.mean(-1)
     if n < 2:
@@ -45,7 +45,7 @@ def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
 
 
 def blocked_interval(blocks: list[Floats], level: float = 0.95) -> Interval:
-    """Student's interval of the mean of the blocks' means, the blocks being fixed, not drawn.
+    """Return Student's interval of the mean of the blocks' means, the blocks being fixed, not sampled.
 
     Each block keeps its own variance; degrees of freedom by Welch and Satterthwaite. One block gives `t_interval`.
     """
@@ -63,7 +63,7 @@ def blocked_interval(blocks: list[Floats], level: float = 0.95) -> Interval:
 
 
 class SignFlip(NamedTuple):
-    """A two-sided p value, the smallest that so many pairs can reach, and its sampling error (0: exact)."""
+    """A two-sided p value, the smallest possible with this number of pairs, and its sampling error (0: exact)."""
 
     p: Floats
     floor: float
@@ -71,10 +71,10 @@ class SignFlip(NamedTuple):
 
 
 def sign_flip(differences: ArrayLike, weights: ArrayLike | None = None, seed: int = 0) -> SignFlip:
-    """Permutation test that [..., n] paired differences are symmetric about zero.
+    """Return the permutation test that [..., n] paired differences are symmetric about zero.
 
     The share of the 2^n sign vectors whose weighted mean is at least as far from zero as the observed one; above
-    `EXACT_UP_TO` pairs the signs are sampled, the observed vector counted in, and `error` is the p value's
+    `EXACT_UP_TO` pairs the signs are sampled, the observed vector included, and `error` is the p value's
     standard error. Fisher 1935.
     """
     x = np.asarray(differences, dtype=float)
@@ -94,18 +94,18 @@ def sign_flip(differences: ArrayLike, weights: ArrayLike | None = None, seed: in
 
 @cache
 def _all_signs(n: int) -> Floats:
-    """Every vector of n signs, [2^n, n]; not to be written to."""
+    """Return all vectors of n signs, [2^n, n]; cached, so do not modify it."""
     return np.array(list(product((-1.0, 1.0), repeat=n))).reshape(-1, n)
 
 
 def prob_improvement(a: ArrayLike, b: ArrayLike) -> Floats:
-    """P(a run of `a` beats a run of `b`) over all pairs of runs [..., n] × [..., m]; ties count half."""
+    """Return P(a run of `a` beats a run of `b`) over all pairs of runs [..., n] × [..., m]; ties count half."""
     x, y = np.asarray(a, dtype=float)[..., :, None], np.asarray(b, dtype=float)[..., None, :]
     return np.asarray((x > y).mean((-2, -1)) + 0.5 * (x == y).mean((-2, -1)))
 
 
 def holm(p: ArrayLike) -> Floats:
-    """Holm's step-down adjustment over the last axis (Holm 1979)."""
+    """Return p values with Holm's step-down adjustment over the last axis (Holm 1979)."""
     raw = np.asarray(p, dtype=float)
     order = np.argsort(raw, axis=-1)
     stepped = np.take_along_axis(raw, order, -1) * np.arange(raw.shape[-1], 0, -1)

@@ -1,7 +1,8 @@
-"""The tables of a sweep: trials, epochs, rankings, verified results, spike rates by layer, teachers, test openings.
+"""The tables of a sweep: trials, epochs, rankings, verified results, firing rates by layer, teachers, test openings.
 
-Column names carry their kind: `neuron.threshold` (a dot) is a sampled value, `val/accuracy` (a slash) a metric,
-anything else is a property of the row. Accuracies are fractions, times seconds, energies nanojoules an image.
+Column names carry their kind: `neuron.threshold` (a dot) is a sampled value, `val/accuracy` (a slash) a metric by its
+key in `supersnn.records.metrics`, anything else is a property of the row. Verified results have their metrics under
+the registry's columns, as `spike_rate`. Accuracies are fractions, times seconds, energies nanojoules an image.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,42 +11,34 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.errors import UserError
+from supersnn.errors import UserError
+from supersnn.records.metrics import COSTS, TEST_ACCURACY, VAL_ACCURACY
+from supersnn.records.state import SweepState
 
-TRIALS = {
+TRIALS = {  # `feasible`, `eligible`: as in `TrialRecord`; `best`: its arm's best trial, `winner`: the verified one
     "sweep": "str", "arm": "str", "trial": "int64", "state": "str", "reason": "str", "epochs": "int64",
-    "value": "float64", "started": "float64", "ended": "float64", "seconds": "float64", "seed": "float64",
-    "dataset": "str", "student": "str", "student_family": "str", "teacher": "str", "teacher_family": "str",
-    "pairing": "str", "winner": "bool",
+    "value": "float64", "feasible": "boolean", "eligible": "bool", "started": "float64", "ended": "float64",
+    "seconds": "float64", "seed": "float64", "dataset": "str", "student": "str", "student_family": "str",
+    "teacher": "str", "teacher_family": "str", "pairing": "str", "best": "bool", "winner": "bool",
 }  # fmt: skip
 VERIFIED = {
-    "sweep": "str", "arm": "str", "trial": "int64", "seed": "int64", "val": "float64", "test": "float64",
-    "search_value": "float64", "spike_rate": "float64", "synaptic_ops": "float64", "energy_nj": "float64",
+    "sweep": "str", "arm": "str", "trial": "int64", "seed": "int64", VAL_ACCURACY.column: "float64",
+    TEST_ACCURACY.column: "float64", "search_value": "float64", **{cost.column: "float64" for cost in COSTS},
     "seconds": "float64", "dataset": "str", "student": "str", "teacher": "str", "pairing": "str", "winner": "bool",
 }  # fmt: skip
 RANKED = {
-    "sweep": "str",
-    "arm": "str",
-    "trial": "int64",
-    "seed": "int64",
-    "value": "float64",
-    "seconds": "float64",
-}
-TEACHERS = {  # `again`: fitted anew for the final trainings, which see more images than the search
+    "sweep": "str", "arm": "str", "trial": "int64", "seed": "int64", "value": "float64", "seconds": "float64",
+}  # fmt: skip
+TEACHERS = {  # `refitted`: trained again for the final runs, which see more images than the search
     "sweep": "str", "name": "str", "digest": "str", "family": "str", "parameters": "float64",
     "val_accuracy": "float64", "epochs": "float64", "seconds": "float64", "bank_seconds": "float64", "split": "str",
-    "again": "bool",
+    "refitted": "bool",
 }  # fmt: skip
 LEDGER = {"sweep": "str", "time": "float64", "dataset": "str", "purpose": "str", "count": "float64"}
-LAYERS = {
-    "sweep": "str",
-    "arm": "str",
-    "trial": "int64",
-    "seed": "int64",
-    "place": "int64",
-    "layer": "str",
+LAYERS = {  # `position` from the input on; `rate`: the share of a layer's time steps with a spike
+    "sweep": "str", "arm": "str", "trial": "int64", "seed": "int64", "position": "int64", "layer": "str",
     "rate": "float64",
-}
+}  # fmt: skip
 PROBLEMS = {"sweep": "str", "arm": "str", "trial": "float64", "problem": "str"}
 
 
@@ -65,33 +58,33 @@ class Tables:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Sweep(Tables):
-    """One sweep: its tables and where they come from.
+    """One sweep: its tables and their source.
 
-    `ended` is the last closing event's `end`, None while a driver is at work; `config` the sweep file as it was
-    first given; `provenance` has `code`, `versions`, `split`, `images`, `started`, `updated`, `drivers`.
+    `config` is the sweep file, `state` what the tables are made from; `ended` how the last driver ended, None while it
+    is running or if it was killed; `provenance` has `code`, `versions`, `split`, `images`, `started`, `updated`,
+    `drivers`.
     """
 
     name: str
     config: Mapping[str, Any]
+    state: SweepState
     ended: str | None
     provenance: Mapping[str, Any]
 
     @property
     def complete(self) -> bool:
-        """Whether the sweep was closed as done; what is said of any other holds only so far."""
+        """Whether the sweep was closed as done; the results of any other are preliminary."""
         return self.ended == "done"
 
     @property
     def held_out(self) -> bool:
-        """Whether the verified trainings left the validation images out, so that `val` tells of images unseen."""
+        """Whether the final runs did not train on the validation images, so that their `val` is unbiased."""
         return (self.config.get("verify") or {}).get("train_on", "train") == "train"
 
     @property
     def arms(self) -> list[str]:
         """The arms, in the order of the sweep file."""
-        known = list(self.config.get("arms") or {})
-        seen = dict.fromkeys([*self.trials["arm"], *self.verified["arm"]])
-        return known + [arm for arm in seen if arm not in known]
+        return list(dict.fromkeys([*(self.config.get("arms") or {}), *self.state.arms]))
 
     def __repr__(self) -> str:
         state = "done" if self.complete else f"so far ({self.ended or 'running'})"
@@ -118,25 +111,31 @@ def collect(sweeps: Iterable[Sweep]) -> SweepCollection:
     """Return the tables of all `sweeps`, concatenated.
 
     Raises:
-        UserError: two sweeps have one name, by which the tables tell them apart.
+        UserError: two sweeps have the same name, which identifies their rows.
     """
     parts = tuple(sweeps)
     names = [sweep.name for sweep in parts]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise UserError(f"two sweeps are named {twice[0]!r}: the tables could not tell them apart")
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"two sweeps are named {repeated[0]!r}: expected distinct names, which identify their rows")
     tables = {f.name: pd.concat([getattr(s, f.name) for s in parts], ignore_index=True) for f in fields(Tables)}
     return SweepCollection(**tables, sweeps=parts)
 
 
+def best_first(trials: pd.DataFrame) -> pd.DataFrame:
+    """Return the trials in the order of `supersnn.records.state.better`, those that are not eligible last."""
+    keys, ascending = ["eligible", "value", "trial"], [False, False, True]
+    return trials.sort_values(keys, ascending=ascending, na_position="last")
+
+
 def typed(frame: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
-    """Return the table with at least these columns, first and of these types; what is unknown is missing."""
-    found: dict[str, Any] = {}
+    """Return the table with at least these columns, first and of these types; unknown values are missing."""
+    converted: dict[str, Any] = {}
     for column, kind in columns.items():
         values: Any = frame[column] if column in frame else pd.Series(None, index=frame.index, dtype=object)
-        found[column] = pd.to_numeric(values, errors="coerce") if kind == "float64" else values
-        found[column] = found[column].astype(kind)
+        values = pd.to_numeric(values, errors="coerce") if kind == "float64" else values
+        converted[column] = values.astype(kind)
     rest = frame[[column for column in frame.columns if column not in columns]]
-    return pd.concat([pd.DataFrame(found, index=frame.index), rest], axis=1)
+    return pd.concat([pd.DataFrame(converted, index=frame.index), rest], axis=1)
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -25,13 +25,14 @@ from typing import TypeVar
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.scale import instant, sweep
+from benchmarks.evidence_file import read_evidence
+from benchmarks.instant_trials import instant, sweep
 from tune.description.arms import resolve
-from tune.journal import Journal, read
 from tune.search.budget import Budget
-from tune.search.driver import Search
+from tune.search.search import Search
 from tune.search.studies import Studies, open_storage
 from tune.store import Store
+from tune.sweep_record import SweepRecord
 
 R = TypeVar("R")
 ARMS = 3
@@ -138,7 +139,7 @@ def halving(epochs: int, seed: int = 0) -> Callable[[int], int]:
     dice = random.Random(seed)
     rungs = (max(1, epochs // 3), max(1, 2 * epochs // 3))
 
-    def of(trial: int) -> int:
+    def of(_trial: int) -> int:
         return next((rung for rung in rungs if dice.random() > 0.5), epochs)
 
     return of
@@ -159,7 +160,7 @@ def check(store: Path, name: str) -> dict[str, float]:
     Epochs, slots and the start of the processes are the sweep's own, so that only what the driver adds to them is put
     to the test; the store is taken to be infinitely fast.
     """
-    events = [event for event, _ in read(Store(store).existing(name).journal)]
+    events = list(read_evidence(Store(store).existing(name).journal))
     searched = [event for event in events if event["event"] in ("start", "epoch", "end")]
     slots = [event["event"] for event in searched].index("epoch")
     epochs = [event for event in searched if event["event"] == "epoch"]
@@ -199,17 +200,19 @@ class Driven:
         }
 
 
-def launch(trials: int) -> Driven:
+def run_instant_trials(trials: int) -> Driven:
     """Time the driver's steps over so many instant trials of one arm, one after another."""
     driven = Driven([], [], [], [])
     with tempfile.TemporaryDirectory() as scratch:
         store, config = Store(Path(scratch)), sweep(trials)
         folder = store.sweep(config.name)
         folder.path.mkdir(parents=True)
-        studies = Studies(config, resolve(config), open_storage(store.optuna_url), "capacity")
-        budget = Budget(config, studies, folder.path, [])
-        with closing(Journal(folder.journal)) as journal:
-            search = Search(studies, journal, budget, folder.path, store.storage, "capacity", (0,), {})
+        studies = Studies(config, resolve(config), open_storage(store.optuna_url))
+        record = SweepRecord(folder, {})
+        budget = Budget(config, studies, folder.path, record.state)
+        record.open()
+        with closing(record):
+            search = Search(studies, record, budget, folder.path, store.storage, "capacity", (0,))
             while (timed := _timed(search.next_job))[1] is not None:
                 driven.asks.append(timed[0])
                 for report in instant(timed[1]):
@@ -223,7 +226,7 @@ def launch(trials: int) -> Driven:
 
 def measure(trials: int) -> dict[str, float]:
     """Return the median seconds of the driver's steps over so many instant trials, early ones beside late ones."""
-    return launch(trials).costs(statistics.median)
+    return run_instant_trials(trials).costs(statistics.median)
 
 
 def predict(trials: int) -> dict[str, float]:
@@ -231,9 +234,9 @@ def predict(trials: int) -> dict[str, float]:
 
     The costs are means here, because a sum is foretold. The simulation has the real trials' epochs and no other cost.
     """
-    known = launch(trials // 4).costs(statistics.mean)
+    known = run_instant_trials(trials // 4).costs(statistics.mean)
     known["ask_per_trial"] *= ARMS  # the trials here are all of one arm
-    real = launch(trials)
+    real = run_instant_trials(trials)
     load = Load(trials, 1, 0.0, 0.0, real.epochs.__getitem__)
     nothing = dict.fromkeys(("tracked", "actor", "start"), 0.0)
     simulated = simulate(load, Costs(**known, **nothing))

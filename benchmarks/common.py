@@ -1,4 +1,4 @@
-"""What all benchmarks share: the machine they ran on, interleaved repeats, and one form of result."""
+"""Shared code of the benchmarks: the machine, interleaved repeats, and the common form of a result."""
 
 import argparse
 import importlib.metadata
@@ -21,7 +21,7 @@ from tune.versions import versions
 
 
 class Spread(NamedTuple):
-    """Repeats in brief: their median, their quartiles, and how many there were."""
+    """Summary of repeats: their median, quartiles and number."""
 
     median: float
     low: float
@@ -49,10 +49,10 @@ def lead_of(ours: Sequence[float], theirs: Sequence[float]) -> Lead:
 
 @dataclass(frozen=True)
 class Result:
-    """What a benchmark found.
+    """The result of a benchmark.
 
-    `ratios` are what it is judged by; `measured` is what they were made of, each in `unit`; `notes` is whatever
-    else helps to read them.
+    `ratios` are compared with the targets; `measured` holds the values that they are computed from, each in `unit`;
+    `notes` is further information.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Result:
 def main(name: str, measure: Callable[[bool], Result], peers: tuple[str, ...] = ()) -> None:
     """Run a benchmark from the command line and print its result, with `--json` as one document.
 
-    `measure` is told whether to be quick: sizes too small to mean anything, to see that the benchmark works.
+    `measure` takes whether to be quick: sizes too small for a valid result, to test that the benchmark works.
     """
     options = parser(name).parse_args()
     present(name, options, lambda: measure(options.quick), peers)
@@ -83,7 +83,7 @@ def parser(name: str) -> argparse.ArgumentParser:
 def present(
     name: str, options: argparse.Namespace, measure: Callable[[], Result], peers: tuple[str, ...] = (), given: str = ""
 ) -> None:
-    """Measure, and print or write what was found; `given` is what the command had besides the benchmark's name."""
+    """Measure, and print or write the result; `given` holds the command's arguments after the benchmark's name."""
     if options.write:
         around_section(options.write, name)
     before = load()
@@ -107,7 +107,7 @@ def present(
 
 
 def table(result: Result) -> Table:
-    """Return the result for people."""
+    """Return the result as a table for the terminal."""
     drawn = Table("", "median", "quartiles", "n", title=f"{result.name} ({result.unit})", title_justify="left")
     for side, spread in result.measured.items():
         drawn.add_row(side, f"{spread.median:.4g}", f"{spread.low:.4g} … {spread.high:.4g}", str(spread.repeats))
@@ -120,7 +120,7 @@ def table(result: Result) -> Table:
 
 
 def markdown(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the lines of a result for RESULTS.md: what it was measured on, the table, the ratios, the notes."""
+    """Yield the lines of a result for RESULTS.md: machine and versions, table, ratios, notes."""
     yield from origin(document)
     yield ""
     yield f"| {document['unit']} | median | quartiles | n |"
@@ -134,7 +134,7 @@ def markdown(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def origin(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the lines that say by what command, on what machine and with what versions something was measured."""
+    """Yield the lines that name the command, the machine and the versions of a measurement."""
     about, load = document["machine"], ""
     if "load_before" in about:
         load = f", load {about['load_before']} before and {about['load_after']} after"
@@ -146,7 +146,7 @@ def origin(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def write_section(path: Path, name: str, lines: Iterable[str]) -> None:
-    """Replace what stands between a Markdown file's marks `<!-- NAME -->` and `<!-- end of NAME -->`.
+    """Replace the text between a Markdown file's marks `<!-- NAME -->` and `<!-- end of NAME -->`.
 
     Raises:
         SystemExit: the file cannot be read, or has no such marks.
@@ -156,7 +156,7 @@ def write_section(path: Path, name: str, lines: Iterable[str]) -> None:
 
 
 def around_section(path: Path, name: str) -> tuple[str, str]:
-    """Return what stands before and after a section, its marks among it; see `write_section`."""
+    """Return the text before and after a section, with its marks; see `write_section`."""
     begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
     try:
         text = path.read_text(encoding="utf-8")
@@ -170,7 +170,7 @@ def around_section(path: Path, name: str) -> tuple[str, str]:
 
 
 def interleaved(sides: Mapping[str, Callable[[], object]], repeats: int, warm_up: int = 1) -> dict[str, list[float]]:
-    """Return the seconds of each call of each side: all sides take turns, so that what the machine does hits all."""
+    """Return the seconds of each call of each side: all sides take turns, so that load on the machine affects all."""
     seconds: dict[str, list[float]] = {side: [] for side in sides}
     for repeat in range(warm_up + repeats):
         for side, run in sides.items():
@@ -188,7 +188,7 @@ def spread(values: list[float]) -> Spread:
 
 
 def progress(text: str) -> None:
-    """Say on standard error how far a benchmark is."""
+    """Print a benchmark's progress on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -201,18 +201,18 @@ def version_of(package: str) -> str | None:
 
 
 def peak_memory() -> float:
-    """Return the most memory, in MB, that this process has held at once (Linux only)."""
+    """Return the peak memory of this process in MB (Linux only)."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 def load() -> float:
-    """Return the machine's load, the average of the last minute."""
+    """Return the machine's load average of the last minute."""
     return round(os.getloadavg()[0], 2)
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures were measured on."""
+    """Return the processor, the number of cores and the memory of this machine."""
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {"processor": _processor(), "cores": os.cpu_count(), "memory_gb": round(pages / 2**30, 1)}
 

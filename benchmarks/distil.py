@@ -1,7 +1,7 @@
-"""An epoch of a student that is taught relations, beside one of the same student without a teacher.
+"""An epoch of a student with the relational loss, compared with one of the same student without a teacher.
 
-The teacher's bank is filled before. What filling it takes is shown as a share of a sweep of 30 trials, and beside the
-two stands an epoch that runs the teacher itself. The images are noise of CIFAR's shape: only time is measured.
+The teacher cache is computed first; its cost is shown as a share of a sweep of 30 trials. A third side runs the teacher
+online. The images are noise of CIFAR's shape: only time is measured.
 """
 
 import tempfile
@@ -23,9 +23,9 @@ from supersnn.teachers import TeacherStore
 from supersnn.training import train
 
 VIEWS, SWEEP_VIEWS = 2, 16
-"""Views that the benchmark's bank holds, and those of a usual one."""
+"""Views in the benchmark's teacher cache, and in one of the default size."""
 TRIALS, EPOCHS = 30, 12
-"""Of the sweep that the bank is to be a share of."""
+"""Of the sweep whose cost the cache's is compared with."""
 
 
 def noise(count: int) -> TrainingData:
@@ -41,7 +41,7 @@ def noise(count: int) -> TrainingData:
 
 
 def training(epochs: int, weight: float, views: int | str) -> TrainConfig:
-    """Return a student's training; with a weight above zero VGG-8 teaches it relations."""
+    """Return a student's training; with a weight above zero it is distilled from VGG-8."""
     plain = {
         "dataset": {"name": "noise", "augment": {"crop": 4, "flip": True, "views": views}},
         "student": {"architecture": "resnet14", "time_steps": 2},
@@ -53,13 +53,13 @@ def training(epochs: int, weight: float, views: int | str) -> TrainConfig:
 
 
 def epochs_of(config: TrainConfig, data: TrainingData, store: Path) -> Callable[[], object]:
-    """Return a function that trains one epoch more at each call."""
+    """Return a function that trains one more epoch at each call."""
     reports = train(config, data, teacher_source_for(config, data, store))
     return lambda: next(reports)
 
 
 def measure(quick: bool) -> Result:
-    """Return the seconds of an epoch by each way of teaching."""
+    """Return the seconds of an epoch without a teacher, with its cache, and with the teacher online."""
     images, repeats = (128, 3) if quick else (1280, 7)
     epochs, data = VIEWS + repeats, noise(images)
     with tempfile.TemporaryDirectory() as scratch:
@@ -70,23 +70,23 @@ def measure(quick: bool) -> Result:
         started = time.perf_counter()
         TeacherCache.open(store / "banks", teacher, data, taught, needed_outputs(taught.loss))
         filling = (time.perf_counter() - started) * SWEEP_VIEWS / VIEWS
-        progress("the bank is filled")
+        progress("the teacher cache is computed")
         sides = {
             "without a teacher": training(epochs, 0.0, VIEWS),
-            "with its relations from the bank": taught,
-            "with its relations from itself": training(epochs, 30.0, "off"),
+            "with relations from the teacher cache": taught,
+            "with relations from the online teacher": training(epochs, 30.0, "off"),
         }
         runs = {side: epochs_of(config, data, store) for side, config in sides.items()}
         measured = {side: spread(times) for side, times in interleaved(runs, repeats, warm_up=VIEWS).items()}
-    direct, banked, live = (measured[side].median for side in sides)
-    sweep = TRIALS * EPOCHS * banked
+    direct, cached, online = (measured[side].median for side in sides)
+    sweep = TRIALS * EPOCHS * cached
     return Result(
         name="distil",
         unit="s an epoch",
-        ratios={"ratio": banked / direct, "live": live / direct, "bank_share": filling / (filling + sweep)},
+        ratios={"ratio": cached / direct, "live": online / direct, "bank_share": filling / (filling + sweep)},
         measured=measured,
         notes={
-            "bank": f"{filling:.1f} s for {SWEEP_VIEWS} views of {images} images, "
+            "teacher cache": f"{filling:.1f} s for {SWEEP_VIEWS} views of {images} images, "
             f"a sweep of {TRIALS} trials of {EPOCHS} epochs is {sweep:.0f} s of training",
             "threads": torch.get_num_threads(),
         },

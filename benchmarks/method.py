@@ -1,12 +1,12 @@
-"""What a teacher brings a spiking student: arms with and without one, paired by seed, tested once. Hours of work.
+"""The effect of a teacher on a spiking student: arms with and without one, paired by seed, tested once. Takes hours.
 
     python -m benchmarks.method --folder DIR [--data fashion-mnist folder:IMAGES] [--write benchmarks/RESULTS.md]
 
 For each data set: first the learning rate of all arms is chosen, for the student without a teacher; then each arm's
-weight; then the kind of relation that serves both teachers best, which the claim is about. All is chosen on validation
-images, by seeds that serve for nothing else. Then every arm is trained by ten seeds. Each training is one line in
-DIR/results.jsonl when it has ended: the same command goes on from there, also for the table alone. The lines that the
-table in RESULTS.md came from are kept as evidence/method.jsonl, and serve as such a file.
+weight; then the kind of relation that is best over both teachers, which the claim is about. All choices are made on
+validation images, with seeds that are used for nothing else. Then every arm is trained with ten seeds. Each training is
+one line in DIR/results.jsonl when it has ended: the same command continues from there, and prints the table. The lines
+behind the table in RESULTS.md are kept as evidence/method.jsonl, which can be used as such a file.
 """
 
 import argparse
@@ -26,6 +26,7 @@ import pandas as pd
 
 from analysis.compare import verdicts
 from benchmarks.common import machine, origin, progress, write_section
+from benchmarks.evidence_file import EvidenceFile, read_evidence
 from supersnn.checkpoint import student_weights
 from supersnn.config import DatasetConfig, TrainConfig
 from supersnn.config_model import digest, parse, with_values
@@ -37,23 +38,22 @@ from supersnn.teacher_sources import teacher_source_for
 from supersnn.teachers import TeacherStore
 from supersnn.test_set import open_test
 from supersnn.training import train
-from tune.journal import Journal, read
 from tune.versions import versions
 
 IMAGES, EPOCHS, TEACHER_EPOCHS = 5000, 12, 30
 TEACHERS = {"homogeneous": "resnet20", "heterogeneous": "vgg8"}
 AUGMENT = {"fashion-mnist": {"crop": 2, "flip": True}}
-"""By data set; another one's images are varied as CIFAR's usually are."""
+"""By data set; all others use the usual augmentation of CIFAR."""
 TUNED_BY, SEEDS = (900, 901), tuple(range(10))
-"""The seeds that choose, and those of the final trainings."""
+"""The seeds for tuning, and those of the final trainings."""
 RATES = (0.1, 0.2, 0.4, 0.8)
 GRIDS = {"relation": (10.0, 30.0, 100.0), "gram": (300.0, 1000.0, 3000.0), "logit": (0.3, 1.0, 3.0),
          "feature": (1.0, 3.0, 10.0)}  # fmt: skip
-"""The weights that are tried, by term; the relation `gram` is of another magnitude than the other three."""
+"""The weights to try, by term; the relation `gram` has another magnitude than the other three."""
 PROCESSES = 2
 
 Values = dict[str, Any]
-"""Dotted keys of a training, and what they are set to."""
+"""Values by dotted keys of a training."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,11 @@ class Training:
 
     @property
     def key(self) -> str:
-        """What tells it from all others; the arm's name does not count, so that arms of one meaning share it."""
+        """Its unique digest; the arm's name is left out, so that arms with equal trainings share them."""
         return digest(self.data, self.values, self.seed, self.final)
 
     def config(self, images: int = IMAGES, epochs: int = EPOCHS) -> TrainConfig:
-        """Return the training's whole description."""
+        """Return the training's complete configuration."""
         plain = {
             "dataset": {
                 "name": self.data,
@@ -89,7 +89,7 @@ class Training:
 
 
 def relation(kind: str, teacher: str, weight: float, shuffle: bool = False) -> Values:
-    """Return what makes a training relational."""
+    """Return the values of a training with the relational loss."""
     return {
         "teacher.name": TEACHERS[teacher],
         "loss.relation.kind": kind,
@@ -99,12 +99,12 @@ def relation(kind: str, teacher: str, weight: float, shuffle: bool = False) -> V
 
 
 def term(name: str, teacher: str, weight: float) -> Values:
-    """Return what makes a training one with the term `logit` or `feature`."""
+    """Return the values of a training with the term `logit` or `feature`."""
     return {"teacher.name": TEACHERS[teacher], f"loss.{name}.weight": weight}
 
 
 def candidates() -> dict[str, list[Values]]:
-    """Return by arm the values that are tried for it, without the learning rate."""
+    """Return the values to try for each arm, without the learning rate."""
     found = {}
     for teacher in TEACHERS:
         for kind in RELATIONS:
@@ -116,17 +116,17 @@ def candidates() -> dict[str, list[Values]]:
 
 
 class Runs:
-    """The trainings that have been done, one line each in the folder's `results.jsonl`, and the processes for more."""
+    """The finished trainings, one line each in the folder's `results.jsonl`, and a process pool for more."""
 
     def __init__(self, folder: Path, pool: Pool, quick: bool) -> None:
         self._folder, self._pool = folder, pool
         self.sizes: dict[str, int] = {"images": 200, "epochs": 1} if quick else {}
         path = folder / "results.jsonl"
-        self.done: dict[str, dict[str, Any]] = {result["key"]: result for result, _ in read(path)}
-        self._journal = Journal(path)
+        self.done: dict[str, dict[str, Any]] = {result["key"]: result for result in read_evidence(path)}
+        self._journal = EvidenceFile(path)
 
     def __call__(self, trainings: Sequence[Training]) -> list[dict[str, Any]]:
-        """Return the result of each, after training what is missing."""
+        """Return the result of each training, after running those that are missing."""
         missing = list({t.key: t for t in trainings if t.key not in self.done}.values())
         tasks = [(training, self._folder, self.sizes) for training in missing]
         for number, result in enumerate(self._pool.imap_unordered(train_one, tasks), start=1):
@@ -169,7 +169,7 @@ def _images(config: DatasetConfig) -> TrainingData:
 
 
 def teach(task: tuple[str, str, Path, Mapping[str, int]]) -> dict[str, Any]:
-    """Train or find a teacher, in a worker; return what is worth knowing of it."""
+    """Train or load a teacher, in a worker; return its accuracy, parameters and seconds."""
     data, pairing, folder, sizes = task
     config = Training(data, pairing, relation("cosine", pairing, 1.0), 0, False).config(**sizes)
     teacher = TeacherStore(folder / "store" / "teachers").get(config, _images(config.dataset))
@@ -178,13 +178,13 @@ def teach(task: tuple[str, str, Path, Mapping[str, int]]) -> dict[str, Any]:
 
 
 class Study:
-    """All trainings of one data set, in the order in which one decides on the next; `run` trains what is missing."""
+    """All trainings of one data set, in the order of their choices; `run` runs those that are missing."""
 
     def __init__(self, data: str, run: Runs) -> None:
         self.data, self._run = data, run
 
     def choose(self, arm: str, options: Sequence[Values]) -> tuple[Values, float]:
-        """Return the values with the best mean validation accuracy, and that."""
+        """Return the values with the best mean validation accuracy, and that accuracy."""
         trainings = [Training(self.data, arm, values, seed, False) for values in options for seed in TUNED_BY]
         scores = [result["val"] for result in self._run(trainings)]
         each = len(TUNED_BY)
@@ -193,7 +193,7 @@ class Study:
         return options[best], means[best]
 
     def tuned(self) -> tuple[dict[str, Values], str]:
-        """Return what each arm is trained with, and the kind of relation that serves both teachers best."""
+        """Return the values of each arm, and the kind of relation that is best over both teachers."""
         chosen = {"direct": self.choose("direct", [{"optimizer.lr": rate} for rate in RATES])[0]}
         scores = {}
         for arm, options in candidates().items():
@@ -205,7 +205,7 @@ class Study:
         return chosen, kind
 
     def final(self) -> "Findings":
-        """Train everything, and return what it came to."""
+        """Run all trainings, and return the findings."""
         chosen, kind = self.tuned()
         claimed = [f"{kind}-homogeneous", f"{kind}-heterogeneous", "shuffled-heterogeneous"]
         order = dict.fromkeys(["direct", *claimed, *chosen])
@@ -216,14 +216,14 @@ class Study:
 
 @dataclass(frozen=True)
 class Findings:
-    """The final trainings of one data set, a row each; the arms that the claim is about; each arm's values."""
+    """The final trainings of one data set, one per row; the arms that the claim is about; each arm's values."""
 
     rows: pd.DataFrame
     claimed: Sequence[str]
     chosen: Mapping[str, Values]
 
     def compared(self) -> pd.DataFrame:
-        """Return each arm against the one without a teacher; Holm's adjustment is over the claimed and the rest."""
+        """Compare each arm with the one without a teacher; Holm-adjusted over the claimed arms and over the rest."""
         rest = [arm for arm in self.chosen if arm not in ("direct", *self.claimed)]
         parts = [verdicts(self.rows, [(arm, "direct") for arm in arms], blocks=()) for arms in (self.claimed, rest)]
         return pd.concat(parts, ignore_index=True)
@@ -247,7 +247,7 @@ class Findings:
 
 
 def section(study: Study, findings: Findings, teachers: Sequence[Mapping[str, Any]], runs: Runs) -> Iterator[str]:
-    """Yield the lines that stand for one data set in RESULTS.md."""
+    """Yield the lines of one data set in RESULTS.md."""
     own = [result for result in runs.done.values() if result["data"] == study.data]
     hours = {final: sum(r["seconds"] for r in own if r["final"] is final) / 3600 for final in (False, True)}
     rate = findings.chosen["direct"]["optimizer.lr"]
@@ -271,7 +271,7 @@ def section(study: Study, findings: Findings, teachers: Sequence[Mapping[str, An
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.method")
-    parser.add_argument("--folder", type=Path, required=True, help="where results, teachers and banks are kept")
+    parser.add_argument("--folder", type=Path, required=True, help="where results, teachers and caches are kept")
     parser.add_argument("--data", nargs="+", default=["fashion-mnist"], help="names as in dataset.name")
     parser.add_argument("--write", type=Path, help="a Markdown file whose section on the method is replaced")
     parser.add_argument("--json", action="store_true", help="print one JSON document")

@@ -1,10 +1,9 @@
-"""How much of random search's budget TPE needs to find as good a student, over many repeats: with successive halving,
-and with every trial trained to its end.
+"""The share of random search's budget that TPE needs to find as good a student, with successive halving and without.
 
 Three objectives: two formulas shaped like ours (log-scaled and noisy; one conditional), and real trainings on digits.
-These were made once, a grid of configurations under the teacher's relations; each is one line of DIR/table.jsonl when
-it has ended, and the same command goes on from there. A trial of the search then has the curve of the nearest one, so
-that many repeats of a search cost nothing.
+The trainings are made once, on a grid of configurations with the relational loss; each is one line of DIR/table.jsonl
+when it has ended, and the same command continues from there. A trial of the search then has the curve of the nearest
+one, so that many repeats of a search cost nothing.
 
     python -m benchmarks.quality --folder DIR [--json]
 """
@@ -23,6 +22,7 @@ from typing import Any, NamedTuple
 import optuna
 
 from benchmarks.common import Lead, lead_of, machine, markdown, progress, spread, write_section
+from benchmarks.evidence_file import EvidenceFile, read_evidence
 from supersnn.config import TrainConfig
 from supersnn.config_model import parse, with_values
 from supersnn.data import training_data
@@ -31,14 +31,13 @@ from supersnn.training import train
 from tune.description.arms import resolve
 from tune.description.space import Values
 from tune.description.sweep import SweepConfig
-from tune.journal import Journal, read
 from tune.search.studies import Studies
 from tune.versions import versions
 
 EPOCHS, TRIALS, REPEATS = 9, 48, 41
-"""Of a trial; random search's budget in whole trials; how often both search."""
+"""Epochs of a trial; random search's budget in full trials; repeats of each search."""
 BUDGETS = (10, 14, 20, 30, 48)
-"""Numbers of whole trainings after whose epochs two ways to search are compared."""
+"""Numbers of full trainings after whose epochs two searches are compared."""
 SEARCHED = {
     "optimizer.lr": (0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
     "loss.relation.weight": (1.0, 4.0, 16.0, 63.0, 250.0, 1000.0),
@@ -47,14 +46,14 @@ SEARCHED = {
 """The grid of real trainings."""
 
 Found = list[tuple[int, float]]
-"""Epochs spent, and the worth of the best trial that was finished by then; minus infinity before the first."""
+"""Epochs spent, and the true value of the best trial finished by then; minus infinity before the first."""
 
 Curve = Callable[[int], float]
-"""From an epoch, counted from 1, to what a trial reports after it."""
+"""From an epoch, counted from 1, to the value that a trial reports after it."""
 
 
 class Objective(NamedTuple):
-    """What is searched: the space, a trial's curve of reports (noise included), and what it is really worth."""
+    """What is searched: the space, a trial's curve of reports (with noise), and its true value."""
 
     space: Mapping[str, Any]
     teachers: tuple[str, ...]
@@ -75,7 +74,7 @@ def smooth(values: Values) -> float:
 
 
 def conditional(values: Values) -> float:
-    """Two teachers, of which the better one needs another weight; the surrogate's width matters for one kind only."""
+    """Two teachers, the better of which needs another weight; the surrogate's width matters for one kind only."""
     better = values["teacher.name"] == "vgg8"
     weight = math.log10(_number(values, "loss.relation.weight") / (200 if better else 5))
     rate = math.log10(_number(values, "optimizer.lr") / 0.05)
@@ -85,7 +84,7 @@ def conditional(values: Values) -> float:
 
 
 def _learning(worth: Callable[[Values], float]) -> Callable[[Values, random.Random], Curve]:
-    """The curve of a formula: an exponential rise to its worth, with noise."""
+    """The curve of a formula: an exponential rise to its true value, with noise."""
 
     def curve(values: Values, dice: random.Random) -> Curve:
         final = worth(values)
@@ -145,9 +144,9 @@ def sweep(objective: Objective, sampler: str, scheduler: str, seed: int) -> Swee
 
 
 def best_by_epochs(objective: Objective, sampler: str, scheduler: str, seed: int) -> Found:
-    """Return what a search has found, as it spends TRIALS · EPOCHS."""
+    """Return the best values of a search as it spends TRIALS · EPOCHS epochs."""
     config = sweep(objective, sampler, scheduler, seed)
-    live = Studies(config, resolve(config), optuna.storages.InMemoryStorage(), str(seed))
+    live = Studies(config, resolve(config), optuna.storages.InMemoryStorage())
     dice, spent, best, found = random.Random(seed), 0, -math.inf, []
     while spent < TRIALS * EPOCHS:
         assignment = live.next()
@@ -166,12 +165,12 @@ def best_by_epochs(objective: Objective, sampler: str, scheduler: str, seed: int
 
 
 def searches(objective: Objective, sampler: str, scheduler: str, repeats: int = REPEATS) -> list[Found]:
-    """Return so many searches, which differ by their seed."""
+    """Return `repeats` searches, which differ by their seed."""
     return [best_by_epochs(objective, sampler, scheduler, seed) for seed in range(repeats)]
 
 
 def shares(ours: Sequence[Found], randoms: Sequence[Found]) -> list[float]:
-    """Return, by repeat, the share of random search's budget after which ours has its final best; or inf."""
+    """Return, by repeat, the share of random search's budget after which ours reaches its final best, or inf."""
     return [
         next((spent for spent, best in one if best >= random_[-1][1]), math.inf) / (TRIALS * EPOCHS)
         for one, random_ in zip(ours, randoms, strict=True)
@@ -179,9 +178,9 @@ def shares(ours: Sequence[Found], randoms: Sequence[Found]) -> list[float]:
 
 
 def lead(ours: Sequence[Found], theirs: Sequence[Found], trainings: int) -> Lead:
-    """Return by how many points ours is ahead after the epochs of so many whole trainings, paired by repeat.
+    """Return our lead in points after the epochs of `trainings` full trainings, paired by repeat.
 
-    A search that has finished no trial by then is as good as its first one.
+    A search that has finished no trial by then counts with its first one.
     """
     scores = [[_best_by(one, trainings * EPOCHS) for one in side] for side in (ours, theirs)]
     return lead_of(*scores)
@@ -193,13 +192,13 @@ def _best_by(found: Found, epochs: int) -> float:
 
 
 def measured(folder: Path) -> dict[tuple[float, ...], list[float]]:
-    """Return the grid's trainings on digits, after making those that are missing."""
+    """Return the grid's trainings on digits, after running those that are missing."""
     path = folder / "table.jsonl"
-    table = {tuple(made["point"]): made["curve"] for made, _ in read(path)}
+    table = {tuple(made["point"]): made["curve"] for made in read_evidence(path)}
     missing = [point for point in itertools.product(*SEARCHED.values()) if point not in table]
     if missing:
-        _trained((missing[0], folder, 1))  # the teacher and its bank
-    journal = Journal(path)
+        _trained((missing[0], folder, 1))  # trains the teacher and computes its cache
+    journal = EvidenceFile(path)
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         tasks: Iterator[tuple[tuple[float, ...], Path, int]] = ((point, folder, EPOCHS) for point in missing)
         for number, (point, curve) in enumerate(pool.imap_unordered(_trained, tasks), start=1):
@@ -211,7 +210,7 @@ def measured(folder: Path) -> dict[tuple[float, ...], list[float]]:
 
 
 def _trained(task: tuple[tuple[float, ...], Path, int]) -> tuple[tuple[float, ...], list[float]]:
-    """Train a point of the grid; a student that fails keeps its last accuracy."""
+    """Train a point of the grid; a failed student keeps its last accuracy."""
     point, folder, epochs = task
     (arm,) = resolve(sweep(digits({}), "random", "none", 0)).values()
     values: Values = dict(zip(SEARCHED, point, strict=True))
@@ -235,11 +234,11 @@ def main() -> None:
     found, leads = {}, {}
     for name, objective in objectives.items():
         randoms = searches(objective, "random", "none")
-        whole, ours = (searches(objective, "tpe", scheduler) for scheduler in ("none", "asha"))
+        full, ours = (searches(objective, "tpe", scheduler) for scheduler in ("none", "asha"))
         found[name] = shares(ours, randoms)
-        found[f"{name}, no trial stopped"] = shares(whole, randoms)
+        found[f"{name}, no trial stopped"] = shares(full, randoms)
         leads[f"{name}: points ahead, after the epochs of so many trainings, of TPE that stops no trial"] = {
-            trainings: str(lead(ours, whole, trainings)) for trainings in BUDGETS
+            trainings: str(lead(ours, full, trainings)) for trainings in BUDGETS
         }
     document = {
         "name": "quality",

@@ -1,11 +1,10 @@
-"""The driver's work a trial, after 2,000 trials beside after 100: real studies, journal and MLflow, instant trials.
+"""The driver's time per trial, after 2,000 trials and after 100: real studies, journal and MLflow, instant trials.
 
-The objective answers at once, so that all the time that passes is the driver's: handing a trial out, taking its
-epochs, telling Optuna's database, the journal and MLflow. Nothing is trained, and Ray is left out.
+Trials return at once, so that all measured time is the driver's: suggesting a trial, taking its epochs, writing to
+Optuna's database, the journal and MLflow. Nothing is trained, and Ray is not used. Beside it, what the record of a very
+long sweep costs to open (`benchmarks/long_record.py`).
 """
 
-import math
-import random
 import tempfile
 import time
 from collections import deque
@@ -13,67 +12,24 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from benchmarks import long_record
 from benchmarks.common import Result, interleaved, main, peak_memory, progress, spread
-from supersnn.config_model import parse
+from benchmarks.instant_trials import instant, sweep
+from supersnn.records.events import SweepStarted
 from tune.description.arms import resolve
-from tune.description.sweep import SweepConfig
-from tune.journal import Journal
 from tune.search.budget import Budget
-from tune.search.driver import Job, Report, Search
+from tune.search.messages import Job, Report
+from tune.search.search import Search
 from tune.search.studies import Studies, open_storage
 from tune.store import Store
+from tune.sweep_record import SweepRecord
 from tune.tracking import tracker
 from tune.versions import versions
 
 WINDOW = 10
-"""Trials that are timed together; MLflow has been told of all of them before the clock is stopped."""
+"""Trials that are timed together; MLflow has all of them before the clock is stopped."""
 AT_ONCE = 2
 """Trials that are under way at any time."""
-
-
-def sweep(trials: int) -> SweepConfig:
-    """Return a sweep of one arm of so many trials, with what a usual one searches."""
-    plain = {
-        "name": "scale",
-        "dataset": {"name": "digits"},
-        "student": {"architecture": "resnet8"},
-        "train": {"epochs": 12},
-        "arms": {"heterogeneous": {"teachers": ["vgg8", "wrn16_2"]}},
-        "space": {
-            "neuron.threshold": "default",
-            "neuron.decay": "default",
-            "optimizer.lr": "default",
-            "loss.relation.weight": "default",
-        },
-        "search": {"trials": trials, "sampler": "tpe", "scheduler": "asha"},
-    }
-    return parse(SweepConfig, plain, "scale")
-
-
-def instant(job: Job) -> Iterator[Report]:
-    """Yield what a trial would report, without training: it learns the better, the closer its rate is to 0.05."""
-    rate, epochs = job.config["optimizer"]["lr"], job.config["train"]["epochs"]
-    noise = random.Random(job.key)
-    final = 0.9 - 0.2 * abs(math.log10(rate / 0.05))
-    for epoch in range(1, epochs + 1):
-        accuracy = final * (1 - math.exp(-epoch / 3)) + noise.gauss(0, 0.01)
-        metrics = dict.fromkeys(METRICS, 0.5) | {"val/accuracy": accuracy}
-        yield Report(epoch, metrics, "finished" if epoch == epochs else None)
-
-
-METRICS = (
-    "train/loss",
-    "loss/label",
-    "loss/relation",
-    "loss/relation_weighted",
-    "val/loss",
-    "spikes/rate",
-    "ops/synaptic",
-    "ops/mac",
-    "energy/nj",
-    "time/epoch_s",
-)
-"""What a training reports of an epoch besides its accuracy."""
 
 
 class Driver:
@@ -82,17 +38,18 @@ class Driver:
     def __init__(self, store: Store, trials: int) -> None:
         config = sweep(trials)
         folder = store.sweep(config.name)
-        self._journal = Journal(folder.journal)
-        studies = Studies(config, resolve(config), open_storage(store.optuna_url), "scale")
-        budget = Budget(config, studies, folder.path, [])
-        self._search = Search(studies, self._journal, budget, folder.path, store.storage, "scale", (0,), {})
-        self._journal.append("sweep", driver="scale", code="", versions=versions(), resumed=False)
+        self._record = SweepRecord(folder, {})
+        studies = Studies(config, resolve(config), open_storage(store.optuna_url))
+        budget = Budget(config, studies, folder.path, self._record.state)
+        self._record.open()
+        self._record.write(SweepStarted(driver="scale", code="", versions=versions()))
+        self._search = Search(studies, self._record, budget, folder.path, store.storage, "scale", (0,))
         self._tracker = tracker.start(folder, store, config)
         self._tracker.wait_connected()
         self.ended = 0
 
     def run(self, trials: int) -> None:
-        """Run so many trials to their ends, an epoch of each of `AT_ONCE` in turn; then MLflow has been told, too."""
+        """Run so many trials to their ends, an epoch of each of `AT_ONCE` in turn, until MLflow has them."""
         running: deque[tuple[Job, Iterator[Report]]] = deque()
         goal = self.ended + trials
         while self.ended < goal:
@@ -108,7 +65,7 @@ class Driver:
 
     def close(self) -> None:
         """End the tracking."""
-        self._journal.close()
+        self._record.close()
         self._tracker.close()
 
 
@@ -134,7 +91,7 @@ def measure(quick: bool) -> Result:
         unit="s a trial",
         ratios={"ratio": last / first},
         measured=measured,
-        notes={"memory of the driver (GB)": round(peak_memory() / 1024, 2)},
+        notes={"memory of the driver (GB)": round(peak_memory() / 1024, 2), **long_record.figures(quick)},
     )
 
 

@@ -1,12 +1,12 @@
-"""What a search has found after a given time: a sweep, beside plain Optuna and random search on two processes.
+"""The best student found in a given time: a sweep, compared with plain Optuna and random search on two processes.
 
-All sides train the same student with the same teacher, which was trained before, in the same space, two trainings at
-a time, for the same wall time; the sweep's includes the start of Ray. The time is what so many whole trainings take
-where nothing else is done (`Problem.trainings`). Plain Optuna is `study.optimize` with its default sampler, and trains
-every trial to its end. A side's score at a time is the best validation accuracy of the trials that have had all their
-epochs by then. All have the huge pages that a sweep gives its workers.
+All sides train the same student with the same teacher, trained beforehand, in the same space, two trainings at a time,
+for the same wall time; the sweep's includes the start of Ray. The time is that of `Problem.trainings` full trainings on
+an otherwise idle machine. Plain Optuna is `study.optimize` with its default sampler, and trains every trial to its end.
+A side's score at a time is the best validation accuracy of the trials that have had all their epochs by then. All sides
+have the huge pages that a sweep gives its workers.
 
-With `--folder` each search is a line of a journal there when it has ended, and the same command goes on from that.
+With `--folder` each search that has ended is a line of a journal in it, and the same command continues from there.
 """
 
 import multiprocessing
@@ -24,7 +24,8 @@ import optuna
 from optuna.trial import BaseTrial, FixedTrial, TrialState
 
 from benchmarks.common import Lead, Result, lead_of, parser, present, progress, spread
-from benchmarks.sweep import SLOTS, conducted
+from benchmarks.evidence_file import EvidenceFile, read_evidence
+from benchmarks.sweep import SLOTS, run_sweep
 from supersnn.config_model import parse, with_values
 from supersnn.data import training_data
 from supersnn.teacher_sources import teacher_source_for
@@ -33,17 +34,16 @@ from tune.description.arms import resolve
 from tune.description.space import suggest
 from tune.description.sweep import SweepConfig
 from tune.execution.executor import PAGES
-from tune.journal import Journal, read
 
 EPOCHS = "epochs"
-"""The attribute of one of plain Optuna's trials with how many it was trained for."""
+"""The attribute of plain Optuna's trials with their number of epochs."""
 
 Finds = list[tuple[float, float]]
-"""Seconds since the command, and the validation accuracy of a trial that was trained to its end then."""
+"""Seconds since the command, and the validation accuracy of a trial whose training ended then."""
 
 
 class Problem(NamedTuple):
-    """What is searched for: the student, its epochs, and for how many whole trainings there is time."""
+    """The student, its epochs, the time as a number of full trainings, and the number of repeats."""
 
     student: str
     epochs: int
@@ -52,12 +52,12 @@ class Problem(NamedTuple):
 
 
 FEW = Problem("resnet14", epochs=36, trainings=16, repeats=36)
-"""Trainings of some 15 s, and time for as many as a sweep gives an arm unless it is told otherwise.
+"""Trainings of some 15 s, and time for as many as a sweep's default per arm.
 
 Two searches differ by some 0.8 points (standard deviation): with 36 repeats a lead of 0.4 shows four times in five.
 """
 MANY = Problem("resnet8", epochs=18, trainings=124, repeats=5)
-"""Trainings of some 4 s, and time for so many that hardly a student is left to be found."""
+"""Trainings of some 4 s, and time for so many that hardly a better student is left to be found."""
 QUICK = Problem("resnet8", epochs=3, trainings=80, repeats=2)
 
 OURS = "supersnn"
@@ -66,15 +66,15 @@ SIDES = (OURS, *SAMPLERS)
 POINTS = 20
 """Times, evenly spread over the second half of a search, at which the sides are compared."""
 SHARES = (0.6, 0.8, 0.9, 0.95)
-"""Of a search's time, at which the sides are compared too: at its end the others' next trainings are all but ended."""
+"""Shares of the time at which the sides are compared too: at its end the others' next trainings have almost ended."""
 FIRST_SEED = 100
-"""Of the repeats; those below have served to judge earlier settings."""
+"""Of the repeats; seeds below it were used to judge earlier settings."""
 
 
 class Searched(NamedTuple):
-    """One search of one side when its time was up: what it had found, the epochs it had trained, the trials begun.
+    """One search of one side at the end of its time: its finds, its trained epochs, its started trials.
 
-    Of plain Optuna's epochs, those of the trials that had ended: up to two trials' more were under way.
+    Plain Optuna's epochs are those of ended trials: up to two more trials were running.
     """
 
     finds: Finds
@@ -83,7 +83,7 @@ class Searched(NamedTuple):
 
 
 def sweep(problem: Problem, seed: int, seconds: float) -> SweepConfig:
-    """Return the sweep. Half of the images validate: a score must tell good students apart."""
+    """Return the sweep. Half of the images are for validation, so that scores distinguish good students."""
     plain = {
         "name": f"search-{seed}",
         "seed": seed,
@@ -106,23 +106,23 @@ def sweep(problem: Problem, seed: int, seconds: float) -> SweepConfig:
 
 
 def by_sweep(config: SweepConfig, store: Path, seconds: float) -> Searched:
-    """Return what `supersnn sweep` finds."""
-    started, events = conducted(config, store, seconds)
-    told = [event for event in events if event["time"] <= started + seconds]
+    """Return the search of `supersnn sweep`."""
+    started, events = run_sweep(config, store, seconds)
+    reported = [event for event in events if event["time"] <= started + seconds]
     return Searched(
-        finds=[(event["time"] - started, event["value"]) for event in told if event.get("end") == "finished"],
-        epochs=sum(event["event"] == "epoch" for event in told),
-        begun=sum(event["event"] == "start" for event in told),
+        finds=[(event["time"] - started, event["value"]) for event in reported if event.get("end") == "finished"],
+        epochs=sum(event["event"] == "epoch" for event in reported),
+        begun=sum(event["event"] == "start" for event in reported),
     )
 
 
 def searched(side: str, config: SweepConfig, store: Path, seconds: float) -> Searched:
-    """Return what a side finds."""
+    """Return the search of a side."""
     return by_sweep(config, store, seconds) if side == OURS else by_optuna(side, config, store, seconds)
 
 
 def by_optuna(side: str, config: SweepConfig, store: Path, seconds: float) -> Searched:
-    """Return what `study.optimize` finds on as many processes as a sweep has slots; they end when the time is up."""
+    """Return the search of `study.optimize` on as many processes as a sweep has slots, ended when the time is up."""
     url, name = f"sqlite:///{store / 'plain.db'}", f"{side}-{config.seed}"
     started = time.time()
     optuna.create_study(study_name=name, storage=url, direction="maximize")
@@ -143,7 +143,7 @@ def by_optuna(side: str, config: SweepConfig, store: Path, seconds: float) -> Se
 
 
 def optimise(side: str, config: SweepConfig, store: Path, url: str, worker: int) -> None:
-    """Run trials until the process is ended."""
+    """Run trials until the process is terminated."""
     warnings.simplefilter("ignore")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     sampler = SAMPLERS[side](seed=config.seed * SLOTS + worker)
@@ -152,14 +152,14 @@ def optimise(side: str, config: SweepConfig, store: Path, url: str, worker: int)
 
 
 class Objective:
-    """A trial's validation accuracy after its last epoch; a student that failed has none."""
+    """A trial's validation accuracy after its last epoch; a failed student has none."""
 
     def __init__(self, config: SweepConfig, store: Path) -> None:
         (self._arm,) = resolve(config).values()
         self._data, self._store = training_data(config.dataset), store
 
     def __call__(self, trial: BaseTrial) -> float:
-        """Train what the trial suggests."""
+        """Train with the trial's suggested values."""
         config = self._arm.config(suggest(trial, self._arm.parameters, {}))
         *_, last = train(config, self._data, teacher_source_for(config, self._data, self._store))
         trial.set_user_attr(EPOCHS, last.epoch)
@@ -173,18 +173,18 @@ MIDDLE = {"neuron.threshold": 1.0, "neuron.decay": 0.5, "optimizer.lr": 0.03, "l
 
 
 def teach(config: SweepConfig, store: Path) -> None:
-    """Make the teacher and its bank."""
+    """Train the teacher and compute its cache."""
     Objective(with_values(config, {"train.epochs": 1}), store)(FixedTrial(MIDDLE))
 
 
 def length(config: SweepConfig, store: Path) -> float:
-    """Return the seconds of a whole training, where two run at once and nothing else."""
+    """Return the seconds of a full training while two run at once and nothing else."""
     with multiprocessing.get_context("spawn").Pool(SLOTS) as pool:
         return statistics.fmean(pool.starmap(timed, [(config, store)] * 3 * SLOTS, chunksize=1)[SLOTS:])
 
 
 def timed(config: SweepConfig, store: Path) -> float:
-    """Return the seconds of a training with the middle's values."""
+    """Return the seconds of a training with the values of `MIDDLE`."""
     objective, started = Objective(config, store), time.perf_counter()
     objective(FixedTrial(MIDDLE))
     return time.perf_counter() - started
@@ -207,22 +207,22 @@ def extent(counts: Sequence[int]) -> str:
 
 
 COUNTED: dict[str, Callable[[list[Searched]], list[int]]] = {
-    "trials begun, a repeat": lambda repeats: [one.begun for one in repeats],
-    "trials trained to their end, a repeat": lambda repeats: [len(one.finds) for one in repeats],
-    "epochs trained in the time, a repeat": lambda repeats: [one.epochs for one in repeats],
+    "trials started per repeat": lambda repeats: [one.begun for one in repeats],
+    "trials trained to their end per repeat": lambda repeats: [len(one.finds) for one in repeats],
+    "epochs trained in the time per repeat": lambda repeats: [one.epochs for one in repeats],
 }
 
 
 def measure(name: str, problem: Problem, path: Path) -> Result:
-    """Return how good the sides' best students are, after all the time and on the way; `path` keeps each search."""
-    os.environ.setdefault("GLIBC_TUNABLES", PAGES)  # what a sweep's workers have, for all processes
-    known = [event for event, _ in read(path)]
+    """Return the scores of the sides, at the end and before; each search is kept in the file `path`."""
+    os.environ.setdefault("GLIBC_TUNABLES", PAGES)  # as in a sweep's workers
+    known = list(read_evidence(path))
     found = {
         (event["side"], event["seed"]): Searched(event["finds"], event["epochs"], event["begun"])
         for event in known
         if event["event"] == "searched"
     }
-    with closing(Journal(path)) as journal, tempfile.TemporaryDirectory() as scratch:
+    with closing(EvidenceFile(path)) as journal, tempfile.TemporaryDirectory() as scratch:
         store = Path(scratch)
         first = sweep(problem, seed=0, seconds=1.0)
         teach(first, store)
@@ -235,7 +235,7 @@ def measure(name: str, problem: Problem, path: Path) -> Result:
         seeds = range(FIRST_SEED, FIRST_SEED + problem.repeats)
         for seed in seeds:
             config = sweep(problem, seed, seconds)
-            for side in (*SIDES[seed % len(SIDES) :], *SIDES[: seed % len(SIDES)]):  # each side is first as often
+            for side in (*SIDES[seed % len(SIDES) :], *SIDES[: seed % len(SIDES)]):  # each side is first equally often
                 if (side, seed) not in found:
                     found[side, seed] = searched(side, config, store, seconds)
                     journal.append("searched", side=side, seed=seed, **found[side, seed]._asdict())
@@ -253,7 +253,7 @@ def measure(name: str, problem: Problem, path: Path) -> Result:
 
 
 def leads(sides: Mapping[str, Sequence[Searched]], seconds: float) -> dict[str, str]:
-    """Return ours over the others: at the end, on average over the second half of the time, and at shares of it."""
+    """Return our leads: at the end, on average over the second half of the time, and at shares of it."""
     later = [seconds * (0.5 + 0.5 * point / POINTS) for point in range(1, POINTS + 1)]
     times = {"at the end": [seconds], "in the second half": later}
     times |= {f"at {share:.0%} of the time": [share * seconds] for share in SHARES}
@@ -267,7 +267,7 @@ def leads(sides: Mapping[str, Sequence[Searched]], seconds: float) -> dict[str, 
 def main(name: str, problem: Problem) -> None:
     """Run from the command line."""
     command = parser(name)
-    command.add_argument("--folder", type=Path, help="where the searches are kept, to go on from there")
+    command.add_argument("--folder", type=Path, help="where the searches are kept, to continue from there")
     options = command.parse_args()
     given = f" --folder {options.folder}" if options.folder else ""
     with tempfile.TemporaryDirectory() as scratch:

@@ -1,4 +1,4 @@
-"""What `benchmarks.search` measures, with trainings so short that there is time for very many of them."""
+"""The comparison of `benchmarks.search` with many short trainings."""
 
 from benchmarks.search import MANY, main
 

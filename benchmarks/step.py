@@ -1,8 +1,8 @@
-"""A training step of one network with our neurons, snntorch's, spikingjelly's, and ReLU: the floor under all of them.
+"""A training step of one network with our neurons, snntorch's, spikingjelly's, and ReLU as the lower bound ("floor").
 
 All sides are the same ResNet-14 with the same weights on the same images, time folded into the batch; only the
 neurons differ. The three spiking ones compute the same: LIF with a hard, detached reset and the arctangent surrogate,
-which all three have. They are checked to agree before anything is timed. Each side runs in both memory layouts.
+which all three have. Their agreement is checked before anything is timed. Each side runs in both memory layouts.
 """
 
 import multiprocessing
@@ -30,7 +30,7 @@ LAYOUTS = {"plain": torch.contiguous_format, "channels-last": torch.channels_las
 
 
 class Floor(nn.Module):
-    """ReLU in the place of our neurons, on the same folded batch."""
+    """ReLU instead of our neurons, on the same folded batch."""
 
     def forward(self, current: Tensor, constant: bool = False) -> Tensor:
         """Return currents [T·B, ...] above zero, or T times those of [B, ...] that are `constant` over time."""
@@ -38,7 +38,7 @@ class Floor(nn.Module):
 
 
 class Snntorch(nn.Module):
-    """snntorch's LIF in its loop over time, in the place of ours."""
+    """snntorch's LIF in its loop over time, instead of ours."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class Snntorch(nn.Module):
 
 
 class Spikingjelly(nn.Module):
-    """spikingjelly's LIF in its multi-step mode, in the place of ours; each batch begins at rest."""
+    """spikingjelly's LIF in its multi-step mode, instead of ours; each batch begins at rest."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ SIDES: dict[str, Callable[[], nn.Module] | None] = {
     "snntorch": Snntorch,
     "floor": Floor,
 }
-"""By side what makes its neurons; None keeps ours."""
+"""The constructor of each side's neurons; None keeps ours."""
 
 
 def network(side: str, layout: str, neuron: NeuronConfig = NEURON) -> Network:
@@ -145,7 +145,7 @@ def disagreement(side: str) -> float:
 
 
 def memory_of(side: str, layout: str, size: int) -> float:
-    """Return the MB by which the process grows at most while it trains; to be called in a process of its own."""
+    """Return by how many MB the process's peak memory grows while it trains; call it in a process of its own."""
     torch.set_num_threads(os.cpu_count() or 1)
     training_step(network(side, layout), layout, 2)()
     before = peak_memory()
@@ -156,7 +156,7 @@ def memory_of(side: str, layout: str, size: int) -> float:
 
 
 def peaks(size: int) -> Iterator[tuple[str, float]]:
-    """Yield for each side and layout the memory of its training."""
+    """Yield each side and layout with the memory of its training."""
     for side in SIDES:
         for layout in LAYOUTS:
             with multiprocessing.get_context("spawn").Pool(1) as pool:
@@ -164,7 +164,7 @@ def peaks(size: int) -> Iterator[tuple[str, float]]:
 
 
 def measure(quick: bool) -> Result:
-    """Return how long a step takes on each side, and the memory it needs."""
+    """Return the time of a step and the memory of each side."""
     torch.set_num_threads(os.cpu_count() or 1)
     size, repeats = (4, 2) if quick else (BATCH, 12)
     apart = {side: disagreement(side) for side in ("spikingjelly", "snntorch")}

@@ -1,9 +1,8 @@
-"""A sweep of equal trials on two slots, beside the same trainings alone, two at a time: what the orchestration costs.
+"""The cost of orchestration: a sweep of equal trials on two slots, compared with the same trainings alone.
 
-The sweep's clock runs from the command to the end of the search: the imports, Ray's start, Optuna, the journal and
-MLflow are in it. The bare trainings run in two plain processes, half of them before the sweep and half after, so that
-a machine that becomes slower or faster in between weighs on both sides. They have the huge pages that a sweep gives its
-workers.
+The sweep's time is measured from the command to the end of the search, with imports, Ray's start, Optuna, the journal
+and MLflow. The bare trainings run in two plain processes, half of them before the sweep and half after, so that a
+change of the machine's speed affects both sides. They have the huge pages that a sweep gives its workers.
 """
 
 import math
@@ -19,6 +18,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.common import Result, main, progress, spread
+from benchmarks.evidence_file import read_evidence
 from supersnn.config import TrainConfig
 from supersnn.config_model import parse, to_yaml, with_values
 from supersnn.data import training_data
@@ -26,28 +26,27 @@ from supersnn.training import train
 from tune.description.arms import resolve
 from tune.description.sweep import SweepConfig
 from tune.execution.executor import PAGES
-from tune.journal import read
 from tune.store import Store
 
 SLOTS = 2
 INTERRUPTED, GRACE = 130, 120
-"""What an interrupted sweep exits with, and the seconds that it may take to end."""
+"""The exit code of an interrupted sweep, and the seconds that it may take to end."""
 SECONDS = 18
-"""That a bare training is to take, at least."""
+"""The least time of a bare training."""
 
 
-def conducted(sweep: SweepConfig, store: Path, seconds: float | None = None) -> tuple[float, list[dict[str, Any]]]:
+def run_sweep(sweep: SweepConfig, store: Path, seconds: float | None = None) -> tuple[float, list[dict[str, Any]]]:
     """Run `supersnn sweep` to its end, or interrupt it after some seconds.
 
     Returns:
-        When the command was given, in Unix seconds, and the sweep's journal.
+        When the command was started, in Unix seconds, and the sweep's events.
     """
     file = store / "sweep.yaml"
     file.write_text(to_yaml(sweep), encoding="utf-8")
     started = time.time()
     command = [sys.executable, "-m", "supersnn_cli", "sweep", str(file), "--store", str(store)]
-    said = store / "driver.log"
-    with said.open("w", encoding="utf-8") as log:
+    output = store / "driver.log"
+    with output.open("w", encoding="utf-8") as log:
         driver = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         driver.wait(seconds)
@@ -59,12 +58,12 @@ def conducted(sweep: SweepConfig, store: Path, seconds: float | None = None) -> 
     finally:
         driver.kill()
     if driver.returncode not in expected:
-        raise RuntimeError(f"{' '.join(command)} ended with {driver.returncode}: {said.read_text()[-2000:]}")
-    return started, [event for event, _ in read(Store(store).sweep(sweep.name).journal)]
+        raise RuntimeError(f"{' '.join(command)} ended with {driver.returncode}: {output.read_text()[-2000:]}")
+    return started, list(read_evidence(Store(store).sweep(sweep.name).journal))
 
 
 def equal_trials(trials: int, epochs: int, images: int | None) -> SweepConfig:
-    """Return a sweep of so many trials of the same cost."""
+    """Return a sweep of `trials` trials of equal cost."""
     plain = {
         "name": "equal",
         "dataset": {"name": "digits", "images": images},
@@ -80,7 +79,7 @@ def equal_trials(trials: int, epochs: int, images: int | None) -> SweepConfig:
 
 
 def seconds_of(config: TrainConfig) -> float:
-    """Return the seconds that one training takes, its images being in memory."""
+    """Return the seconds of one training whose images are in memory."""
     data = training_data(config.dataset)
     started = time.perf_counter()
     for _ in train(config, data):
@@ -98,8 +97,8 @@ def bare(sweep: SweepConfig, count: int) -> list[float]:
 
 
 def measure(quick: bool) -> Result:
-    """Return the sweep's wall time and that of its trainings alone."""
-    os.environ.setdefault("GLIBC_TUNABLES", PAGES)  # what a sweep's workers have, for all processes
+    """Return the wall time of the sweep and of its trainings alone."""
+    os.environ.setdefault("GLIBC_TUNABLES", PAGES)  # as in a sweep's workers
     trials, images = (4, 300) if quick else (24, None)
     tried = 1 if quick else 4
     length = max(bare(equal_trials(trials, tried, images), SLOTS)) / tried
@@ -108,7 +107,7 @@ def measure(quick: bool) -> Result:
     before = bare(sweep, trials // 2)
     progress("the sweep")
     with tempfile.TemporaryDirectory() as scratch:
-        given, events = conducted(sweep, Path(scratch))
+        given, events = run_sweep(sweep, Path(scratch))
     progress("the other half of the bare trainings")
     after = bare(sweep, trials - trials // 2)
     first = next(event["time"] for event in events if event["event"] == "start")
@@ -123,8 +122,8 @@ def measure(quick: bool) -> Result:
         measured={"a bare training": spread(seconds)},
         notes={
             "the sweep to the end of its search (s)": round(last - given, 1),
-            "of which before the first trial was handed out (s)": round(first - given, 1),
-            "and before the first epoch was told (s)": round(first_epoch - given, 1),
+            "of which before the first trial was suggested (s)": round(first - given, 1),
+            "and before the first epoch was reported (s)": round(first_epoch - given, 1),
             "bare trainings, sum / slots (s)": round(ideal, 1),
             "a bare training before and after the sweep, medians (s)": [round(median(s), 2) for s in (before, after)],
             "trials": trials,

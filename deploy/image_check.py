@@ -1,8 +1,9 @@
-"""Runs the Dockerfile's steps, in order, where there is no container engine: each stage in a fresh root made by
-debootstrap, each RUN in a chroot; then the image's command as the image's user: its help, and a training on digits.
-At the end it prints what the image weighs, by layer and by package.
+"""Run the Dockerfile's steps without a container engine, check the image, and print its size.
 
-Needs Linux, root and debootstrap. `python deploy/image_check.py --help` tells the options.
+Each stage gets a fresh root file system made by debootstrap, each RUN a chroot. Then the image's command is started as
+the image's user: its help, and a training on digits. The size is printed by layer and by package.
+
+Needs Linux, root and debootstrap. `python deploy/image_check.py --help` lists the options.
 """
 
 import argparse
@@ -31,7 +32,7 @@ train: {epochs: 1}
 
 @dataclass
 class Stage:
-    """A stage of the build: its root, its environment, its arguments, as whom and where it would run, and its layers.
+    """A stage of the build: root file system, environment, arguments, user, working folder, commands, and layers.
 
     A layer is a step with the MB by which it changed the root.
     """
@@ -48,12 +49,12 @@ class Stage:
     layers: list[tuple[str, float]] = field(default_factory=list)
 
     def known(self) -> dict[str, str]:
-        """What a `$NAME` may stand for."""
+        """Return the values of `$NAME` references."""
         return {**self.arguments, **self.environment}
 
 
 def instructions(text: str) -> Iterator[tuple[str, str]]:
-    """Yield each instruction of a Dockerfile with the rest of its line; comments left out, continued lines joined."""
+    """Yield each instruction of a Dockerfile with its arguments, without comments, continued lines joined."""
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     for line in re.sub(r"\\\n\s*", " ", "\n".join(lines)).splitlines():
         if line.strip():
@@ -62,7 +63,7 @@ def instructions(text: str) -> Iterator[tuple[str, str]]:
 
 
 class Build:
-    """One build of the Dockerfile; `mounts` are host paths that its RUN steps may read at the same place."""
+    """One build of the Dockerfile; `mounts` are host paths that its RUN steps may read under the same path."""
 
     def __init__(self, work: Path, base: Path, given: Mapping[str, str], mounts: Sequence[Path]) -> None:
         self._work, self._base, self._given, self._mounts = work, base, given, mounts
@@ -70,10 +71,10 @@ class Build:
         self._named: dict[str, Stage] = {}
 
     def run(self, dockerfile: Path) -> Stage:
-        """Take every step and return the last stage.
+        """Run every step and return the last stage.
 
         Raises:
-            SystemExit: a step fails, or is one that this script does not know.
+            SystemExit: a step fails, or this script does not support it.
         """
         stage = None
         for name, rest in instructions(dockerfile.read_text(encoding="utf-8")):
@@ -85,22 +86,22 @@ class Build:
                 arguments = self._global if stage is None else stage.arguments
                 arguments[key] = self._given.get(key, default)
             elif stage is None or name not in self._STEPS:
-                sys.exit(f"{dockerfile}: {name} is not known here")
+                sys.exit(f"{dockerfile}: {name} is not supported")
             else:
-                before = weight([stage.root]) if name in ("RUN", "COPY") else 0.0
+                before = size_of([stage.root]) if name in ("RUN", "COPY") else 0.0
                 self._STEPS[name](self, stage, rest)
                 if name in ("RUN", "COPY"):
-                    stage.layers.append((f"{name} {rest}"[:60], weight([stage.root]) - before))
+                    stage.layers.append((f"{name} {rest}"[:60], size_of([stage.root]) - before))
         if stage is None:
             sys.exit(f"{dockerfile}: no FROM")
         return stage
 
     def _from(self, rest: str) -> Stage:
         image, _, name = rest.partition(" AS ")
-        print(f"  {Template(image).substitute(self._global)} is stood in for by debootstrap's root")
+        print(f"  {Template(image).substitute(self._global)} is replaced by debootstrap's root")
         root = self._work / f"stage{len(self._named)}"
         subprocess.run(["cp", "--archive", "--reflink=auto", str(self._base), str(root)], check=True)
-        stage = Stage(root, layers=[("base (debootstrap's)", weight([root]))])
+        stage = Stage(root, layers=[("base (debootstrap's)", size_of([root]))])
         self._named[name or "last"] = stage
         return stage
 
@@ -141,8 +142,8 @@ class Build:
     def _command(self, stage: Stage, rest: str) -> None:
         stage.command = json.loads(rest)
 
-    def _nothing(self, stage: Stage, rest: str) -> None:
-        """What changes no file."""
+    def _ignore(self, stage: Stage, rest: str) -> None:
+        """Ignore an instruction that changes no file."""
 
     _STEPS = {
         "RUN": _run,
@@ -152,8 +153,8 @@ class Build:
         "WORKDIR": _workdir,
         "ENTRYPOINT": _entry,
         "CMD": _command,
-        "LABEL": _nothing,
-        "VOLUME": _nothing,
+        "LABEL": _ignore,
+        "VOLUME": _ignore,
     }
 
 
@@ -180,7 +181,7 @@ def execute(
 
 
 def check(stage: Stage) -> None:
-    """Start the image as its user would: the help, and one short training; no build tool may be there."""
+    """Run the image's help and a short training as its user; refuse root and left-over build tools."""
     if stage.user in ("0", "root"):
         sys.exit("the image runs as root")
     tools = [
@@ -190,20 +191,20 @@ def check(stage: Stage) -> None:
         sys.exit(f"build tools are left in the image: {tools or ['pip']}")
     if "sweep" not in execute(stage, [*stage.entry, *stage.command]):
         sys.exit("the entry point's help does not name its commands")
-    for server in (["ray", "start", "--help"], ["mlflow", "server", "--help"]):  # what deploy/ starts from the image
+    for server in (["ray", "start", "--help"], ["mlflow", "server", "--help"]):  # used by deploy/
         execute(stage, server)
     (stage.root / "tmp/trial.yaml").write_text(TRIAL, encoding="utf-8")
-    told = json.loads(execute(stage, [*stage.entry, "train", "/tmp/trial.yaml", "--json"]))
-    print(f"trained as user {stage.user}: {told}")
+    result = json.loads(execute(stage, [*stage.entry, "train", "/tmp/trial.yaml", "--json"]))
+    print(f"trained as user {stage.user}: {result}")
 
 
-def weight(paths: Sequence[Path]) -> float:
-    """Return the MB (10^6 bytes) that files and folders hold in all, a file with several names counted once."""
+def size_of(paths: Sequence[Path]) -> float:
+    """Return the total MB (10^6 bytes) of files and folders, a file with several names counted once."""
     if not paths:
         return 0.0
     command = ["du", "--summarize", "--total", "--apparent-size", "--block-size=1", *map(str, paths)]
-    found = subprocess.run(command, capture_output=True, text=True, check=True)
-    return int(found.stdout.splitlines()[-1].split()[0]) / 1e6
+    listed = subprocess.run(command, capture_output=True, text=True, check=True)
+    return int(listed.stdout.splitlines()[-1].split()[0]) / 1e6
 
 
 def parts(packages: Path) -> dict[str, float]:
@@ -216,29 +217,29 @@ def parts(packages: Path) -> dict[str, float]:
         elif name in ("supersnn", "supersnn_cli", "tune", "analysis"):
             name = "supersnn"
         of.setdefault(name.removesuffix("_libs"), []).append(path)
-    return {name: weight(paths) for name, paths in of.items()}
+    return {name: size_of(paths) for name, paths in of.items()}
 
 
 def sizes(stage: Stage, wheel: Path | None = None) -> str:
-    """Return what the image weighs, by layer and by package; with a CPU wheel of torch, also what it would with that.
+    """Return the image's size by layer and by package; with a CPU wheel of torch, also the computed size with it.
 
-    The computed figure leaves CUDA's libraries and the torch that is there out, and puts the wheel's files in, but for
-    the headers that the Dockerfile removes; compiled Python is taken to weigh as much as Python's text.
+    The computed size leaves out CUDA's libraries and the installed torch, and adds the wheel's files except the
+    headers, which the Dockerfile removes; compiled Python is assumed to be as large as Python's source.
     """
     (packages,) = stage.root.glob("opt/supersnn/lib/python3*/site-packages")
     of, total = parts(packages), sum(size for _, size in stage.layers)
-    lines = [f"{total:8.0f} MB in all"] + [f"{size:8.1f} MB  {name}" for name, size in stage.layers]
+    lines = [f"{total:8.0f} MB total"] + [f"{size:8.1f} MB  {name}" for name, size in stage.layers]
     heaviest = sorted(of.items(), key=lambda part: -part[1])
     lines += ["packages:"] + [f"{size:8.1f} MB  {name}" for name, size in heaviest[:16]]
     lines += [f"{sum(size for _, size in heaviest[16:]):8.1f} MB  {len(heaviest) - 16} others"]
-    lines += [f"{weight(list(packages.rglob('__pycache__'))):8.1f} MB  of it compiled Python"]
+    lines += [f"{size_of(list(packages.rglob('__pycache__'))):8.1f} MB  of it compiled Python"]
     if wheel is not None:
         with zipfile.ZipFile(wheel) as file:
-            kept = [one for one in file.infolist() if not one.filename.startswith("torch/include")]
-        text = sum(one.file_size for one in kept if one.filename.endswith(".py"))
-        cpu = (sum(one.file_size for one in kept) + text) / 1e6
+            kept = [entry for entry in file.infolist() if not entry.filename.startswith("torch/include")]
+        text = sum(entry.file_size for entry in kept if entry.filename.endswith(".py"))
+        cpu = (sum(entry.file_size for entry in kept) + text) / 1e6
         image = total - of.get("CUDA", 0.0) - of["torch"] + cpu
-        lines += [f"{image:8.0f} MB in all with {wheel.name} ({cpu:.0f} MB): computed"]
+        lines += [f"{image:8.0f} MB total with {wheel.name} ({cpu:.0f} MB): computed"]
     return "\n".join(lines)
 
 
@@ -253,9 +254,13 @@ def main() -> None:
     parser.add_argument(
         "--mount", action="append", default=[], type=Path, help="a host path that pip needs in the build"
     )
-    parser.add_argument("--suite", default="bookworm", help="Debian's release, whose python3 stands in for the base's")
+    parser.add_argument(
+        "--suite", default="bookworm", help="the Debian release whose python3 replaces the base image's"
+    )
     parser.add_argument("--cpu-wheel", type=Path, help="a CPU wheel of torch, to compute the image's size with it")
-    parser.add_argument("--work", type=Path, help="an empty folder for the roots, kept; else a temporary one, removed")
+    parser.add_argument(
+        "--work", type=Path, help="an empty folder for the roots, which is kept; by default a temporary one"
+    )
     options = parser.parse_args()
     if os.geteuid() != 0 or shutil.which("debootstrap") is None:
         sys.exit("this needs root and debootstrap (apt-get install debootstrap)")
@@ -275,7 +280,7 @@ def main() -> None:
     finally:
         if options.work is None:
             shutil.rmtree(work, ignore_errors=True)
-    print("the image is as it should be")
+    print("all checks passed")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""The command line: each subcommand opens its floor only when it runs. Tables and JSON go to standard output,
-progress and complaints to standard error; exit 0 done, 1 our fault or a failed check, 2 the user's mistake, 130
-interrupted.
+"""The `supersnn` command line. Each command imports the packages it needs when it runs, so that `--help` is fast.
+
+Tables and JSON go to standard output, progress and error messages to standard error. Exit codes: 0 success, 1 internal
+error or failed check, 2 usage error, 130 interrupted.
 """
 
 from supersnn_cli.application import app, exit_code, main

@@ -1,4 +1,4 @@
-"""`python -m supersnn_cli`: the same as the console script."""
+"""Run the command line with `python -m supersnn_cli`, as the console script `supersnn` does."""
 
 from supersnn_cli import main
 

@@ -1,36 +1,56 @@
-"""The front door: which commands there are, and what becomes of an error."""
+"""The typer application: registers the commands in groups and maps exceptions to exit codes."""
 
 import sys
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
 from supersnn_cli import environment, results, students, sweeps, trainings
-from supersnn_cli.printing import say
+from supersnn_cli.printing import print_message
 
-COMMANDS = (
-    *(sweeps.sweep, sweeps.verify, results.export, students.check, trainings.train, trainings.teach),
-    *(students.evaluate, students.predict, results.report, sweeps.status),
-    *(environment.doctor, environment.init, environment.ui),
-)
-"""The commands, in the order of the help, each under its function's name."""
+COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
+    "Run": (sweeps.sweep, sweeps.verify, trainings.train, trainings.teach),
+    "Results": (sweeps.status, results.report),
+    "Exports": (results.export, students.check, students.evaluate, students.predict),
+    "Environment": (environment.init, environment.doctor, environment.ui),
+}
+"""The commands by help panel; each command has its function's name."""
 
 app = typer.Typer(
-    help="Search, train, verify and export spiking networks taught by artificial ones.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in COMMANDS:
-    app.command()(command)
+for panel, commands in COMMANDS.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
 
-data = typer.Typer(help="The data sets.", no_args_is_help=True)
+data = typer.Typer(help="List and download data sets.", no_args_is_help=True)
 data.command("list")(environment.data_list)
 data.command("get")(environment.data_get)
-app.add_typer(data, name="data")
+app.add_typer(data, name="data", rich_help_panel="Environment")
+
+
+def _print_version(requested: bool) -> None:
+    if requested:
+        import supersnn
+
+        print(f"supersnn {supersnn.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _application(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Search, train, verify and export spiking neural networks distilled from artificial ones."""
 
 
 def main() -> None:
-    """Run the command line; a mistake of the user's becomes one line and exit code 2."""
+    """Run the command line; a usage error is printed as one line and ends with exit code 2."""
     try:
         app(standalone_mode=True)
     except KeyboardInterrupt:
@@ -39,16 +59,15 @@ def main() -> None:
         code = exit_code(error)
         if code is None:
             raise
-        say(f"supersnn: {error}")
+        print_message(f"supersnn: {error}")
         sys.exit(code)
 
 
 def exit_code(error: Exception) -> int | None:
-    """Return 2 for the user's mistakes, 1 for a damaged file, None for a fault of ours, which shows its traceback."""
-    from analysis.errors import UserError as AnalysisError
+    """Return 2 for a usage error, 1 for a damaged file, None for an internal error, which keeps its traceback."""
     from supersnn.errors import UserError
     from supersnn.files import DamagedFile
 
-    if isinstance(error, UserError | AnalysisError):
+    if isinstance(error, UserError):
         return 2
     return 1 if isinstance(error, DamagedFile) else None

@@ -1,4 +1,4 @@
-"""What is around a sweep: a file to begin with, data sets, this machine, MLflow's UI."""
+"""Commands around a sweep: `init`, `doctor`, `ui`, `data list` and `data get`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,34 +6,36 @@ from typing import Annotated
 import typer
 
 from supersnn_cli.options import JsonOption, StoreOption
-from supersnn_cli.printing import rows, say, show
+from supersnn_cli.printing import print_message, print_result, table_of
 
 
 def init(file: Annotated[Path, typer.Argument(help="The file to write.")] = Path("sweep.yaml")) -> None:
-    """Write a commented sweep file to begin with."""
+    """Write a commented sweep file to start from."""
     from tune.description.template import write
 
     write(file)
-    say(f"{file} is written; `supersnn sweep {file} --dry-run` shows what it would do")
+    print_message(f"wrote {file}; `supersnn sweep {file} --dry-run` checks it and prints the plan")
 
 
 def doctor(store: StoreOption = None, as_json: JsonOption = False) -> None:
-    """Look whether everything is here that a sweep needs; exit 1 where something is missing."""
+    """Check Python, packages, devices, store and databases; exit code 1 if a requirement is missing."""
     from tune.store import Store
     from tune.terminal.doctor import examine
 
     findings = examine(Store.at(store))
-    show([vars(finding) for finding in findings], rows, as_json)
+    print_result([vars(finding) for finding in findings], table_of, as_json)
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
 
 
 def ui(
     store: StoreOption = None,
-    host: Annotated[str, typer.Option(help="Where to listen; only this machine unless told.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port.")] = 5000,
+    host: Annotated[
+        str, typer.Option(help="The address to listen on; by default reachable from this machine only.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port to listen on.")] = 5000,
 ) -> None:
-    """Open the store's MLflow UI, with the addresses of each sweep's comparison views."""
+    """Start the MLflow UI of the store, and print the addresses of each sweep's comparison views."""
     from tune.store import Store
     from tune.tracking import server
 
@@ -41,15 +43,15 @@ def ui(
 
 
 def data_list(as_json: JsonOption = False) -> None:
-    """List the data sets, and which of them are here."""
+    """List the data sets, and whether each is downloaded."""
     from supersnn.sources import registry
 
-    show(registry.available(), rows, as_json)
+    print_result(registry.available(), table_of, as_json)
 
 
-def data_get(name: Annotated[str, typer.Argument(help="A data set's name.")]) -> None:
-    """Fetch a data set, or say which files to put where."""
+def data_get(name: Annotated[str, typer.Argument(help="A data set's name; see `supersnn data list`.")]) -> None:
+    """Download a data set, or print which files to put where."""
     from supersnn.sources import registry
 
     registry.fetch(name)
-    say(f"{name} is here")
+    print_message(f"{name}: ready")

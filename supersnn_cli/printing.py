@@ -1,16 +1,16 @@
-"""What the command line prints: tables and JSON on standard output, lines about progress on standard error."""
+"""Output helpers: tables and JSON on standard output, messages and progress on standard error."""
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from supersnn.training import EpochReport
 
 
-def show(value: Any, table: Any, as_json: bool) -> None:
-    """Print a value as one JSON document, or as what `table` makes of it."""
+def print_result(value: Any, table: Callable[[Any], Any], as_json: bool) -> None:
+    """Print a value as one JSON document, or as the rich renderable that `table` makes of it."""
     if as_json:
         print(json.dumps(value, default=str))
         return
@@ -19,59 +19,59 @@ def show(value: Any, table: Any, as_json: bool) -> None:
     Console().print(table(value))
 
 
-def rows(values: Sequence[Any]) -> Any:
-    """Return a table of a list of mappings."""
+def table_of(values: Sequence[Any]) -> Any:
+    """Return a table of mappings or plain objects: a row each, a column for each key or attribute of the first."""
     from rich.table import Table
 
-    plain = [value if isinstance(value, Mapping) else vars(value) for value in values]
+    rows = [value if isinstance(value, Mapping) else vars(value) for value in values]
     table = Table(box=None, pad_edge=False)
-    for key in plain[0] if plain else ():
+    for key in rows[0] if rows else ():
         table.add_column(str(key))
-    for row in plain:
-        table.add_row(*(text(value) for value in row.values()))
+    for row in rows:
+        table.add_row(*(cell(value) for value in row.values()))
     return table
 
 
-def two_columns(values: Mapping[str, Any]) -> Any:
-    """Return a table of one mapping, a line a key."""
+def key_value_table(values: Mapping[str, Any]) -> Any:
+    """Return a table of one mapping: a row for each key."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, show_header=False)
     for key, value in values.items():
-        table.add_row(key, text(value))
+        table.add_row(key, cell(value))
     return table
 
 
-def text(value: object) -> str:
-    """Return a value as it stands in a table's cell."""
+def cell(value: object) -> str:
+    """Return the text of a table's cell: floats with four significant digits, None empty."""
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {text(one)}" for key, one in value.items())
+        return ", ".join(f"{key} {cell(item)}" for key, item in value.items())
     return "" if value is None else str(value)
 
 
 def print_results(results: Mapping[str, Any]) -> None:
-    """Print the arms, the verdicts and the answer of a sweep, as its report has them."""
+    """Print a sweep's arms, verdicts and answer, as in its report."""
     from rich.console import Console
 
     from analysis.report import table, verdict_table
 
     console = Console()
-    for found in (table(results), verdict_table(results)):
-        if found:
-            console.print(rows(found))
+    for rows in (table(results), verdict_table(results)):
+        if rows:
+            console.print(table_of(rows))
             console.print()
     print(results["answer"])
 
 
 def epoch_line(report: "EpochReport", epochs: int) -> str:
     """Return an epoch as one line."""
-    shown = {name: report.metrics.get(name) for name in ("train/loss", "val/accuracy", "spikes/rate")}
-    parts = [f"{name} {value:.4f}" for name, value in shown.items() if value is not None]
+    values = {name: report.metrics.get(name) for name in ("train/loss", "val/accuracy", "spikes/rate")}
+    parts = [f"{name} {value:.4f}" for name, value in values.items() if value is not None]
     return f"epoch {report.epoch}/{epochs}  " + "  ".join(parts)
 
 
-def say(line: str) -> None:
+def print_message(line: str) -> None:
     """Print a line on standard error."""
     print(line, file=sys.stderr, flush=True)

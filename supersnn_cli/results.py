@@ -1,4 +1,4 @@
-"""What a sweep came to: export folders, tables, verdicts, the page."""
+"""Commands that read a sweep: `export` writes export folders, `report` prints results and writes the report page."""
 
 import json
 from pathlib import Path
@@ -7,59 +7,61 @@ from typing import Annotated
 import typer
 
 from supersnn_cli.options import JsonOption, StoreOption
-from supersnn_cli.printing import print_results, rows, say, show, two_columns
+from supersnn_cli.printing import key_value_table, print_message, print_result, print_results, table_of
 
 
 def export(
-    sweep_name: Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep of the store.")],
-    to: Annotated[Path, typer.Option(help="The folder to write; one that is there is replaced.")],
-    arm: Annotated[str | None, typer.Option(help="An arm's verified winner, instead of the best arm's.")] = None,
-    trial: Annotated[str | None, typer.Option(help="One trial, ARM/N; an unverified one is trained again.")] = None,
+    sweep_name: Annotated[str, typer.Argument(metavar="SWEEP", help="Name of a sweep in the store.")],
+    to: Annotated[Path, typer.Option(help="The folder to write; an existing export folder is replaced.")],
+    arm: Annotated[
+        str | None, typer.Option(help="Export this arm's verified winner instead of the best arm's.")
+    ] = None,
+    trial: Annotated[str | None, typer.Option(help="Export one trial, ARM/N; retrained if it is not verified.")] = None,
     pareto: Annotated[
-        bool, typer.Option("--pareto", help="Every trial no other beats in accuracy and operations.")
+        bool, typer.Option("--pareto", help="Export every trial on the front of accuracy and synaptic operations.")
     ] = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a sweep's best student, or others of it, as folders that prove themselves."""
+    """Export a sweep's best student, or selected trials, as self-checking folders."""
     from supersnn.errors import UserError
     from tune.outcome.export import Exporter, parse_trial
     from tune.store import Store
 
     if (arm is not None) + (trial is not None) + pareto > 1:
         raise UserError("--arm, --trial, --pareto: expected one of them at most")
-    place = Store.at(store)
-    exporter = Exporter(place.existing(sweep_name), place)
+    opened = Store.at(store)
+    exporter = Exporter(opened.existing(sweep_name), opened)
     if pareto:
-        show(exporter.front(to), rows, as_json)
+        print_result(exporter.front(to), table_of, as_json)
         return
     metrics = exporter.trial(*parse_trial(trial), to) if trial else exporter.arm(arm or exporter.best_arm(), to)
     if metrics["reproduced"] is False:
-        say("its training did not come to the accuracy that the search recorded; metrics.json says what it came to")
+        print_message("retraining did not reproduce the accuracy that the search recorded; see metrics.json")
     keys = ("arm", "trial", "seed", "val_accuracy", "test_accuracy", "test_mean", "verified_seeds", "reproduced")
-    show({"folder": str(to), **{key: metrics[key] for key in keys}}, two_columns, as_json)
+    print_result({"folder": str(to), **{key: metrics[key] for key in keys}}, key_value_table, as_json)
 
 
 def report(
-    sweeps: Annotated[list[str], typer.Argument(help="Sweeps of the store, by name.")],
+    sweeps: Annotated[list[str], typer.Argument(help="Names of sweeps in the store.")],
     store: StoreOption = None,
-    html: Annotated[Path | None, typer.Option(help="Write the page here.")] = None,
-    csv: Annotated[Path | None, typer.Option(help="Write the tables into this folder.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the report page to this file.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the tables as CSV into this folder.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Answer the question that sweeps were run for: tables, verdicts, the page."""
+    """Print the results and verdicts of sweeps, finished or running; optionally write the page and the tables."""
     from analysis import load
     from analysis import report as reports
     from tune.store import Store
 
-    place = Store.at(store)
-    tables = [load.sweep(place.existing(name).path) for name in sweeps]
+    opened = Store.at(store)
+    loaded = [load.sweep(opened.existing(name).path) for name in sweeps]
     if html is not None:
-        reports.write_html(tables, html)
+        reports.write_html(loaded, html)
     if csv is not None:
-        for one in tables:
-            reports.write_csv(one, csv)
-    results = [reports.results(one) for one in tables]
+        for tables in loaded:
+            reports.write_csv(tables, csv)
+    results = [reports.results(tables) for tables in loaded]
     if as_json:
         print(json.dumps(results[0] if len(results) == 1 else results))
     else:

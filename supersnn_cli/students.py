@@ -1,4 +1,4 @@
-"""An exported student: checked, measured, used."""
+"""Commands for an exported student: `check`, `evaluate` and `predict`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,29 +6,29 @@ from typing import Annotated
 import typer
 
 from supersnn_cli.options import JsonOption
-from supersnn_cli.printing import rows, say, show, two_columns
+from supersnn_cli.printing import key_value_table, print_message, print_result, table_of
 
 
 def check(folder: Annotated[Path, typer.Argument(help="An export folder.")], as_json: JsonOption = False) -> None:
-    """Load an export, evaluate it again, compare with what it says; exit 1 where it differs or is damaged."""
+    """Verify an export: checksums, then accuracy measured again. Exit code 1 if damaged or different."""
     import torch
 
     from supersnn import checking
 
-    found = checking.check(folder, "cuda" if torch.cuda.is_available() else "cpu")
-    table = [{**vars(one), "agrees": one.agrees} for one in found]
-    show({"folder": str(folder), "figures": table} if as_json else table, rows, as_json)
-    if not all(one.agrees for one in found):
-        say(f"{folder}: what was found again is not what the export says")
+    comparisons = checking.check(folder, "cuda" if torch.cuda.is_available() else "cpu")
+    rows = [{**vars(comparison), "agrees": comparison.agrees} for comparison in comparisons]
+    print_result({"folder": str(folder), "figures": rows} if as_json else rows, table_of, as_json)
+    if not all(comparison.agrees for comparison in comparisons):
+        print_message(f"{folder}: re-evaluation does not match the exported metrics")
         raise typer.Exit(1)
 
 
 def evaluate(
     folder: Annotated[Path, typer.Argument(help="An export folder.")],
-    data: Annotated[str, typer.Option(help="A data set by name, or folder:PATH; its test part is opened.")],
+    data: Annotated[str, typer.Option(help="A data set's name, or folder:PATH; its test images are opened.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Measure an exported student on a test set; the opening is written down beside the export."""
+    """Evaluate an exported student on test images; the opening is recorded in the export's ledger."""
     from supersnn import exported
     from supersnn.evaluation import evaluate as measure
     from supersnn.test_set import open_test
@@ -36,17 +36,17 @@ def evaluate(
     student = exported.load(folder)
     dataset = student.config.dataset.model_copy(update={"name": data})
     test = open_test(dataset, folder / exported.LEDGER, f"evaluate {folder.name}")
-    found = measure(student.module, test, student.preprocessing.mean, student.preprocessing.std)
+    evaluation = measure(student.module, test, student.preprocessing.mean, student.preprocessing.std)
     result = {
-        "images": found.images,
-        "accuracy": found.accuracy,
-        "top5": found.top5,
-        "loss": found.loss,
-        "per_class": dict(zip(student.preprocessing.classes, found.per_class, strict=True)),
-        "spike_rate": found.rate,
-        "rates": found.rates,
+        "images": evaluation.images,
+        "accuracy": evaluation.accuracy,
+        "top5": evaluation.top5,
+        "loss": evaluation.loss,
+        "per_class": dict(zip(student.preprocessing.classes, evaluation.per_class, strict=True)),
+        "spike_rate": evaluation.rate,
+        "rates": evaluation.rates,
     }
-    show(result, two_columns, as_json)
+    print_result(result, key_value_table, as_json)
 
 
 def predict(
@@ -58,4 +58,4 @@ def predict(
     from supersnn import exported
 
     student = exported.load(folder)
-    show([{"image": str(path), **student.classify(path)} for path in images], rows, as_json)
+    print_result([{"image": str(path), **student.classify(path)} for path in images], table_of, as_json)

@@ -1,49 +1,49 @@
-"""A sweep as a whole: run, verified further, looked at."""
+"""Commands for a sweep: `sweep` runs or continues it, `verify` adds final runs, `status` shows its progress."""
 
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from supersnn_cli.options import AddressOption, JsonOption, LocalOption, SetOption, SharedOption, StoreOption
-from supersnn_cli.printing import print_results, say, show
+from supersnn_cli.printing import print_message, print_result, print_results
 
 if TYPE_CHECKING:
-    from tune.description.arms import Arm
     from tune.description.sweep import SweepConfig
     from tune.store import Store
+    from tune.terminal.launch import SweepResult
 
 
 def sweep(
-    config: Annotated[Path, typer.Argument(help="The sweep's YAML file.")],
+    config: Annotated[Path, typer.Argument(metavar="FILE", help="The sweep's YAML file.")],
     set_: SetOption = [],  # noqa: B006 (typer reads it)
     store: StoreOption = None,
     address: AddressOption = None,
     local: LocalOption = False,
     shared: SharedOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and show the plan; start nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the file and print the plan; run nothing.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Run a sweep, or continue it: teachers, search, verification, export, report."""
+    """Run a sweep, or continue it: teachers, search, verification, exports, report."""
     from tune.description import sweep as sweeps
-    from tune.description.arms import resolve
-    from tune.description.plan import plan, plan_table
 
     described = sweeps.load(config, tuple(set_))
-    arms = resolve(described, str(config))
     if dry_run:
-        show(plan(described, arms), plan_table, as_json)
+        from tune.description.arms import resolve
+        from tune.description.plan import plan, plan_table
+
+        print_result(plan(described, resolve(described, str(config))), plan_table, as_json)
         return
     from tune.store import Store
 
-    place = Store.at(store, _shared(shared, local))
-    _run(described, arms, place, (address, local), as_json, str(config), f"supersnn sweep {config}")
+    opened = Store.at(store, _shared_address(shared, local))
+    _run(described, opened, str(config), f"supersnn sweep {config}", address=address, local=local, as_json=as_json)
 
 
 def verify(
-    sweep_name: Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep of the store whose search has ended.")],
+    sweep_name: Annotated[str, typer.Argument(metavar="SWEEP", help="Name of a sweep whose search has ended.")],
     seeds: Annotated[int | None, typer.Option(help="Verify each winner with this many fresh seeds.")] = None,
     store: StoreOption = None,
     address: AddressOption = None,
@@ -51,33 +51,34 @@ def verify(
     shared: SharedOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Verify a sweep's winners with what is lacking of their fresh seeds, and export them; search nothing."""
+    """Run the final runs that a sweep's winners still lack, and export them, without searching."""
     from supersnn.config_model import with_values
     from tune.description import sweep as sweeps
-    from tune.description.arms import resolve
     from tune.store import Store
 
-    place = Store.at(store, _shared(shared, local))
-    file = place.existing(sweep_name).config
+    opened = Store.at(store, _shared_address(shared, local))
+    file = opened.existing(sweep_name).config
     described = sweeps.load(file)
     if seeds is not None:
         described = with_values(described, {"verify.seeds": seeds}, "--seeds")
-    again = f"supersnn verify {sweep_name}"
-    _run(described, resolve(described, str(file)), place, (address, local), as_json, str(file), again, False)
+    command = f"supersnn verify {sweep_name}"
+    _run(described, opened, str(file), command, address=address, local=local, as_json=as_json, searching=False)
 
 
 def status(
-    sweep_name: Annotated[str | None, typer.Argument(metavar="[SWEEP]", help="Without it, all sweeps.")] = None,
+    sweep_name: Annotated[
+        str | None, typer.Argument(metavar="SWEEP", help="Name of a sweep; by default every sweep.")
+    ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show how far a sweep is, from a second terminal."""
+    """Show the progress, throughput and remaining time of sweeps, from any terminal."""
     from tune.store import Store
     from tune.terminal.status import board_of, summary
 
-    place = Store.at(store)
-    names = [sweep_name] if sweep_name else place.names()
-    folders = [place.existing(name) for name in names]
+    opened = Store.at(store)
+    names = [sweep_name] if sweep_name else opened.names()
+    folders = [opened.existing(name) for name in names]
     if as_json:
         print(json.dumps([summary(folder) for folder in folders]))
         return
@@ -87,50 +88,51 @@ def status(
         Console().print(board_of(folder))
 
 
-def _shared(given: str | None, local: bool) -> str | None:
-    """The address that was named, else the environment's SUPERSNN_SHARED; none in a single process."""
+def _shared_address(given: str | None, local: bool) -> str | None:
+    """Return the object store's address: the option, else SUPERSNN_SHARED; None with `--local`."""
     if given and local:
         from supersnn.errors import UserError
 
-        raise UserError(f"--shared {given}: expected no --local beside it: one process shares nothing")
+        raise UserError(f"--shared {given}: cannot be combined with --local, which runs in one process")
     return None if local else given or os.environ.get("SUPERSNN_SHARED") or None
 
 
 def _run(
     described: "SweepConfig",
-    arms: "dict[str, Arm]",
-    place: "Store",
-    where: tuple[str | None, bool],
-    as_json: bool,
+    store: "Store",
     origin: str,
-    again: str,
+    command: str,
+    *,
+    address: str | None,
+    local: bool,
+    as_json: bool,
     searching: bool = True,
 ) -> None:
-    """Do what is left of a sweep, on the cluster at an address or in this process, and report it."""
+    """Run the rest of a sweep and print its results; `command` is named as the way to continue if interrupted."""
     from tune.terminal.launch import launch
 
     try:
-        done = launch(described, arms, place, origin, *where, searching)
+        result = launch(described, store, origin, address, local, searching)
     except KeyboardInterrupt:
-        say(f"interrupted; the same command goes on from here: {again}")
+        print_message(f"interrupted; run the same command to continue: {command}")
         raise
-    _report_sweep(place, done, as_json)
+    _print_sweep(store, result, as_json)
 
 
-def _report_sweep(place: Any, done: Any, as_json: bool) -> None:
+def _print_sweep(store: "Store", result: "SweepResult", as_json: bool) -> None:
     from analysis import load, report
 
-    tables = load.sweep(done.folder.path)
-    if done.worked or not done.folder.report.exists():
-        report.write_html([tables], done.folder.report)
+    tables = load.sweep(result.folder.path)
+    if result.worked or not result.folder.report.exists():
+        report.write_html([tables], result.folder.report)
     if as_json:
         print(json.dumps(report.results(tables)))
         return
     print_results(report.results(tables))
     print()
-    if not done.worked:
-        say("nothing was left to do")
-    if done.pending:
-        say(f"{done.pending} events still wait for MLflow; they are sent when the sweep is started again")
-    print(f"report   {done.folder.report}\nbest     {done.folder.best}\nsweep    {done.folder.path}")
-    print(f"MLflow   supersnn ui --store {place.path}")
+    if not result.worked:
+        print_message("nothing left to do")
+    if result.pending:
+        print_message(f"{result.pending} events are still to be sent to MLflow; run the same command to send them")
+    print(f"report   {result.folder.report}\nbest     {result.folder.best}\nsweep    {result.folder.path}")
+    print(f"MLflow   supersnn ui --store {store.path}")

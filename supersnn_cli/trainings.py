@@ -1,4 +1,4 @@
-"""Trainings without a search: one student, or a sweep's teachers."""
+"""Commands that train without a search: `train` one student, `teach` a sweep's teachers."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,17 +6,19 @@ from typing import Annotated
 import typer
 
 from supersnn_cli.options import JsonOption, SetOption, StoreOption
-from supersnn_cli.printing import epoch_line, rows, say, show, two_columns
+from supersnn_cli.printing import epoch_line, key_value_table, print_message, print_result, table_of
 
 
 def train(
-    file: Annotated[Path, typer.Argument(help="A training's YAML file, or an exported config.yaml.")],
-    set_: SetOption = [],  # noqa: B006
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A training's YAML file, or the config.yaml of an export.")
+    ],
+    set_: SetOption = [],  # noqa: B006 (typer reads it)
     store: StoreOption = None,
     to: Annotated[Path | None, typer.Option(help="Write the trained student as an export folder.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train one student; a missing teacher or bank is built first, by the same code as in a sweep."""
+    """Train one student; a missing teacher or teacher cache is created first, as in a sweep."""
     import torch
 
     from supersnn.config import load
@@ -34,17 +36,17 @@ def train(
         exported.ensure_replaceable(to)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     data = training_data(config.dataset, device)
-    place = Store.at(store).path
-    teacher_source = teacher_source_for(config, data, place, device)
+    folder = Store.at(store).path
+    teacher_source = teacher_source_for(config, data, folder, device)
     seconds, report = 0.0, None
     for report in train_student(config, data, teacher_source, device=device):
         seconds += report.metrics["time/epoch_s"]
-        say(epoch_line(report, config.train.epochs))
+        print_message(epoch_line(report, config.train.epochs))
     assert report is not None
     if to is not None:
         from tune.outcome.single import export_training
 
-        export_training(to, config, report, data, teacher_source, place / "teachers")
+        export_training(to, config, report, data, teacher_source, folder / "teachers")
     result = {
         "val_accuracy": report.metrics.get("val/accuracy"),
         "epochs": report.epoch,
@@ -54,16 +56,16 @@ def train(
         "seconds": seconds,
         "ended": report.ended,
     }
-    show(result, two_columns, as_json)
+    print_result(result, key_value_table, as_json)
 
 
 def teach(
-    config: Annotated[Path, typer.Argument(help="A sweep's YAML file.")],
-    set_: SetOption = [],  # noqa: B006
+    config: Annotated[Path, typer.Argument(metavar="FILE", help="A sweep's YAML file.")],
+    set_: SetOption = [],  # noqa: B006 (typer reads it)
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a sweep's teachers and fill their banks, and nothing else."""
+    """Train a sweep's teachers and compute their caches, without searching."""
     from tune.description import sweep as sweeps
     from tune.description.arms import resolve
     from tune.execution.local import LocalExecutor
@@ -71,5 +73,6 @@ def teach(
     from tune.store import Store
 
     arms = resolve(sweeps.load(config, tuple(set_)), str(config))
-    found = [fields for done in prepare(arms, Store.at(store).storage, LocalExecutor()) for _, fields in done.events()]
-    show(found, rows, as_json)
+    ready = prepare(arms, Store.at(store).storage, LocalExecutor())
+    rows = [event.model_dump(exclude={"event", "time"}) for prepared in ready for event in prepared.events()]
+    print_result(rows, table_of, as_json)

@@ -1,4 +1,4 @@
-"""The files of `deploy/` and the Dockerfile: of the right form, closed to the outside, without secrets or root."""
+"""The files of `deploy/` and the Dockerfile: valid, not published, without secrets or root."""
 
 import json
 import re
@@ -28,7 +28,7 @@ JOB = {"entrypoint", "runtimeEnvYAML", "submissionMode", "backoffLimit", "active
 JOB |= {"shutdownAfterJobFinishes", "ttlSecondsAfterFinished", "suspend", "clusterSelector", "submitterPodTemplate"}
 JOB |= {"jobId", "metadata", "entrypointNumCpus", "entrypointNumGpus", "entrypointResources", "submitterConfig"}
 JOB |= {"managedBy", "deletionStrategy"}
-"""The fields of KubeRay's ray.io/v1 resources, as `ray-operator/apis/ray/v1/*_types.go` of its repository has them."""
+"""The fields of KubeRay's ray.io/v1 resources, from `ray-operator/apis/ray/v1/*_types.go` of its repository."""
 
 
 def documents() -> Iterator[Any]:
@@ -51,7 +51,7 @@ def pod_templates(document: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("document", list(documents()))
-def test_kubernetes_knows_every_field(document: dict[str, Any]) -> None:
+def test_kubernetes_documents_are_valid(document: dict[str, Any]) -> None:
     if document["apiVersion"] != "ray.io/v1":
         kubernetes_validate.validate(document, KUBERNETES, strict=True)
     for template in pod_templates(document):
@@ -60,7 +60,7 @@ def test_kubernetes_knows_every_field(document: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", ["raycluster", "rayjob"])
-def test_kuberay_knows_every_field(name: str) -> None:
+def test_kuberay_cluster_fields_are_valid(name: str) -> None:
     cluster = ray_clusters()[name]
     assert cluster.keys() <= CLUSTER
     assert cluster.get("autoscalerOptions", {}).keys() <= SCALING
@@ -75,14 +75,14 @@ def test_kuberay_knows_every_field(name: str) -> None:
         assert all(isinstance(value, str) for value in group["rayStartParams"].values())
 
 
-def test_kuberay_knows_every_field_of_the_job() -> None:
+def test_kuberay_job_fields_are_valid() -> None:
     job = yaml.safe_load((DEPLOY / "kubernetes/rayjob.yaml").read_text(encoding="utf-8"))["spec"]
     assert job.keys() <= JOB
     assert job["submissionMode"] in ("K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode")
 
 
 @pytest.mark.parametrize("document", list(documents()))
-def test_pods_are_bounded_checked_and_not_root(document: dict[str, Any]) -> None:
+def test_pods_have_limits_and_probes_and_are_not_root(document: dict[str, Any]) -> None:
     for template in pod_templates(document):
         spec = template["spec"]
         assert template["metadata"]["labels"]["app.kubernetes.io/part-of"] == "supersnn", "the network policy needs it"
@@ -120,7 +120,7 @@ def compose() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ["postgres", "mlflow", "head", "worker"])
-def test_a_service_is_bounded_checked_not_root_and_not_published(name: str) -> None:
+def test_services_have_limits_and_checks_and_are_not_root_or_published(name: str) -> None:
     service = compose()["services"][name]
     assert service["healthcheck"]["test"][0] == "CMD"
     assert {"cpus", "memory"} <= service["deploy"]["resources"]["limits"].keys()
@@ -130,7 +130,7 @@ def test_a_service_is_bounded_checked_not_root_and_not_published(name: str) -> N
     assert "network_mode" not in service
 
 
-def test_compose_names_what_it_declares() -> None:
+def test_compose_declares_what_it_uses() -> None:
     file = compose()
     for service in file["services"].values():
         assert {volume.partition(":")[0] for volume in service["volumes"]} <= file["volumes"].keys()
@@ -138,7 +138,7 @@ def test_compose_names_what_it_declares() -> None:
         assert {config["source"] for config in service.get("configs", ())} <= file["configs"].keys()
 
 
-def test_ray_knows_every_field_of_the_launchers_file() -> None:
+def test_ray_launcher_file_is_valid() -> None:
     import jsonschema
 
     schema = json.loads((Path(ray.__file__).parent / "autoscaler/ray-schema.json").read_text(encoding="utf-8"))
@@ -151,8 +151,8 @@ def test_ray_knows_every_field_of_the_launchers_file() -> None:
 
 def test_hadolint_finds_nothing_in_the_dockerfile() -> None:
     hadolint = Path(sys.executable).with_name("hadolint")
-    found = subprocess.run([hadolint, ROOT / "Dockerfile"], capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stdout
+    linted = subprocess.run([hadolint, ROOT / "Dockerfile"], capture_output=True, text=True, check=False)
+    assert linted.returncode == 0, linted.stdout
 
 
 def test_the_image_has_every_module_and_pins_every_dependency() -> None:

@@ -1,1 +1,4 @@
-"""The search: arms, studies, trials on Ray, tracking, verification and export."""
+"""The search: a sweep's arms as Optuna studies, trials on Ray, MLflow tracking, final runs and exports.
+
+Its interface is the command line (`supersnn`); modules may move between versions.
+"""

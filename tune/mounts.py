@@ -1,4 +1,4 @@
-"""What kind of file system a path lies on; SQLite is refused on those that several machines share."""
+"""The file system of a path by the mount table; SQLite databases are refused on network file systems."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,40 +9,40 @@ from supersnn.errors import UserError
 NETWORK = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "lustre", "glusterfs", "9p", "beegfs", "gpfs"}
 )
-"""File systems on which SQLite's locks or its shared memory cannot be relied on; every `fuse.` one is another."""
+"""File systems on which SQLite's locks or shared memory are not reliable; so are all that begin with `fuse.`."""
 
 MOUNTS = Path("/proc/mounts")
 
 
-def kind_of(path: Path, mounts: Path = MOUNTS) -> str | None:
-    """Return the kind of the file system that a path lies on, or would lie on; None where the system does not tell."""
+def file_system(path: Path, mounts: Path = MOUNTS) -> str | None:
+    """Return the type of the file system of a path, which need not exist; None without a mount table."""
     try:
         lines = [line.split() for line in mounts.read_text(encoding="utf-8").splitlines()]
     except OSError:
         return None
-    place = path.expanduser().resolve()
-    points = {Path(point.replace("\\040", " ")): kind for _, point, kind, *_ in lines}
-    return next((points[parent] for parent in (place, *place.parents) if parent in points), None)
+    resolved = path.expanduser().resolve()
+    types = {Path(point.replace("\\040", " ")): type_ for _, point, type_, *_ in lines}
+    return next((types[parent] for parent in (resolved, *resolved.parents) if parent in types), None)
 
 
 def refuse_shared_sqlite(databases: Mapping[str, str], mounts: Path = MOUNTS) -> None:
-    """Refuse an SQLite database on a network file system. `databases` are addresses by the setting that moves them.
+    """Refuse SQLite databases on network file systems; `databases` are URLs by the setting that changes them.
 
     Raises:
-        UserError: one lies on such a file system.
+        UserError: a database is on such a file system.
     """
     for setting, url in databases.items():
         path = _sqlite_path(url)
-        kind = kind_of(path, mounts) if path else None
-        if kind is not None and (kind in NETWORK or kind.startswith("fuse.")):
+        type_ = file_system(path, mounts) if path else None
+        if type_ is not None and (type_ in NETWORK or type_.startswith("fuse.")):
             raise UserError(
-                f"{path} lies on a network file system ({kind}), where SQLite's locks do not hold and a database may "
-                f"be damaged: set {setting} to a PostgreSQL server, or to sqlite:///… on a disk of the driver's machine"
+                f"{path} is on a network file system ({type_}), where SQLite's locks are not reliable and the database "
+                f"may be damaged; set {setting} to a PostgreSQL server, or to sqlite:///… on a local disk of the driver"
             )
 
 
 def _sqlite_path(url: str) -> Path | None:
-    """The file of an SQLite address; None for another database, or one in memory."""
+    """Return the file of an SQLite URL; None for another database, or one in memory."""
     scheme, slashes, rest = url.partition(":///")
     name = unquote(rest.partition("?")[0])
     if not slashes or not scheme.startswith("sqlite") or name in ("", ":memory:"):

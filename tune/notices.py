@@ -1,4 +1,4 @@
-"""Notices for people: what a driver says of its work beside the journal's events. They are shown, never stored."""
+"""Notices: a driver's messages for people beside the journal's events; they are shown, never stored."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ Stage = Literal["starting", "teachers", "search", "verify", "export"]
 
 @dataclass(frozen=True)
 class StageStarted:
-    """The driver has come to another part of its work."""
+    """The driver has started a stage of its work."""
 
     stage: Stage
 
 
 @dataclass(frozen=True)
 class NodeExcluded:
-    """A node gets no more work from this driver: its name for people, and why."""
+    """A node gets no more work from this driver: its name for people, and the reason."""
 
     node: str
     reason: str
@@ -28,4 +28,4 @@ Notify = Callable[[Notice], None]
 
 
 def ignore(notice: Notice) -> None:
-    """Drop a notice: the listener of a driver that nobody watches."""
+    """Ignore a notice: for a driver without a display."""

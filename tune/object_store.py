@@ -1,5 +1,6 @@
-"""Bytes under names behind an address (``s3://``, ``gs://``, ``file://``): written whole, with patience for a network
-that fails now and then. The only room that talks to an object store.
+"""A client for object stores (``s3://``, ``gs://``, ``file://``): atomic writes, and retries on network errors.
+
+The only module that accesses an object store.
 """
 
 import hashlib
@@ -14,21 +15,21 @@ from supersnn.errors import UserError
 T = TypeVar("T")
 
 ATTEMPTS = 6
-FIRST_PAUSE = 0.5  # seconds after the first failure, then twice as many each time
+FIRST_PAUSE = 0.5  # seconds after the first failure, doubled after each further one
 _BLOCK = 16 * 2**20
 
 
 class ObjectStore:
     """The objects below an address. Endpoint and credentials come from the environment, as pyarrow reads it.
 
-    Every call is tried `attempts` times before its OSError comes out.
+    Every call is tried up to `attempts` times before its OSError is raised.
     """
 
     def __init__(self, address: str, attempts: int = ATTEMPTS) -> None:
-        """Open an address; nothing is asked of the server yet.
+        """Parse an address; the server is not contacted yet.
 
         Raises:
-            UserError: there can be no object store at this address.
+            UserError: the address is not valid.
         """
         from pyarrow import ArrowException
         from pyarrow.fs import FileSystem, LocalFileSystem
@@ -43,57 +44,57 @@ class ObjectStore:
         self._prefix = prefix.rstrip("/")
         self._local = isinstance(self._system, LocalFileSystem)
         if not self._prefix:
-            raise UserError(f"--shared {address}: expected the name of a bucket in it, as s3://BUCKET/FOLDER")
+            raise UserError(f"--shared {address}: expected a bucket's name, as s3://BUCKET/FOLDER")
 
     def read(self, name: str) -> bytes | None:
-        """Return an object's bytes, None where there is no such object."""
+        """Return an object's bytes, None where it does not exist."""
 
         def content() -> bytes:
             with self._system.open_input_file(self._path(name)) as file:
                 return bytes(file.read())
 
         try:
-            return self._patiently(content)
+            return self._retry(content)
         except FileNotFoundError:
             return None
 
     def write(self, name: str, content: bytes) -> None:
-        """Write an object; a reader sees the old one or the new one."""
-        self._patiently(lambda: self._put(name, iter([content])))
+        """Write an object atomically: a reader sees the old content or the new one."""
+        self._retry(lambda: self._put(name, iter([content])))
 
     def upload(self, path: Path, name: str) -> None:
-        """Write a file's content as an object."""
-        self._patiently(lambda: self._put(name, _blocks(path)))
+        """Upload a file as an object."""
+        self._retry(lambda: self._put(name, _blocks(path)))
 
     def download(self, name: str, path: Path) -> tuple[str, int]:
-        """Write an object's content to a file; return its SHA-256 and its bytes.
+        """Download an object to a file; return its SHA-256 and its length in bytes.
 
         Raises:
-            FileNotFoundError: there is no such object.
+            FileNotFoundError: the object does not exist.
         """
-        return self._patiently(lambda: self._get(name, path))
+        return self._retry(lambda: self._get(name, path))
 
     def delete(self, name: str) -> None:
-        """Remove an object, if it is there."""
+        """Delete an object, if it exists."""
         try:
-            self._patiently(lambda: self._system.delete_file(self._path(name)))
+            self._retry(lambda: self._system.delete_file(self._path(name)))
         except FileNotFoundError:
             return
 
     def names(self, folder: str, recursive: bool = False) -> list[tuple[str, float]]:
-        """Return the objects in a folder by name, and when each was written: the server's clock, Unix seconds."""
+        """Return the names of a folder's objects and their times of writing, in Unix seconds of the server's clock."""
         from pyarrow.fs import FileSelector, FileType
 
         selector = FileSelector(self._path(folder), allow_not_found=True, recursive=recursive)
-        found = self._patiently(lambda: self._system.get_file_info(selector))
-        cut = len(self._prefix) + 1
-        return [(info.path[cut:], info.mtime_ns / 1e9) for info in found if info.type == FileType.File]
+        infos = self._retry(lambda: self._system.get_file_info(selector))
+        start = len(self._prefix) + 1
+        return [(info.path[start:], info.mtime_ns / 1e9) for info in infos if info.type == FileType.File]
 
     def _path(self, name: str) -> str:
         return f"{self._prefix}/{name}"
 
     def _put(self, name: str, blocks: Iterator[bytes]) -> None:
-        """An object store shows an object when its stream is closed; a file system, when it gets its name."""
+        """Write an object atomically: a store shows it when its stream is closed, a file system when it is renamed."""
         path = self._path(name)
         unfinished = f"{path}.{random.getrandbits(64):016x}" if self._local else path
         if self._local:
@@ -113,8 +114,8 @@ class ObjectStore:
                 length += len(block)
         return digest.hexdigest(), length
 
-    def _patiently(self, action: Callable[[], T]) -> T:
-        """Do something, again after a while where it fails; that an object is not there is an answer, no failure."""
+    def _retry(self, action: Callable[[], T]) -> T:
+        """Call an action, with retries after growing pauses; a missing object is no failure."""
         pause = FIRST_PAUSE
         for _ in range(self._attempts - 1):
             try:
@@ -128,7 +129,7 @@ class ObjectStore:
 
 
 def _with_one_request(address: str) -> str:
-    """An S3 address at which a small object is written in one request instead of three."""
+    """Return an S3 address with the option to write small objects in one request instead of three."""
     if not address.startswith("s3:"):
         return address
     return f"{address}{'&' if '?' in address else '?'}allow_delayed_open=true"

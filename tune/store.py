@@ -1,4 +1,4 @@
-"""Where everything of a store and of a sweep lies. Paths only."""
+"""The paths of a store and of a sweep's folder."""
 
 import os
 from dataclasses import dataclass
@@ -18,80 +18,85 @@ class SweepFolder:
 
     @property
     def config(self) -> Path:
-        """The sweep as it was given, complete."""
+        """The sweep's complete configuration."""
         return self.path / "config.yaml"
 
     @property
     def journal(self) -> Path:
-        """Every event."""
+        """The journal: every event of the sweep."""
         return self.path / "journal.jsonl"
 
     @property
+    def snapshot(self) -> Path:
+        """The state that follows from a part of the journal, so that a long one is not read from its start."""
+        return self.path / "state.json"
+
+    @property
     def owner(self) -> Path:
-        """The token of the driver that the sweep belongs to."""
+        """The token of the driver that owns the sweep."""
         return self.path / "owner"
 
     @property
     def lock(self) -> Path:
-        """Held by the driver while it lives."""
+        """The file lock that the driver holds while it runs."""
         return self.path / "lock"
 
     @property
     def verified(self) -> Path:
-        """The verified results."""
+        """The results of the verified winners."""
         return self.path / "verified.json"
 
     @property
     def ledger(self) -> Path:
-        """Each opening of the test images."""
+        """The ledger of the test images: a line for each time they were opened."""
         return self.path / "test-ledger.jsonl"
 
     @property
     def best(self) -> Path:
-        """The export folders, one an arm and `overall`."""
+        """The export folders: one per arm, and `overall`."""
         return self.path / "best"
 
     @property
     def report(self) -> Path:
-        """The page."""
+        """The HTML report."""
         return self.path / "report.html"
 
     @property
     def tracking(self) -> Path:
-        """How far MLflow has been told."""
+        """The state of the replication to MLflow."""
         return self.path / "tracking"
 
 
 @dataclass(frozen=True)
 class Store:
-    """The folder that all sweeps share, and the address of what nodes exchange where they do not see it."""
+    """The folder of all sweeps, and the address of an object store for nodes that do not see that folder."""
 
     path: Path
     shared: str | None = None
 
     @classmethod
     def at(cls, given: Path | None, shared: str | None = None) -> "Store":
-        """Return the store that was named, else the environment's SUPERSNN_STORE, else the usual one.
+        """Return the store at the given folder, else at SUPERSNN_STORE, else at `DEFAULT`.
 
         Raises:
-            UserError: it is an address of an object store, or `shared` is none.
+            UserError: the folder is the address of an object store, or `shared` is not one.
         """
         folder = str(given or os.environ.get("SUPERSNN_STORE") or DEFAULT)
         if is_address(folder):
-            raise UserError(f"--store {folder}: expected a folder; the address of an object store goes to --shared")
+            raise UserError(f"--store {folder}: expected a folder; set --shared to the address of an object store")
         if shared is not None and not is_address(shared):
             raise UserError(
                 f"--shared {shared}: expected an address, as s3://BUCKET/FOLDER; "
-                "a folder that all nodes see goes to --store"
+                "set --store to a folder that all nodes share"
             )
         return cls(Path(folder).expanduser().resolve(), shared)
 
     @property
     def storage(self) -> Storage:
-        """What driver and workers exchange; the driver's own copy of it is the store.
+        """The storage that driver and workers share; the driver's local copies are in the store.
 
         Raises:
-            UserError: there can be none at the address.
+            UserError: the address is not valid.
         """
         return storage_at(self.shared or str(self.path), self.path)
 
@@ -102,26 +107,28 @@ class Store:
 
     @property
     def optuna_url(self) -> str:
-        """The address of the studies' database."""
+        """The URL of the studies' database."""
         return os.environ.get("SUPERSNN_OPTUNA_STORAGE") or f"sqlite:///{self.path / 'optuna.db'}"
 
     def sweep(self, name: str) -> SweepFolder:
-        """Return the folder of a sweep, which need not be there."""
+        """Return the folder of a sweep, which need not exist."""
         return SweepFolder(self.sweeps / name)
 
     def existing(self, name: str) -> SweepFolder:
-        """Return the folder of a sweep that is there.
+        """Return the folder of an existing sweep.
 
         Raises:
-            UserError: there is no such sweep.
+            UserError: the sweep does not exist.
         """
         folder = self.sweep(name)
         if not folder.config.exists():
             known = self.names()
-            hint = nearest(name, known) or (f"; there are: {', '.join(known)}" if known else "; there is none yet")
+            hint = nearest(name, known) or (
+                f"; its sweeps: {', '.join(known)}" if known else "; the store has no sweeps"
+            )
             raise UserError(f"{self.path}: no sweep {name!r}{hint}")
         return folder
 
     def names(self) -> list[str]:
-        """Return the names of the sweeps that are there, sorted."""
+        """Return the names of all sweeps, sorted."""
         return sorted(folder.parent.name for folder in self.sweeps.glob("*/config.yaml"))

@@ -1,11 +1,19 @@
-"""What made a result: the version of the code and of the libraries."""
+"""What a result depends on: the versions of the code and of the libraries, and a digest of the sources."""
 
+import hashlib
 import importlib.metadata
+import importlib.util
 import platform
 import subprocess
 from pathlib import Path
 
+PACKAGES = ("supersnn", "supersnn_cli", "tune", "analysis")
+"""The packages of this project; a cluster's nodes get their sources from the driver."""
+
 LIBRARIES = ("torch", "torchvision", "ray", "optuna", "mlflow", "pandas", "numpy")
+"""The libraries whose versions results depend on."""
+
+NOT_INSTALLED = "not installed"
 
 
 def code_version() -> str:
@@ -23,9 +31,32 @@ def code_version() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python, the platform and the libraries that results depend on."""
-    found = {name: importlib.metadata.version(name) for name in LIBRARIES}
-    return {"python": platform.python_version(), "platform": platform.platform(), **found}
+    """Return the versions of Python, the platform and the libraries."""
+    return {"python": platform.python_version(), "platform": platform.platform(), **library_versions()}
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of `LIBRARIES`; that of a missing one is ``not installed``."""
+    return {name: _version(name) for name in LIBRARIES}
+
+
+def source_digest() -> str:
+    """Return the SHA-256 of the source files of `PACKAGES` as this process would import them."""
+    digest = hashlib.sha256()
+    for package in PACKAGES:
+        spec = importlib.util.find_spec(package)
+        root = Path(next(iter(spec.submodule_search_locations or ()))) if spec else Path()
+        for path in sorted(root.rglob("*.py")) if spec else ():
+            digest.update(f"{package}/{path.relative_to(root)}\0".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _version(library: str) -> str:
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return NOT_INSTALLED
 
 
 def _git(root: Path, *arguments: str) -> str:

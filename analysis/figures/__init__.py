@@ -1,1 +1,1 @@
-"""Tables → plotly figures. Each figure carries its own description in words, in its layout's `meta`."""
+"""Plotly figures of the tables. Each has a description in words, in its layout's `meta`."""

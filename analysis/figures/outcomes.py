@@ -1,4 +1,4 @@
-"""Figures of what came out: every verified seed, the differences between arms, how trials ended, rates by layer."""
+"""Figures of results: verified seeds, differences between arms, how trials ended, firing rates by layer."""
 
 from collections.abc import Sequence
 
@@ -12,31 +12,31 @@ from analysis.sentences import listed
 from analysis.tables import records
 
 STATES = {"finished": 1.0, "stopped": 0.5, "failed": 0.2, "running": 0.08}
-"""How a trial ended → how strongly its bar is drawn."""
+"""The state of a trial → the opacity of its bar."""
 
 
 def verified_scores(verified: pd.DataFrame, score: str = "test", arms: Sequence[str] = ()) -> go.Figure:
-    """Every fresh seed of each arm's winner as a point, with the mean and its 95 % interval."""
+    """Return every fresh seed of each arm's winner as a point, with the mean and its 95 % interval."""
     rows = verified[verified["winner"].astype(bool)].dropna(subset=[score])
     summary = {row["arm"]: row for row in records(compare.arms(rows, score))}
-    told = listed(f"{arm} {100 * row['mean']:.2f} %" for arm, row in summary.items())
-    fig = figure(f"Accuracy on the {score} images of every verified seed. Means: {told}.",
+    means = listed(f"{arm} {100 * row['mean']:.2f} %" for arm, row in summary.items())
+    fig = figure(f"Accuracy on the {score} images of every verified seed. Means: {means}.",
                  x=f"{score} accuracy, %", height=110 + 62 * len(summary), legend=False)  # fmt: skip
     labels = []
-    for place, (arm, part, look) in enumerate(by_arm(rows, arms)):
+    for position, (arm, part, style) in enumerate(by_arm(rows, arms)):
         labels.append(arm)
         values, row = 100 * part[score].to_numpy(), summary[arm]
         fig.add_scatter(
-            x=values, y=place + 0.16 + _apart(values), mode="markers", name=arm, customdata=part["seed"],
-            marker={"color": look.faint(0.75), "symbol": look.symbol, "size": 9},
+            x=values, y=position + 0.16 + _apart(values), mode="markers", name=arm, customdata=part["seed"],
+            marker={"color": style.faint(0.75), "symbol": style.symbol, "size": 9},
             hovertemplate=f"{arm}, seed %{{customdata}}: %{{x:.2f}} %<extra></extra>",
         )  # fmt: skip
         low, high = 100 * row["low"], 100 * row["high"]
         if np.isfinite(low):
-            line = {"color": look.colour, "width": 3}
-            fig.add_scatter(x=[low, high], y=[place - 0.2] * 2, mode="lines", line=line, hoverinfo="skip")
+            line = {"color": style.colour, "width": 3}
+            fig.add_scatter(x=[low, high], y=[position - 0.2] * 2, mode="lines", line=line, hoverinfo="skip")
         fig.add_scatter(
-            x=[100 * row["mean"]], y=[place - 0.2], mode="markers", marker={"color": look.colour, "size": 11},
+            x=[100 * row["mean"]], y=[position - 0.2], mode="markers", marker={"color": style.colour, "size": 11},
             hovertemplate=f"{arm}, mean of {row['n']} seeds: %{{x:.2f}} %<br>"
                           f"95 % interval {low:.2f} to {high:.2f}<extra></extra>",
         )  # fmt: skip
@@ -47,22 +47,24 @@ def verified_scores(verified: pd.DataFrame, score: str = "test", arms: Sequence[
 
 
 def verdict_intervals(verdicts: pd.DataFrame, margin: float = compare.MARGIN, arms: Sequence[str] = ()) -> go.Figure:
-    """Each comparison's difference with its 95 % interval, zero, and the band that counts as equivalent."""
+    """Return each comparison's difference with its 95 % interval, zero, and the band that counts as equivalent."""
     rows = [row for row in records(verdicts) if row["n"]]
-    looks = {arm: look for arm, _, look in by_arm(verdicts.rename(columns={"a": "arm"}), arms)}
-    told = "; ".join(f"{row['a']} minus {row['b']} {100 * row['difference']:+.2f}, {row['verdict']}" for row in rows)
-    fig = figure(f"Differences in points of test accuracy: {told}.", x="difference, points of test accuracy",
+    styles = {arm: style for arm, _, style in by_arm(verdicts.rename(columns={"a": "arm"}), arms)}
+    differences = "; ".join(
+        f"{row['a']} minus {row['b']} {100 * row['difference']:+.2f}, {row['verdict']}" for row in rows
+    )
+    fig = figure(f"Differences in points of test accuracy: {differences}.", x="difference, points of test accuracy",
                  height=110 + 46 * len(rows), legend=False)  # fmt: skip
     fig.add_vrect(x0=-100 * margin, x1=100 * margin, fillcolor=grey(0.16), line_width=0, layer="below")
     fig.add_vline(x=0, line={"color": grey(0.8), "width": 1.5})
-    for place, row in enumerate(rows):
-        look, ends = looks[row["a"]], 100 * np.array([row["low"], row["high"]])
+    for position, row in enumerate(rows):
+        style, ends = styles[row["a"]], 100 * np.array([row["low"], row["high"]])
         if np.isfinite(ends).all():
-            line = {"color": look.colour, "width": 3}
-            fig.add_scatter(x=ends, y=[place] * 2, mode="lines", line=line, hoverinfo="skip")
+            line = {"color": style.colour, "width": 3}
+            fig.add_scatter(x=ends, y=[position] * 2, mode="lines", line=line, hoverinfo="skip")
         fig.add_scatter(
-            x=[100 * row["difference"]], y=[place], mode="markers",
-            marker={"color": look.colour, "size": 12, "symbol": look.symbol},
+            x=[100 * row["difference"]], y=[position], mode="markers",
+            marker={"color": style.colour, "size": 12, "symbol": style.symbol},
             hovertemplate=f"%{{x:+.2f}} points, 95 % interval {ends[0]:+.2f} to {ends[1]:+.2f}<br>"
                           f"Holm-adjusted p = {row['p']:.3g}, {row['n']} pairs: {row['verdict']}<extra></extra>",
         )  # fmt: skip
@@ -76,13 +78,13 @@ def verdict_intervals(verdicts: pd.DataFrame, margin: float = compare.MARGIN, ar
 
 
 def outcomes(trials: pd.DataFrame, arms: Sequence[str] = ()) -> go.Figure:
-    """How many of each arm's trials finished, were stopped early, failed, or still run."""
+    """Return how many of each arm's trials finished, were stopped early, failed, or are running."""
     counts = {arm: part["state"].value_counts() for arm, part, _ in by_arm(trials, arms)}
-    told = listed(
+    summary = listed(
         f"{arm} {', '.join(f'{count[state]} {state}' for state in STATES if state in count)}"
         for arm, count in counts.items()
     )
-    fig = figure(f"How the trials ended: {told}.", x="trials", height=100 + 44 * len(counts))
+    fig = figure(f"How the trials ended: {summary}.", x="trials", height=100 + 44 * len(counts))
     for state, strength in STATES.items():
         ended = [int(count.get(state, 0)) for count in counts.values()]
         if any(ended):
@@ -97,24 +99,24 @@ def outcomes(trials: pd.DataFrame, arms: Sequence[str] = ()) -> go.Figure:
 
 
 def layer_rates(layers: pd.DataFrame, arms: Sequence[str] = ()) -> go.Figure:
-    """Share of steps at which each spiking layer's neurons fire: the mean over verified seeds, and their range."""
-    told = listed(f"{arm} {100 * part['rate'].mean():.1f} %" for arm, part, _ in by_arm(layers, arms))
-    fig = figure(f"Spike rate by layer, from the input to the output. Mean over layers: {told}.", y="spike rate, %")
-    for arm, part, look in by_arm(layers, arms):
-        groups = part.sort_values("place").groupby(["place", "layer"], sort=False)["rate"]
+    """Return each layer's firing rate in spikes per time step: the mean over verified seeds, and their range."""
+    means = listed(f"{arm} {part['rate'].mean():.3f}" for arm, part, _ in by_arm(layers, arms))
+    fig = figure(f"Firing rate by layer, from the input to the output. Mean over layers: {means}.", y="firing rate")
+    for arm, part, style in by_arm(layers, arms):
+        groups = part.sort_values("position").groupby(["position", "layer"], sort=False)["rate"]
         rates = groups.agg(["mean", "min", "max"]).reset_index()
         fig.add_scatter(
-            x=rates["layer"].tolist(), y=(100 * rates["mean"]).tolist(), name=arm, mode="lines+markers",
-            line={"color": look.colour, "width": 2}, marker={"symbol": look.symbol, "size": 8},
-            error_y={"type": "data", "symmetric": False, "array": (100 * (rates["max"] - rates["mean"])).tolist(),
-                     "arrayminus": (100 * (rates["mean"] - rates["min"])).tolist(), "thickness": 1, "width": 3},
-            hovertemplate=f"{arm}, %{{x}}: %{{y:.1f}} %<extra></extra>",
+            x=rates["layer"].tolist(), y=rates["mean"].tolist(), name=arm, mode="lines+markers",
+            line={"color": style.colour, "width": 2}, marker={"symbol": style.symbol, "size": 8},
+            error_y={"type": "data", "symmetric": False, "array": (rates["max"] - rates["mean"]).tolist(),
+                     "arrayminus": (rates["mean"] - rates["min"]).tolist(), "thickness": 1, "width": 3},
+            hovertemplate=f"{arm}, %{{x}}: %{{y:.3f}}<extra></extra>",
         )  # fmt: skip
     fig.update_yaxes(rangemode="tozero")
     return fig
 
 
 def _apart(values: np.ndarray) -> np.ndarray:
-    """Offsets in [-0.14, 0.14] that keep points of nearly equal value apart, the same at every call."""
+    """Return deterministic offsets in [-0.14, 0.14] that separate points of nearly equal value."""
     rank = np.argsort(np.argsort(values, kind="stable"), kind="stable")
     return ((rank * 0.618034) % 1 - 0.5) * 0.28

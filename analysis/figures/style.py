@@ -1,4 +1,4 @@
-"""What all figures share: an arm's look, plain axes that read on light and dark, a description in words."""
+"""Style of all figures: one style for each arm, axes that are readable on light and dark, a description in words."""
 
 import math
 import re
@@ -8,13 +8,15 @@ from typing import NamedTuple
 import pandas as pd
 import plotly.graph_objects as go
 
+from analysis.arms import BASELINE, CONTROL, HETEROGENEOUS, HOMOGENEOUS
+
 INK = "#6b7280"
 SEQUENTIAL = "Cividis"
 DIVERGING = [[0, "#e39a6b"], [0.5, "#eceae6"], [1, "#7fb0e6"]]
 
 
-class Look(NamedTuple):
-    """How an arm is drawn in every figure of a page."""
+class ArmStyle(NamedTuple):
+    """An arm's colour, marker symbol and line dash in every figure of a page."""
 
     colour: str
     symbol: str
@@ -26,43 +28,43 @@ class Look(NamedTuple):
 
 
 USUAL = {
-    "direct": Look("#7d848d", "circle", "dot"),
-    "homogeneous": Look("#2a78c8", "square", "dash"),
-    "heterogeneous": Look("#d2600f", "diamond", "solid"),
-    "logit": Look("#16876a", "triangle-up", "dashdot"),
-    "feature": Look("#a9559b", "triangle-down", "longdash"),
-    "shuffled": Look("#97790b", "x", "longdashdot"),
+    BASELINE: ArmStyle("#7d848d", "circle", "dot"),
+    HOMOGENEOUS: ArmStyle("#2a78c8", "square", "dash"),
+    HETEROGENEOUS: ArmStyle("#d2600f", "diamond", "solid"),
+    "logit": ArmStyle("#16876a", "triangle-up", "dashdot"),
+    "feature": ArmStyle("#a9559b", "triangle-down", "longdash"),
+    CONTROL: ArmStyle("#97790b", "x", "longdashdot"),
 }
-"""The usual arms: told apart in the common colour blindnesses, and without colour."""
+"""Styles of the usual arms: distinguishable with the common colour blindnesses, and without colour."""
 OTHERS = [
-    Look("#5b63c9", "star", "solid"),
-    Look("#0f8299", "pentagon", "dash"),
-    Look("#b8434e", "hexagon", "dot"),
-    Look("#6f8a1e", "cross", "dashdot"),
+    ArmStyle("#5b63c9", "star", "solid"),
+    ArmStyle("#0f8299", "pentagon", "dash"),
+    ArmStyle("#b8434e", "hexagon", "dot"),
+    ArmStyle("#6f8a1e", "cross", "dashdot"),
 ]
 
 
-def by_arm(table: pd.DataFrame, arms: Sequence[str] = ()) -> Iterator[tuple[str, pd.DataFrame, Look]]:
-    """Yield each arm of a table with its rows and its look, in the order of `arms`, then of the table.
+def by_arm(table: pd.DataFrame, arms: Sequence[str] = ()) -> Iterator[tuple[str, pd.DataFrame, ArmStyle]]:
+    """Yield each arm of a table with its rows and its style, in the order of `arms`, then of the table.
 
-    Give every figure of a page the same `arms`, and an arm looks the same in all of them.
+    With the same `arms` an arm has the same style in all figures of a page.
     """
     present = list(dict.fromkeys(table["arm"]))
     order = list(dict.fromkeys([*arms, *present]))
     unusual = [arm for arm in order if arm not in USUAL]
     for arm in order:
         if arm in present:
-            look = USUAL[arm] if arm in USUAL else OTHERS[unusual.index(arm) % len(OTHERS)]
-            yield arm, table[table["arm"] == arm], look
+            style = USUAL[arm] if arm in USUAL else OTHERS[unusual.index(arm) % len(OTHERS)]
+            yield arm, table[table["arm"] == arm], style
 
 
 def grey(opacity: float) -> str:
-    """Return the grey that shows on light and on dark ground."""
+    """Return a grey that is visible on light and on dark backgrounds."""
     return translucent("#808691", opacity)
 
 
 def figure(description: str, x: str = "", y: str = "", height: int = 380, legend: bool = True) -> go.Figure:
-    """Return an empty figure with titled axes; `description` says in words what it will show."""
+    """Return an empty figure with titled axes; `description` is its text alternative."""
     fig = go.Figure()
     faint = grey(0.22)
     axis = {"gridcolor": faint, "zerolinecolor": faint, "linecolor": faint, "ticks": "", "automargin": True}
@@ -78,12 +80,12 @@ def figure(description: str, x: str = "", y: str = "", height: int = 380, legend
 
 
 def description(fig: go.Figure) -> str:
-    """Return what a figure shows, in words."""
+    """Return a figure's text alternative."""
     return str((fig.layout.meta or {}).get("description", ""))
 
 
 def log_axis(axis: str, fig: go.Figure, low: float, high: float) -> None:
-    """Make an axis ("xaxis" or "yaxis") logarithmic, with round ticks that say their whole value."""
+    """Make an axis ("xaxis" or "yaxis") logarithmic, with round ticks in full decimal notation."""
     steps = (1, 2, 5) if high / low < 500 else (1,)
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks = [step * 10.0**decade for decade in decades for step in steps]

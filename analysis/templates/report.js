@@ -29,7 +29,7 @@
   }, { rootMargin: "400px" });
   plots.forEach((plot) => seen.observe(plot));
 
-  // One figure at a time, so that the page answers in between.
+  // Draw one figure per task, so that the page stays responsive.
   const rest = () => {
     const next = plots.find((plot) => !plot.dataset.drawn);
     if (next) {
@@ -57,8 +57,8 @@
     const body = table.tBodies[0];
     const rows = [...body.rows];
     const numeric = rows.some((row) => row.cells[column].classList.contains("number"));
-    rows.sort((one, other) => {
-      const [a, b] = [key(one, column), key(other, column)];
+    rows.sort((first, second) => {
+      const [a, b] = [key(first, column), key(second, column)];
       if (a === "" || b === "") return (a === "") - (b === "");
       const order = numeric ? Number(a) - Number(b) : a.localeCompare(b, undefined, { numeric: true });
       return down ? -order : order;

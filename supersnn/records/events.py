@@ -3,7 +3,7 @@
 A line of the journal is one event as JSON with the keys ``event`` (its kind), ``time`` (Unix seconds) and the fields
 of its model. Fields that a later version adds are ignored here, and so are events of a kind that is not known here:
 both stay in the file. Journals of schema 1 (before `SweepStarted.schema_version` existed) are read as well; `upgrade`
-says what was different.
+converts them.
 
 Fields without a default are always written. Those with a default may be missing: in journals of schema 1, or where the
 events are rebuilt from an MLflow server.
@@ -134,7 +134,7 @@ class TrialEnded(Event):
     """A trial has ended: `end` is ``finished``, ``stopped`` or ``failed:REASON``.
 
     `value` is the validation accuracy that it is judged by, None where it has none; `feasible` whether its last
-    metrics are within the sweep's constraints, None where the journal does not say (schema 1).
+    metrics are within the sweep's constraints, None in journals of schema 1.
     """
 
     event: Literal["end"] = "end"
@@ -250,7 +250,7 @@ def parse(line: bytes | str) -> AnyEvent | None:
 def upgrade(event: AnyEvent) -> AnyEvent:
     """Return an event of schema 1 as this schema has it.
 
-    There, the last epoch of a seed held the means over the trial's seeds under the plain keys, and the seed's own
+    In schema 1 the last epoch of a seed had the means over the trial's seeds under the plain keys, and the seed's own
     accuracy as ``val/seed_accuracy``.
     """
     if not isinstance(event, EpochReported) or _SEED_ACCURACY not in event.metrics:

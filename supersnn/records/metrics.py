@@ -1,7 +1,7 @@
 """Every metric once: its key in the journal and in MLflow, its column in tables and JSON, and how it is shown.
 
-To add a metric, add it here and return it where it is measured (`supersnn.evaluation` for what validation and test
-images give); tables, MLflow, exports and the report take it from here.
+To add a metric, add it here and return it where it is measured (`supersnn.measurement` for what
+validation and test images give); tables, MLflow, exports and the report take it from here.
 """
 
 import statistics
@@ -43,6 +43,7 @@ SYNAPTIC_OPS = Metric(
     "ops/synaptic", "synaptic_ops", "synaptic operations an image", "", "minimize", cost=True, constrainable=True
 )
 ENERGY = Metric("energy/nj", "energy_nj", "energy an image", "nJ", "minimize", cost=True, constrainable=True)
+MAC_OPS = Metric("ops/mac", "mac", "multiply-accumulates an image", "", "minimize", constrainable=True)
 EPOCH_SECONDS = Metric("time/epoch_s", "epoch_s", "time of an epoch", "s", "minimize")
 
 METRICS: dict[str, Metric] = {
@@ -55,7 +56,7 @@ METRICS: dict[str, Metric] = {
         Metric("test/loss", "test_loss", "test loss", "", "minimize"),
         SPIKE_RATE,
         SYNAPTIC_OPS,
-        Metric("ops/mac", "mac", "multiply-accumulates an image", "", "minimize", constrainable=True),
+        MAC_OPS,
         ENERGY,
         Metric("train/loss", "train_loss", "training loss", "", "minimize"),
         *(
@@ -71,6 +72,8 @@ METRICS: dict[str, Metric] = {
 
 COSTS: tuple[Metric, ...] = tuple(metric for metric in METRICS.values() if metric.cost)
 """The costs of inference, the first of which the report shows first."""
+INFERENCE: tuple[Metric, ...] = (*COSTS, MAC_OPS)
+"""What exports report of an inference besides its accuracy."""
 CONSTRAINABLE: tuple[str, ...] = tuple(metric.key for metric in METRICS.values() if metric.constrainable)
 """The keys that `search.constraints` may bound."""
 OBJECTIVES: dict[str, Metric] = {"accuracy": VAL_ACCURACY, "synaptic_ops": SYNAPTIC_OPS}

@@ -42,7 +42,7 @@ def save(path: Path, journal_path: Path, offset: int, state: SweepState) -> None
 
 
 def load(path: Path, journal_path: Path) -> tuple[SweepState, int] | None:
-    """Return a saved state and the offset behind it, None where there is none that belongs to this journal."""
+    """Return a saved state and the offset behind it, None without one that belongs to this journal."""
     try:
         snapshot = _ADAPTER.validate_json(path.read_bytes())
         if snapshot.version == VERSION and snapshot.check == _check(journal_path, snapshot.offset):
@@ -79,7 +79,7 @@ def _check(journal_path: Path, offset: int) -> str:
         ValueError: it is shorter.
     """
     if journal_path.stat().st_size < offset:
-        raise OSError(f"{journal_path}: shorter than its snapshot says")
+        raise OSError(f"{journal_path}: shorter than its snapshot")
     with journal_path.open("rb") as file:
         head = file.read(min(_EDGE, offset))
         file.seek(max(0, offset - _EDGE))

@@ -6,7 +6,7 @@ themselves, so that its size follows from the number of trials, not from that of
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from supersnn.records import metrics as measures
 from supersnn.records.events import (
@@ -30,6 +30,8 @@ from supersnn.records.events import (
 )
 from supersnn.records.pairing import family, pairing
 
+K = TypeVar("K")
+V = TypeVar("V")
 Key = tuple[str, int]
 """A trial's arm and number."""
 
@@ -53,6 +55,7 @@ class TrialRecord:
         seconds: of training.
         end: ``finished``, ``stopped`` or ``failed:REASON``, None before.
         ended: when, in Unix seconds.
+        end_epochs: how many epochs its end event states, which `epochs` must equal.
         value: the validation accuracy that it is judged by.
         feasible: whether its last metrics are within the constraints; None before it has ended.
     """
@@ -74,6 +77,7 @@ class TrialRecord:
     seconds: float = 0.0
     end: str | None = None
     ended: float | None = None
+    end_epochs: int | None = None
     value: float | None = None
     feasible: bool | None = None
 
@@ -90,7 +94,7 @@ class TrialRecord:
 
 @dataclass(slots=True)
 class ArmRecord:
-    """One arm: its trials, and what they have come to.
+    """One arm: its trials and their results.
 
     Attributes:
         name: of the arm.
@@ -171,13 +175,14 @@ class SweepState:
     """The state of a sweep after some of its events.
 
     Attributes:
-        constraints: the sweep's `search.constraints`, for journals whose trials' ends do not say whether they are
-            feasible.
+        constraints: the sweep's `search.constraints`, for journals of schema 1, whose ends of trials lack
+            `feasible`.
         arms: by name, in the order of their first trials.
         drivers: every driver, in order.
         data: the images and their split, once known.
         teachers, refitted: by digest. `caches`: by the cache's digest.
         searching: whether trials are being searched for, not ranked or verified.
+        training_seconds: of all trials' trainings together.
         updated: the time of the last event.
         orphans: trials that have events, but no start: an arm, a number, and the kind of the event.
     """
@@ -190,11 +195,12 @@ class SweepState:
     caches: dict[str, TeacherCached] = field(default_factory=dict)
     refitted: dict[str, TeacherRefitted] = field(default_factory=dict)
     searching: bool = True
+    training_seconds: float = 0.0
     updated: float | None = None
     orphans: set[tuple[str, int, str]] = field(default_factory=set)
 
     def apply(self, event: AnyEvent) -> bool:
-        """Take the next event; return False where it says nothing new, as an epoch that is reported again does."""
+        """Take the next event; return False where it adds nothing, as a repeated epoch does."""
         new, epochs = True, 0
         match event:
             case EpochReported():
@@ -211,25 +217,24 @@ class SweepState:
             case DatasetSplit():
                 self.data = self.data or event
             case TeacherTrained():
-                new = self.teachers.setdefault(event.digest, event) is event
+                new = _add(self.teachers, event.digest, event)
             case TeacherCached():
-                new = self.caches.setdefault(event.digest, event) is event
+                new = _add(self.caches, event.digest, event)
             case TeacherRefitted():
-                new = self.refitted.setdefault(event.digest, event) is event
+                new = _add(self.refitted, event.digest, event)
             case WinnerChosen():
                 new = self.arm(event.arm).winner != event
                 self.arm(event.arm).winner, self.searching = event, False
             case TrialRanked():
-                runs = self.arm(event.arm).ranked.setdefault(event.trial, {})
-                new, self.searching = runs.setdefault(event.seed, event) is event, False
+                new = _add(self.arm(event.arm).ranked.setdefault(event.trial, {}), event.seed, event)
+                self.searching = False
                 epochs = self._epochs_per_seed(event) if new else 0
             case WinnerVerified():
-                verified = self.arm(event.arm).verified.setdefault(event.trial, {})
-                new = verified.setdefault(event.seed, event) is event
+                new = _add(self.arm(event.arm).verified.setdefault(event.trial, {}), event.seed, event)
                 epochs = self._epochs_per_seed(event) if new else 0
             case WinnerExported():
                 pass
-        self._account(event, epochs)
+        self._account(event, new, epochs)
         return new
 
     def arm(self, name: str) -> ArmRecord:
@@ -263,11 +268,6 @@ class SweepState:
     def ended(self) -> DriverEnd | None:
         """How the last driver ended; None while it is at work, and after one that was killed."""
         return self.drivers[-1].end if self.drivers else None
-
-    @property
-    def training_seconds(self) -> float:
-        """The seconds of all trials' trainings together."""
-        return sum(trial.seconds for _, trial in self.trials())
 
     def driver_seconds(self, now: float | None = None) -> float:
         """Return the seconds in which a driver was at work; `now` where one still is."""
@@ -307,12 +307,15 @@ class SweepState:
         if trial is None:
             self.orphans.add((event.arm, event.trial, event.event))
             return False
-        arm.running[event.trial] = event.epoch
+        if trial.end is None:
+            arm.running[event.trial] = event.epoch
         if event.epoch <= trial.epochs:
             return False
         arm.epochs += event.epoch - trial.epochs
         trial.epochs, trial.metrics = event.epoch, event.metrics
-        trial.seconds += event.metrics.get(measures.EPOCH_SECONDS.key) or 0.0
+        seconds = event.metrics.get(measures.EPOCH_SECONDS.key) or 0.0
+        trial.seconds += seconds
+        self.training_seconds += seconds
         if event.epoch == trial.epochs_per_seed:
             trial.first_seed = event.metrics
         trial.value = measures.judged(event.metrics).get(measures.VAL_ACCURACY.key, trial.value)
@@ -326,7 +329,7 @@ class SweepState:
         arm.running.pop(event.trial, None)
         if trial.end is not None:
             return False
-        trial.end, trial.ended = event.end, event.time
+        trial.end, trial.ended, trial.end_epochs = event.end, event.time, event.epochs
         trial.value = trial.value if event.value is None else event.value
         known = event.feasible
         trial.feasible = measures.feasible(trial.metrics, self.constraints) if known is None else known
@@ -341,7 +344,7 @@ class SweepState:
         assert trial.state is not None
         arm.counts[trial.state] -= 1
         arm.ended_epochs -= trial.epochs
-        trial.end = trial.ended = trial.feasible = None
+        trial.end = trial.ended = trial.end_epochs = trial.feasible = None
         if arm.best == trial.number:
             arm.best = None
             for other in arm.trials.values():
@@ -352,30 +355,43 @@ class SweepState:
         trial = self.trial(event.arm, event.trial)
         return (trial.epochs_per_seed or 0) if trial is not None else 0
 
-    def _account(self, event: AnyEvent, epochs: int) -> None:
-        """Note what an event says of the driver that wrote it."""
+    def _account(self, event: AnyEvent, new: bool, epochs: int) -> None:
+        """Update the session of the driver that wrote an event."""
         self.updated = max(self.updated or 0.0, event.time)
         if not self.drivers:
             return
         session = self.drivers[-1]
         session.last = max(session.last, event.time)
         session.epochs += epochs
-        if isinstance(event, TrialEnded):
+        if isinstance(event, TrialEnded) and new:
             session.ended, session.searched = session.ended + 1, event.time
         if isinstance(event, _BEFORE_TRAINING) and not session.epochs:
             session.training = event.time
 
 
 def better(trial: TrialRecord, than: TrialRecord | None) -> bool:
-    """Return whether an eligible trial is better than another: by its value, of equal ones by the smaller number.
+    """Return whether an eligible trial is better than another, or is the first; see `rank`.
 
-    This is the one definition of the best trial; the study of an arm ranks by it as well.
+    This is the one definition of the best trial; the study of an arm ranks its trials by `rank` as well.
     """
     if than is None:
         return True
     assert trial.value is not None
     assert than.value is not None
-    return (trial.value, -trial.number) > (than.value, -than.number)
+    return rank(trial.value, trial.number) < rank(than.value, than.number)
+
+
+def _add(known: dict[K, V], key: K, value: V) -> bool:
+    """Add a value unless there is one already; return whether it was added."""
+    if key in known:
+        return False
+    known[key] = value
+    return True
+
+
+def rank(value: float, number: int) -> tuple[float, int]:
+    """Return what orders trials, the best first: by their values, equal ones by their numbers."""
+    return -value, number
 
 
 def _record(event: TrialStarted) -> TrialRecord:

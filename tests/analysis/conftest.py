@@ -1,4 +1,4 @@
-"""Synthetic sweeps whose truth is known, written as the store holds them."""
+"""Synthetic sweeps with known truth, written in the store's format."""
 
 import hashlib
 import json
@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import yaml
 
+from supersnn.records.metrics import by_key
+
 TEACHERS = {"resnet8": ("resnet", 75_000, 0.95), "vgg8": ("vgg", 900_000, 0.96), "wrn16_2": ("wrn", 690_000, 0.965)}
 """A teacher's family, parameters and validation accuracy."""
 ARMS: dict[str, Sequence[str | None]] = {
@@ -18,7 +20,7 @@ ARMS: dict[str, Sequence[str | None]] = {
     "homogeneous": ["resnet8"],
     "heterogeneous": ["vgg8", "wrn16_2"],
 }
-SPACE = {
+SPACE: dict[str, dict[str, Any]] = {
     "neuron.threshold": {"uniform": [0.3, 2.0], "log": None},
     "neuron.decay": {"uniform": [0.1, 0.95], "log": None},
     "optimizer.lr": {"uniform": None, "log": [0.01, 0.3]},
@@ -30,17 +32,20 @@ START = 1_750_000_000.0
 
 @dataclass
 class Synthetic:
-    """A sweep to be written. `gains` are the arms' true advantages, `noise` the standard deviation over seeds.
+    """A sweep to write. `gains` are the arms' true advantages, `noise` the standard deviation over seeds.
 
     Of every sixteen trials of an arm one fails as silent and four are stopped early; the score falls off around a
-    threshold of 0.9 and a learning rate of 0.08 and depends on no other parameter.
+    threshold of 0.9 and a learning rate of 0.08 and depends on no other parameter. The firing rate is about 0.25 by the
+    threshold, so that a bound of 0.2 makes the best values infeasible. Journals of schema 1 leave `feasible` out.
     """
 
     folder: Path
     gains: Mapping[str, float] = field(default_factory=lambda: {"homogeneous": 0.01, "heterogeneous": 0.01})
     arms: Mapping[str, Sequence[str | None]] = field(default_factory=lambda: ARMS)
     teachers: Mapping[str, tuple[str, int, float]] = field(default_factory=lambda: TEACHERS)
-    taught: Mapping[str, float] = field(default_factory=dict)
+    teacher_gains: Mapping[str, float] = field(default_factory=dict)
+    constraints: Mapping[str, float] = field(default_factory=dict)
+    schema: int = 1
     trials: int = 8
     epochs: int = 5
     seeds: int = 10
@@ -60,20 +65,22 @@ class Synthetic:
     def write(self) -> Path:
         """Write the folder, and return it."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._tell("sweep", driver="d1", code="0.1.0+abc", versions={"torch": "2.14.1"}, resumed=False)
-        self._tell("data", dataset=self.dataset, split="f00d", train=1222, validation=215, classes=10)
+        self._event(
+            "sweep", driver="d1", code="0.1.0+abc", versions={"torch": "2.14.1"}, resumed=False, schema=self.schema
+        )
+        self._event("data", dataset=self.dataset, split="f00d", train=1222, validation=215, classes=10)
         self._prepare()
         for number in range(self.trials):
             for arm in self.arms:
                 self._trial(arm, number)
         if self.done:
             self._verify()
-            self._tell("close", driver="d1", end="done")
+            self._event("close", driver="d1", end="done")
         (self.folder / "journal.jsonl").write_text("\n".join(self.lines) + "\n")
         (self.folder / "config.yaml").write_text(yaml.safe_dump(self._config(), sort_keys=False))
         return self.folder
 
-    def _tell(self, event: str, wait: float = 0.0, /, **fields: Any) -> None:
+    def _event(self, event: str, wait: float = 0.0, /, **fields: Any) -> None:
         self.clock += wait
         line = {"event": event, "time": round(self.clock, 3), **fields}
         self.lines.append(json.dumps(line, separators=(",", ":")))
@@ -81,9 +88,9 @@ class Synthetic:
     def _prepare(self) -> None:
         for name in dict.fromkeys(name for names in self.arms.values() for name in names if name):
             family, parameters, accuracy = self.teachers[name]
-            told = {"name": name, "digest": f"t-{name}", "family": family, "parameters": parameters}
-            self._tell("teacher", 30.0, **told, val_accuracy=accuracy, epochs=20, seconds=30.0, split="f00d")
-            self._tell("bank", 2.0, teacher=name, digest=f"b-{name}", views=16, seconds=2.0, bytes=1_000_000)
+            facts = {"name": name, "digest": f"t-{name}", "family": family, "parameters": parameters}
+            self._event("teacher", 30.0, **facts, val_accuracy=accuracy, epochs=20, seconds=30.0, split="f00d")
+            self._event("bank", 2.0, teacher=name, digest=f"b-{name}", views=16, seconds=2.0, bytes=1_000_000)
 
     def _params(self, teacher: str | None, several: bool) -> dict[str, Any]:
         params: dict[str, Any] = {
@@ -92,8 +99,8 @@ class Synthetic:
             "optimizer.lr": float(np.exp(self.rng.uniform(np.log(0.01), np.log(0.3)))),
             "neuron.surrogate": str(self.rng.choice(SPACE["neuron.surrogate"]["categorical"])),
         }
-        taught = {"loss.relation.weight": float(np.exp(self.rng.uniform(0, np.log(1000))))}
-        return params | (taught if teacher else {}) | ({"teacher.name": teacher} if several else {})
+        weight = {"loss.relation.weight": float(np.exp(self.rng.uniform(0, np.log(1000))))}
+        return params | (weight if teacher else {}) | ({"teacher.name": teacher} if several else {})
 
     def _trial(self, arm: str, number: int) -> None:
         names = self.arms[arm]
@@ -101,19 +108,21 @@ class Synthetic:
         params = self._params(teacher, len(names) > 1)
         fixed = {"dataset.name": self.dataset, "student.architecture": self.student, "seed": 0, "teacher.name": teacher}
         self.configs[arm, number] = fixed | params
-        self._tell("start", 0.1, arm=arm, trial=number, config=fixed | params, params=params, resumed_at=0)
+        self._event("start", 0.1, arm=arm, trial=number, config=fixed | params, params=params, resumed_at=0)
         ease = 0.04 * (params["neuron.threshold"] - 0.9) ** 2 + 0.01 * (np.log(params["optimizer.lr"]) + 2.5) ** 2
-        gain = self.gains.get(arm, 0.0) + self.taught.get(teacher or "", 0.0)
+        gain = self.gains.get(arm, 0.0) + self.teacher_gains.get(teacher or "", 0.0)
         final = 0.9 + gain - ease + self.rng.normal(0, self.noise)
         end = "failed:silent" if number % 16 == 13 else "stopped" if number % 4 == 3 else "finished"
-        told = {"finished": self.epochs, "stopped": max(1, self.epochs // 3)}.get(end, 1)
-        value = 0.0
-        for epoch in range(1, told + 1):
+        epochs = {"finished": self.epochs, "stopped": max(1, self.epochs // 3)}.get(end, 1)
+        value, metrics = 0.0, dict[str, float]()
+        for epoch in range(1, epochs + 1):
             value = float(np.clip(final - 0.5 * np.exp(-3 * epoch / self.epochs) + 0.5 * np.exp(-3), 0.02, 0.999))
             metrics = self._metrics(epoch, value, params["neuron.threshold"], teacher)
-            self._tell("epoch", metrics["time/epoch_s"], arm=arm, trial=number, epoch=epoch, metrics=metrics)
-        self._tell("end", arm=arm, trial=number, end=end, epochs=told, value=value)
-        if end == "finished" and value > self.best.get(arm, (-1.0, 0))[0]:
+            self._event("epoch", metrics["time/epoch_s"], arm=arm, trial=number, epoch=epoch, metrics=metrics)
+        feasible = all(metrics[key] <= bound for key, bound in self.constraints.items())
+        stated = {"feasible": feasible} if self.schema > 1 else {}
+        self._event("end", arm=arm, trial=number, end=end, epochs=epochs, value=value, **stated)
+        if end == "finished" and feasible and value > self.best.get(arm, (-1.0, 0))[0]:
             self.best[arm] = (value, number)
 
     def _metrics(self, epoch: int, value: float, threshold: float, teacher: str | None) -> dict[str, float]:
@@ -128,24 +137,29 @@ class Synthetic:
         stored: dict[str, Any] = {}
         ledger = []
         for arm, (value, number) in self.best.items():
-            self._tell("winner", arm=arm, trial=number, value=value)
+            self._event("winner", arm=arm, trial=number, value=value)
             teacher = self.configs[arm, number]["teacher.name"] or ""
             results = []
             for seed in range(1000, 1000 + self.seeds):
-                test = 0.9 + self.gains.get(arm, 0.0) + self.taught.get(teacher, 0.0) + self.rng.normal(0, self.noise)
+                test = (
+                    0.9
+                    + self.gains.get(arm, 0.0)
+                    + self.teacher_gains.get(teacher, 0.0)
+                    + self.rng.normal(0, self.noise)
+                )
                 rates = {f"layer{k}": float(0.26 - 0.06 * k + self.rng.normal(0, 0.005)) for k in range(3)}
-                result = {"seed": seed, "val": test + self.rng.normal(0, 0.003), "test": test, "spike_rate": 0.2,
-                          "synaptic_ops": 8e6, "energy_nj": 12_720.0, "seconds": 1.5 * self.epochs}  # fmt: skip
+                result: dict[str, float] = {
+                    "seed": seed, "val": test + self.rng.normal(0, 0.003), "test": test, "spike_rate": 0.2,
+                    "synaptic_ops": 8e6, "energy_nj": 12_720.0, "seconds": 1.5 * self.epochs,
+                }  # fmt: skip
                 results.append(result | {"rates": rates, "ended": "finished"})
                 purpose = f"verify {arm}/{number}/{seed}"
                 ledger.append({"time": self.clock, "dataset": self.dataset, "purpose": purpose, "count": 360,
                                "weights": hashlib.sha256(purpose.encode()).hexdigest()})  # fmt: skip
-                names = {"val": "val/accuracy", "test": "test/accuracy", "spike_rate": "spikes/rate",
-                         "synaptic_ops": "ops/synaptic", "energy_nj": "energy/nj"}  # fmt: skip
-                metrics = {metric: result[short] for short, metric in names.items()}
+                metrics = by_key(result)
                 config = self.configs[arm, number] | {"seed": seed}
-                about = {"arm": arm, "trial": number, "seed": seed, "config": config}
-                self._tell("verified", result["seconds"], **about, metrics=metrics, seconds=result["seconds"])
+                run = {"arm": arm, "trial": number, "seed": seed, "config": config, "rates": rates}
+                self._event("verified", result["seconds"], **run, metrics=metrics, seconds=result["seconds"])
             stored[arm] = {"trial": number, "search_value": value, "results": results}
         (self.folder / "verified.json").write_text(json.dumps({"arms": stored}))
         (self.folder / "test-ledger.jsonl").write_text("".join(json.dumps(line) + "\n" for line in ledger))
@@ -154,8 +168,8 @@ class Synthetic:
         arms = {arm: {"teachers": [name for name in names if name]} for arm, names in self.arms.items()}
         return {"name": self.folder.name, "seed": 0, "dataset": {"name": self.dataset},
                 "student": {"architecture": self.student}, "arms": arms, "space": SPACE,
-                "search": {"trials": self.trials}, "verify": {"seeds": self.seeds},
-                "resources": {"cpus": 1.0, "gpus": 0.0}}  # fmt: skip
+                "search": {"trials": self.trials, "constraints": dict(self.constraints)},
+                "verify": {"seeds": self.seeds}, "resources": {"cpus": 1.0, "gpus": 0.0}}  # fmt: skip
 
 
 @pytest.fixture

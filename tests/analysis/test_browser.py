@@ -1,22 +1,27 @@
-"""The page in a real browser: every figure is drawn, every table can be sorted, and nothing is complained of."""
+"""The page in a real browser: every figure is drawn, every table can be sorted, and the console is silent."""
 
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from analysis import load, report
 
+Write = Callable[..., Path]
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
          "--disable-background-networking", "--disable-component-update", "--enable-logging=stderr"]  # fmt: skip
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")]
 
 
-def opened(page, folder):
-    """The document as it stands when the page has done its work, and what the console said."""
+def opened(page: Path, folder: Path) -> tuple[str, list[str]]:
+    """Return the document after the page's scripts have run, and the console's lines."""
+    assert CHROMIUM is not None
     command = [
         CHROMIUM,
         *QUIET,
@@ -29,7 +34,7 @@ def opened(page, folder):
     return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
 
-def test_every_figure_is_drawn_and_every_table_sorts(synthetic, tmp_path):
+def test_every_figure_is_drawn_and_every_table_sorts(synthetic: Write, tmp_path: Path) -> None:
     sweep = load.sweep(synthetic(trials=24))
     report.write_html([sweep], tmp_path / "report.html")
     document, console = opened(tmp_path / "report.html", tmp_path / "profile")

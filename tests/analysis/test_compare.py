@@ -1,4 +1,6 @@
-"""Verdicts: their sign, their words, their pairing; and how often they are right on simulated sweeps."""
+"""Verdicts: sign, wording and pairing by hand; error rates on simulated sweeps."""
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -6,19 +8,21 @@ import pytest
 from scipy import stats
 
 from analysis import compare
-from analysis.errors import UserError
+from analysis.arms import comparisons
+from analysis.statistics import Floats
+from supersnn.errors import UserError
 
 ARMS = ("direct", "homogeneous", "heterogeneous")
 
 
-def results(scores, sweep="s", **columns):
-    """A verified table of arm → scores, one a seed."""
+def results(scores: Mapping[str, Sequence[float] | Floats], sweep: str = "s", **columns: object) -> pd.DataFrame:
+    """Return a verified table of arm → scores, one per seed."""
     rows = [{"sweep": sweep, "arm": arm, "seed": seed, "test": value, "val": value, "search_value": value, **columns}
             for arm, values in scores.items() for seed, value in enumerate(values)]  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def test_a_verdict_by_hand():
+def test_a_verdict_by_hand() -> None:
     a, b = [0.95, 0.96, 0.97, 0.96, 0.98, 0.95], [0.94, 0.94, 0.95, 0.95, 0.96, 0.93]
     row = compare.verdicts(results({"direct": b, "logit": a})).iloc[0]
     assert (row["a"], row["b"], row["n"]) == ("logit", "direct", 6)
@@ -29,38 +33,38 @@ def test_a_verdict_by_hand():
     assert row["prob_improvement"] == pytest.approx(np.mean([(x > y) + 0.5 * (x == y) for x in a for y in b]))
 
 
-def test_compared_are_heterogeneous_with_homogeneous_first_then_each_with_direct():
-    assert compare.pairs(["direct", "homogeneous", "shuffled", "heterogeneous"]) == [
+def test_comparisons_begin_with_the_question_then_each_arm_with_the_baseline() -> None:
+    assert comparisons(["direct", "homogeneous", "shuffled", "heterogeneous"]) == [
         ("heterogeneous", "homogeneous"),
         ("homogeneous", "direct"),
         ("shuffled", "direct"),
         ("heterogeneous", "direct"),
     ]
-    assert compare.pairs(["homogeneous"]) == []
+    assert comparisons(["homogeneous"]) == []
 
 
-def test_pairing_is_by_seed_not_by_place():
+def test_pairing_is_by_seed_not_by_position() -> None:
     table = results({"direct": [0.1, 0.2, 0.3], "logit": [0.2, 0.3, 0.4]})
     shuffled = table.sample(frac=1.0, random_state=0)
     assert compare.verdicts(shuffled).equals(compare.verdicts(table))
     assert compare.verdicts(table).iloc[0]["sd"] == pytest.approx(0.0, abs=1e-12)
 
 
-def test_equal_differences_give_no_nan():
+def test_equal_differences_give_no_nan() -> None:
     row = compare.verdicts(results({"direct": [0.5] * 8, "logit": [0.5] * 8})).iloc[0]
     assert (row["low"], row["high"], row["p"], row["verdict"]) == (0, 0, 1, "equivalent")
     shifted = compare.verdicts(results({"direct": [0.5] * 8, "logit": [0.75] * 8})).iloc[0]
     assert (shifted["low"], shifted["high"], shifted["verdict"]) == (0.25, 0.25, "better")
 
 
-def test_equivalence_follows_the_margin():
+def test_equivalence_follows_the_margin() -> None:
     rng = np.random.default_rng(0)
     table = results({"direct": 0.9 + rng.normal(0, 1e-4, 10), "logit": 0.9005 + rng.normal(0, 1e-4, 10)})
     assert compare.verdicts(table).iloc[0]["equivalent"]
     assert not compare.verdicts(table, margin=0.0004).iloc[0]["equivalent"]
 
 
-def test_too_few_seeds_say_so():
+def test_too_few_seeds_say_so() -> None:
     table = results({"direct": [0.1, 0.2, 0.3, 0.4, 0.5], "logit": [0.3, 0.4, 0.5, 0.7, 0.8]})
     row = compare.verdicts(table).iloc[0]
     assert row["p_floor"] == 2 / 32
@@ -69,23 +73,23 @@ def test_too_few_seeds_say_so():
     assert (alone["low"], alone["high"], alone["verdict"]) == (-np.inf, np.inf, "too few seeds")
 
 
-def test_seeds_that_one_side_lacks_are_counted_and_arms_without_pairs_named():
+def test_seeds_that_one_side_lacks_are_counted_and_arms_without_pairs_named() -> None:
     table = results({"direct": [0.1, 0.2, 0.3], "logit": [0.2, 0.3, 0.4]})
     assert compare.verdicts(table.drop(index=0)).iloc[0]["unpaired"] == 1
     apart = table[(table["arm"] == "direct") ^ (table["seed"] > 0)]
     row = compare.verdicts(apart).iloc[0]
     assert (row["n"], row["verdict"]) == (0, "no pairs")
-    with pytest.raises(UserError, match="'feature' has no verified results; there: direct, logit"):
+    with pytest.raises(UserError, match="'feature' has no verified results; known: direct, logit"):
         compare.verdicts(table, [("feature", "direct")])
 
 
-def test_only_winners_count():
+def test_only_winners_count() -> None:
     table = results({"direct": [0.1, 0.2, 0.3], "logit": [0.2, 0.3, 0.4]}, winner=True)
     loser = results({"logit": [9.0, 9.0, 9.0]}, winner=False)
     assert compare.verdicts(pd.concat([table, loser])).equals(compare.verdicts(table))
 
 
-def test_blocks_weigh_the_same_and_keep_their_seeds_apart():
+def test_blocks_weigh_the_same_and_keep_their_seeds_apart() -> None:
     rng = np.random.default_rng(0)
     first = results({"direct": rng.normal(0.5, 0.1, 6), "logit": rng.normal(0.6, 0.1, 6)}, sweep="one")
     second = results({"direct": rng.normal(0.9, 0.01, 10), "logit": rng.normal(0.9, 0.01, 10)}, sweep="two")
@@ -95,32 +99,35 @@ def test_blocks_weigh_the_same_and_keep_their_seeds_apart():
     assert (both["n"], both["blocks"]) == (16, 2)
 
 
-def test_arms_report_their_shrinkage():
+def test_arms_report_their_shrinkage() -> None:
     table = results({"direct": [0.90, 0.92]}).assign(search_value=0.95)
     row = compare.arms(table).iloc[0]
     assert row["shrinkage"] == pytest.approx(0.04)
     assert row["mean"] == pytest.approx(0.91)
 
 
-def simulated(gains, seeds=10, noise=0.006, sweeps=1000, outlier=0.0, seed=0):
-    """Verdicts of so many simulated sweeps, as one table with a column `draw`."""
+def simulated(
+    gains: Mapping[str, float], seeds: int = 10, noise: float = 0.006, sweeps: int = 1000, outlier: float = 0.0,
+    seed: int = 0,
+) -> pd.DataFrame:  # fmt: skip
+    """Return the verdicts of simulated sweeps as one table with a column `draw`."""
     rng = np.random.default_rng(seed)
-    found = []
+    tables = []
     for draw in range(sweeps):
         common = rng.normal(0, noise, seeds)
         scores = {arm: 0.9 + gain + common + rng.normal(0, noise, seeds) for arm, gain in gains.items()}
         scores["heterogeneous"][rng.integers(seeds)] += outlier
-        found.append(compare.verdicts(results(scores)).assign(draw=draw))
-    return pd.concat(found, ignore_index=True)
+        tables.append(compare.verdicts(results(scores)).assign(draw=draw))
+    return pd.concat(tables, ignore_index=True)
 
 
-def power(gain, noise, seeds):
-    """Power of the paired t test at 5 %, two-sided, from the noncentral t distribution."""
+def power(gain: float, noise: float, seeds: int) -> float:
+    """Return the power of the paired t test at 5 %, two-sided, from the noncentral t distribution."""
     shift, edge = gain / (np.sqrt(2) * noise) * np.sqrt(seeds), stats.t.ppf(0.975, seeds - 1)
-    return stats.nct.sf(edge, seeds - 1, shift) + stats.nct.cdf(-edge, seeds - 1, shift)
+    return float(stats.nct.sf(edge, seeds - 1, shift) + stats.nct.cdf(-edge, seeds - 1, shift))
 
 
-def test_a_real_gain_of_a_point_is_seen():
+def test_a_real_gain_of_a_point_is_seen() -> None:
     noise = 0.0046
     assert power(0.01, noise, 10) == pytest.approx(0.99, abs=0.004)
     table = simulated(dict(zip(ARMS, (0.0, 0.0, 0.01), strict=True)), noise=noise)
@@ -131,7 +138,7 @@ def test_a_real_gain_of_a_point_is_seen():
         assert (rows["verdict"] == "worse").sum() == 0
 
 
-def test_no_gain_raises_few_false_alarms():
+def test_no_gain_raises_few_false_alarms() -> None:
     table = simulated(dict.fromkeys(ARMS, 0.0))
     for _, rows in table.groupby(["a", "b"]):
         assert ((rows["low"] > 0) | (rows["high"] < 0)).mean() <= 0.07
@@ -139,7 +146,7 @@ def test_no_gain_raises_few_false_alarms():
     assert alarms.mean() <= 0.07
 
 
-def test_a_lucky_outlier_is_no_gain():
+def test_a_lucky_outlier_is_no_gain() -> None:
     table = simulated(dict.fromkeys(ARMS, 0.0), outlier=0.05)
     rows = table[table["a"] == "heterogeneous"]
     assert (rows["low"] > 0).mean() <= 0.07

@@ -1,24 +1,32 @@
-"""Gains by pairing at equal trials, and whether a stronger teacher passes for heterogeneity."""
+"""Gains by pairing at equal trials, and the effects of a stronger teacher and of heterogeneity separated."""
+
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from analysis import load, pairings
+from analysis.tables import records
+
+Write = Callable[..., Path]
 
 TEACHERS = {
     "resnet8": ("resnet", 75_000, 0.950), "resnet14": ("resnet", 170_000, 0.956),
     "resnet20": ("resnet", 270_000, 0.968), "vgg8": ("vgg", 900_000, 0.958), "vgg11": ("vgg", 2_600_000, 0.971),
     "wrn16_2": ("wrn", 690_000, 0.965), "wrn28_4": ("wrn", 5_800_000, 0.974),
 }  # fmt: skip
-ARMS = {
+ARMS: dict[str, list[str | None]] = {
     "direct": [None],
     "homogeneous": [name for name in TEACHERS if name.startswith("resnet")],
     "heterogeneous": [name for name in TEACHERS if not name.startswith("resnet")],
 }
 
 
-def table(rng, effect=0.0, per_point=0.004, noise=0.002, students=3):
+def table(
+    rng: np.random.Generator, effect: float = 0.0, per_point: float = 0.004, noise: float = 0.002, students: int = 3
+) -> pd.DataFrame:
     """Pairings whose gain grows with the teacher's accuracy, and by `effect` where they are heterogeneous."""
     rows = [
         {"sweep": "s", "arm": arm, "student": f"student{k}", "teacher": name, "pairing": arm,
@@ -30,45 +38,45 @@ def table(rng, effect=0.0, per_point=0.004, noise=0.002, students=3):
     return pd.DataFrame(rows)
 
 
-def test_gain_is_taken_at_equal_trials(synthetic):
+def test_gain_is_taken_at_equal_trials(synthetic: Write) -> None:
     sweep = load.sweep(synthetic(trials=24))
-    found = pairings.matrix(sweep.trials, sweep.teachers).set_index(["arm", "teacher"])
+    matrix = pairings.matrix(sweep.trials, sweep.teachers).set_index(["arm", "teacher"])
     done = sweep.trials[sweep.trials["state"] == "finished"]
     fewest = done.groupby(["arm", "teacher"], dropna=False).size().min()
     rng = np.random.default_rng(0)
 
-    def best_of(rows):
-        return np.mean([rng.choice(rows["value"], fewest, replace=False).max() for _ in range(4000)])
+    def best_of(rows: pd.DataFrame) -> float:
+        return float(np.mean([rng.choice(rows["value"], fewest, replace=False).max() for _ in range(4000)]))
 
     vgg = done[done["teacher"] == "vgg8"]
     gain = best_of(vgg) - best_of(done[done["arm"] == "direct"])
-    assert found.loc[("heterogeneous", "vgg8"), "gain"] == pytest.approx(gain, abs=5e-4)
-    assert found.loc[("heterogeneous", "vgg8"), "trials"] == len(vgg)
-    assert found.loc[("heterogeneous", "vgg8"), "teacher_seconds"] == 32.0
-    assert found.loc[("heterogeneous", "vgg8"), "seconds"] == pytest.approx(7.5)
+    assert matrix.loc[("heterogeneous", "vgg8"), "gain"] == pytest.approx(gain, abs=5e-4)
+    assert matrix.loc[("heterogeneous", "vgg8"), "trials"] == len(vgg)
+    assert matrix.loc[("heterogeneous", "vgg8"), "teacher_seconds"] == 32.0
+    assert matrix.loc[("heterogeneous", "vgg8"), "seconds"] == pytest.approx(7.5)
 
 
-def test_one_better_teacher_is_not_heterogeneity():
+def test_one_better_teacher_is_not_heterogeneity() -> None:
     rng = np.random.default_rng(0)
     naive = covered = 0
     for _ in range(400):
         drawn = table(rng)
         means = drawn.groupby("pairing")["gain"].mean()
         naive += means["heterogeneous"] - means["homogeneous"] > 0.002
-        effect = pairings.teacher_effect(drawn).set_index("term").loc["heterogeneous"]
+        effect = records(pairings.teacher_effect(drawn))[0]
         covered += effect["low"] <= 0 <= effect["high"]
     assert naive > 360
     assert 0.92 <= covered / 400 <= 0.98
 
 
-def test_a_real_effect_is_told_from_the_teachers_strength():
+def test_a_real_effect_is_separated_from_the_teachers_strength() -> None:
     rng = np.random.default_rng(1)
-    effects = [pairings.teacher_effect(table(rng, effect=0.01)).set_index("term") for _ in range(100)]
-    assert np.mean([effect.loc["heterogeneous", "low"] > 0 for effect in effects]) > 0.95
-    assert np.mean([effect.loc["teacher accuracy", "estimate"] for effect in effects]) == pytest.approx(0.004, rel=0.1)
+    effects = [records(pairings.teacher_effect(table(rng, effect=0.01))) for _ in range(100)]
+    assert np.mean([heterogeneous["low"] > 0 for heterogeneous, _, _ in effects]) > 0.95
+    assert np.mean([accuracy["estimate"] for _, accuracy, _ in effects]) == pytest.approx(0.004, rel=0.1)
 
 
-def test_what_the_teachers_cannot_separate_has_no_estimate():
+def test_what_the_teachers_cannot_separate_has_no_estimate() -> None:
     few = table(np.random.default_rng(2), students=1)
     few = few[few["teacher"].isin(["resnet8", "vgg8", "wrn16_2"])]
     effect = pairings.teacher_effect(few)
@@ -78,7 +86,7 @@ def test_what_the_teachers_cannot_separate_has_no_estimate():
     assert none["estimate"].isna().all()
 
 
-def test_the_regression_agrees_with_least_squares_with_a_constant_a_block():
+def test_the_regression_agrees_with_least_squares_with_a_constant_a_block() -> None:
     drawn = table(np.random.default_rng(3), effect=0.005)
     heterogeneous = (drawn["pairing"] == "heterogeneous").astype(float)
     blocks = pd.get_dummies(drawn["student"]).to_numpy(dtype=float)

@@ -1,14 +1,21 @@
-"""Results as the contract has them, the printed tables, the files, and the page's text."""
+"""Results with all keys of the contract, the printed tables, the files, and the page's text."""
 
 import json
 import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from analysis import compare, load, report
 from analysis.findings import findings
-from analysis.tables import collect
+from analysis.sentences import heading
+from analysis.tables import Sweep, collect
+from supersnn.records.metrics import COSTS
+
+Write = Callable[..., Path]
 
 ARM_KEYS = {"trials", "finished", "stopped", "failed", "best_val", "verified", "test_mean", "test_sd", "spike_rate",
             "synaptic_ops", "energy_nj", "teacher", "gpu_s", "cpu_s"}  # fmt: skip
@@ -16,75 +23,75 @@ VERDICT_KEYS = {"a", "b", "difference", "low", "high", "p", "prob_improvement", 
 
 
 @pytest.fixture
-def sweep(synthetic):
+def sweep(synthetic: Write) -> Sweep:
     return load.sweep(synthetic(trials=24))
 
 
-def page(sweeps, tmp_path):
+def page(sweeps: Iterable[Sweep], tmp_path: Path) -> str:
     report.write_html(sweeps, tmp_path / "out" / "report.html")
     return (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 
-def without_data(text):
-    """The page without scripts and styles."""
+def without_data(text: str) -> str:
+    """Return the page without scripts and styles."""
     return re.sub(r"<(script|style)\b.*?</\1>", "", text, flags=re.DOTALL)
 
 
-def test_results_keep_the_contract(sweep):
-    told = report.results(sweep)
-    assert json.loads(json.dumps(told, allow_nan=False)) == told
-    assert told["sweep"] == "digits"
-    assert list(told["arms"]) == ["direct", "homogeneous", "heterogeneous"]
-    for arm in told["arms"].values():
+def test_results_keep_the_contract(sweep: Sweep) -> None:
+    results = report.results(sweep)
+    assert json.loads(json.dumps(results, allow_nan=False)) == results
+    assert results["sweep"] == "digits"
+    assert list(results["arms"]) == ["direct", "homogeneous", "heterogeneous"]
+    for arm in results["arms"].values():
         assert set(arm) >= ARM_KEYS
         assert len(arm["verified"]) == 10
         assert set(arm["verified"][0]) == {"seed", "val", "test"}
-    assert [(row["a"], row["b"]) for row in told["verdicts"]] == [
+    assert [(row["a"], row["b"]) for row in results["verdicts"]] == [
         ("heterogeneous", "homogeneous"), ("homogeneous", "direct"), ("heterogeneous", "direct"),
     ]  # fmt: skip
-    assert all(set(row) >= VERDICT_KEYS for row in told["verdicts"])
+    assert all(set(row) >= VERDICT_KEYS for row in results["verdicts"])
 
 
-def test_results_follow_from_the_tables(sweep):
+def test_results_follow_from_the_tables(sweep: Sweep) -> None:
     arm = report.results(sweep)["arms"]["homogeneous"]
     tests = sweep.verified.loc[sweep.verified["arm"] == "homogeneous", "test"]
     trials = sweep.trials[sweep.trials["arm"] == "homogeneous"]
     assert arm["test_mean"] == pytest.approx(tests.mean())
     assert arm["test_sd"] == pytest.approx(tests.std(ddof=1))
-    assert arm["best_val"] == trials.loc[trials["state"] == "finished", "value"].max()
+    assert arm["best_val"] == trials.loc[trials["eligible"], "value"].max()
     assert arm["trials"] == arm["finished"] + arm["stopped"] + arm["failed"] == 24
     assert arm["cpu_s"] == pytest.approx(trials["seconds"].sum() + 10 * 7.5)
     assert (arm["gpu_s"], arm["teacher"], arm["teacher_s"]) == (0, "resnet8", 32)
 
 
-def test_results_of_a_sweep_that_has_only_begun(synthetic):
-    told = report.results(load.sweep(synthetic(done=False, trials=1)))
-    json.dumps(told, allow_nan=False)
-    assert not told["complete"]
-    assert told["verdicts"] == []
-    assert told["arms"]["direct"]["test_mean"] is None
-    assert "yet" in told["answer"]
+def test_results_of_a_sweep_that_has_only_begun(synthetic: Write) -> None:
+    results = report.results(load.sweep(synthetic(done=False, trials=1)))
+    json.dumps(results, allow_nan=False)
+    assert not results["complete"]
+    assert results["verdicts"] == []
+    assert results["arms"]["direct"]["test_mean"] is None
+    assert "yet" in results["answer"]
 
 
-def test_results_with_a_single_seed_have_no_interval(synthetic):
-    told = report.results(load.sweep(synthetic(seeds=1)))
-    json.dumps(told, allow_nan=False)
-    assert told["verdicts"][0]["low"] is None
-    assert told["verdicts"][0]["verdict"] == "too few seeds"
-    assert "no interval from one pair" in told["answer"]
-    assert report.verdict_table(told)[0]["95 % interval"] == "–"
+def test_results_with_a_single_seed_have_no_interval(synthetic: Write) -> None:
+    results = report.results(load.sweep(synthetic(seeds=1)))
+    json.dumps(results, allow_nan=False)
+    assert results["verdicts"][0]["low"] is None
+    assert results["verdicts"][0]["verdict"] == "too few seeds"
+    assert "no interval from one pair" in results["answer"]
+    assert report.verdict_table(results)[0]["95 % interval"] == "–"
 
 
-def test_printed_tables_have_a_row_an_arm_and_a_verdict(sweep):
-    told = report.results(sweep)
-    arms, verdicts = report.table(told), report.verdict_table(told)
+def test_printed_tables_have_a_row_an_arm_and_a_verdict(sweep: Sweep) -> None:
+    results = report.results(sweep)
+    arms, verdicts = report.table(results), report.verdict_table(results)
     assert [row["arm"] for row in arms] == ["direct", "homogeneous", "heterogeneous"]
     assert (arms[0]["trials"], arms[0]["teacher"]) == ("24", "–")
     assert verdicts[0]["comparison"] == "heterogeneous − homogeneous"
     assert len({tuple(row) for row in arms}) == 1
 
 
-def test_csv_and_parquet_hold_every_row(sweep, tmp_path):
+def test_csv_and_parquet_hold_every_row(sweep: Sweep, tmp_path: Path) -> None:
     names = {path.name for path in report.write_csv(sweep, tmp_path / "csv")}
     assert {"trials.csv", "epochs.csv", "verified.csv", "teachers.csv", "verdicts.csv"} <= names
     assert len(pd.read_csv(tmp_path / "csv" / "epochs.csv")) == len(sweep.epochs)
@@ -93,7 +100,17 @@ def test_csv_and_parquet_hold_every_row(sweep, tmp_path):
     pd.testing.assert_series_equal(trials["value"], sweep.trials["value"])
 
 
-def test_page_needs_no_network_and_is_small(sweep, tmp_path):
+def test_every_cost_is_in_the_results_the_tables_and_the_page(sweep: Sweep, tmp_path: Path) -> None:
+    text = page([sweep], tmp_path)
+    for cost in COSTS:
+        assert all(cost.column in arm for arm in report.results(sweep)["arms"].values())
+        assert cost.key in sweep.trials
+        assert cost.column in sweep.verified
+        assert f"Accuracy against {cost.title}</h3>" in text
+        assert text.count(f">{heading(cost)}</th>") >= 3
+
+
+def test_page_needs_no_network_and_is_small(sweep: Sweep, tmp_path: Path) -> None:
     text = page([sweep], tmp_path)
     assert len(text.encode()) < 8_000_000
     body = without_data(text)
@@ -102,28 +119,30 @@ def test_page_needs_no_network_and_is_small(sweep, tmp_path):
     assert text.count("<script") == text.count("</script>")
 
 
-def test_page_begins_with_the_answer_and_says_whether_it_is_final(synthetic, tmp_path):
-    whole = without_data(page([load.sweep(synthetic(trials=24))], tmp_path))
-    answer = re.search(r'<p class="answer">(.*?)</p>', whole, re.DOTALL).group(1)
-    assert "heterogeneous" in answer.lower()
-    assert whole.index('class="answer"') < whole.index("<table")
-    assert "badge" not in whole
+def test_page_begins_with_the_answer_and_says_whether_it_is_final(synthetic: Write, tmp_path: Path) -> None:
+    complete = without_data(page([load.sweep(synthetic(trials=24))], tmp_path))
+    answer = re.search(r'<p class="answer">(.*?)</p>', complete, re.DOTALL)
+    assert answer is not None
+    assert "heterogeneous" in answer.group(1).lower()
+    assert complete.index('class="answer"') < complete.index("<table")
+    assert "badge" not in complete
     begun = without_data(page([load.sweep(synthetic("begun", done=False))], tmp_path))
     assert '<span class="badge">so far</span>' in begun
 
 
-def test_every_figure_has_a_text_alternative_and_its_data(sweep, tmp_path):
+def test_every_figure_has_a_text_alternative_and_its_data(sweep: Sweep, tmp_path: Path) -> None:
     text = page([sweep], tmp_path)
     plots = re.findall(r'<div class="plot" role="img" aria-label="([^"]*)" data-plot="([^"]*)"', text)
     assert len(plots) >= 12
     for label, key in plots:
         assert len(label) > 40
         drawn = re.search(rf'<script type="application/json" id="{re.escape(key)}">(.*?)</script>', text, re.DOTALL)
+        assert drawn is not None
         assert json.loads(drawn.group(1))["data"]
     assert without_data(text).count("<details>") >= len(plots)
 
 
-def test_names_from_the_sweep_cannot_become_markup(synthetic, tmp_path):
+def test_names_from_the_sweep_cannot_become_markup(synthetic: Write, tmp_path: Path) -> None:
     folder = synthetic()
     journal = (folder / "journal.jsonl").read_text()
     (folder / "journal.jsonl").write_text(journal.replace('"failed:silent"', '"failed:</script><b>x"'))
@@ -141,62 +160,62 @@ def test_names_from_the_sweep_cannot_become_markup(synthetic, tmp_path):
     {"arms": {"homogeneous": ["resnet8"], "mine": ["vgg8"]}},
     {"seeds": 1, "trials": 4},
 ])  # fmt: skip
-def test_page_of_a_sweep_with_little_in_it(synthetic, tmp_path, options):
+def test_page_of_a_sweep_with_little_in_it(synthetic: Write, tmp_path: Path, options: dict[str, Any]) -> None:
     text = without_data(page([load.sweep(synthetic(**options))], tmp_path))
     assert "nan" not in re.sub(r"<[^>]*>", " ", text).lower().split()
 
 
-def test_findings_warn_of_a_control_that_helps(synthetic):
+def test_findings_warn_of_a_control_that_helps(synthetic: Write) -> None:
     arms = {"direct": [None], "heterogeneous": ["vgg8"], "shuffled": ["vgg8"]}
     for gain, warned in ((0.02, True), (0.0, False)):
         sweep = load.sweep(synthetic(f"gain{gain}", arms=arms, gains={"heterogeneous": 0.02, "shuffled": gain}))
-        told = " ".join(findings(sweep, compare.verdicts(sweep.verified)))
-        assert ("control with shuffled relations helps" in told) is warned
+        text = " ".join(findings(sweep, compare.verdicts(sweep.verified)))
+        assert ("control with shuffled relations helps" in text) is warned
 
 
-def test_findings_say_what_the_verdicts_hold_for(synthetic):
+def test_findings_qualify_the_verdicts(synthetic: Write) -> None:
     sweep = load.sweep(synthetic(trials=24, seeds=5))
-    told = " ".join(findings(sweep, compare.verdicts(sweep.verified)))
-    assert "equal trials (24 an arm)" in told
-    assert "with the teachers' cost" in told
-    assert "No difference can be significant with so few pairs" in told
-    assert "cannot be told apart from a stronger or larger teacher" in told
-    assert "opened 15 times" in told
+    text = " ".join(findings(sweep, compare.verdicts(sweep.verified)))
+    assert "equal trials (24 an arm)" in text
+    assert "with the teachers' cost" in text
+    assert "No difference can be significant with so few pairs" in text
+    assert "cannot be separated from a stronger or larger teacher" in text
+    assert "opened 15 times" in text
+    assert "constraints" not in text
 
 
-def test_shrinkage_is_left_out_where_the_validation_images_were_trained_on(synthetic, tmp_path):
+def test_shrinkage_is_left_out_where_the_validation_images_were_trained_on(synthetic: Write, tmp_path: Path) -> None:
     folder = synthetic()
     config = (folder / "config.yaml").read_text()
-    for train_on, told_of in (("train", True), ("train+validation", False)):
+    for train_on, known in (("train", True), ("train+validation", False)):
         (folder / "config.yaml").write_text(config.replace("verify:\n", f"verify:\n  train_on: {train_on}\n"))
         sweep = load.sweep(folder)
-        told = findings(sweep, compare.verdicts(sweep.verified))
-        assert any("Search scores less the validation accuracy" in sentence for sentence in told) is told_of
-        assert sum("saw the validation images too" in sentence for sentence in told) == (not told_of)
-        known = [arm["shrinkage"] is not None for arm in report.results(sweep)["arms"].values()]
-        assert set(known) == {told_of}
+        text = " ".join(findings(sweep, compare.verdicts(sweep.verified)))
+        assert ("selection bias (winner's curse)" in text) is known
+        assert ("trained on the validation images too" in text) is not known
+        assert {arm["shrinkage"] is not None for arm in report.results(sweep)["arms"].values()} == {known}
         page([sweep], tmp_path)
 
 
-def test_a_teacher_fitted_anew_is_told_from_the_first(synthetic, tmp_path):
+def test_page_names_refitted_teachers(synthetic: Write, tmp_path: Path) -> None:
     folder = synthetic()
-    assert "for the search" not in without_data(page([load.sweep(folder)], tmp_path))
+    assert "trained for" not in without_data(page([load.sweep(folder)], tmp_path))
     refit = {"event": "refit", "time": 1.0, "name": "resnet8", "digest": "r", "family": "resnet", "seconds": 31.0}
     with (folder / "journal.jsonl").open("a") as file:
         file.write(json.dumps(refit) + "\n")
     text = without_data(page([load.sweep(folder)], tmp_path))
-    assert "for the search" in text
-    assert "for the end" in text
+    assert "trained for" in text
+    assert "the final runs" in text
 
 
-def test_page_of_an_empty_sweep(synthetic, tmp_path):
+def test_page_of_an_empty_sweep(synthetic: Write, tmp_path: Path) -> None:
     folder = synthetic()
     for name in ("journal.jsonl", "verified.json", "test-ledger.jsonl"):
         (folder / name).unlink()
     assert "No two arms" in page([load.sweep(folder)], tmp_path)
 
 
-def test_the_ledger_tells_weights_apart_and_may_be_of_before_they_were_named(synthetic, tmp_path):
+def test_ledger_shows_the_beginning_of_the_weights_digest_where_there_is_one(synthetic: Write, tmp_path: Path) -> None:
     folder = synthetic()
     ledger = folder / "test-ledger.jsonl"
     first, second, *_ = map(json.loads, ledger.read_text().splitlines())
@@ -209,7 +228,7 @@ def test_the_ledger_tells_weights_apart_and_may_be_of_before_they_were_named(syn
     assert first["purpose"] in page([load.sweep(folder)], tmp_path)
 
 
-def test_page_of_several_sweeps_joins_their_verdicts(synthetic, tmp_path):
+def test_page_of_several_sweeps_joins_their_verdicts(synthetic: Write, tmp_path: Path) -> None:
     sweeps = collect([load.sweep(synthetic("one", seed=1)), load.sweep(synthetic("two", seed=2, dataset="cifar10"))])
     text = without_data(page(sweeps, tmp_path))
     assert "2 sweeps" in text

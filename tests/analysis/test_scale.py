@@ -1,12 +1,16 @@
-"""Ten thousand trials: loaded, answered and drawn within the limits that the analysis promises."""
+"""Ten thousand trials are loaded, analysed and drawn within limits of time, memory and size."""
 
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from analysis import load, report
+
+Write = Callable[..., Path]
 
 pytestmark = pytest.mark.slow
 
@@ -18,7 +22,7 @@ print(len(sweep.trials), len(sweep.epochs), resource.getrusage(resource.RUSAGE_S
 """
 
 
-def test_ten_thousand_trials(synthetic, tmp_path):
+def test_ten_thousand_trials(synthetic: Write, tmp_path: Path) -> None:
     folder = synthetic(trials=3400, epochs=40)
     began = time.monotonic()
     done = subprocess.run([sys.executable, "-c", LOAD, str(folder)], capture_output=True, text=True, check=True)

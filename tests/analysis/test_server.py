@@ -1,20 +1,25 @@
-"""A sweep read from MLflow gives the tables that its folder gives; a server is asked for many runs at once."""
+"""A sweep from MLflow has the same tables as from its folder; requests to a server name many runs at once."""
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
 import pandas as pd
 import pytest
 
 from analysis import load, server
-from analysis.errors import UserError
+from supersnn.errors import UserError
+from supersnn.records.events import EpochReported
+
+Write = Callable[..., Path]
 
 BASE = "digits@j"
+History = tuple[str, list[dict[str, list[str]]]]
 
 
 def milliseconds(seconds: float) -> int:
@@ -22,7 +27,7 @@ def milliseconds(seconds: float) -> int:
 
 
 class Mirror:
-    """Writes a sweep's journal as runs, in the schema that the sweeps' tracking has."""
+    """Writes a sweep's journal as runs, in the schema of `tune.tracking`."""
 
     def __init__(self, uri: str, folder: Path) -> None:
         from mlflow import MlflowClient
@@ -32,7 +37,8 @@ class Mirror:
         self.events = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
         self.teachers = {event["name"]: event for event in self.events if event["event"] == "teacher"}
 
-    def run(self, level: str, key: str, event: dict, span: tuple[float, float], metrics=(), **tags: str) -> str:
+    def run(self, level: str, key: str, event: Mapping[str, Any], span: tuple[float, float],
+            metrics: Sequence[tuple[str, float, float, int]] = (), **tags: str) -> str:  # fmt: skip
         from mlflow.entities import Metric, Param, RunTag
 
         tags = {"level": level, "key": BASE + key, "journal": "j", "split": "f00d", "code": "0.1.0+abc", **tags}
@@ -41,7 +47,7 @@ class Mirror:
         points = [Metric(name, value, milliseconds(time), step) for name, value, time, step in metrics]
         self.client.log_batch(run, points, params, [RunTag(f"supersnn.{name}", text) for name, text in tags.items()])
         self.client.set_terminated(run, "FINISHED", milliseconds(span[1]))
-        return run
+        return str(run)
 
     def write(self) -> None:
         begin, close = self.events[0]["time"], self.events[-1]["time"]
@@ -60,48 +66,52 @@ class Mirror:
                 points = [(name, value, event["time"], 5) for name, value in (event["metrics"] | layers).items()]
                 self.run("verification", key, event, (event["time"] - event["seconds"], event["time"]), points)
 
-    def trial(self, start: dict) -> None:
+    def trial(self, start: Mapping[str, Any]) -> None:
         mine = [e for e in self.events if (e.get("arm"), e.get("trial")) == (start["arm"], start["trial"])]
         end = next(event for event in mine if event["event"] == "end")
         points = [(name, value, event["time"], event["epoch"]) for event in mine if event["event"] == "epoch"
                   for name, value in event["metrics"].items()]  # fmt: skip
         teacher = self.teachers.get(start["config"]["teacher.name"])
-        about = {"teacher": teacher["name"], "teacher_digest": teacher["digest"],
+        tags = {"teacher": teacher["name"], "teacher_digest": teacher["digest"],
                  "teacher_family": teacher["family"]} if teacher else {}  # fmt: skip
         self.run("trial", f"/{start['arm']}/{start['trial']}", start, (start["time"], end["time"]), points,
-                 sampled=" ".join(start["params"]), end=end["end"], **about)  # fmt: skip
+                 sampled=" ".join(start["params"]), end=end["end"], **tags, **self.feasible(end))  # fmt: skip
+
+    def feasible(self, end: Mapping[str, Any]) -> dict[str, str]:
+        return {"feasible": "yes" if end["feasible"] else "no"} if "feasible" in end else {}
 
 
-def test_tables_from_mlflow_are_those_from_the_folder(synthetic, tmp_path):
-    folder = synthetic(trials=4, epochs=3, seeds=2)
+@pytest.mark.parametrize("schema", [1, 2])
+def test_tables_from_mlflow_are_those_from_the_folder(synthetic: Write, tmp_path: Path, schema: int) -> None:
+    folder = synthetic(trials=4, epochs=3, seeds=2, schema=schema, constraints={"spikes/rate": 0.3})
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     Mirror(uri, folder).write()
-    there, here = load.from_mlflow(uri, "digits"), load.sweep(folder)
-    assert (there.name, there.ended, there.arms) == (here.name, here.ended, here.arms)
-    assert there.problems["problem"].str.contains("environment.json cannot be read").tolist() == [True]
+    remote, local = load.from_mlflow(uri, "digits"), load.sweep(folder)
+    assert (remote.name, remote.ended, remote.arms) == (local.name, local.ended, local.arms)
+    assert remote.problems["problem"].str.contains("environment.json cannot be read").tolist() == [True]
     for name, keys in {"trials": ["arm", "trial"], "epochs": ["arm", "trial", "epoch"],
                        "verified": ["arm", "trial", "seed"], "teachers": ["name"]}.items():  # fmt: skip
-        one, two = (getattr(tables, name).sort_values(keys, ignore_index=True) for tables in (there, here))
+        first, second = (getattr(tables, name).sort_values(keys, ignore_index=True) for tables in (remote, local))
         unknown = ["bank_seconds", "epochs"] if name == "teachers" else []
         pd.testing.assert_frame_equal(
-            one.drop(columns=unknown), two.drop(columns=unknown), check_like=True, rtol=0, atol=2e-3
+            first.drop(columns=unknown), second.drop(columns=unknown), check_like=True, rtol=0, atol=2e-3
         )
-    layers = there.layers[(there.layers["arm"] == "direct") & (there.layers["seed"] == 1000)]
-    assert list(zip(layers["place"], layers["layer"], strict=True)) == [(0, "body.8"), (1, "body.9"), (2, "body.10")]
+    layers = remote.layers[(remote.layers["arm"] == "direct") & (remote.layers["seed"] == 1000)]
+    assert list(zip(layers["position"], layers["layer"], strict=True)) == [(0, "body.8"), (1, "body.9"), (2, "body.10")]
     assert layers["rate"].tolist() == [0.25, 0.2, 0.15]
-    with pytest.raises(UserError, match="no experiment 'digit'; there: Default, digits"):
+    with pytest.raises(UserError, match="no experiment 'digit'; known: Default, digits"):
         load.from_mlflow(uri, "digit")
 
 
 @pytest.fixture
-def history() -> Iterator[tuple[str, list[dict[str, list[str]]]]]:
-    """A server that knows one metric's history: its address, and what it was asked."""
-    asked: list[dict[str, list[str]]] = []
+def history() -> Iterator[History]:
+    """A server with one metric's history: its address, and the queries that it received."""
+    queries: list[dict[str, list[str]]] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             query = parse_qs(urlsplit(self.path).query)
-            asked.append(query)
+            queries.append(query)
             points = [{"run_id": run, "step": step, "value": step / 10, "timestamp": 1000 * step}
                       for run in query["run_id"] for step in (1, 2)]  # fmt: skip
             body = json.dumps({"metrics": points}).encode()
@@ -116,16 +126,16 @@ def history() -> Iterator[tuple[str, list[dict[str, list[str]]]]]:
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=httpd.serve_forever)
     thread.start()
-    yield f"http://127.0.0.1:{httpd.server_port}", asked
+    yield f"http://127.0.0.1:{httpd.server_port}", queries
     httpd.shutdown()
     httpd.server_close()
     thread.join()
 
 
-def test_a_server_is_asked_for_a_hundred_runs_at_once(history):
+def test_a_server_is_queried_for_a_hundred_runs_at_once(history: History) -> None:
     from mlflow.utils.rest_utils import MlflowHostCreds
 
-    address, asked = history
+    address, queries = history
     store = SimpleNamespace(get_host_creds=lambda: MlflowHostCreds(address))
     client = SimpleNamespace(_tracking_client=SimpleNamespace(store=store), tracking_uri=address)
     runs = [
@@ -135,8 +145,9 @@ def test_a_server_is_asked_for_a_hundred_runs_at_once(history):
         )
         for number in range(250)
     ]
-    epochs = server._epochs(client, runs)
-    assert [len(query["run_id"]) for query in asked] == [100, 100, 50]
-    assert len(epochs) == 500
-    assert epochs["val/accuracy"].tolist() == [0.1, 0.2] * 250
-    assert epochs["time"].tolist() == [1.0, 2.0] * 250
+    epochs = server._epochs(cast(Any, client), cast(Any, runs))
+    events = [event for run in runs for event in epochs[run.info.run_id] if isinstance(event, EpochReported)]
+    assert [len(query["run_id"]) for query in queries] == [100, 100, 50]
+    assert [(event.trial, event.epoch) for event in events] == [(k, epoch) for k in range(250) for epoch in (1, 2)]
+    assert [event.metrics["val/accuracy"] for event in events] == [0.1, 0.2] * 250
+    assert [event.time for event in events] == [1.0, 2.0] * 250

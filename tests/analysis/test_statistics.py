@@ -1,4 +1,4 @@
-"""Each statistic against a value worked out by hand, a slow readable twin, or a simulated truth."""
+"""Each statistic against a value by hand, a slow readable reference, or a simulated truth."""
 
 from itertools import product
 
@@ -11,22 +11,22 @@ from analysis.statistics import blocked_interval, holm, iqm, prob_improvement, s
 SIX = np.array([0.4, 1.2, -0.3, 0.8, 0.5, 0.6])
 
 
-def test_interval_of_six_differences_by_hand():
+def test_interval_of_six_differences_by_hand() -> None:
     mean, error = 3.2 / 6, np.sqrt(((SIX - 3.2 / 6) ** 2).sum() / 5 / 6)
     interval = t_interval(SIX)
     assert interval.low == pytest.approx(mean - 2.5705818 * error)
     assert interval.high == pytest.approx(mean + 2.5705818 * error)
 
 
-def test_interval_without_spread_is_a_point_and_of_one_value_the_whole_line():
-    assert t_interval([0.5, 0.5, 0.5]) == (0.5, 0.5)
-    assert t_interval([0.5]) == (-np.inf, np.inf)
-    assert blocked_interval([np.full(3, 0.5), np.full(4, 0.7)]) == (pytest.approx(0.6), pytest.approx(0.6))
+def test_interval_without_spread_is_a_point_and_of_one_value_infinite() -> None:
+    assert np.array_equal(t_interval([0.5, 0.5, 0.5]), [0.5, 0.5])
+    assert np.array_equal(t_interval([0.5]), [-np.inf, np.inf])
+    assert tuple(blocked_interval([np.full(3, 0.5), np.full(4, 0.7)])) == pytest.approx((0.6, 0.6))
 
 
 @pytest.mark.parametrize("pairs", [6, 10])
 @pytest.mark.parametrize("shape", ["normal", "skewed"])
-def test_interval_covers_the_true_mean_difference(pairs, shape):
+def test_interval_covers_the_true_mean_difference(pairs: int, shape: str) -> None:
     rng = np.random.default_rng(1)
     draw = rng.standard_normal if shape == "normal" else lambda size: rng.gamma(4.0, size=size) - 4.0
     truth = 0.7
@@ -35,18 +35,18 @@ def test_interval_covers_the_true_mean_difference(pairs, shape):
     assert 0.92 <= np.mean((low <= truth) & (truth <= high)) <= 0.98
 
 
-def test_blocked_interval_covers_and_is_the_plain_one_for_one_block():
+def test_blocked_interval_covers_and_is_the_plain_one_for_one_block() -> None:
     assert blocked_interval([SIX]) == t_interval(SIX)
     rng = np.random.default_rng(2)
     hits = 0
     for _ in range(2000):
         blocks = [rng.normal(1.0, 0.5, 6), rng.normal(2.0, 3.0, 10), rng.normal(0.0, 1.0, 6)]
         low, high = blocked_interval(blocks)
-        hits += low <= 1.0 <= high
+        hits += bool(low <= 1.0 <= high)
     assert 0.92 <= hits / 2000 <= 0.98
 
 
-def test_sign_flip_against_every_sign_vector_by_a_loop():
+def test_sign_flip_against_every_sign_vector_by_a_loop() -> None:
     observed = abs(SIX.sum())
     extreme = sum(abs(np.dot(signs, SIX)) >= observed - 1e-12 for signs in product((-1, 1), repeat=6))
     test = sign_flip(SIX)
@@ -56,17 +56,17 @@ def test_sign_flip_against_every_sign_vector_by_a_loop():
 
 
 @pytest.mark.parametrize("pairs", [5, 6, 10])
-def test_sign_flip_reaches_its_floor_where_all_differences_agree(pairs):
+def test_sign_flip_reaches_its_floor_where_all_differences_agree(pairs: int) -> None:
     test = sign_flip(np.arange(1.0, pairs + 1))
     assert test.p == test.floor == 2.0 ** (1 - pairs)
 
 
-def test_sign_flip_of_equal_arms_is_one():
+def test_sign_flip_of_equal_arms_is_one() -> None:
     assert sign_flip(np.zeros(10)).p == 1.0
     assert sign_flip([1.0, -1.0]).p == 1.0
 
 
-def test_sampled_sign_flip_agrees_with_the_exact_one_within_its_error():
+def test_sampled_sign_flip_agrees_with_the_exact_one_within_its_error() -> None:
     x = np.random.default_rng(3).normal(0.3, 1.0, 18)
     signs = 1 - 2.0 * ((np.arange(2**18)[:, None] >> np.arange(18)) & 1)
     exact = np.mean(np.abs(signs @ x) >= abs(x.sum()) - 1e-12)
@@ -75,25 +75,25 @@ def test_sampled_sign_flip_agrees_with_the_exact_one_within_its_error():
     assert abs(sampled.p - exact) < 4 * sampled.error
 
 
-def test_sign_flip_keeps_its_level_with_an_outlier():
+def test_sign_flip_keeps_its_level_with_an_outlier() -> None:
     rng = np.random.default_rng(4)
     x = rng.standard_normal((4000, 10))
     x[:, 0] += rng.choice([-8.0, 8.0], 4000)
     assert np.mean(sign_flip(x).p <= 0.05) <= 0.06
 
 
-def test_probability_of_improvement_counts_ties_half():
+def test_probability_of_improvement_counts_ties_half() -> None:
     assert prob_improvement([2, 3], [1, 3]) == (1 + 0 + 1 + 0.5) / 4
     assert prob_improvement([1, 1], [1, 1]) == 0.5
 
 
-def test_holm_by_hand():
+def test_holm_by_hand() -> None:
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.9, 0.8]) == pytest.approx([1.0, 1.0])
     assert holm([]).size == 0
 
 
-def test_interquartile_mean_by_hand():
+def test_interquartile_mean_by_hand() -> None:
     assert iqm([1, 2, 3, 100]) == 2.5
     assert iqm([0, 1, 2, 3, 100, 101]) == pytest.approx((0.5 * 1 + 2 + 3 + 0.5 * 100) / 3)
     assert iqm(np.arange(8.0)) == pytest.approx(stats.trim_mean(np.arange(8.0), 0.25))

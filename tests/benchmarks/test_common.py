@@ -1,8 +1,9 @@
-"""The repeats and the form of a benchmark's result."""
+"""Shared code of the benchmarks: repeats, and the form of a result."""
 
 import json
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,12 @@ ROOT = Path(__file__).parents[2]
 
 def test_the_sides_take_turns_and_the_warm_up_does_not_count() -> None:
     calls: list[str] = []
-    sides = {"a": lambda: calls.append("a"), "b": lambda: (calls.append("b"), time.sleep(0.002))}
+
+    def slow() -> None:
+        calls.append("b")
+        time.sleep(0.002)
+
+    sides: dict[str, Callable[[], object]] = {"a": lambda: calls.append("a"), "b": slow}
     seconds = interleaved(sides, repeats=3, warm_up=2)
     assert calls == ["a", "b"] * 5
     assert len(seconds["a"]) == len(seconds["b"]) == 3
@@ -59,12 +65,12 @@ def test_only_the_section_is_replaced(tmp_path: Path) -> None:
         write_section(tmp_path / "none.md", "a", [])
 
 
-def test_nothing_is_measured_for_a_section_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_section_is_refused_before_measuring(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     path = tmp_path / "RESULTS.md"
     path.write_text("<!-- other -->\n<!-- end of other -->")
     monkeypatch.setattr("sys.argv", ["some", "--write", str(path)])
     with pytest.raises(SystemExit, match="end of some"):
-        main("some", lambda quick: pytest.fail("it measured"))
+        main("some", lambda _quick: pytest.fail("it measured"))
 
 
 def test_the_results_have_a_section_for_each_benchmark() -> None:
@@ -78,7 +84,7 @@ def test_a_result_is_written_with_what_it_was_measured_on(monkeypatch: pytest.Mo
     path = tmp_path / "RESULTS.md"
     path.write_text("<!-- some -->\n<!-- end of some -->")
     monkeypatch.setattr("sys.argv", ["some", "--write", str(path)])
-    main("some", lambda quick: Result("some", "s", {"ratio": 2.0}, {"ours": spread([1.0, 2.0])}))
+    main("some", lambda _quick: Result("some", "s", {"ratio": 2.0}, {"ours": spread([1.0, 2.0])}))
     text = path.read_text()
     assert "    python -m benchmarks.some" in text
     assert "| ours | 1.5 | 1.25 … 1.75 | 2 |" in text

@@ -1,4 +1,4 @@
-"""The plan of the method's benchmark: what is chosen by what, what is done twice, and the table."""
+"""The method's benchmark: choices, reuse of finished trainings, and the table."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -10,14 +10,14 @@ import pytest
 from benchmarks.method import SEEDS, TUNED_BY, Runs, Study, Training, candidates
 
 
-class Pretend:
-    """Instead of trainings: a rate of 0.2 is best without a teacher, `gram` at 300 with one."""
+class FakeRuns:
+    """Stands in for trainings: a rate of 0.2 is best without a teacher, `gram` at 300 with one."""
 
     def __init__(self) -> None:
-        self.asked: list[Training] = []
+        self.requested: list[Training] = []
 
     def __call__(self, trainings: Sequence[Training]) -> list[dict[str, Any]]:
-        self.asked += trainings
+        self.requested += trainings
         return [self._result(training) for training in trainings]
 
     def _result(self, training: Training) -> dict[str, Any]:
@@ -28,8 +28,8 @@ class Pretend:
         return {"arm": training.arm, "seed": training.seed, "val": val, "test": val, "spike_rate": 0.1}
 
 
-def test_what_is_best_on_validation_is_what_is_tested() -> None:
-    run = Pretend()
+def test_the_best_on_validation_is_tested() -> None:
+    run = FakeRuns()
     findings = Study("digits", run).final()  # type: ignore[arg-type]
     assert findings.chosen["direct"] == {"optimizer.lr": 0.2}
     assert all(values["optimizer.lr"] == 0.2 for values in findings.chosen.values())
@@ -38,14 +38,14 @@ def test_what_is_best_on_validation_is_what_is_tested() -> None:
     both = findings.chosen["logit+gram-homogeneous"]
     assert both["loss.relation.weight"] == 300.0
     assert both["loss.logit.weight"] > 0
-    assert {t.seed for t in run.asked if not t.final} == set(TUNED_BY)
+    assert {t.seed for t in run.requested if not t.final} == set(TUNED_BY)
     assert not set(TUNED_BY) & set(SEEDS)
-    seeds = {arm: {t.seed for t in run.asked if t.final and t.arm == arm} for arm in findings.chosen}
+    seeds = {arm: {t.seed for t in run.requested if t.final and t.arm == arm} for arm in findings.chosen}
     assert all(used == set(SEEDS) for used in seeds.values())
 
 
-def test_the_claim_is_adjusted_for_by_itself_and_stands_in_the_table() -> None:
-    findings = Study("digits", Pretend()).final()  # type: ignore[arg-type]
+def test_the_claim_is_adjusted_separately_and_is_in_the_table() -> None:
+    findings = Study("digits", FakeRuns()).final()  # type: ignore[arg-type]
     compared = findings.compared().set_index("a")
     assert compared.loc["gram-homogeneous", "difference"] == pytest.approx(0.1)
     assert compared.loc["gram-homogeneous", "p"] == pytest.approx(3 * 2**-9)
@@ -55,14 +55,14 @@ def test_the_claim_is_adjusted_for_by_itself_and_stands_in_the_table() -> None:
     assert any(row.startswith("| gram-homogeneous | 300 | 10 |") and "+10.00" in row for row in rows)
 
 
-def test_a_training_is_known_by_what_it_does_and_not_by_its_arm() -> None:
+def test_equal_trainings_of_two_arms_have_one_key() -> None:
     one = Training("digits", "a", {"optimizer.lr": 0.1}, 3, False)
     assert one.key == Training("digits", "b", {"optimizer.lr": 0.1}, 3, False).key
     others = [Training("digits", "a", {"optimizer.lr": 0.2}, 3, False), Training("digits", "a", one.values, 4, False)]
     assert len({one.key, *(other.key for other in others), Training("digits", "a", one.values, 3, True).key}) == 4
 
 
-def test_a_line_that_a_death_tore_is_done_again(tmp_path: Path) -> None:
+def test_a_torn_line_is_dropped(tmp_path: Path) -> None:
     (tmp_path / "results.jsonl").write_text('{"key": "a", "val": 0.5}\n{"key": "b", "va')
     with closing(Runs(tmp_path, None, quick=True)) as runs:  # type: ignore[arg-type]
         assert set(runs.done) == {"a"}

@@ -31,7 +31,7 @@ TINY: dict[str, Any] = {
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
-    """The tiny sweep as a file."""
+    """The tiny sweep's file."""
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump(TINY, sort_keys=False), encoding="utf-8")
     return path
@@ -39,7 +39,7 @@ def tiny(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_servers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the tests to their own stores."""
+    """Use no server and no store but the test's own."""
     for name in ("MLFLOW_TRACKING_URI", "SUPERSNN_OPTUNA_STORAGE", "SUPERSNN_STORE", "SUPERSNN_SHARED", "RAY_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
 
@@ -47,14 +47,14 @@ def no_servers(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
     """A head without CPUs; the tests add workers."""
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    yield made
-    made.shutdown()
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    yield cluster
+    cluster.shutdown()
 
 
 @pytest.fixture
 def config(tiny: Path) -> Path:
-    """A sweep that searches for about a minute, so that nodes can come and go meanwhile."""
+    """A sweep that searches for about a minute, so that nodes can join and leave meanwhile."""
     plain = yaml.safe_load(tiny.read_text(encoding="utf-8"))
     plain["train"] = {"epochs": 16}
     plain["search"] = {"trials": 4, "scheduler": "none", "max_failures": 20}

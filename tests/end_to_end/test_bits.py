@@ -15,8 +15,9 @@ from supersnn.config_model import parse, to_yaml
 from supersnn.data import training_data
 from supersnn.teacher_sources import teacher_source_for
 from supersnn.training import train
-from tune.execution.trial import Runner, StaleDriverError, checkpoint_path
-from tune.search.driver import Job, Report
+from tests.support.records import timeless
+from tune.execution.trial import StaleDriverError, TrialRunner, checkpoint_path
+from tune.search.messages import Job, Report
 from tune.storage import RemoteStorage, storage_at
 
 PLAIN = {
@@ -54,42 +55,38 @@ def test_interrupted_under_ray_uninterrupted_and_a_fresh_process_agree(tmp_path:
     config = parse(TrainConfig, PLAIN, "test")
     data = training_data(config.dataset)
     teacher_source = teacher_source_for(config, data, tmp_path / "store")
-    *_, whole = train(config, data, teacher_source)
-    tensors, _ = whole.snapshot()
+    *_, last = train(config, data, teacher_source)
+    tensors, last_meta = last.snapshot()
 
     @ray.remote(num_cpus=1, max_calls=1)
     def some_epochs(work: Job, stop_after: int) -> list[dict[str, float]]:
-        reports = Runner().run(work)
+        reports = TrialRunner().run(work)
         return [next(reports).metrics for _ in range(stop_after)]
 
     interrupted = job(tmp_path, "interrupted")
     first = ray.get(some_epochs.remote(interrupted, 1))
     rest = ray.get(some_epochs.remote(Job(**{**vars(interrupted), "reported": 1}), 2))
-    found, meta = checkpoint.load(checkpoint_path(Path(interrupted.folder), 0))
-    assert tensors.keys() == found.keys()
-    assert all(torch.equal(tensors[name], found[name]) for name in tensors)
+    restored, meta = checkpoint.load(checkpoint_path(Path(interrupted.folder), 0))
+    assert tensors.keys() == restored.keys()
+    assert all(torch.equal(tensors[name], restored[name]) for name in tensors)
     assert meta["ended"] == "finished"
 
     file = tmp_path / "config.yaml"
     file.write_text(to_yaml(config), encoding="utf-8")
     command = [sys.executable, "-m", "supersnn_cli", "train", str(file), "--store", str(tmp_path / "fresh"), "--json"]
     fresh = subprocess.run([*command, "--to", str(tmp_path / "export")], capture_output=True, text=True, check=True)
-    told = json.loads(fresh.stdout)
-    assert told["val_accuracy"] == whole.metrics["val/accuracy"] == rest[-1]["val/accuracy"]
+    assert json.loads(fresh.stdout)["val_accuracy"] == last.metrics["val/accuracy"] == rest[-1]["val/accuracy"]
     weights, _ = checkpoint.load(tmp_path / "export" / "student.safetensors")
     ours = checkpoint.student_weights(tensors)
     assert all(torch.equal(ours[name], weights[name]) for name in ours)
-    timeless = [{k: v for k, v in metrics.items() if not k.startswith("time/")} for metrics in (*first, *rest)]
-    assert timeless == [
-        {k: v for k, v in metrics.items() if not k.startswith("time/")} for metrics in whole.snapshot()[1]["history"]
-    ]
+    assert [timeless(metrics) for metrics in (*first, *rest)] == [timeless(m) for m in last_meta["history"]]
 
 
-def test_a_trial_goes_on_on_a_node_that_has_nothing_but_the_address(
+def test_a_trial_resumes_on_a_node_that_has_only_the_address(
     tmp_path: Path, s3: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = parse(TrainConfig, PLAIN, "test")
-    *_, whole = train(
+    *_, last = train(
         config, training_data(config.dataset), teacher_source_for(config, training_data(config.dataset), tmp_path)
     )
     work = Job("arm/0", PLAIN, (0,), "sweeps/s/trials/arm/0", "sweeps/s", s3, "token")
@@ -99,20 +96,20 @@ def test_a_trial_goes_on_on_a_node_that_has_nothing_but_the_address(
     def node(name: str) -> Iterator[Report]:
         monkeypatch.setenv("SUPERSNN_SCRATCH", str(tmp_path / name))
         storage_at.cache_clear()
-        return Runner().run(work)
+        return TrialRunner().run(work)
 
     lost = node("first")
     first = [next(lost), next(lost)]
     monkeypatch.setattr("supersnn.teachers._train", None)
     monkeypatch.setattr("supersnn.teacher_cache._write_view", None)
-    told_again = list(node("second"))
-    assert told_again[:2] == first, "the second node trains what was trained"
-    found, meta = checkpoint.load(driver.fetch("sweeps/s/trials/arm/0/checkpoint-0.safetensors"))
+    resumed = list(node("second"))
+    assert resumed[:2] == first, "the second node trains epochs again"
+    restored, meta = checkpoint.load(driver.fetch("sweeps/s/trials/arm/0/checkpoint-0.safetensors"))
     assert meta["ended"] == "finished"
-    tensors, _ = whole.snapshot()
-    assert tensors.keys() == found.keys()
-    assert all(torch.equal(tensors[name], found[name]) for name in tensors)
-    assert not list((tmp_path / "second").rglob("checkpoint-*")), "a node keeps a trial's checkpoint when it is over"
+    tensors, _ = last.snapshot()
+    assert tensors.keys() == restored.keys()
+    assert all(torch.equal(tensors[name], restored[name]) for name in tensors)
+    assert not list((tmp_path / "second").rglob("checkpoint-*")), "a node keeps the checkpoint of a trial that is over"
     driver.write_text("sweeps/s/owner", "another")
     with pytest.raises(StaleDriverError):
         next(lost)
@@ -122,7 +119,7 @@ def test_a_trial_goes_on_on_a_node_that_has_nothing_but_the_address(
 
 def test_a_worker_of_an_earlier_driver_can_write_nothing(tmp_path: Path) -> None:
     work = job(tmp_path, "taken")
-    reports = Runner().run(work)
+    reports = TrialRunner().run(work)
     next(reports)
     before = (checkpoint_path(Path(work.folder), 0)).read_bytes()
     (tmp_path / "taken" / "owner").write_text("another", encoding="utf-8")

@@ -1,21 +1,19 @@
-"""Whole sweeps on Ray clusters of several nodes, on this machine: nodes that come and go, and what a cluster needs."""
+"""Complete sweeps on local Ray clusters of several nodes: nodes join and are lost; what a cluster must have."""
 
 import os
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import invariants
 import pytest
-from driving import ON_A_CLUSTER, Driver, assert_no_epoch_twice, free_port, may_mount
 from ray.cluster_utils import Cluster
 
+from tests.support import invariants
+from tests.support.driver import ON_A_CLUSTER, Driver, may_mount
+from tests.support.servers import free_port, running
 from tune.object_store import ObjectStore
 
 pytestmark = ON_A_CLUSTER
@@ -25,26 +23,24 @@ def test_a_node_that_joins_is_used_and_one_that_is_lost_is_done_without(
     cluster: Cluster, config: Path, tmp_path: Path
 ) -> None:
     first = cluster.add_node(num_cpus=1)
-    driver = Driver(config, tmp_path / "store", cluster.address)
-    driver.wait(lambda: len(driver.events("epoch")) >= 2)
-    assert len(driver.under_way()) <= 1  # none between two trials
+    driver = Driver(config, tmp_path / "store", "--address", cluster.address)
+    driver.wait_for_epochs(2)
+    assert len(driver.running_trials()) <= 1  # none between two trials
     cluster.add_node(num_cpus=1)
-    driver.wait(lambda: len(driver.under_way()) == 2)
-    told = len(driver.events("epoch"))
-    driver.wait(lambda: len(driver.events("epoch")) >= told + 3)
+    driver.wait(lambda: len(driver.running_trials()) == 2)
+    driver.wait_for_epochs(3)
     cluster.remove_node(first, allow_graceful=False)
     driver.finish()
     invariants.assert_sweep(tmp_path / "store", "tiny")
-    assert_no_epoch_twice(driver)
-    assert [event["end"] for event in driver.events("end") if event["end"].startswith("failed")] == []
+    assert driver.failures() == []
 
 
 def test_nodes_without_a_folder_in_common_over_s3(
     cluster: Cluster, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s3: str
 ) -> None:
-    """A worker node is lost and the driver killed; nodes have the address alone, and the driver's store is not there.
+    """A worker node is lost and the driver killed; nodes have the address alone, and do not see the driver's store.
 
-    Without the right to mount, the driver's store is where the nodes could find it.
+    Without the right to mount, the driver's store is at a path where the nodes could see it.
     """
     mounts = may_mount()
     store, mounted = tmp_path / "driver" / "store", tmp_path / "store"
@@ -57,46 +53,45 @@ def test_nodes_without_a_folder_in_common_over_s3(
 
     def driver() -> Driver:
         monkeypatch.setenv("SUPERSNN_SCRATCH", str(tmp_path / "none"))
-        return Driver(config, store, cluster.address, "--shared", s3, mounted=mounted if mounts else None)
+        options = ("--address", cluster.address, "--shared", s3)
+        return Driver(config, store, *options, mounted=mounted if mounts else None)
 
     doomed = node("first")
     node("second")
-    one = driver()
-    one.wait(lambda: len(one.under_way()) == 2 and len(one.events("epoch")) >= 4)
+    first = driver()
+    first.wait(lambda: len(first.running_trials()) == 2 and len(first.events("epoch")) >= 4)
     cluster.remove_node(doomed, allow_graceful=False)
-    told = len(one.events("epoch"))
-    one.wait(lambda: len(one.events("epoch")) >= told + 3)
-    one.kill()
+    first.wait_for_epochs(3)
+    first.kill()
     node("third")
-    again = driver()
-    again.finish()
+    second = driver()
+    second.finish()
     invariants.assert_sweep(store, "tiny")
-    assert_no_epoch_twice(again)
-    assert [event["end"] for event in again.events("end") if event["end"].startswith("failed")] == []
+    assert second.failures() == []
     assert not any(mounted.iterdir())
     assert not (tmp_path / "none").exists()
     scratches = [next((tmp_path / name).iterdir()) for name in ("first", "second", "third")]
     for root in (store, *scratches):
         for path in [*root.glob("teachers/*/weights.safetensors"), *root.glob("banks/*/*.npy")]:
-            there = [other / path.relative_to(root) for other in (store, *scratches)]
-            assert {copy.read_bytes() for copy in there if copy.exists()} == {path.read_bytes()}
+            copies = [other / path.relative_to(root) for other in (store, *scratches)]
+            assert {copy.read_bytes() for copy in copies if copy.exists()} == {path.read_bytes()}
     assert not list(scratches[2].rglob("checkpoint-*")), "only a worker that died with its driver may leave one"
     assert not [name for name, _ in ObjectStore(s3).names("sweeps", recursive=True) if "checkpoint-" in name]
 
 
-def test_what_no_node_has_is_said_before_anything_starts(cluster: Cluster, config: Path, tmp_path: Path) -> None:
+def test_what_no_node_has_is_refused_before_anything_starts(cluster: Cluster, config: Path, tmp_path: Path) -> None:
     cluster.add_node(num_cpus=1)
     command = [sys.executable, "-m", "supersnn_cli", "sweep", str(config), "--store", str(tmp_path / "store")]
     for options, words in (
         (["--address", cluster.address, "--set", "resources.gpus=1"], "a trial needs 1 CPUs, 1 GPUs"),
         (["--address", cluster.address, "--set", "resources.labels={disk: ssd}"], "label disk=ssd"),
-        (["--address", "127.0.0.1:9"], "cannot join a Ray cluster there"),
+        (["--address", "127.0.0.1:9"], "cannot join a Ray cluster"),
         (["--address", f"ray://{cluster.address}"], "ray job submit"),
     ):
-        found = subprocess.run([*command, *options], capture_output=True, text=True, timeout=120, check=False)
-        assert found.returncode == 2, found.stderr
-        assert words in found.stderr
-        assert "Traceback" not in found.stderr
+        done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 2, done.stderr
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_dead_nodes_and_a_dead_driver_over_postgresql_and_an_mlflow_server(
@@ -107,28 +102,24 @@ def test_dead_nodes_and_a_dead_driver_over_postgresql_and_an_mlflow_server(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", servers[1])
     store = tmp_path / "store"
     cluster.add_node(num_cpus=1)
-    driver = Driver(config, store, cluster.address)
+    driver = Driver(config, store, "--address", cluster.address)
     for _ in range(2):
         doomed = cluster.add_node(num_cpus=1)
-        driver.wait(lambda: len(driver.under_way()) == 2)
-        told = len(driver.events("epoch"))
-        driver.wait(lambda told=told: len(driver.events("epoch")) >= told + 3)
+        driver.wait(lambda: len(driver.running_trials()) == 2)
+        driver.wait_for_epochs(3)
         cluster.remove_node(doomed, allow_graceful=False)
-    told = len(driver.events("epoch"))
-    driver.wait(lambda: len(driver.events("epoch")) > told)
+    driver.wait_for_epochs(1)
     driver.kill()
     cluster.add_node(num_cpus=1)
-    again = Driver(config, store, cluster.address)
-    again.finish()
+    Driver(config, store, "--address", cluster.address).finish()
     invariants.assert_sweep(store, "tiny")
-    assert_no_epoch_twice(again)
     assert not (store / "optuna.db").exists()
     assert not (store / "mlflow.db").exists()
 
 
 @pytest.fixture
 def servers(tmp_path: Path) -> Iterator[tuple[str, str]]:
-    """PostgreSQL for Optuna, and an MLflow server over another database of it: their addresses."""
+    """The addresses of a PostgreSQL database for Optuna and of an MLflow server over another one."""
     import psycopg
 
     with warnings.catch_warnings():
@@ -144,23 +135,11 @@ def servers(tmp_path: Path) -> Iterator[tuple[str, str]]:
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", mlflow, "--workers", "1"]
     command += ["--artifacts-destination", str(tmp_path / "artifacts"), "--host", "127.0.0.1", "--port", str(port)]
-    calm = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    with (tmp_path / "mlflow.log").open("wb") as log:
-        tracking = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **calm})
+    calm = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     address = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + 120
-    while not _healthy(address):
-        assert time.monotonic() < deadline, (tmp_path / "mlflow.log").read_text(encoding="utf-8")[-2000:]
-        time.sleep(0.5)
-    yield optuna, address
-    tracking.terminate()
-    tracking.wait()
+    with (
+        (tmp_path / "mlflow.log").open("wb") as log,
+        running(command, f"{address}/health", stdout=log, stderr=log, env=calm),
+    ):
+        yield optuna, address
     server.cleanup()
-
-
-def _healthy(address: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{address}/health", timeout=2) as answer:
-            return bool(answer.status == 200)
-    except (OSError, urllib.error.URLError):
-        return False

@@ -1,4 +1,4 @@
-"""What a sweep leaves behind: verified with more seeds, exported in every way, checked, tampered with, trained anew."""
+"""A finished sweep: verified with more seeds, exported in every way, checked, tampered with, retrained."""
 
 import csv
 import json
@@ -12,13 +12,12 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from click.testing import Result
-from typer.testing import CliRunner
 
 from supersnn import exported
 from supersnn.sources.registry import read
-from supersnn_cli import app
-from tune.journal import read as read_journal
+from supersnn_cli import exit_code
+from tests.support.cli import invoke, run, run_json
+from tests.support.records import events
 
 SWEEP: dict[str, Any] = {
     "name": "final",
@@ -33,16 +32,6 @@ SWEEP: dict[str, Any] = {
 }
 
 
-def invoke(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def run(*arguments: str | Path) -> str:
-    result = invoke(*arguments)
-    assert result.exit_code == 0, (result.output, result.exception)
-    return result.stdout
-
-
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A store with a sweep that has ended."""
@@ -55,38 +44,36 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder / "store"
 
 
-def metrics(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    return found
+def metrics_of(folder: Path) -> dict[str, Any]:
+    metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    return metrics
 
 
 def test_an_export_has_everything_and_proves_itself(store: Path, tmp_path: Path) -> None:
-    told = json.loads(
-        run("export", "final", "--store", store, "--arm", "heterogeneous", "--to", tmp_path / "e", "--json")
-    )
+    printed = run_json("export", "final", "--store", store, "--arm", "heterogeneous", "--to", tmp_path / "e")
     folder = tmp_path / "e"
     assert {path.name for path in folder.iterdir()} == {
         *("config.yaml", "student.safetensors", "preprocessing.json", "metrics.json", "MODEL_CARD.md"),
         *("student.nir", "student.onnx"),
     }
-    found = metrics(folder)
-    assert found["test_accuracy"] == told["test_accuracy"]
-    assert [result["seed"] for result in found["verified"]] == [1000, 1001]
-    assert found["teacher"]["name"] == "vgg8"
-    assert found["teacher"]["epochs"] == 1
-    assert found["teacher"]["seconds"] > 0
-    assert found["rank_value"] is not None
+    metrics = metrics_of(folder)
+    assert metrics["test_accuracy"] == printed["test_accuracy"]
+    assert [result["seed"] for result in metrics["verified"]] == [1000, 1001]
+    assert metrics["teacher"]["name"] == "vgg8"
+    assert metrics["teacher"]["epochs"] == 1
+    assert metrics["teacher"]["seconds"] > 0
+    assert metrics["rank_value"] is not None
     student = exported.load(folder)
     raw = read(student.config.dataset, "test")
-    right = student.predict(raw.pixels).argmax(1) == raw.labels
-    assert float(right.float().mean()) == pytest.approx(found["test_accuracy"])
+    correct = student.predict(raw.pixels).argmax(1) == raw.labels
+    assert float(correct.float().mean()) == pytest.approx(metrics["test_accuracy"])
 
     import onnxruntime
 
     session = onnxruntime.InferenceSession(folder / "student.onnx", providers=["CPUExecutionProvider"])
     (logits,) = session.run(None, {"pixels": raw.pixels[:64].numpy()})
-    off = (torch.from_numpy(logits) - student.predict(raw.pixels[:64])).abs().amax(1)
-    assert (off <= 1e-4).float().mean() >= 0.95
+    error = (torch.from_numpy(logits) - student.predict(raw.pixels[:64])).abs().amax(1)
+    assert (error <= 1e-4).float().mean() >= 0.95
 
 
 def test_check_in_a_fresh_process_passes_and_finds_tampering(store: Path, tmp_path: Path) -> None:
@@ -109,14 +96,12 @@ def test_check_in_a_fresh_process_passes_and_finds_tampering(store: Path, tmp_pa
 
 
 def test_check_exits_with_1_for_damage_of_any_kind(store: Path, tmp_path: Path) -> None:
-    from supersnn_cli import exit_code
-
-    whole = store / "sweeps" / "final" / "best" / "direct"
-    names = sorted(path.name for path in whole.iterdir() if path.name != exported.LEDGER)
+    intact = store / "sweeps" / "final" / "best" / "direct"
+    names = sorted(path.name for path in intact.iterdir() if path.name != exported.LEDGER)
     for name in names:
         for damage in ("flip", "cut", "remove"):
             folder = tmp_path / f"{name}-{damage}"
-            shutil.copytree(whole, folder)
+            shutil.copytree(intact, folder)
             content = bytearray((folder / name).read_bytes())
             content[len(content) // 2] ^= 4
             if damage == "remove":
@@ -131,19 +116,19 @@ def test_check_exits_with_1_for_damage_of_any_kind(store: Path, tmp_path: Path) 
 def test_every_exported_configuration_trains_to_its_own_score(store: Path, tmp_path: Path) -> None:
     for arm in ("direct", "heterogeneous"):
         folder = store / "sweeps" / "final" / "best" / arm
-        again = json.loads(run("train", folder / "config.yaml", "--store", tmp_path / "another", "--json"))
-        assert again["val_accuracy"] == metrics(folder)["val_accuracy"]
+        training = run_json("train", folder / "config.yaml", "--store", tmp_path / "another")
+        assert training["val_accuracy"] == metrics_of(folder)["val_accuracy"]
 
 
 def test_the_front_is_one_table_and_an_export_a_member(store: Path, tmp_path: Path) -> None:
-    shown = json.loads(run("export", "final", "--store", store, "--pareto", "--to", tmp_path / "front", "--json"))
+    printed = run_json("export", "final", "--store", store, "--pareto", "--to", tmp_path / "front")
     with (tmp_path / "front" / "front.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert [row["export"] for row in rows] == [row["export"] for row in shown]
+    assert [row["export"] for row in rows] == [row["export"] for row in printed]
     trials = {
         (event["arm"], event["trial"]): (event["metrics"]["val/accuracy"], event["metrics"]["ops/synaptic"])
-        for event, _ in read_journal(store / "sweeps" / "final" / "journal.jsonl")
-        if event["event"] == "epoch" and event["epoch"] == 3
+        for event in events(store / "sweeps" / "final" / "journal.jsonl", "epoch")
+        if event["epoch"] == 3
     }
     front = {
         key
@@ -162,11 +147,11 @@ def test_an_unverified_trial_is_trained_again_and_opens_no_test(store: Path, tmp
     winner = json.loads((store / "sweeps" / "final" / "verified.json").read_text())["arms"]["direct"]["trial"]
     ledger = (store / "sweeps" / "final" / "test-ledger.jsonl").read_text()
     run("export", "final", "--store", store, "--trial", f"direct/{1 - winner}", "--to", tmp_path / "e")
-    found = metrics(tmp_path / "e")
-    assert found["reproduced"] is True
-    assert found["val_accuracy"] == found["search_value"]
-    assert found["test_accuracy"] is None
-    assert found["verified"] == []
+    metrics = metrics_of(tmp_path / "e")
+    assert metrics["reproduced"] is True
+    assert metrics["val_accuracy"] == metrics["search_value"]
+    assert metrics["test_accuracy"] is None
+    assert metrics["verified"] == []
     assert (store / "sweeps" / "final" / "test-ledger.jsonl").read_text() == ledger
     assert "not verified" in (tmp_path / "e" / "MODEL_CARD.md").read_text()
     run("check", tmp_path / "e")
@@ -174,54 +159,51 @@ def test_an_unverified_trial_is_trained_again_and_opens_no_test(store: Path, tmp
 
 
 def test_what_cannot_be_exported_is_the_users_mistake(store: Path, tmp_path: Path) -> None:
-    from supersnn_cli import exit_code
-
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years")
-    for words, *arguments in (
-        ("no arm with a verified winner (did you mean 'direct'?)", "--arm", "dirct", "--to", tmp_path / "e"),
-        ("expected ARM/N", "--trial", "direct", "--to", tmp_path / "e"),
-        ("direct/7: no such trial", "--trial", "direct/7", "--to", tmp_path / "e"),
-        ("one of them at most", "--trial", "direct/0", "--pareto", "--to", tmp_path / "e"),
-        ("exists and is not an export folder", "--to", tmp_path / "mine"),
+    for words, options, folder in (
+        ("no arm with a verified winner (did you mean 'direct'?)", ("--arm", "dirct"), "e"),
+        ("expected ARM/N", ("--trial", "direct"), "e"),
+        ("direct/7: no such trial", ("--trial", "direct/7"), "e"),
+        ("one of them at most", ("--trial", "direct/0", "--pareto"), "e"),
+        ("exists and is not an export folder", (), "mine"),
     ):
-        error = invoke("export", "final", "--store", store, *arguments).exception
+        error = invoke("export", "final", "--store", store, *options, "--to", tmp_path / folder).exception
         assert isinstance(error, Exception)
         assert words in str(error)
         assert exit_code(error) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
-def test_verify_adds_the_seeds_that_are_lacking_and_searches_nothing(store: Path, tmp_path: Path) -> None:
+def test_verify_adds_missing_seeds_and_searches_nothing(store: Path, tmp_path: Path) -> None:
     shutil.copytree(store, tmp_path / "store")
     folder = tmp_path / "store" / "sweeps" / "final"
-    before = [event for event, _ in read_journal(folder / "journal.jsonl")]
-    told = json.loads(run("verify", "final", "--store", tmp_path / "store", "--seeds", "3", "--local", "--json"))
-    assert {len(arm["verified"]) for arm in told["arms"].values()} == {3}
-    added = [event for event, _ in read_journal(folder / "journal.jsonl")][len(before) :]
+    before = events(folder / "journal.jsonl")
+    report = run_json("verify", "final", "--store", tmp_path / "store", "--seeds", "3", "--local")
+    assert {len(arm["verified"]) for arm in report["arms"].values()} == {3}
+    added = events(folder / "journal.jsonl")[len(before) :]
     assert [e["seed"] for e in added if e["event"] == "verified"] == [1002, 1002]
     assert not [e for e in added if e["event"] in ("start", "epoch", "end", "ranked", "teacher")]
-    assert metrics(folder / "best" / "direct")["verified_seeds"] == 3
+    assert metrics_of(folder / "best" / "direct")["verified_seeds"] == 3
     purposes = [json.loads(line)["purpose"] for line in (folder / "test-ledger.jsonl").read_text().splitlines()]
     assert len(purposes) == len(set(purposes)) == 6
-    described = yaml.safe_load((folder / "config.yaml").read_text())
-    described["search"]["trials"] = 3
-    (folder / "config.yaml").write_text(yaml.safe_dump(described))
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["search"]["trials"] = 3
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
     error = invoke("verify", "final", "--store", tmp_path / "store", "--local").exception
     assert "its search has not ended" in str(error)
 
 
 def test_a_final_training_on_all_images_is_exported_with_its_own_teacher(tmp_path: Path) -> None:
-    described = SWEEP | {"name": "all", "verify": {"seeds": 2, "train_on": "train+validation"}}
-    (tmp_path / "all.yaml").write_text(yaml.safe_dump(described), encoding="utf-8")
+    config = SWEEP | {"name": "all", "verify": {"seeds": 2, "train_on": "train+validation"}}
+    (tmp_path / "all.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     run("sweep", tmp_path / "all.yaml", "--local", "--store", tmp_path / "store")
     folder = tmp_path / "store" / "sweeps" / "all"
-    found = metrics(folder / "best" / "heterogeneous")
-    events = [event for event, _ in read_journal(folder / "journal.jsonl")]
-    searched = {event["digest"] for event in events if event["event"] == "teacher"}
-    assert found["teacher"]["digest"] not in searched
-    assert found["train_on"] == "train+validation"
-    assert found["shrinkage"] is None
+    metrics = metrics_of(folder / "best" / "heterogeneous")
+    teachers = {event["digest"] for event in events(folder / "journal.jsonl", "teacher")}
+    assert metrics["teacher"]["digest"] not in teachers
+    assert metrics["train_on"] == "train+validation"
+    assert metrics["shrinkage"] is None
     run("check", folder / "best" / "heterogeneous")
-    again = run("train", folder / "best" / "heterogeneous" / "config.yaml", "--store", tmp_path / "b", "--json")
-    assert json.loads(again)["val_accuracy"] == found["val_accuracy"]
+    training = run_json("train", folder / "best" / "heterogeneous" / "config.yaml", "--store", tmp_path / "b")
+    assert training["val_accuracy"] == metrics["val_accuracy"]

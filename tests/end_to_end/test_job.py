@@ -1,4 +1,4 @@
-"""A sweep handed in with `ray job submit`, as the documents say, on a cluster that asks for its token."""
+"""A sweep submitted with `ray job submit`, as documented, on a cluster that asks for its token."""
 
 import os
 import secrets
@@ -10,9 +10,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import invariants
 import pytest
-from driving import ON_A_CLUSTER, free_port
+
+from tests.support import invariants
+from tests.support.driver import ON_A_CLUSTER
+from tests.support.servers import free_port
 
 pytestmark = ON_A_CLUSTER
 
@@ -61,7 +63,7 @@ def submit(server: str, environment: dict[str, str], *command: str) -> subproces
     return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=900, check=False)
 
 
-def test_a_sweep_handed_in_is_done_and_handed_in_again_has_nothing_to_do(
+def test_a_submitted_sweep_is_done_and_has_nothing_to_do_when_submitted_again(
     server: str, environment: dict[str, str], tiny: Path, tmp_path: Path
 ) -> None:
     command = ("supersnn", "sweep", str(tiny), "--store", str(tmp_path / "store"))
@@ -77,7 +79,7 @@ def test_a_sweep_handed_in_is_done_and_handed_in_again_has_nothing_to_do(
     assert (tmp_path / "store" / "sweeps" / "tiny" / "journal.jsonl").read_bytes() == journal
 
 
-def test_a_mistake_in_what_is_handed_in_is_told(server: str, environment: dict[str, str], tmp_path: Path) -> None:
-    found = submit(server, environment, "supersnn", "sweep", str(tmp_path / "none.yaml"))
-    assert found.returncode != 0
-    assert "none.yaml" in found.stdout + found.stderr
+def test_a_submitted_mistake_is_reported(server: str, environment: dict[str, str], tmp_path: Path) -> None:
+    done = submit(server, environment, "supersnn", "sweep", str(tmp_path / "none.yaml"))
+    assert done.returncode != 0
+    assert "none.yaml" in done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""Which node gets a trial: nodes that differ from the driver, labels, accelerators, fractions; what is asked for."""
+"""Which node gets a trial: nodes that differ from the driver, labels, accelerators, fractions; placement groups."""
 
 import os
 import signal
@@ -8,10 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import driving
-import invariants
 import optuna
 import psutil
 import pytest
@@ -19,15 +16,17 @@ import ray
 from ray.cluster_utils import Cluster
 from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table
 
+from tests.support import invariants
+from tests.support.driver import ON_A_CLUSTER, TRAININGS, Driver, may_mount, ray_task
 from tune.description.sweep import ResourcesConfig
 from tune.execution.nodes import bundle, living, slots
 
-pytestmark = driving.ON_A_CLUSTER
+pytestmark = ON_A_CLUSTER
 
 
 @contextmanager
 def joined(cluster: Cluster) -> Iterator[None]:
-    """This process as one more of the cluster's."""
+    """Connect this process to the cluster."""
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
@@ -35,7 +34,7 @@ def joined(cluster: Cluster) -> Iterator[None]:
 
 @contextmanager
 def blind_node(cluster: Cluster, store: Path) -> Iterator[None]:
-    """A node that finds an empty folder where the store is."""
+    """A node that sees an empty folder at the store's path."""
     start = [str(Path(sys.executable).with_name("ray")), "start", f"--address={cluster.address}", "--num-cpus=1"]
     script = 'mount -t tmpfs none "$0" && exec "$@"'
     command = ["unshare", "-m", "sh", "-c", script, str(store), *start, "--block", "--disable-usage-stats"]
@@ -46,15 +45,15 @@ def blind_node(cluster: Cluster, store: Path) -> Iterator[None]:
     node.wait(timeout=60)
 
 
-def left_out(driver: Any) -> list[str]:
-    return [line for line in driver.said().splitlines() if "is left out" in line]
+def left_out(driver: Driver) -> list[str]:
+    return [line for line in driver.output().splitlines() if "is left out" in line]
 
 
 def test_nodes_that_join_and_differ_get_nothing(
     cluster: Cluster, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One with another version joins the search, one without the store the verification; each is named once."""
-    if not driving.may_mount():
+    if not may_mount():
         pytest.skip("needs the right to mount")
     store, other = tmp_path / "store", tmp_path / "other" / "optuna-9.9.9.dist-info"
     other.mkdir(parents=True)
@@ -62,43 +61,40 @@ def test_nodes_that_join_and_differ_get_nothing(
     cluster.add_node(num_cpus=1)
     long = ("train.epochs=120", "search.trials=1", "verify.seeds=1", "search.max_failures=0")
     settings = [word for setting in long for word in ("--set", setting)]  # else the first node does all meanwhile
-    driver = driving.Driver(config, store, cluster.address, *settings)
-    driver.wait(lambda: len(driver.events("epoch")) >= 2)
+    driver = Driver(config, store, "--address", cluster.address, *settings)
+    driver.wait_for_epochs(2)
     monkeypatch.setenv("PYTHONPATH", str(other.parent))
     cluster.add_node(num_cpus=1)
     monkeypatch.delenv("PYTHONPATH")
     driver.wait(lambda: bool(driver.events("winner")))
     assert len(left_out(driver)) == 1
-    assert f"optuna is 9.9.9 there and {optuna.__version__} at the driver" in left_out(driver)[0]
+    assert f"optuna: 9.9.9, the driver has {optuna.__version__}" in left_out(driver)[0]
     with blind_node(cluster, store):
         driver.finish()
     assert len(left_out(driver)) == 2
     assert "it does not see what the driver writes to --store" in left_out(driver)[1]
     invariants.assert_sweep(store, "tiny")
-    driving.assert_no_epoch_twice(driver)
-    assert len(driver.events("start")) == len(driver.events("end")) + 1, "one trial was handed back"
-    assert [event["end"] for event in driver.events("end") if event["end"].startswith("failed")] == []
+    assert len(driver.events("start")) == len(driver.events("end")) + 1, "one trial was requeued"
+    assert driver.failures() == []
 
 
-def test_without_a_fit_node_the_sweep_ends_with_the_reason(cluster: Cluster, config: Path, tmp_path: Path) -> None:
-    """The only node is replaced by one that sees another store; what is done by then stays."""
-    if not driving.may_mount():
+def test_without_a_usable_node_the_sweep_ends_with_the_reason(cluster: Cluster, config: Path, tmp_path: Path) -> None:
+    """The only node is replaced by one that sees another store; what was done before is kept."""
+    if not may_mount():
         pytest.skip("needs the right to mount")
     store = tmp_path / "store"
     first = cluster.add_node(num_cpus=1)
-    driver = driving.Driver(config, store, cluster.address)
-    driver.wait(lambda: len(driver.events("epoch")) >= 2)
+    driver = Driver(config, store, "--address", cluster.address)
+    driver.wait_for_epochs(2)
     with blind_node(cluster, store):
         cluster.remove_node(first, allow_graceful=False)
-        assert driver.process.wait(timeout=200) == 2, driver.said()
-    assert "no node is left that is fit" in " ".join(driver.said().split())
-    assert "Traceback" not in driver.said()
-    assert [event["end"] for event in driver.events("end") if event["end"].startswith("failed")] == []
+        assert driver.process.wait(timeout=200) == 2, driver.output()
+    assert "no usable nodes left" in " ".join(driver.output().split())
+    assert "Traceback" not in driver.output()
+    assert driver.failures() == []
     cluster.add_node(num_cpus=1)
-    again = driving.Driver(config, store, cluster.address)
-    again.finish()
+    Driver(config, store, "--address", cluster.address).finish()
     invariants.assert_sweep(store, "tiny")
-    driving.assert_no_epoch_twice(again)
 
 
 def test_labels_and_accelerators_choose_the_node(
@@ -114,34 +110,36 @@ def test_labels_and_accelerators_choose_the_node(
         cluster.add_node(num_cpus=1, labels=labels, resources=resources)
     monkeypatch.delenv("NODE_UNDER_TEST")
     wanted = ("--set", "resources.labels={disk: ssd}", "--set", "resources.accelerator=A100")
-    driver = driving.Driver(config, tmp_path / "store", cluster.address, *wanted, "--set", "search.trials=1")
+    driver = Driver(config, tmp_path / "store", "--address", cluster.address, *wanted, "--set", "search.trials=1")
     seen = set()
     while driver.process.poll() is None:
-        seen |= set(working_on())
+        seen |= set(trainings_on_nodes())
         time.sleep(0.2)
     driver.finish()
     assert {node for _, node in seen} == {"right"}
-    assert {work for work, _ in seen} >= {"StudentTrial", "prepare_one", "verify_one"}
+    assert {task for task, _ in seen} == TRAININGS
 
 
-def working_on() -> Iterator[tuple[str, str]]:
-    """What our processes work on, and on which node."""
+def trainings_on_nodes() -> Iterator[tuple[str, str]]:
+    """Yield the Ray task of each process that trains, and the name of its node."""
     for process in psutil.process_iter():
-        try:
-            title = process.cmdline()[0]
-            for work in ("StudentTrial", "prepare_one", "verify_one"):
-                if title.startswith(f"ray::{work}") and "NODE_UNDER_TEST" in process.environ():
-                    yield work, process.environ()["NODE_UNDER_TEST"]
-        except (psutil.Error, IndexError):
+        task = ray_task(process)
+        if task is None or task not in TRAININGS:
             continue
+        try:
+            node = process.environ().get("NODE_UNDER_TEST")
+        except psutil.Error:
+            continue
+        if node is not None:
+            yield task, node
 
 
 def test_gpus_that_torch_does_not_see_are_refused(cluster: Cluster, config: Path, tmp_path: Path) -> None:
     cluster.add_node(num_cpus=1, num_gpus=1)
-    driver = driving.Driver(config, tmp_path / "store", cluster.address, "--set", "resources.gpus=0.5")
+    driver = Driver(config, tmp_path / "store", "--address", cluster.address, "--set", "resources.gpus=0.5")
     assert driver.process.wait(timeout=200) == 2
-    assert "sees 0 GPUs there, a trial takes 0.5" in " ".join(driver.said().split())
-    assert "Traceback" not in driver.said()
+    assert "detects 0 GPUs, a trial takes 0.5" in " ".join(driver.output().split())
+    assert "Traceback" not in driver.output()
 
 
 @pytest.mark.parametrize(
@@ -157,21 +155,21 @@ def test_ray_places_as_many_trials_as_are_counted(cluster: Cluster, need: Resour
     cluster.add_node(num_cpus=7, num_gpus=2, labels={"disk": "ssd"}, resources={"accelerator_type:A100": 1})
     cluster.add_node(num_cpus=4, num_gpus=1, labels={"disk": "hdd"})
     with joined(cluster):
-        held = slots(living(ray.nodes()), need)
-        assert held > 0
-        groups = [ask(need) for _ in range(held)]
+        capacity = slots(living(ray.nodes()), need)
+        assert capacity > 0
+        groups = [place(need) for _ in range(capacity)]
         assert all(group.wait(30) for group in groups)
-        assert not ask(need).wait(3)
+        assert not place(need).wait(3)
 
 
-def ask(need: ResourcesConfig) -> PlacementGroup:
+def place(need: ResourcesConfig) -> PlacementGroup:
     return placement_group([bundle(need)], bundle_label_selector=[need.labels] if need.labels else None)
 
 
-def test_trials_at_once_are_asked_for_at_once(cluster: Cluster, config: Path, tmp_path: Path) -> None:
-    """What an autoscaler reads: groups that wait for a node."""
+def test_trials_at_once_are_requested_together(cluster: Cluster, config: Path, tmp_path: Path) -> None:
+    """An autoscaler reads the placement groups that wait for a node."""
     cluster.add_node(num_cpus=1)
-    driver = driving.Driver(config, tmp_path / "store", cluster.address, "--set", "resources.trials_at_once=4")
+    driver = Driver(config, tmp_path / "store", "--address", cluster.address, "--set", "resources.trials_at_once=4")
     driver.wait(lambda: bool(driver.events("epoch")))
     with joined(cluster):
         states = [group["state"] for group in placement_group_table().values()]

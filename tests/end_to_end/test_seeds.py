@@ -4,28 +4,28 @@ import csv
 import json
 import re
 import statistics
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import invariants
 import optuna
 import pytest
 import yaml
-from click.testing import Result
-from typer.testing import CliRunner
 
 from supersnn.config_model import parse, with_values
 from supersnn.data import training_data
+from supersnn.records.events import AnyEvent, EpochReported
 from supersnn.training import train
-from supersnn_cli import app
+from tests.support import invariants, records
+from tests.support.cli import run as command
+from tests.support.cli import run_json
+from tests.support.records import timeless
 from tune.description.arms import resolve
 from tune.description.sweep import SweepConfig
 from tune.execution.local import LocalExecutor
-from tune.journal import read
-from tune.outcome.final_runs import read_verified
 from tune.store import Store
-from tune.sweep_runner import run_sweep
+from tune.sweep_driver import open_sweep
+from tune.sweep_record import Listener
+from tune.sweep_runner import SweepRunner
 
 PLAIN: dict[str, Any] = {
     "name": "seeds",
@@ -43,35 +43,37 @@ RATES = (0.1, 0.05, 0.00001, 0.00002, 0.08, 0.00003)
 """The trials' learning rates: with the small ones nothing is learnt."""
 
 
-class Untold:
-    """Stands where MLflow is told of a sweep, and tells nobody."""
-
-    def wait_connected(self) -> None:
-        pass
-
-    def close(self) -> int:
-        return 0
+def sweep_with(**search: Any) -> SweepConfig:
+    default = {"trials": 6, "startup": 1, "reduction": 2, "enqueue": [{"optimizer.lr": rate} for rate in RATES]}
+    return parse(SweepConfig, {**PLAIN, "search": {**default, **search}}, "test")
 
 
-def described(**search: Any) -> SweepConfig:
-    usual = {"trials": 6, "startup": 1, "reduction": 2, "enqueue": [{"optimizer.lr": rate} for rate in RATES]}
-    return parse(SweepConfig, {**PLAIN, "search": {**usual, **search}}, "test")
-
-
-def run(sweep: SweepConfig, store: Store, watch: Callable[[str, Mapping[str, Any]], None] | None = None) -> None:
-    """Conduct a sweep in this process; `watch` may raise, as an interrupted driver does."""
-    run_sweep(sweep, store, lambda _: LocalExecutor(), lambda _: Untold(), watch or (lambda event, fields: None))
+def run(sweep: SweepConfig, store: Store, *listeners: Listener) -> None:
+    """Do what is left of a sweep in this process, without MLflow; a listener may raise, as if the driver died."""
+    with open_sweep(sweep, store) as driver:
+        if driver.work_left():
+            driver.record.listeners.extend(listeners)
+            with driver.recording():
+                runner = SweepRunner(driver, LocalExecutor())
+                runner.train()
+                runner.export()
 
 
 def events(store: Store, kind: str) -> list[dict[str, Any]]:
-    return [event for event, _ in read(store.sweep("seeds").journal) if event["event"] == kind]
+    return records.events(store.sweep("seeds").journal, kind)
 
 
 def epochs(store: Store, trial: int) -> dict[int, dict[str, float]]:
-    """A trial's metrics by epoch, without what the clock says."""
-    told = [event for event in events(store, "epoch") if event["trial"] == trial]
-    assert [event["epoch"] for event in told] == list(range(1, len(told) + 1))
-    return {e["epoch"]: {k: v for k, v in e["metrics"].items() if not k.startswith("time/")} for e in told}
+    """Return a trial's metrics by epoch, without times."""
+    reported = [event for event in events(store, "epoch") if event["trial"] == trial]
+    assert [event["epoch"] for event in reported] == list(range(1, len(reported) + 1))
+    return {event["epoch"]: timeless(event["metrics"]) for event in reported}
+
+
+def verified(store: Store) -> dict[str, Any]:
+    """Return each arm's winner and verified results."""
+    arms: dict[str, Any] = json.loads(store.sweep("seeds").verified.read_text(encoding="utf-8"))["arms"]
+    return arms
 
 
 def study(store: Store) -> list[optuna.trial.FrozenTrial]:
@@ -85,24 +87,25 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.mark.parametrize("scheduler", ["asha", "hyperband", "wilcoxon", "median"])
 def test_a_trial_of_two_seeds_is_judged_by_their_mean(scheduler: str, store: Store) -> None:
-    sweep = described(scheduler=scheduler, seeds_per_trial=2, min_epochs=1)
+    sweep = sweep_with(scheduler=scheduler, seeds_per_trial=2, min_epochs=1)
     run(sweep, store)
     ends = {event["trial"]: event for event in events(store, "end")}
     assert ends.keys() == set(range(6))
-    found = {trial.number: trial for trial in study(store)}
+    trials = {trial.number: trial for trial in study(store)}
     for number, end in ends.items():
-        told = epochs(store, number)
-        assert len(told) == end["epochs"]
+        metrics = epochs(store, number)
+        assert len(metrics) == end["epochs"]
         if end["end"] == "stopped":
-            assert found[number].state.name == "PRUNED"
+            assert trials[number].state.name == "PRUNED"
             continue
         assert end["end"] == "finished"
-        own = [told[2]["val/seed_accuracy"], told[4]["val/seed_accuracy"]]
-        assert told[2]["val/accuracy"] == own[0]
-        assert end["value"] == found[number].value == told[4]["val/accuracy"] == pytest.approx(statistics.fmean(own))
-        assert "val/seed_accuracy" not in told[1] | told[3]
+        own = [metrics[2]["val/accuracy"], metrics[4]["val/accuracy"]]
+        mean = pytest.approx(statistics.fmean(own))
+        assert metrics[2]["mean/val/accuracy"] == own[0]
+        assert end["value"] == trials[number].value == metrics[4]["mean/val/accuracy"] == mean
+        assert not [key for key in metrics[1] | metrics[3] if key.startswith("mean/")]
     best = max((end for end in ends.values() if end["end"] == "finished"), key=lambda end: float(end["value"]))
-    winner = read_verified(store.sweep("seeds"))["direct"]
+    winner = verified(store)["direct"]
     assert (winner["trial"], winner["search_value"]) == (best["trial"], best["value"])
     stopped = {number for number, end in ends.items() if end["end"] == "stopped"}
     assert 0 not in stopped
@@ -113,91 +116,77 @@ def test_a_trial_of_two_seeds_is_judged_by_their_mean(scheduler: str, store: Sto
 
 def test_wilcoxon_spares_a_bad_trial_its_last_seeds(store: Store) -> None:
     enqueue = [{"optimizer.lr": 0.1}, {"optimizer.lr": 0.00001}]
-    run(described(trials=2, scheduler="wilcoxon", seeds_per_trial=5, enqueue=enqueue), store)
+    run(sweep_with(trials=2, scheduler="wilcoxon", seeds_per_trial=5, enqueue=enqueue), store)
     good, bad = events(store, "end")
     assert (good["end"], good["epochs"]) == ("finished", 10)
     assert (bad["end"], bad["epochs"]) == ("stopped", 8)
 
 
 def test_each_of_the_seeds_is_a_training_of_its_own(store: Store) -> None:
-    sweep = described(trials=1, scheduler="none", seeds_per_trial=2)
+    sweep = sweep_with(trials=1, scheduler="none", seeds_per_trial=2)
     run(sweep, store)
     (start,) = events(store, "start")
     config = resolve(sweep)["direct"].config(start["params"])
-    told = epochs(store, 0)
+    reported = epochs(store, 0)
     data = training_data(config.dataset)
-    finals = []
+    finals: list[dict[str, float]] = []
     for seed in (0, 1):
         *_, last = train(with_values(config, {"seed": seed}), data)
-        finals.append(last.metrics)
-        assert told[2 * seed + 2]["val/seed_accuracy"] == last.metrics["val/accuracy"]
-    for judged in ("val/accuracy", "ops/synaptic", "spikes/rate", "energy/nj"):
-        assert told[2][judged] == finals[0][judged]
-        assert told[4][judged] == pytest.approx(statistics.fmean(final[judged] for final in finals))
+        finals.append(timeless(last.metrics))
+        means = {f"mean/{key}": statistics.fmean(final[key] for final in finals) for key in finals[0]}
+        metrics = reported[2 * seed + 2]
+        assert {key: metrics[key] for key in finals[-1]} == finals[-1]
+        assert metrics == pytest.approx(finals[-1] | means)
 
 
 def test_a_trial_of_two_seeds_is_exported_as_its_first(store: Store, tmp_path: Path) -> None:
-    run(described(trials=2, scheduler="none", seeds_per_trial=2), store)
-    other = 1 - read_verified(store.sweep("seeds"))["direct"]["trial"]
+    run(sweep_with(trials=2, scheduler="none", seeds_per_trial=2), store)
+    other = 1 - verified(store)["direct"]["trial"]
     command("export", "seeds", "--store", store.path, "--trial", f"direct/{other}", "--to", tmp_path / "e")
-    told = json.loads((tmp_path / "e" / "metrics.json").read_text(encoding="utf-8"))
-    assert told["reproduced"] is True
-    assert told["seed"] == 0
-    assert told["val_accuracy"] == epochs(store, other)[2]["val/seed_accuracy"]
-    assert told["search_value"] == epochs(store, other)[4]["val/accuracy"]
+    metrics = json.loads((tmp_path / "e" / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["reproduced"] is True
+    assert metrics["seed"] == 0
+    assert metrics["val_accuracy"] == epochs(store, other)[2]["val/accuracy"]
+    assert metrics["search_value"] == epochs(store, other)[4]["mean/val/accuracy"]
 
 
 @pytest.mark.parametrize(("scheduler", "died_at"), [("asha", 2), ("asha", 3), ("asha", 4), ("wilcoxon", 3)])
-def test_a_driver_that_dies_within_the_second_seed_goes_on_there(scheduler: str, died_at: int, tmp_path: Path) -> None:
-    sweep = described(trials=1, scheduler=scheduler, seeds_per_trial=2)
-    whole, broken = Store(tmp_path / "whole"), Store(tmp_path / "broken")
-    run(sweep, whole)
+def test_a_driver_that_dies_within_the_second_seed_resumes_there(scheduler: str, died_at: int, tmp_path: Path) -> None:
+    sweep = sweep_with(trials=1, scheduler=scheduler, seeds_per_trial=2)
+    uninterrupted, broken = Store(tmp_path / "uninterrupted"), Store(tmp_path / "broken")
+    run(sweep, uninterrupted)
 
-    def dying(event: str, fields: Mapping[str, Any]) -> None:
-        if event == "epoch" and fields["epoch"] == died_at:
+    def dying(event: AnyEvent) -> None:
+        if isinstance(event, EpochReported) and event.epoch == died_at:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         run(sweep, broken, dying)
     assert len(events(broken, "epoch")) == died_at
     run(sweep, broken)
-    assert epochs(broken, 0) == epochs(whole, 0)
-    values = [[event["value"] for event in events(one, "end")] for one in (whole, broken)]
-    assert values[0] == values[1]
-    steps = [study(one)[0].intermediate_values for one in (whole, broken)]
-    assert steps[0] == steps[1]
-
-
-def given(*arguments: str | Path) -> Result:
-    """Give a command in this process, for JSON."""
-    result = CliRunner().invoke(app, [*map(str, arguments), "--json"], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result
-
-
-def command(*arguments: str | Path) -> Any:
-    """Give a command in this process; return the JSON that it prints."""
-    return json.loads(given(*arguments).stdout)
+    assert epochs(broken, 0) == epochs(uninterrupted, 0)
+    assert [e["value"] for e in events(broken, "end")] == [e["value"] for e in events(uninterrupted, "end")]
+    assert study(broken)[0].intermediate_values == study(uninterrupted)[0].intermediate_values
 
 
 def swept(file: Path, store: Path, **changes: Any) -> dict[str, Any]:
-    """Run a whole sweep from its file to its report, without a terminal."""
+    """Run a sweep from its file to its report, without a terminal; return what it prints."""
     file.write_text(yaml.safe_dump({**PLAIN, **changes}), encoding="utf-8")
-    result = given("sweep", file, "--local", "--store", store)
-    found: dict[str, Any] = json.loads(result.stdout)
-    assert re.search(r"#5: \w+ after \d epochs .* trials/h · .* epochs/s · about \d+:\d\d left", result.stderr)
-    (status,) = command("status", "seeds", "--store", store)
+    result = command("sweep", file, "--local", "--store", store, "--json")
+    report: dict[str, Any] = json.loads(result.stdout)
+    assert re.search(r"#5: \w+ after \d epochs.* trials/h · .* epochs/s · about \d+:\d\d left", result.stderr)
+    (status,) = run_json("status", "seeds", "--store", store)
     assert (status["ended"], status["left_s"]) == ("done", 0.0)
     assert status["spent_s"] > 0
     invariants.assert_sweep(store, "seeds")
-    assert command("sweep", file, "--local", "--store", store) == found
-    return found
+    assert run_json("sweep", file, "--local", "--store", store) == report
+    return report
 
 
 def test_hyperband_from_the_file_to_the_report(tmp_path: Path) -> None:
     search = {"trials": 6, "scheduler": "hyperband", "reduction": 2, "min_epochs": 1}
     enqueue = [{"optimizer.lr": rate} for rate in RATES]
-    found = swept(
+    report = swept(
         tmp_path / "sweep.yaml",
         tmp_path / "store",
         arms={"logit": {"teachers": ["vgg8"]}},
@@ -205,7 +194,7 @@ def test_hyperband_from_the_file_to_the_report(tmp_path: Path) -> None:
         train={"epochs": 4, "batch_size": 16},
         search={**search, "enqueue": enqueue},
     )
-    arm = found["arms"]["logit"]
+    arm = report["arms"]["logit"]
     assert arm["finished"] + arm["stopped"] == 6
     assert arm["stopped"] > 0
     assert len(arm["verified"]) == 1
@@ -214,10 +203,10 @@ def test_hyperband_from_the_file_to_the_report(tmp_path: Path) -> None:
 
 
 def test_two_objectives_and_a_constraint_from_the_file_to_the_front(tmp_path: Path) -> None:
-    """Dense and untaught trials are stopped; the most accurate fires too often; the sparser one wins."""
+    """Dense and untrained trials are stopped; the most accurate one fires too often; a sparser one wins."""
     tried = [(0.1, 0.5), (0.1, 1.0), (0.00001, 0.3), (0.00001, 0.35), (0.05, 1.5), (0.00001, 0.32)]
     search = {"trials": 6, "scheduler": "asha", "reduction": 2, "min_epochs": 1}
-    found = swept(
+    arm = swept(
         tmp_path / "sweep.yaml",
         tmp_path / "store",
         space={**PLAIN["space"], "neuron.threshold": {"uniform": [0.3, 2.0]}},
@@ -228,23 +217,23 @@ def test_two_objectives_and_a_constraint_from_the_file_to_the_front(tmp_path: Pa
             "enqueue": [{"optimizer.lr": rate, "neuron.threshold": threshold} for rate, threshold in tried],
         },
     )["arms"]["direct"]
-    assert found["stopped"] > 0
+    assert arm["stopped"] > 0
     store = Store(tmp_path / "store")
     rates = {number: list(epochs(store, number).values())[-1]["spikes/rate"] for number in range(6)}
     values = {event["trial"]: event["value"] for event in events(store, "end") if event["end"] == "finished"}
-    assert rates[found["trial"]] <= 0.19 < rates[max(values, key=values.__getitem__)]
+    assert rates[arm["trial"]] <= 0.19 < rates[max(values, key=values.__getitem__)]
     command("export", "seeds", "--store", store.path, "--pareto", "--to", tmp_path / "front")
     with (tmp_path / "front" / "front.csv").open(encoding="utf-8") as file:
         front = [int(row["trial"]) for row in csv.DictReader(file)]
-    assert found["trial"] in front
+    assert arm["trial"] in front
     assert set(front) <= values.keys()
 
 
-def test_a_constraint_that_nothing_meets_leaves_no_winner_and_ends(store: Store) -> None:
-    sweep = described(trials=2, scheduler="none", constraints={"spikes/rate": 0.0})
+def test_a_constraint_that_no_trial_meets_leaves_no_winner(store: Store) -> None:
+    sweep = sweep_with(trials=2, scheduler="none", constraints={"spikes/rate": 0.0})
     run(sweep, store)
     assert events(store, "close")[-1]["end"] == "done"
-    assert read_verified(store.sweep("seeds")) == {}
+    assert not store.sweep("seeds").verified.exists()
     before = store.sweep("seeds").journal.read_bytes()
     run(sweep, store)
     assert store.sweep("seeds").journal.read_bytes() == before

@@ -1,30 +1,28 @@
-"""A sweep whose workers have nothing but an address: afterwards the driver's store has all that anyone needs."""
+"""A sweep whose workers have nothing but an address: afterwards the driver's store is complete."""
 
 import json
 from pathlib import Path
 
-import invariants
 import pytest
-from typer.testing import CliRunner
 
 from analysis import load, report
 from supersnn.errors import UserError
-from supersnn_cli import app
+from tests.support import invariants
+from tests.support.cli import run_json
 from tune.description import sweep as sweeps
-from tune.description.arms import resolve
 from tune.object_store import ObjectStore
 from tune.store import Store
 from tune.terminal.launch import launch
 
 
 def run(file: Path, store: Store, *changed: str) -> None:
-    """Run a sweep without Ray; no trial is stopped; trainings go by the address, with a copy of their own."""
+    """Run a sweep without Ray; no trial is stopped; trainings have the address, and a copy of their own."""
     described = sweeps.load(file, ("search.scheduler=none", *changed))
-    done = launch(described, resolve(described, str(file)), store, str(file), local=True)
+    done = launch(described, store, str(file), local=True)
     report.write_html([load.sweep(done.folder.path)], done.folder.report)
 
 
-def test_a_sweep_moves_to_an_object_store_and_all_that_is_worth_keeping_comes_home(
+def test_a_sweep_moves_to_an_object_store_and_its_results_are_copied_back(
     tiny: Path, tmp_path: Path, s3: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SUPERSNN_SCRATCH", str(tmp_path / "scratch"))
@@ -38,12 +36,11 @@ def test_a_sweep_moves_to_an_object_store_and_all_that_is_worth_keeping_comes_ho
     assert {path.name for path in (tmp_path / "scratch").glob("*/*")} == {"teachers", "banks", "sweeps"}
     assert not [path for path in (tmp_path / "scratch").glob("*/sweeps/**/*") if path.is_file()]
 
-    with pytest.raises(UserError, match="of another store lies there"):
+    with pytest.raises(UserError, match="belongs to another store"):
         run(tiny, Store(tmp_path / "other", s3))
 
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setattr("supersnn.teachers._train", None)
     winner = json.loads(store.sweep("tiny").verified.read_text())["arms"]["homogeneous"]["trial"]
-    command = ["export", "tiny", "--trial", f"homogeneous/{1 - winner}", "--to", str(tmp_path / "export"), "--json"]
-    done = CliRunner().invoke(app, [*command, "--store", str(store.path)], catch_exceptions=False)
-    assert json.loads(done.stdout)["reproduced"]
+    options = ("--trial", f"homogeneous/{1 - winner}", "--to", tmp_path / "export", "--store", store.path)
+    assert run_json("export", "tiny", *options)["reproduced"]

@@ -1,29 +1,22 @@
-"""One tiny sweep in process: from its file to its report, on again, and further."""
+"""One tiny sweep in process: from its file to its report, repeated, and extended."""
 
 import json
-import time
 from pathlib import Path
 
-import invariants
 import pytest
-from typer.testing import CliRunner
 
 from supersnn import test_set
-from supersnn_cli import app
-from tune.journal import read
+from tests.support import invariants
+from tests.support.cli import run, run_json
+from tests.support.records import events
+from tune.execution.local import LocalExecutor
 
 
-def run(*arguments: str | Path) -> str:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.stdout
-
-
-def test_a_sweep_from_its_file_to_its_report(tiny: Path, tmp_path: Path) -> None:
+def test_a_sweep_from_its_file_to_its_report(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = tmp_path / "store"
-    first = json.loads(run("sweep", tiny, "--local", "--store", store, "--json"))
+    first = run_json("sweep", tiny, "--local", "--store", store)
     invariants.assert_sweep(store, "tiny")
-    assert {arm: told["trials"] for arm, told in first["arms"].items()} == {
+    assert {arm: summary["trials"] for arm, summary in first["arms"].items()} == {
         "direct": 2,
         "homogeneous": 2,
         "heterogeneous": 2,
@@ -34,44 +27,43 @@ def test_a_sweep_from_its_file_to_its_report(tiny: Path, tmp_path: Path) -> None
         ("heterogeneous", "direct"),
     ]
     journal = store / "sweeps" / "tiny" / "journal.jsonl"
-    before = journal.read_bytes()
+    before = {path: path.read_bytes() for path in (journal, store / "optuna.db", store / "mlflow.db")}
 
-    started = time.monotonic()
-    assert json.loads(run("sweep", tiny, "--local", "--store", store, "--json")) == first
-    assert time.monotonic() - started < 10
-    assert journal.read_bytes() == before
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalExecutor, "__init__", None)  # any executor that is started is an error
+        assert run_json("sweep", tiny, "--local", "--store", store) == first
+        assert {path: path.read_bytes() for path in before} == before
 
-    for place in (store / "sweeps" / "tiny" / "tracking").glob("*.json"):
-        place.unlink()
+    for path in (store / "sweeps" / "tiny" / "tracking").glob("*.json"):
+        path.unlink()
     run("sweep", tiny, "--local", "--store", store)
     invariants.assert_sweep(store, "tiny")
     assert list((store / "sweeps" / "tiny" / "tracking").glob("*.json"))
-    assert journal.read_bytes() == before
+    assert journal.read_bytes() == before[journal]
 
     run("sweep", tiny, "--local", "--store", store, "--set", "search.trials=3", "--set", "verify.seeds=3")
     invariants.assert_sweep(store, "tiny")
-    assert journal.read_bytes().startswith(before)
+    assert journal.read_bytes().startswith(before[journal])
 
     exported = store / "sweeps" / "tiny" / "best" / "heterogeneous"
-    again = json.loads(run("train", exported / "config.yaml", "--store", tmp_path / "another", "--json"))
+    training = run_json("train", exported / "config.yaml", "--store", tmp_path / "another")
     metrics = json.loads((exported / "metrics.json").read_text(encoding="utf-8"))
-    assert again["val_accuracy"] == metrics["val_accuracy"]
-    assert again["ended"] == "finished"
+    assert training["val_accuracy"] == metrics["val_accuracy"]
+    assert training["ended"] == "finished"
 
 
 def test_no_search_opens_the_test_images(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the only door locked, the whole search runs; the verification is the first to knock."""
+    """With `open_test` refused, the whole search runs; the verification is the first to fail."""
 
-    class LockedError(Exception):
+    class RefusedError(Exception):
         pass
 
-    def locked(*_: object) -> None:
-        raise LockedError
+    def refuse(*_: object) -> None:
+        raise RefusedError
 
-    monkeypatch.setattr(test_set, "open_test", locked)
-    monkeypatch.setattr("tune.outcome.final_runs.open_test", locked)
-    with pytest.raises(LockedError):
+    monkeypatch.setattr(test_set, "open_test", refuse)
+    monkeypatch.setattr("tune.outcome.final_runs.open_test", refuse)
+    with pytest.raises(RefusedError):
         run("sweep", tiny, "--local", "--store", tmp_path / "store")
-    events = [event for event, _ in read(tmp_path / "store" / "sweeps" / "tiny" / "journal.jsonl")]
-    assert sum(event["event"] == "end" for event in events) == 6
+    assert len(events(tmp_path / "store" / "sweeps" / "tiny" / "journal.jsonl", "end")) == 6
     assert not (tmp_path / "store" / "sweeps" / "tiny" / "test-ledger.jsonl").exists()

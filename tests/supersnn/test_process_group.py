@@ -25,6 +25,7 @@ from supersnn.process_group import check_shards
 from supersnn.teacher_sources import teacher_source_for
 from supersnn.teachers import recipe
 from supersnn.training import EpochReport, train
+from tests.support.records import timeless
 
 Configured = Callable[..., TrainConfig]
 
@@ -82,10 +83,6 @@ def reports(config: TrainConfig, data: TrainingData, store: Path, **more: Any) -
 def environment() -> dict[str, str]:
     """Return the environment of a process that finds this package."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-
-
-def timeless(metrics: dict[str, float]) -> dict[str, float]:
-    return {name: value for name, value in metrics.items() if not name.startswith("time/")}
 
 
 COMPARED = """

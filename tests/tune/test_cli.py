@@ -1,9 +1,9 @@
-"""The front door: what it prints where, and how it says that something is the user's mistake."""
+"""The command line: help, completion, where output goes, and how usage errors are reported."""
 
 import json
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import filelock
@@ -27,14 +27,51 @@ def refused(*arguments: str | Path) -> str:
     return lines[0]
 
 
-def test_help_comes_at_once() -> None:
-    supersnn("--help")
-    times = []
-    for _ in range(3):
-        started = time.perf_counter()
-        assert supersnn("--help").returncode == 0
-        times.append(time.perf_counter() - started)
-    assert min(times) < 0.5
+def test_help_imports_nothing_heavy() -> None:
+    heavy = ("torch", "ray", "mlflow", "optuna", "pandas", "numpy", "pydantic")
+    code = (
+        "import sys\nfrom supersnn_cli import main\nsys.argv = ['supersnn', '--help']\n"
+        f"try: main()\nexcept SystemExit: print([name for name in {heavy} if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert result.stdout.splitlines()[-1] == "[]", result.stderr
+
+
+@pytest.mark.parametrize("command", [(), ("sweep",), ("report",), ("data",), ("data", "get")], ids=" ".join)
+def test_help_has_a_short_option(command: tuple[str, ...]) -> None:
+    result = supersnn(*command, "-h")
+    assert result.returncode == 0
+    assert result.stdout == supersnn(*command, "--help").stdout
+
+
+def test_help_groups_the_commands() -> None:
+    text = supersnn("--help").stdout
+    headings = [text.index(f" {panel} ─") for panel in ("Run", "Results", "Exports", "Environment")]
+    assert headings == sorted(headings)
+    assert headings[2] < text.index("predict") < headings[3]
+
+
+def test_help_shows_where_defaults_come_from() -> None:
+    text = " ".join(supersnn("sweep", "--help").stdout.replace("│", " ").split())
+    for variable in ("SUPERSNN_STORE", "SUPERSNN_SHARED", "RAY_ADDRESS"):
+        assert variable in text
+
+
+def test_version_is_printed() -> None:
+    from importlib.metadata import version
+
+    assert supersnn("--version").stdout == f"supersnn {version('supersnn')}\n"
+
+
+def test_completion_is_offered_for_commands() -> None:
+    text = supersnn("--help").stdout
+    assert "--install-completion" in text
+    assert "--show-completion" in text
+    words = {"_SUPERSNN_COMPLETE": "complete_bash", "COMP_WORDS": "supersnn st", "COMP_CWORD": "1"}
+    code = "from supersnn_cli import app; app(prog_name='supersnn')"
+    command = [sys.executable, "-c", code]
+    completed = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **words})
+    assert completed.stdout.split() == ["status"]
 
 
 def test_a_misspelt_key_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
@@ -46,17 +83,17 @@ def test_a_misspelt_key_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     assert "student.time_steps" in line
 
 
-def test_a_missing_file_is_the_users_mistake(tmp_path: Path) -> None:
+def test_a_missing_file_is_a_usage_error(tmp_path: Path) -> None:
     assert "none.yaml" in refused("sweep", tmp_path / "none.yaml")
     assert "none.yaml" in refused("train", tmp_path / "none.yaml")
     assert "no sweep 'x'" in refused("status", "x", "--store", tmp_path)
     assert "--shared" in refused("status", "--store", "s3://bucket/store")
-    assert "goes to --store" in refused("sweep", CONFIGS / "digits.yaml", "--store", tmp_path, "--shared", tmp_path)
+    assert "set --store to" in refused("sweep", CONFIGS / "digits.yaml", "--store", tmp_path, "--shared", tmp_path)
     assert "export folder" in refused("predict", tmp_path, tmp_path / "image.png")
 
 
-def test_a_shared_address_is_tried_before_anything_starts(s3: str, tmp_path: Path) -> None:
-    options = ["--store", tmp_path / "store", "--address", "127.0.0.1:9", "--shared"]
+def test_a_shared_address_is_checked_before_anything_starts(s3: str, tmp_path: Path) -> None:
+    options: list[str | Path] = ["--store", tmp_path / "store", "--address", "127.0.0.1:9", "--shared"]
     line = refused("sweep", CONFIGS / "digits-short.yaml", *options, s3.replace("bucket", "bücket"))
     assert "--shared" in line
     line = refused("sweep", CONFIGS / "digits-short.yaml", *options, "s3://nowhere-at-all/x")
@@ -66,19 +103,19 @@ def test_a_shared_address_is_tried_before_anything_starts(s3: str, tmp_path: Pat
     assert "--local" in refused("sweep", CONFIGS / "digits-short.yaml", "--local", "--shared", s3)
 
 
-def test_dry_run_tells_the_plan_and_starts_nothing(tmp_path: Path) -> None:
+def test_dry_run_prints_the_plan_and_starts_nothing(tmp_path: Path) -> None:
     result = supersnn("sweep", CONFIGS / "digits.yaml", "--dry-run", "--json", "--store", tmp_path / "store")
     plan = json.loads(result.stdout)
     assert plan["cost"]["search"] == {"trainings": 24, "epochs_each": 12, "epochs": 24 * 12}
     assert plan["arms"]["heterogeneous"]["space"]["teacher.name"] == {"categorical": ["vgg8", "wrn16_2"]}
     assert not (tmp_path / "store").exists()
-    shown = supersnn("sweep", CONFIGS / "digits.yaml", "--dry-run").stdout
-    assert "neuron.threshold" in shown
-    assert "heterogeneous" in shown
+    text = supersnn("sweep", CONFIGS / "digits.yaml", "--dry-run").stdout
+    assert "neuron.threshold" in text
+    assert "heterogeneous" in text
 
 
 @pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
-def test_every_sweep_file_that_we_ship_is_right(config: Path) -> None:
+def test_shipped_sweep_files_are_valid(config: Path) -> None:
     assert supersnn("sweep", config, "--dry-run").returncode == 0
 
 
@@ -103,7 +140,9 @@ def test_a_sweep_is_not_continued_with_other_values(tmp_path: Path) -> None:
     assert "search.trials" not in line
 
 
-def test_a_server_that_is_away_is_said_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_servers_are_reported_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     assert "127.0.0.1:9" in supersnn("sweep", CONFIGS / "digits-short.yaml", "--store", tmp_path, "--local").stderr
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
@@ -122,9 +161,9 @@ def test_a_trained_student_can_be_used(tmp_path: Path) -> None:
         "dataset: {name: digits, images: 600}\nstudent: {architecture: resnet8}\ntrain: {epochs: 2}\n", encoding="utf-8"
     )
     trained = supersnn("train", config, "--to", tmp_path / "export", "--store", tmp_path / "store", "--json")
-    told = json.loads(trained.stdout)
-    assert {"val_accuracy", "epochs", "spike_rate", "synaptic_ops", "seconds", "ended"} <= told.keys()
-    assert told["epochs"] == 2
+    summary = json.loads(trained.stdout)
+    assert {"val_accuracy", "epochs", "spike_rate", "synaptic_ops", "seconds", "ended"} <= summary.keys()
+    assert summary["epochs"] == 2
     assert {"student.nir", "student.onnx", "MODEL_CARD.md"} <= {path.name for path in (tmp_path / "export").iterdir()}
     assert supersnn("check", tmp_path / "export").returncode == 0
     measured = json.loads(supersnn("evaluate", tmp_path / "export", "--data", "digits", "--json").stdout)
@@ -132,8 +171,8 @@ def test_a_trained_student_can_be_used(tmp_path: Path) -> None:
     assert len(measured["per_class"]) == 10
     image = tmp_path / "digit.png"
     Image.fromarray((load_digits().images[0] * 255 / 16).astype("uint8")).save(image)
-    guessed = json.loads(supersnn("predict", tmp_path / "export", image, "--json").stdout)
-    assert guessed[0]["image"] == str(image)
+    predictions = json.loads(supersnn("predict", tmp_path / "export", image, "--json").stdout)
+    assert predictions[0]["image"] == str(image)
     damaged = tmp_path / "export" / "student.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"\x00")
     result = supersnn("predict", tmp_path / "export", image)

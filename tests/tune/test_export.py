@@ -1,5 +1,6 @@
-"""What an export is made of: the right seed, the search's record, a card that says what the figures say."""
+"""Export folders: the exported seed, results on disk, the model card."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,14 @@ import pytest
 from supersnn import exported
 from supersnn.checking import check
 from supersnn.config import TrainConfig
-from supersnn.config_model import flatten, with_values
+from supersnn.config_model import with_values
 from supersnn.data import training_data
 from supersnn.errors import UserError
 from supersnn.teacher_sources import teacher_source_for
 from supersnn.training import EpochReport, train
 from tune.outcome.card import card
 from tune.outcome.export import median_seed, parse_trial
-from tune.outcome.searched import searched
+from tune.outcome.final_result import FinalResult
 from tune.outcome.single import export_training
 
 CONFIG = TrainConfig.model_validate(
@@ -39,37 +40,37 @@ CONFIG = TrainConfig.model_validate(
     ],
 )
 def test_the_exported_seed_is_the_median_one(values: dict[int, float], seed: int) -> None:
-    assert median_seed([{"seed": key, "val": value} for key, value in values.items()]) == seed
-
-
-def test_a_trial_is_what_the_journal_says() -> None:
-    config = flatten(CONFIG)
-
-    def epoch(trial: int, number: int, **metrics: float) -> dict[str, Any]:
-        told = {key.replace("_", "/", 1): value for key, value in metrics.items()}
-        return {"event": "epoch", "arm": "a", "trial": trial, "epoch": number, "metrics": told}
-
-    events: list[dict[str, Any]] = [
-        {"event": "sweep", "driver": "x"},
-        {"event": "start", "arm": "a", "trial": 0, "config": config, "params": {}},
-        {"event": "start", "arm": "a", "trial": 1, "config": config, "params": {}},
-        epoch(0, 1, val_accuracy=0.1, ops_synaptic=1),
-        epoch(0, 2, val_accuracy=0.2, ops_synaptic=2),
-        epoch(0, 2, val_accuracy=0.9, ops_synaptic=9),
-        {"event": "end", "arm": "a", "trial": 0, "end": "finished", "value": 0.2},
-        epoch(1, 1, val_accuracy=0.3, ops_synaptic=3),
-        {"event": "end", "arm": "a", "trial": 1, "end": "stopped", "value": 0.3},
+    results = [
+        FinalResult(seed=key, metrics={"val/accuracy": value}, images=1, seconds=1.0, ended="finished")
+        for key, value in values.items()
     ]
-    found = searched(events)
-    assert found.keys() == {("a", 0), ("a", 1)}
-    assert found["a", 0].config == CONFIG
-    assert (found["a", 0].end, found["a", 0].value) == ("finished", 0.2)
-    assert (found["a", 0].accuracy, found["a", 0].synaptic_ops) == (0.2, 2)
-    assert (found["a", 1].end, found["a", 1].accuracy) == ("stopped", None)
-    several = [e for e in events if e.get("trial") != 1]
-    several[-2]["metrics"] |= {"val/seed_accuracy": 0.4}
-    several.pop(-3)
-    assert searched(several)["a", 0].accuracy == 0.4
+    assert median_seed(results) == seed
+
+
+def test_a_result_of_the_first_version_is_read(tmp_path: Path) -> None:
+    columns: dict[str, Any] = {
+        "seed": 7,
+        "val": 0.5,
+        "test": 0.4,
+        "test_top5": 0.9,
+        "test_loss": None,
+        "images": 20,
+        "opened": 1.0,
+    }
+    columns |= {
+        "spike_rate": 0.1,
+        "synaptic_ops": 5.0,
+        "mac": 6.0,
+        "energy_nj": 7.0,
+        "seconds": 2.0,
+        "rates": {"a": 0.1},
+    }
+    (tmp_path / "result.json").write_text(json.dumps({**columns, "ended": "finished"}))
+    result = FinalResult.read(tmp_path / "result.json")
+    assert (result.val, result.test, result.metrics["spikes/rate"], result.metrics["ops/mac"]) == (0.5, 0.4, 0.1, 6.0)
+    assert {key: value for key, value in result.row().items() if key in columns} == columns
+    result.write(tmp_path / "again.json")
+    assert FinalResult.read(tmp_path / "again.json") == result
 
 
 def test_a_trial_is_named_arm_and_number() -> None:
@@ -138,10 +139,10 @@ def test_the_card_says_what_the_figures_say() -> None:
         "1.50 points",
         "| 1001 | 90.00 % | 89.00 % |",
         "`vgg8` of the family vgg (heterogeneous), 3,916,234 parameters",
-        "trained for 20 epochs in 12.3 s",
+        "Trained for 20 epochs in 12.3 s",
         "30 × centred_cosine relations",
         "nir: not written. activation: neurons with soft reset.",
-        "the same spikes on 15",
+        "identical spikes on 15",
         "1,234,567",
         "0123456789abcdef",
         "too few for a verdict",
@@ -149,23 +150,23 @@ def test_the_card_says_what_the_figures_say() -> None:
     ):
         assert words in text
     assert "{" not in text
-    assert "saw the validation images" not in text
+    assert "included the validation images" not in text
 
 
 def test_the_card_of_an_unverified_trial_says_so() -> None:
     nothing = dict.fromkeys(("test_accuracy", "test_mean", "test_sd", "test_interval_95", "shrinkage", "teacher"))
     plain = with_values(CONFIG, {"teacher.name": None, "loss.relation.weight": 0.0})
-    told = {**METRICS, **nothing, "verified_seeds": 0, "verified": [], "reproduced": True}
-    text = card(plain, told, training_data(plain.dataset))
-    assert "not measured: this trial is not verified" in text
-    assert "came to the accuracy" in " ".join(text.split())
-    assert "None: trained from the labels alone." in text
-    assert "did NOT come to" in card(plain, {**told, "reproduced": False}, training_data(plain.dataset))
+    metrics = {**METRICS, **nothing, "verified_seeds": 0, "verified": [], "reproduced": True}
+    text = card(plain, metrics, training_data(plain.dataset))
+    assert "not measured (unverified trial)" in text
+    assert "reproduced the accuracy" in " ".join(text.split())
+    assert "None: trained from labels only." in text
+    assert "did NOT reproduce" in card(plain, {**metrics, "reproduced": False}, training_data(plain.dataset))
 
 
 def test_the_card_of_a_final_training_on_all_images_says_so() -> None:
     text = card(CONFIG, {**METRICS, "train_on": "train+validation", "shrinkage": None}, training_data(CONFIG.dataset))
-    assert "saw the validation images too" in text
+    assert "included the validation images" in text
 
 
 def test_a_training_that_failed_is_not_exported(tmp_path: Path) -> None:
@@ -182,21 +183,21 @@ def test_a_training_by_itself_is_exported_with_forms_and_card(train_on: str, tmp
     data = training_data(config.dataset)
     teacher_source = teacher_source_for(config, data, tmp_path)
     *_, last = train(config, data, teacher_source)
-    told = export_training(tmp_path / "export", config, last, data, teacher_source, tmp_path / "teachers")
+    metrics = export_training(tmp_path / "export", config, last, data, teacher_source, tmp_path / "teachers")
     student = exported.load(tmp_path / "export")
     assert student.config == config
     assert {form: facts["file"] for form, facts in student.metrics["forms"].items()} == {
         "nir": "student.nir",
         "onnx": "student.onnx",
     }
-    assert told["val_accuracy"] == last.metrics.get("val/accuracy", told["val_accuracy"])
-    assert told["synaptic_ops"] == pytest.approx(last.metrics["ops/synaptic"])
-    assert told["teacher"]["name"] == "vgg8"
-    assert told["teacher"]["bank_seconds"] > 0
+    assert metrics["val_accuracy"] == last.metrics.get("val/accuracy", metrics["val_accuracy"])
+    assert metrics["synaptic_ops"] == pytest.approx(last.metrics["ops/synaptic"])
+    assert metrics["teacher"]["name"] == "vgg8"
+    assert metrics["teacher"]["bank_seconds"] > 0
     assert all(one.agrees for one in check(tmp_path / "export"))
     text = (tmp_path / "export" / "MODEL_CARD.md").read_text(encoding="utf-8")
-    assert text.startswith("# resnet8 on digits: a spiking student\n\n## Figures")
-    assert "no choice among several is known" in text
-    assert "the test images stayed closed" in text
-    assert "None" not in text
-    assert ("saw the validation images too" in text) is (train_on != "train")
+    assert text.startswith("# resnet8 on digits: a spiking student\n\n## Metrics")
+    assert "None: this is the single training" in text
+    assert "the test set was not used" in text
+    assert "None" not in text.replace("None: this is the single training", "")
+    assert ("included the validation images" in text) is (train_on != "train")

@@ -13,11 +13,14 @@ from supersnn.errors import UserError
 from supersnn.files import sha256
 from supersnn.networks.build import build
 from tune.description.arms import resolve
+from tune.description.space import Values
 from tune.description.sweep import SweepConfig
 from tune.execution.local import LocalExecutor
 from tune.execution.trial import StaleDriverError
-from tune.outcome import final_runs
-from tune.outcome.final_runs import RANKED, RANKING_SEEDS, RESULT, VERIFIED, WEIGHTS, FinalRun, FinalRuns, verify_one
+from tune.outcome import final_training
+from tune.outcome.final_runs import RANKED, RANKING_SEEDS, VERIFIED, FinalRuns
+from tune.outcome.final_training import RESULT, WEIGHTS, FinalRun, train_final
+from tune.storage import storage_at
 from tune.store import Store
 
 SWEEP: dict[str, Any] = {
@@ -39,7 +42,8 @@ class Studies:
         return self._rankings.get(arm, [])
 
     def config(self, arm: str, number: int) -> TrainConfig:
-        values = {"teacher.name": "vgg8", "loss.relation.weight": 10.0} if arm == "heterogeneous" else {}
+        taught: Values = {"teacher.name": "vgg8", "loss.relation.weight": 10.0}
+        values = taught if arm == "heterogeneous" else {}
         return self._arms[arm].config({"optimizer.lr": 0.01 * (number + 1), **values})
 
 
@@ -60,7 +64,8 @@ def finals(tmp_path: Path) -> Made:
 def end(item: FinalRun, **result: Any) -> None:
     folder = Path(item.job.store, item.job.folder)
     folder.mkdir(parents=True)
-    (folder / RESULT).write_text(json.dumps({"seed": item.seed, **result}))
+    columns = {"seed": item.seed, "images": 45, "seconds": 1.0, "ended": "finished", **result}
+    (folder / RESULT).write_text(json.dumps(columns))  # the format of the first version
 
 
 def test_the_same_seeds_serve_every_arm_one_after_another(finals: Made) -> None:
@@ -133,17 +138,18 @@ def test_a_ranking_opens_no_test_and_a_verification_does_once(finals: Made, tmp_
     ledger = tmp_path / "sweeps" / "s" / "test-ledger.jsonl"
     ledger.parent.mkdir(parents=True)
     (ledger.parent / "owner").write_text("token")
-    results = [verify_one(item) for item in one.rankings()]
+    results = [train_final(item) for item in one.rankings()]
     assert not ledger.exists()
-    assert all(result["test"] is None and result["opened"] is None and result["images"] == 45 for result in results)
+    assert all(result.test is None and result.opened is None and result.images == 45 for result in results)
     (item,) = one.verifications()
-    result = verify_one(item)
-    assert verify_one(item) == result
+    result = train_final(item)
+    assert train_final(item) == result
     (note,) = (json.loads(line) for line in ledger.read_text().splitlines())
     assert note["purpose"] == f"verify direct/{item.trial}/1000"
-    assert note["time"] == result["opened"]
-    assert note["count"] == result["images"]
-    assert 0 <= result["test"] <= 1
+    assert note["time"] == result.opened
+    assert note["count"] == result.images
+    assert result.test is not None
+    assert 0 <= result.test <= 1
     assert note["weights"] == sha256(tmp_path / item.job.folder / WEIGHTS)
 
 
@@ -155,15 +161,16 @@ def test_a_worker_lost_while_it_tests_leaves_an_opening_that_the_next_one_goes_o
     (ledger.parent / "owner").write_text("token")
     (item,) = finals({"direct": [(0.8, 0)]}, seeds=1).verifications()
     with monkeypatch.context() as patch:
-        patch.setattr(final_runs, "evaluate", lost)
+        patch.setattr(final_training, "measure", lost)
         with pytest.raises(KeyboardInterrupt):
-            verify_one(item)
+            train_final(item)
     opened = ledger.read_text()
     assert len(opened.splitlines()) == 1
-    result = verify_one(item)
-    assert 0 <= result["test"] <= 1
+    result = train_final(item)
+    assert result.test is not None
+    assert 0 <= result.test <= 1
     assert ledger.read_text() == opened
-    assert result["opened"] == json.loads(opened)["time"]
+    assert result.opened == json.loads(opened)["time"]
 
 
 def test_a_worker_on_another_node_goes_on_with_the_lost_ones_opening(
@@ -178,18 +185,19 @@ def test_a_worker_on_another_node_goes_on_with_the_lost_ones_opening(
 
     def on(node: str) -> list[tuple[FinalRun, Any]]:
         monkeypatch.setenv("SUPERSNN_SCRATCH", str(tmp_path / node))
-        final_runs.storage_at.cache_clear()  # a process of its own has none
+        storage_at.cache_clear()  # a process of its own has none
         return list(one.run([item], LocalExecutor()))
 
     with monkeypatch.context() as patch:
-        patch.setattr(final_runs, "evaluate", lost)
+        patch.setattr(final_training, "measure", lost)
         with pytest.raises(KeyboardInterrupt):
             on("first")
     (opened,) = tmp_path.glob("first/**/test-ledger.jsonl")
     ((_, result),) = on("second")
     assert folder.ledger.read_text() == opened.read_text()
-    assert result["opened"] == json.loads(opened.read_text())["time"]
-    assert 0 <= result["test"] <= 1
+    assert result.opened == json.loads(opened.read_text())["time"]
+    assert result.test is not None
+    assert 0 <= result.test <= 1
 
 
 def test_what_is_tested_is_kept(finals: Made) -> None:
@@ -205,9 +213,9 @@ def test_a_worker_of_another_drivers_sweep_opens_nothing(
     owner.parent.mkdir(parents=True)
     owner.write_text("token")
     (item,) = finals({"direct": [(0.8, 0)]}, seeds=1).verifications()
-    monkeypatch.setattr(final_runs, "build", lambda *args: [owner.write_text("other"), build(*args)][1])
+    monkeypatch.setattr(final_training, "build", lambda *args: [owner.write_text("other"), build(*args)][1])
     with pytest.raises(StaleDriverError):
-        verify_one(item)
+        train_final(item)
     assert not (owner.parent / "test-ledger.jsonl").exists()
 
 

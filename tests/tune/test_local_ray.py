@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from tune.description.sweep import ResourcesConfig
-from tune.execution.cluster import ALONE, RayExecutor
+from tune.execution.cluster import LOCAL_SETTINGS, RayExecutor
 from tune.execution.executor import PAGES
+from tune.notices import ignore
 from tune.store import Store
 
 
@@ -18,20 +19,29 @@ def environment(_: int) -> dict[str, str]:
 def test_workers_have_our_environment_and_the_driver_keeps_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, *others = ALONE
+    first, *others = LOCAL_SETTINGS
     monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
     monkeypatch.setenv("SUPERSNN_DATA", os.path.relpath(tmp_path))
     monkeypatch.setenv(first, "1")  # the user's own wish
     before = dict(os.environ)
-    executor = RayExecutor(ResourcesConfig(), 0, tmp_path, "run", Store.at(tmp_path).storage, "", lambda *_: None)
+    executor = RayExecutor(
+        resources=ResourcesConfig(),
+        max_failures=0,
+        scratch=tmp_path,
+        run="run",
+        storage=Store.at(tmp_path).storage,
+        check_file="",
+        notify=ignore,
+    )
     try:
-        assert {name: value for name, value in os.environ.items() if name in {*ALONE, "GLIBC_TUNABLES"}} == {first: "1"}
+        ours = {*LOCAL_SETTINGS, "GLIBC_TUNABLES"}
+        assert {name: value for name, value in os.environ.items() if name in ours} == {first: "1"}
         assert os.environ["SUPERSNN_DATA"] == before["SUPERSNN_DATA"]
         ((_, seen),) = executor.tasks(environment, [0])
         assert not isinstance(seen, Exception)
         assert seen["GLIBC_TUNABLES"] == PAGES
         assert seen["SUPERSNN_DATA"] == str(tmp_path.resolve())
-        assert seen[first] == "1" != ALONE[first]
-        assert {name: seen[name] for name in others} == {name: ALONE[name] for name in others}
+        assert seen[first] == "1" != LOCAL_SETTINGS[first]
+        assert {name: seen[name] for name in others} == {name: LOCAL_SETTINGS[name] for name in others}
     finally:
         executor.close()

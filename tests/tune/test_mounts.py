@@ -1,11 +1,11 @@
-"""On which file systems SQLite is refused."""
+"""The file system of a path, and the refusal of SQLite on network file systems."""
 
 from pathlib import Path
 
 import pytest
 
 from supersnn.errors import UserError
-from tune.mounts import kind_of, refuse_shared_sqlite
+from tune.mounts import file_system, refuse_shared_sqlite
 
 MOUNTS = """\
 /dev/vda / ext4 rw 0 0
@@ -23,7 +23,7 @@ def mounts(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("path", "kind"),
+    ("path", "expected"),
     [
         ("/home/me/store", "ext4"),
         ("/shared/store/optuna.db", "nfs4"),
@@ -32,24 +32,24 @@ def mounts(tmp_path: Path) -> Path:
         ("/mnt/a bucket/x", "fuse.s3fs"),
     ],
 )
-def test_the_innermost_mount_tells(mounts: Path, path: str, kind: str) -> None:
-    assert kind_of(Path(path), mounts) == kind
+def test_file_system_is_that_of_the_innermost_mount(mounts: Path, path: str, expected: str) -> None:
+    assert file_system(Path(path), mounts) == expected
 
 
-def test_a_system_that_does_not_tell(tmp_path: Path) -> None:
-    assert kind_of(tmp_path, tmp_path / "nothing") is None
+def test_without_a_mount_table_nothing_is_refused(tmp_path: Path) -> None:
+    assert file_system(tmp_path, tmp_path / "nothing") is None
     refuse_shared_sqlite({"X": "sqlite:////shared/optuna.db"}, tmp_path / "nothing")
 
 
 @pytest.mark.parametrize("url", ["sqlite:////shared/optuna.db", "sqlite:////mnt/a%20bucket/mlflow.db?timeout=5"])
-def test_sqlite_is_refused_where_machines_share(mounts: Path, url: str) -> None:
-    with pytest.raises(UserError, match=r"network file system.*PLACE"):
-        refuse_shared_sqlite({"PLACE": url}, mounts)
+def test_sqlite_on_a_network_file_system_is_refused(mounts: Path, url: str) -> None:
+    with pytest.raises(UserError, match=r"network file system.*SETTING"):
+        refuse_shared_sqlite({"SETTING": url}, mounts)
 
 
 @pytest.mark.parametrize(
     "url",
     ["sqlite:////shared/local/optuna.db", "sqlite:////home/optuna.db", "sqlite:///:memory:", "postgresql:///shared/x"],
 )
-def test_everything_else_is_let_through(mounts: Path, url: str) -> None:
-    refuse_shared_sqlite({"PLACE": url}, mounts)
+def test_other_databases_are_accepted(mounts: Path, url: str) -> None:
+    refuse_shared_sqlite({"SETTING": url}, mounts)

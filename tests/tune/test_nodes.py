@@ -1,4 +1,4 @@
-"""How many trials nodes hold, from what Ray says of them."""
+"""How many trials nodes hold, by their records in Ray."""
 
 import pytest
 from hypothesis import given
@@ -41,10 +41,10 @@ def test_labels_and_accelerators_choose_nodes() -> None:
     assert slots_on(node({"disk": "ssd"}, CPU=4), need) == 0
 
 
-def test_only_the_living_count() -> None:
+def test_dead_nodes_are_left_out() -> None:
     record = {"NodeID": "a", "NodeManagerHostname": "h", "NodeManagerAddress": "1", "Resources": {"CPU": 1.0}}
-    found = living([{**record, "Alive": True, "Labels": {"x": "y"}}, {**record, "Alive": False}])
-    assert [(n.id, n.name, n.labels) for n in found] == [("a", "h (1)", {"x": "y"})]
+    nodes = living([{**record, "Alive": True, "Labels": {"x": "y"}}, {**record, "Alive": False}])
+    assert [(n.id, n.name, n.labels) for n in nodes] == [("a", "h (1)", {"x": "y"})]
 
 
 def test_memory_is_read_from_text() -> None:
@@ -60,13 +60,13 @@ def test_several_gpus_are_of_one_node() -> None:
     assert bundle(need) == {"CPU": 1.0, "GPU": 2.0}
 
 
-def test_several_gpus_are_whole_ones() -> None:
+def test_several_gpus_are_an_integer() -> None:
     with pytest.raises(UserError, match=r"gpus: .*found 1\.5"):
         parse(ResourcesConfig, {"gpus": 1.5}, "test")
 
 
 @given(st.floats(0.01, 8), st.integers(0, 64))
-def test_what_is_suggested_is_there(cpus: float, have: int) -> None:
+def test_slots_fill_a_node_and_never_exceed_it(cpus: float, have: int) -> None:
     held = slots_on(node(CPU=have), ResourcesConfig(cpus=cpus))
     assert held * cpus <= have * (1 + 1e-6)
     assert (held + 1) * cpus > have * (1 - 1e-6)

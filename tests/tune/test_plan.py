@@ -1,4 +1,4 @@
-"""What a sweep would cost, line by line, before it starts."""
+"""The plan of a sweep: its cost, part by part, and the table of a dry run."""
 
 from typing import Any
 
@@ -44,24 +44,24 @@ def test_a_plain_sweep_trains_teachers_trials_and_verifications() -> None:
     }
 
 
-def test_several_seeds_a_trial_cost_as_often() -> None:
+def test_several_seeds_a_trial_multiply_its_cost() -> None:
     assert costs(search={"trials": 6, "seeds_per_trial": 3})["search"]["epochs"] == 3 * 120
 
 
-def test_ranking_costs_its_seeds_for_every_candidate_there_can_be() -> None:
-    found = costs(verify={"seeds": 9, "top": 4, "rank_seeds": 2})
-    assert found["ranking"] == {"trainings": 4 * 2 * 4, "epochs_each": 5, "epochs": 160}
-    assert found["total"]["epochs"] == 321 + 160
+def test_ranking_costs_its_seeds_for_every_possible_candidate() -> None:
+    parts = costs(verify={"seeds": 9, "top": 4, "rank_seeds": 2})
+    assert parts["ranking"] == {"trainings": 4 * 2 * 4, "epochs_each": 5, "epochs": 160}
+    assert parts["total"]["epochs"] == 321 + 160
     assert costs(verify={"seeds": 9, "top": 40, "rank_seeds": 2})["ranking"]["trainings"] == 6 * 2 * 4
 
 
-def test_teachers_are_fitted_anew_where_the_final_trainings_see_more_images() -> None:
-    found = costs(verify={"seeds": 9, "train_on": "train+validation"})
-    assert found["teachers_anew"] == {"trainings": 3, "epochs_each": 7, "epochs": 21}
-    assert found["total"]["epochs"] == 321 + 21
+def test_teachers_are_refitted_where_final_runs_see_more_images() -> None:
+    parts = costs(verify={"seeds": 9, "train_on": "train+validation"})
+    assert parts["refitted_teachers"] == {"trainings": 3, "epochs_each": 7, "epochs": 21}
+    assert parts["total"]["epochs"] == 321 + 21
     arms = {"direct": {}, "heterogeneous": {"teachers": ["vgg8", "wrn16_2"]}}
-    assert costs(arms=arms, verify={"train_on": "train+validation"})["teachers_anew"]["trainings"] == 1
-    assert "teachers_anew" not in costs(arms={"direct": {}}, verify={"train_on": "train+validation"})
+    assert costs(arms=arms, verify={"train_on": "train+validation"})["refitted_teachers"]["trainings"] == 1
+    assert "refitted_teachers" not in costs(arms={"direct": {}}, verify={"train_on": "train+validation"})
 
 
 def test_the_table_has_a_line_a_part_and_the_total() -> None:
@@ -74,7 +74,7 @@ def test_the_table_has_a_line_a_part_and_the_total() -> None:
         "teachers 3 7 21",
         "search 24 5 120",
         "ranking 24 5 120",
-        "teachers anew 3 7 21",
+        "refitted teachers 3 7 21",
         "verification 36 5 180",
     ):
         assert row.split() in rows

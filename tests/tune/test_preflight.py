@@ -1,5 +1,7 @@
-"""What is compared between the driver and a node, without a cluster."""
+"""Preflight checks and the comparison of a node with the driver, without a cluster."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,98 +12,109 @@ import torch
 
 from supersnn.errors import UserError
 from tune.description.sweep import ResourcesConfig
-from tune.execution.nodes import Node
-from tune.execution.preflight import (
+from tune.execution.node_check import (
     NodeReport,
     NodeRequirements,
     compare,
+    local_report,
     node_mismatch,
-    probe,
-    require_capacity,
     run_if_node_matches,
-    source_digest,
 )
+from tune.execution.nodes import Node
+from tune.execution.preflight import probe, require_capacity
 from tune.storage import RemoteStorage, storage_at
+from tune.versions import PACKAGES, source_digest
 
-HERE = NodeReport({"python": "3.11.7", "torch": "2.14.1"}, "digest", None, None)
-
-
-def test_the_same_is_let_through() -> None:
-    assert compare(HERE, HERE) is None
+VERSIONS = {"python": "3.11.7", "torch": "2.14.1"}
+REPORT = NodeReport(VERSIONS, "digest")
 
 
-def test_a_difference_is_named_with_both_versions() -> None:
-    other = replace(HERE, versions={"python": "3.11.7", "torch": "2.15.0"})
-    assert compare(other, HERE) == "torch is 2.15.0 there and 2.14.1 at the driver; both must be the same"
+def test_compare_accepts_a_node_like_the_driver() -> None:
+    assert compare(REPORT, VERSIONS, "digest") is None
+
+
+def test_compare_names_both_versions() -> None:
+    other = replace(REPORT, versions={"python": "3.11.7", "torch": "2.15.0"})
+    reason = compare(other, VERSIONS, "digest")
+    assert reason == "torch: 2.15.0, the driver has 2.14.1; install the same version"
 
 
 @pytest.mark.parametrize(
-    ("other", "word"), [({"code": "x"}, "code"), ({"store": "no store"}, "no store"), ({"missing": "no GPU"}, "no GPU")]
+    ("report", "word"),
+    [
+        (replace(REPORT, code="x"), "sources"),
+        (replace(REPORT, storage_fault="no store"), "no store"),
+        (replace(REPORT, gpu_fault="no GPU"), "no GPU"),
+    ],
 )
-def test_each_finding_is_told(other: dict[str, str], word: str) -> None:
-    assert word in str(compare(replace(HERE, **other), HERE))
+def test_compare_names_each_fault(report: NodeReport, word: str) -> None:
+    assert word in str(compare(report, VERSIONS, "digest"))
 
 
 def test_a_probe_reads_and_writes_the_store(tmp_path: Path) -> None:
     (tmp_path / "driver").write_text("driver", encoding="utf-8")
     found = probe(str(tmp_path), ".", "node")
-    assert (found.store, found.code) == (None, source_digest())
+    assert (found.storage_fault, found.code) == (None, source_digest())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["driver", "node"]
     assert {"python", "torch", "ray"} <= found.versions.keys()
 
 
 def test_a_store_that_a_node_does_not_see(tmp_path: Path) -> None:
-    assert "does not see" in str(probe(str(tmp_path / "elsewhere"), ".", "node").store)
+    assert "does not see" in str(probe(str(tmp_path / "elsewhere"), ".", "node").storage_fault)
 
 
 def test_a_store_that_a_node_cannot_write_to(tmp_path: Path) -> None:
     (tmp_path / "driver").write_text("driver", encoding="utf-8")
     (tmp_path / "node").mkdir()
-    assert "cannot use" in str(probe(str(tmp_path), ".", "node").store)
+    assert "cannot use" in str(probe(str(tmp_path), ".", "node").storage_fault)
 
 
 def test_a_node_with_fewer_gpus_than_a_trial_takes(tmp_path: Path) -> None:
-    seen = torch.cuda.device_count()
-    assert f"sees {seen} GPUs there, a trial takes {seen + 1}" in str(
-        probe(str(tmp_path), ".", "node", seen + 1).missing
-    )
-    assert probe(str(tmp_path), ".", "node", seen).missing is None
+    detected = torch.cuda.device_count()
+    fault = probe(str(tmp_path), ".", "node", detected + 1).gpu_fault
+    assert f"detects {detected} GPUs, a trial takes {detected + 1}" in str(fault)
+    assert probe(str(tmp_path), ".", "node", detected).gpu_fault is None
 
 
 def test_a_node_uses_an_object_store(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUPERSNN_SCRATCH", str(tmp_path))
     driver = RemoteStorage(s3, tmp_path / "driver")
-    assert "does not see" in str(probe(s3, "preflight", "node").store)
+    assert "does not see" in str(probe(s3, "preflight", "node").storage_fault)
     driver.write_text("preflight/driver", "driver")
-    assert probe(s3, "preflight", "node").store is None
+    assert probe(s3, "preflight", "node").storage_fault is None
     assert driver.read_text("preflight/node") == "node"
     assert not [path for path in tmp_path.glob("*/preflight/*") if "driver" not in path.parts]
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     storage_at.cache_clear()
-    assert f"it cannot use --shared {s3}" in str(probe(s3, "preflight", "node").store)
+    assert f"it cannot use --shared {s3}" in str(probe(s3, "preflight", "node").storage_fault)
 
 
-def test_a_process_compares_its_node_before_it_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_node_mismatch_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "id"))
-    here = probe(str(tmp_path), ".", None)
-    expected = NodeRequirements(here.versions, here.code, 0.0, str(tmp_path), "owner")
+    driver = local_report(None, gpus=0)
+    expected = NodeRequirements(driver.versions, driver.code, 0.0, str(tmp_path), "owner")
     unseen = node_mismatch(expected)
     assert unseen is not None
     assert unseen.node == "id"
-    assert "it does not see what the driver writes to --store" in unseen.complaint
+    assert "it does not see what the driver writes to --store" in unseen.reason
     assert run_if_node_matches(b"torn", vars(expected)) == unseen
     (tmp_path / "owner").write_text("token", encoding="utf-8")
     assert node_mismatch(expected) is None
     assert run_if_node_matches(ray.cloudpickle.dumps((len, "four")), vars(expected)) == 4
-    older = node_mismatch(replace(expected, versions={**here.versions, "torch": "1.0"}))
+    older = node_mismatch(replace(expected, versions={**driver.versions, "torch": "1.0"}))
     assert older is not None
-    assert "torch is" in older.complaint
+    assert "torch" in older.reason
     more = node_mismatch(replace(expected, gpus=torch.cuda.device_count() + 1.0))
     assert more is not None
-    assert "GPUs there" in more.complaint
+    assert "GPUs" in more.reason
 
 
-def test_without_a_node_that_holds_a_trial() -> None:
+def test_an_actor_imports_no_torch_before_it_compares_its_node() -> None:
+    code = "import sys, tune.execution.actor; assert not {'torch', 'optuna'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_require_capacity_names_what_the_nodes_have() -> None:
     small = Node("id", "small (10.0.0.1)", {"CPU": 1.0}, {})
     with pytest.raises(UserError, match=r"4 CPUs.*small \(10\.0\.0\.1\): 1 CPUs.*trials_at_once"):
         require_capacity([small, small, small, small], ResourcesConfig(cpus=4))
@@ -111,9 +124,9 @@ def test_without_a_node_that_holds_a_trial() -> None:
         require_capacity(halves, ResourcesConfig(gpus=2))
 
 
-def test_every_package_of_ours_is_shipped_to_the_nodes() -> None:
+def test_sources_of_all_packages_are_shipped() -> None:
     from tune.execution.cluster import sources
 
     folders = [Path(folder) for folder in sources()]
-    assert {folder.name for folder in folders} == {"supersnn", "supersnn_cli", "tune", "analysis"}
+    assert {folder.name for folder in folders} == set(PACKAGES) == {"supersnn", "supersnn_cli", "tune", "analysis"}
     assert all((folder / "__init__.py").is_file() for folder in folders)

@@ -1,5 +1,6 @@
-"""The driver's side of a search, against workers that are made up: what reaches the journal and the studies."""
+"""The driver's side of a search with simulated workers: what reaches the record and the studies."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,18 @@ import pytest
 
 from supersnn.config_model import parse
 from supersnn.errors import UserError
+from supersnn.records.events import EpochReported, SweepClosed, SweepStarted
+from supersnn.records.state import SweepState
 from tune.description.arms import resolve
 from tune.description.sweep import SweepConfig
-from tune.execution import searcher
-from tune.journal import Journal, read
 from tune.search import budget
 from tune.search.budget import Budget
-from tune.search.driver import Report, Search
+from tune.search.messages import Report
+from tune.search.search import Search
 from tune.search.studies import Studies
 from tune.storage import Storage
+from tune.store import SweepFolder
+from tune.sweep_record import SweepRecord
 
 
 def sweep(**search: Any) -> SweepConfig:
@@ -34,12 +38,12 @@ def sweep(**search: Any) -> SweepConfig:
     return parse(SweepConfig, plain, "test")
 
 
-opened: list[Journal] = []
+opened: list[SweepRecord] = []
 
 
 @pytest.fixture(autouse=True)
 def closed() -> Iterator[None]:
-    """Close every journal that a test has begun."""
+    """Close every record that a test has opened."""
     yield
     while opened:
         opened.pop().close()
@@ -47,15 +51,17 @@ def closed() -> Iterator[None]:
 
 def begin(
     folder: Path, config: SweepConfig, storage: optuna.storages.BaseStorage, token: str = "a"
-) -> tuple[Search, Journal]:
-    events = [event for event, _ in read(folder / "journal.jsonl")]
-    studies = Studies(config, resolve(config), storage, token)
-    journal = Journal(folder / "journal.jsonl")
-    opened.append(journal)
-    journal.append("sweep", driver=token)
-    known = {f"{e['arm']}/{e['trial']}": e["epoch"] for e in events if e["event"] == "epoch"}
-    budgeted = Budget(config, studies, folder, events)
-    return Search(studies, journal, budgeted, folder, Storage(folder), token, (0,), known), journal
+) -> tuple[Search, SweepRecord]:
+    """Start a driver; the one before it, if any, has died."""
+    while opened:
+        opened.pop().close()
+    record = SweepRecord(SweepFolder(folder), config.search.constraints)
+    studies = Studies(config, resolve(config), storage)
+    budget = Budget(config, studies, folder, record.state)
+    record.open()
+    opened.append(record)
+    record.write(SweepStarted(driver=token))
+    return Search(studies, record, budget, folder, Storage(folder), token, (0,)), record
 
 
 def epoch(number: int, value: float = 0.5, ended: str | None = None, seconds: float = 1.0) -> Report:
@@ -63,7 +69,8 @@ def epoch(number: int, value: float = 0.5, ended: str | None = None, seconds: fl
 
 
 def events_of(folder: Path, kind: str) -> list[dict[str, Any]]:
-    return [event for event, _ in read(folder / "journal.jsonl") if event["event"] == kind]
+    lines = (folder / "journal.jsonl").read_text(encoding="utf-8").splitlines()
+    return [event for event in map(json.loads, lines) if event["event"] == kind]
 
 
 def test_a_search_from_hand_out_to_end(tmp_path: Path) -> None:
@@ -82,14 +89,14 @@ def test_a_search_from_hand_out_to_end(tmp_path: Path) -> None:
 
 
 def test_an_epoch_that_is_known_changes_nothing_after_a_restart(tmp_path: Path) -> None:
-    """The driver died after the journal was written and before the study was told, or after both."""
+    """The driver died after the journal was written and before the study was updated, or after both."""
     storage = optuna.storages.InMemoryStorage()
-    search, journal = begin(tmp_path, sweep(), storage)
+    search, record = begin(tmp_path, sweep(), storage)
     job = search.next_job()
     assert job is not None
     search.reported(job.key, epoch(1))
-    journal.append("epoch", arm="direct", trial=0, epoch=2, metrics={"val/accuracy": 0.6, "time/epoch_s": 1.0})
-    journal.close()
+    metrics = {"val/accuracy": 0.6, "time/epoch_s": 1.0}
+    record.write(EpochReported(arm="direct", trial=0, epoch=2, metrics=metrics))
     again, _ = begin(tmp_path, sweep(), storage, "b")
     job = again.next_job()
     assert job is not None
@@ -104,14 +111,13 @@ def test_an_epoch_that_is_known_changes_nothing_after_a_restart(tmp_path: Path) 
 
 def test_an_end_that_the_journal_missed_is_written_by_the_next_driver(tmp_path: Path) -> None:
     storage = optuna.storages.InMemoryStorage()
-    search, journal = begin(tmp_path, sweep(), storage)
+    search, _ = begin(tmp_path, sweep(), storage)
     job = search.next_job()
     assert job is not None
     search.reported(job.key, epoch(1))
     search.studies.finish(job.key, "failed:nan")
-    journal.close()
     again, _ = begin(tmp_path, sweep(), storage, "b")
-    again.reconcile(set())
+    again.reconcile()
     assert [(e["arm"], e["trial"], e["end"], e["epochs"]) for e in events_of(tmp_path, "end")] == [
         ("direct", 0, "failed:nan", 1)
     ]
@@ -140,8 +146,8 @@ def test_a_trial_that_is_handed_back_is_the_next_with_what_is_known_of_it(
     other, job = search.next_job(), search.next_job()
     assert other is not None
     assert job is not None
-    told = {"val/accuracy": 0.5, "ops/synaptic": 1.0, "spikes/rate": 0.1}
-    search.reported(job.key, Report(1, told, None))
+    metrics = {"val/accuracy": 0.5, "ops/synaptic": 1.0, "spikes/rate": 0.1}
+    search.reported(job.key, Report(1, metrics, None))
     search.requeue(job.key)
     search.failed(job.key)
     again = search.next_job()
@@ -162,26 +168,6 @@ def test_a_halt_hands_back_what_is_under_way_and_keeps_the_first_reason(tmp_path
     assert events_of(tmp_path, "end") == []
     again, _ = begin(tmp_path, sweep(), storage, "b")
     assert {job.key for job in (again.next_job(), again.next_job()) if job} == {job.key for job in jobs if job}
-
-
-def test_a_run_is_ended_where_no_fit_node_is_left_and_not_looked_at_too_often(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    search, _ = begin(tmp_path, sweep(), optuna.storages.InMemoryStorage())
-    now, asked, found = [100.0], [], [None, UserError("no node is left")]
-
-    def stranded() -> UserError | None:
-        asked.append(now[0])
-        return found[len(asked) - 1]
-
-    monkeypatch.setattr(searcher.time, "monotonic", lambda: now[0])
-    stranding = searcher.NoUsableNodesStopper(search, stranded)
-    ended = []
-    for now[0] in (101.0, 106.0, 107.0, 112.0):
-        ended.append(stranding.stop_all())
-    assert ended == [False, False, False, True]
-    assert asked == [106.0, 112.0]
-    assert search.halted is found[1]
 
 
 def test_a_full_disk_halts_the_search_and_fails_no_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,13 +195,12 @@ def test_a_full_disk_halts_the_search_and_fails_no_trial(tmp_path: Path, monkeyp
 def test_hours_and_gpu_hours_end_a_search_and_interrupted_trials_still_go_on(tmp_path: Path) -> None:
     storage = optuna.storages.InMemoryStorage()
     config = sweep(gpu_hours=0.5)
-    search, journal = begin(tmp_path, config, storage)
+    search, _ = begin(tmp_path, config, storage)
     first, second = search.next_job(), search.next_job()
     assert first is not None
     assert second is not None
     search.reported(first.key, epoch(1, seconds=3600.0))
     assert search.next_job() is None
-    journal.close()
     again, _ = begin(tmp_path, config, storage, "b")
     assert {job.key for job in (again.next_job(), again.next_job()) if job} == {first.key, second.key}
     assert again.next_job() is None
@@ -226,29 +211,37 @@ def test_downtime_is_not_counted_in_hours(tmp_path: Path) -> None:
     studies = Studies(config, resolve(config), optuna.storages.InMemoryStorage())
 
     def spent(*sessions: tuple[float, float]) -> str | None:
-        events = []
+        state = SweepState()
         for began, ended in sessions:
-            events += [{"event": "sweep", "time": began}, {"event": "close", "time": ended}]
-        return Budget(config, studies, tmp_path, events).exhausted()
+            state.apply(SweepStarted(time=began))
+            state.apply(SweepClosed(time=ended, end="done"))
+        return Budget(config, studies, tmp_path, state).exhausted()
 
     assert spent((0, 1700), (90_000, 91_700)) is None
     assert "1.0" in str(spent((0, 1900), (90_000, 91_900)))
 
 
-def test_a_torn_last_line_is_cut_off(tmp_path: Path) -> None:
-    path = tmp_path / "journal.jsonl"
-    journal = Journal(path)
-    journal.append("one", value=1)
-    journal.close()
-    whole = path.read_bytes()
-    path.write_bytes(whole + b'{"event": "two", "val')
-    assert [event["event"] for event, _ in read(path)] == ["one"]
-    journal = Journal(path)
-    journal.append("three")
-    journal.close()
-    assert [event["event"] for event, _ in read(path)] == ["one", "three"]
-    offset = next(offset for _, offset in read(path))
-    assert [event["event"] for event, _ in read(path, offset)] == ["three"]
-    path.write_bytes(b'{"torn')
-    Journal(path).close()
-    assert path.read_bytes() == b""
+def test_an_end_says_whether_the_trial_is_within_the_constraints(tmp_path: Path) -> None:
+    config = sweep(constraints={"spikes/rate": 0.3}, trials=3)
+    search, record = begin(tmp_path, config, optuna.storages.InMemoryStorage())
+    rates = iter((0.2, 0.2, 0.4, 0.4, 0.3, 0.3))
+    while (job := search.next_job()) is not None:
+        rate = next(rates)
+        search.reported(job.key, Report(3, {"val/accuracy": 0.5 + rate, "spikes/rate": rate}, "finished"))
+    ends = [(e["trial"], e["feasible"]) for e in events_of(tmp_path, "end") if e["arm"] == "direct"]
+    assert ends == [(0, True), (1, False), (2, True)]
+    for arm in ("direct", "homogeneous"):
+        assert search.studies.best[arm] == (0.8, 2)
+        best = record.state.arms[arm].best_trial
+        assert best is not None
+        assert (best.value, best.number) == (0.8, 2)
+
+
+def test_of_equal_trials_study_and_state_have_the_first_one(tmp_path: Path) -> None:
+    search, record = begin(tmp_path, sweep(trials=3), optuna.storages.InMemoryStorage())
+    jobs = [job for _ in range(6) if (job := search.next_job()) is not None]
+    for job in reversed(jobs):
+        search.reported(job.key, epoch(3, 0.7, "finished"))
+    assert {number for _, number in search.studies.best.values()} == {0}
+    assert {arm.best for arm in record.state.arms.values()} == {0}
+    assert [number for _, number in search.studies.ranking("direct")] == [0, 1, 2]

@@ -7,6 +7,7 @@ import statistics
 import pytest
 
 from benchmarks.quality import FORMULAS, SEARCHED, best_by_epochs, digits, lead, searches, shares
+from tune.description.space import Values
 
 
 @pytest.mark.slow
@@ -21,7 +22,7 @@ def test_half_of_random_searchs_budget_is_enough(name: str) -> None:
 def test_a_trial_has_the_curve_of_the_nearest_training() -> None:
     table = {point: [0.1, point[2], point[0]] for point in itertools.product(*SEARCHED.values())}
     objective = digits(table)
-    values = {"optimizer.lr": 0.02, "loss.relation.weight": 5.0, "neuron.threshold": 0.9}
+    values: Values = {"optimizer.lr": 0.02, "loss.relation.weight": 5.0, "neuron.threshold": 0.9}
     assert objective.worth(values) == 0.03
     assert objective.curve(values, None)(2) == 0.8  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""Knobs: what they draw, what they refuse, and the start-up design that arms share."""
+"""Search parameters: sampled values, refused definitions, and the start-up designs that arms share."""
 
 import optuna
 import pytest
@@ -11,7 +11,7 @@ def study() -> optuna.Study:
     return optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
 
 
-def test_a_knob_takes_exactly_one_kind() -> None:
+def test_parameter_needs_exactly_one_kind() -> None:
     for wrong in ({}, {"uniform": [0, 1], "log": [1, 2]}):
         with pytest.raises(ValidationError, match="exactly one"):
             SearchParameter.model_validate(wrong)
@@ -20,19 +20,19 @@ def test_a_knob_takes_exactly_one_kind() -> None:
 @pytest.mark.parametrize(
     ("wrong", "word"),
     [
-        ({"uniform": [1, 1]}, "rise"),
-        ({"log": [0, 1]}, "above 0"),
-        ({"categorical": ["a", "a"]}, "different"),
+        ({"uniform": [1, 1]}, "lower bound must be below upper bound"),
+        ({"log": [0, 1]}, "log range requires a positive lower bound"),
+        ({"categorical": ["a", "a"]}, "distinct"),
         ({"log": [1, 2], "step": 1}, "step"),
         ({"int": [1.5, 2]}, "int"),
     ],
 )
-def test_an_impossible_knob_is_refused(wrong: dict[str, object], word: str) -> None:
+def test_parameter_refused(wrong: dict[str, object], word: str) -> None:
     with pytest.raises(ValidationError, match=word):
         SearchParameter.model_validate(wrong)
 
 
-def test_values_lie_where_the_knob_says() -> None:
+def test_values_are_in_range() -> None:
     parameters = {
         "u": SearchParameter(uniform=(0.5, 1.0), step=0.25),
         "l": SearchParameter(log=(1e-3, 1e-1)),
@@ -48,29 +48,29 @@ def test_values_lie_where_the_knob_says() -> None:
         assert values["c"] in ("hard", "soft")
 
 
-def test_a_conditional_knob_exists_only_where_its_condition_holds() -> None:
+def test_conditional_parameter() -> None:
     parameters = {
         "teacher.name": SearchParameter(categorical=("vgg8", "resnet8")),
         "loss.relation.pool": SearchParameter(categorical=(1, 2), when={"teacher.name": "vgg8"}),
         "neuron.width": SearchParameter(log=(0.5, 2), when={"neuron.surrogate": ("atan", "sigmoid")}),
     }
-    one = study()
-    seen = set()
+    random_study = study()
+    teachers = set()
     for _ in range(20):
-        values = suggest(one.ask(), parameters, {"neuron.surrogate": "triangle"})
+        values = suggest(random_study.ask(), parameters, {"neuron.surrogate": "triangle"})
         assert ("loss.relation.pool" in values) == (values["teacher.name"] == "vgg8")
         assert "neuron.width" not in values
-        seen.add(values["teacher.name"])
-    assert seen == {"vgg8", "resnet8"}
-    assert "neuron.width" in suggest(one.ask(), parameters, {"neuron.surrogate": "atan"})
+        teachers.add(values["teacher.name"])
+    assert teachers == {"vgg8", "resnet8"}
+    assert "neuron.width" in suggest(random_study.ask(), parameters, {"neuron.surrogate": "atan"})
 
 
-def test_arms_share_the_start_up_values_of_the_knobs_they_share() -> None:
+def test_arms_share_start_up_values_of_shared_parameters() -> None:
     lr, threshold, weight = DEFAULTS["optimizer.lr"], DEFAULTS["neuron.threshold"], DEFAULTS["loss.relation.weight"]
     direct = {"optimizer.lr": lr, "neuron.threshold": threshold}
-    taught = {"loss.relation.weight": weight, "neuron.threshold": threshold, "optimizer.lr": lr}
+    distilled = {"loss.relation.weight": weight, "neuron.threshold": threshold, "optimizer.lr": lr}
     for number in range(6):
-        a, b = (startup_design(parameters, number, 6, seed=3) for parameters in (direct, taught))
+        a, b = (startup_design(parameters, number, 6, seed=3) for parameters in (direct, distilled))
         assert a == {key: b[key] for key in a}
 
 

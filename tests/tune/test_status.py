@@ -1,4 +1,4 @@
-"""How far a sweep is, what it has taken and what it will: from a journal written by hand, and without a terminal."""
+"""Progress, throughput and time left of a sweep, from a journal written by hand; what a driver prints."""
 
 import io
 import json
@@ -10,9 +10,14 @@ import pytest
 from rich.console import Console
 
 from supersnn.config_model import parse, to_yaml
+from supersnn.records.events import SweepStarted
+from supersnn.records.events import parse as parse_event
+from supersnn.records.state import SweepState
 from tune.description.sweep import SweepConfig
+from tune.notices import NodeExcluded, StageStarted
 from tune.store import Store, SweepFolder
-from tune.terminal.progress import Board, Display
+from tune.terminal.board import Board
+from tune.terminal.display import Display
 from tune.terminal.status import board_of, summary
 
 PLAIN: dict[str, Any] = {
@@ -24,6 +29,7 @@ PLAIN: dict[str, Any] = {
     "search": {"trials": 2, "scheduler": "none"},
     "verify": {"seeds": 3},
 }
+CONFIG = {"student.architecture": "resnet8", "teacher.name": None, "train.epochs": 4}
 Line = tuple[float, str, dict[str, Any]]
 
 
@@ -33,7 +39,7 @@ def of(arm: str, trial: int, **fields: Any) -> dict[str, Any]:
 
 def trial(arm: str, number: int, began: float, step: float, value: float, last: int = 4) -> list[Line]:
     """A trial of `last` epochs, one every `step` seconds; it ends where that is all of them."""
-    lines: list[Line] = [(began, "start", of(arm, number, params={}, config={}, resumed_at=0))]
+    lines: list[Line] = [(began, "start", of(arm, number, params={}, config=CONFIG, resumed_at=0))]
     for epoch in range(1, last + 1):
         metrics = {"val/accuracy": value, "spikes/rate": value / 2}
         lines.append((began + epoch * step, "epoch", of(arm, number, epoch=epoch, metrics=metrics)))
@@ -48,7 +54,7 @@ def verified(arm: str, number: int, seed: int, at: float) -> Line:
 
 FIRST: list[Line] = [
     (1000.0, "sweep", {"driver": "a", "resumed": False}),
-    (1030.0, "teacher", {"name": "vgg8", "val_accuracy": 0.9, "seconds": 20.0}),
+    (1030.0, "teacher", {"name": "vgg8", "digest": "d", "family": "vgg", "val_accuracy": 0.9, "seconds": 20.0}),
     *trial("direct", 0, 1030.0, 5.0, 0.7),
     *trial("soft", 0, 1050.0, 5.0, 0.6),
     *trial("direct", 1, 1070.0, 5.0, 0.8, last=2),
@@ -57,14 +63,14 @@ FIRST: list[Line] = [
 
 SECOND: list[Line] = [
     (90_000.0, "sweep", {"driver": "b", "resumed": True}),
-    (90_010.0, "start", of("direct", 1, params={}, config={}, resumed_at=2)),
+    (90_010.0, "start", of("direct", 1, params={}, config=CONFIG, resumed_at=2)),
     (90_012.0, "epoch", of("direct", 1, epoch=2, metrics={"val/accuracy": 0.8, "spikes/rate": 0.4})),
     (90_015.0, "epoch", of("direct", 1, epoch=3, metrics={"val/accuracy": 0.8, "spikes/rate": 0.4})),
     (90_020.0, "epoch", of("direct", 1, epoch=4, metrics={"val/accuracy": 0.8, "spikes/rate": 0.4})),
     (90_020.0, "end", of("direct", 1, end="finished", epochs=4, value=0.8)),
     *trial("soft", 1, 90_020.0, 2.5, 0.5),
 ]
-"""The next driver, a day later: ten to start, then six epochs and two trials in 20 seconds; one epoch is told twice."""
+"""The next driver, a day later: ten to start, then six epochs and two trials in 20 seconds; one epoch twice."""
 
 END: list[Line] = [
     (90_030.0, "winner", of("direct", 1, value=0.8)),
@@ -81,6 +87,16 @@ def folder(tmp_path: Path) -> SweepFolder:
     return found
 
 
+def replayed(lines: list[Line]) -> SweepState:
+    """Return the state after some events."""
+    state = SweepState()
+    for at, event, fields in lines:
+        parsed = parse_event(json.dumps({"event": event, "time": at, **fields}))
+        assert parsed is not None
+        state.apply(parsed)
+    return state
+
+
 def write(folder: SweepFolder, lines: list[Line], **search: Any) -> SweepFolder:
     sweep = parse(SweepConfig, {**PLAIN, "search": {**PLAIN["search"], **search}}, "test")
     folder.config.write_text(to_yaml(sweep), encoding="utf-8")
@@ -89,7 +105,7 @@ def write(folder: SweepFolder, lines: list[Line], **search: Any) -> SweepFolder:
     return folder
 
 
-def test_a_pace_is_that_of_the_search_and_not_of_the_teachers(folder: SweepFolder) -> None:
+def test_throughput_is_that_of_the_search_and_not_of_the_teachers(folder: SweepFolder) -> None:
     found = summary(write(folder, FIRST))
     assert not found["running"]
     assert found["spent_s"] == 80.0
@@ -100,7 +116,7 @@ def test_a_pace_is_that_of_the_search_and_not_of_the_teachers(folder: SweepFolde
     assert found["arms"]["direct"]["running"] == {"1": 2}
 
 
-def test_downtime_is_not_spent_and_the_latest_driver_sets_the_pace(folder: SweepFolder) -> None:
+def test_downtime_is_not_spent_and_the_latest_driver_sets_the_throughput(folder: SweepFolder) -> None:
     found = summary(write(folder, [*FIRST, *SECOND]))
     assert found["spent_s"] == 80.0 + 30.0
     assert found["epochs_per_s"] == pytest.approx(6 / 20)
@@ -130,7 +146,7 @@ def test_rankings_are_part_of_what_is_left(folder: SweepFolder) -> None:
     assert board_of(folder).epochs_left() - one.epochs_left() == 2 * 2 * 5 * 4
 
 
-def test_before_anything_is_trained_nothing_is_foretold(folder: SweepFolder) -> None:
+def test_before_anything_is_trained_nothing_is_predicted(folder: SweepFolder) -> None:
     found = summary(write(folder, FIRST[:2]))
     assert (found["left_s"], found["trials_per_hour"], found["epochs_per_s"]) == (None, None, None)
     assert summary(write(folder, []))["spent_s"] == 0.0
@@ -141,7 +157,7 @@ def test_a_trial_beyond_a_constraint_is_not_the_best(folder: SweepFolder) -> Non
     assert (found["arms"]["direct"]["best_trial"], found["arms"]["soft"]["best_trial"]) == (0, 0)
 
 
-def test_the_board_says_it_in_words(folder: SweepFolder) -> None:
+def test_board_as_text(folder: SweepFolder) -> None:
     console = Console(width=120, record=True, file=io.StringIO())
     console.print(board_of(write(folder, [*FIRST, *SECOND])))
     text = console.export_text()
@@ -151,33 +167,37 @@ def test_the_board_says_it_in_words(folder: SweepFolder) -> None:
         assert board_of(folder).stage == "running"
 
 
-def test_without_a_terminal_each_end_is_a_line_with_the_pace(capsys: pytest.CaptureFixture[str]) -> None:
-    sweep = parse(SweepConfig, PLAIN, "test")
-    with Display(Board(sweep)) as display:
-        display.board.replay({"event": event, "time": at, **fields} for at, event, fields in FIRST)
-        display.event("stage", {"stage": "search"})
+def test_without_a_terminal_each_end_is_a_line_with_the_throughput(capsys: pytest.CaptureFixture[str]) -> None:
+    state = replayed(FIRST)
+    with Display(Board(parse(SweepConfig, PLAIN, "test"), state)) as display:
+        display.notice(StageStarted("search"))
         for at, event, fields in SECOND:
-            display.event(event, {"time": at, **fields})
+            parsed = parse_event(json.dumps({"event": event, "time": at, **fields}))
+            assert parsed is not None
+            state.apply(parsed)
+            display.event(parsed)
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "search"
-    assert lines[1].startswith("direct #1: finished after 4 epochs validation 80.0% · 360 trials/h · ")
+    assert lines[1].startswith("direct #1: finished after 4 epochs, validation 80.0% · 360 trials/h · ")
     assert lines[2] == (
-        "soft #1: finished after 4 epochs validation 50.0% · 360 trials/h · 0.3 epochs/s · about 1:20 left"
+        "soft #1: finished after 4 epochs, validation 50.0% · 360 trials/h · 0.3 epochs/s · about 1:20 left"
     )
 
 
 def test_a_driver_that_starts_again_counts_no_downtime() -> None:
-    board = Board(parse(SweepConfig, PLAIN, "test"))
-    board.replay({"event": event, "time": at, **fields} for at, event, fields in FIRST)
+    board = Board(parse(SweepConfig, PLAIN, "test"), replayed(FIRST))
     console = Console(width=120, record=True, file=io.StringIO())
     console.print(board)
     assert "1:20 spent" in console.export_text()
-    board.event("sweep", {"driver": "b", "resumed": True})
-    assert board.pace.spent() == 80.0
+    event = SweepStarted(driver="b", resumed=True)
+    board.state.apply(event)
+    board.event(event)
+    assert board.state.driver_seconds() == 80.0
     assert board.driven
+    assert not board.rows["direct"].running
 
 
-def test_a_node_that_is_left_out_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with Display(Board(parse(SweepConfig, PLAIN, "test"))) as display:
-        display.event("refused", {"node": "n (10.0.0.1)", "complaint": "torch is older there"})
-    assert capsys.readouterr().err == "node n (10.0.0.1) is left out: torch is older there\n"
+def test_an_excluded_node_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with Display(Board(parse(SweepConfig, PLAIN, "test"), SweepState())) as display:
+        display.notice(NodeExcluded("n (10.0.0.1)", "torch is older there"))
+    assert capsys.readouterr().err == "node n (10.0.0.1) is excluded: torch is older there\n"

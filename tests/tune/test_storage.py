@@ -1,4 +1,4 @@
-"""What nodes exchange through an object store, a real S3 server or files: whole or not there, and the same for all."""
+"""The storage in an object store, on a real S3 server or on files: atomic, and the same on all nodes."""
 
 import re
 import socket
@@ -48,7 +48,7 @@ def objects_of(address: str) -> list[str]:
     return sorted(name for name, _ in ObjectStore(address).names("", recursive=True))
 
 
-def test_a_file_is_there_for_others_when_it_is_published_and_not_before(node: Node, address: str) -> None:
+def test_publish_makes_a_file_visible_to_other_nodes(node: Node, address: str) -> None:
     here, there = node(), node()
     put(here, "trials/a/0/checkpoint", "one")
     assert not there.fetch("trials/a/0/checkpoint").exists()
@@ -57,10 +57,10 @@ def test_a_file_is_there_for_others_when_it_is_published_and_not_before(node: No
     put(here, "trials/a/0/checkpoint", "two")
     here.publish("trials/a/0/checkpoint")
     assert there.fetch("trials/a/0/checkpoint").read_text() == "two"
-    assert len(objects_of(address)) == 2, "the content of before is still there"
+    assert len(objects_of(address)) == 2, "the earlier content was not deleted"
 
 
-def test_content_without_its_manifest_is_nothing_and_so_is_an_old_copy(node: Node, address: str) -> None:
+def test_fetch_ignores_content_and_copies_without_a_manifest(node: Node, address: str) -> None:
     here, there = node(), node()
     put(here, "a", "one")
     here.publish("a")
@@ -70,27 +70,27 @@ def test_content_without_its_manifest_is_nothing_and_so_is_an_old_copy(node: Nod
     assert not here.fetch("a").exists()
 
 
-def test_a_torn_download_is_fetched_again(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fetch_retries_a_torn_download(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     here, there = node(), node()
-    put(here, "a", "whole")
+    put(here, "a", "content")
     here.publish("a")
-    whole, torn = ObjectStore.download, [True]
+    download, torn = ObjectStore.download, [True]
 
     def first_torn(self: ObjectStore, name: str, path: Path) -> tuple[str, int]:
-        found = whole(self, name, path)
+        entry = download(self, name, path)
         if torn.pop() if torn else False:
-            path.write_text("who")
+            path.write_text("cont")
             return storages._entry(path)
-        return found
+        return entry
 
     monkeypatch.setattr(ObjectStore, "download", first_torn)
-    assert there.fetch("a").read_text() == "whole"
+    assert there.fetch("a").read_text() == "content"
     assert not torn
 
 
-def test_what_is_damaged_in_the_store_is_said_and_never_used(node: Node, address: str) -> None:
+def test_fetch_refuses_a_damaged_object(node: Node, address: str) -> None:
     here, there = node(), node()
-    put(here, "a", "whole")
+    put(here, "a", "content")
     here.publish("a")
     (content,) = [name for name in objects_of(address) if not name.endswith(".manifest")]
     ObjectStore(address).write(content, b"other")
@@ -100,22 +100,22 @@ def test_what_is_damaged_in_the_store_is_said_and_never_used(node: Node, address
 
 
 def filled(storage: Storage, name: str, files: dict[str, str]) -> dict[str, str]:
-    """Fill a folder with what it lacks, and read it all: as a teacher is trained where there is none."""
+    """Create the missing files of a folder, and read them all: as a teacher is trained where there is none."""
     for file, content in files.items():
         if not (storage.root / name / file).exists():
             put(storage, f"{name}/{file}", content)
     return {path.name: path.read_text() for path in (storage.root / name).iterdir()}
 
 
-def test_two_nodes_that_make_the_same_at_once_go_on_with_the_same_bytes(node: Node) -> None:
-    together = threading.Barrier(4)
+def test_get_or_create_on_several_nodes_at_once_gives_the_same_bytes(node: Node) -> None:
+    barrier = threading.Barrier(4)
 
     def work(number: int) -> dict[str, str]:
         storage = node()
 
         def make() -> dict[str, str]:
             if not (storage.root / "teachers/x").exists():
-                together.wait(timeout=30)
+                barrier.wait(timeout=30)
             return filled(storage, "teachers/x", {"weights": f"weights {number}", "metrics": f"metrics {number}"})
 
         return storage.get_or_create("teachers/x", make)
@@ -124,10 +124,10 @@ def test_two_nodes_that_make_the_same_at_once_go_on_with_the_same_bytes(node: No
         results = list(nodes.map(work, range(4)))
     assert results[0] in [{"weights": f"weights {n}", "metrics": f"metrics {n}"} for n in range(4)]
     assert results == [results[0]] * 4
-    assert work(4) == results[0], "a node that comes later makes nothing"
+    assert work(4) == results[0], "a later node creates nothing"
 
 
-def test_a_folder_grows_and_what_is_there_stays(node: Node) -> None:
+def test_get_or_create_adds_files_and_keeps_published_ones(node: Node) -> None:
     here, there = node(), node()
     assert here.get_or_create("banks/x", lambda: filled(here, "banks/x", {"0": "here"})) == {"0": "here"}
     both = {"0": "here", "1": "there"}
@@ -137,13 +137,13 @@ def test_a_folder_grows_and_what_is_there_stays(node: Node) -> None:
     assert here.fetch("banks/x").joinpath("0").read_text() == "here"
 
 
-def test_hidden_files_stay_on_their_node(node: Node) -> None:
+def test_hidden_files_are_not_published(node: Node) -> None:
     here, there = node(), node()
     here.get_or_create("banks/x", lambda: filled(here, "banks/x", {".lock": "", "0": "here"}))
     assert [path.name for path in there.fetch("banks/x").iterdir()] == ["0"]
 
 
-def test_files_are_removed_everywhere_by_their_name(node: Node, address: str) -> None:
+def test_remove_by_pattern_on_all_nodes(node: Node) -> None:
     here, driver = node(), node()
     for name in (
         "trials/a/0/checkpoint-0",
@@ -164,7 +164,7 @@ def test_files_are_removed_everywhere_by_their_name(node: Node, address: str) ->
     assert here.fetch("trials/a/0/traceback.txt").exists()
 
 
-def test_texts_are_read_as_they_are_now(node: Node) -> None:
+def test_read_text_gives_the_current_content(node: Node) -> None:
     here, there = node(), node()
     assert there.read_text("sweeps/s/owner") is None
     for token in ("one", "two"):
@@ -173,14 +173,14 @@ def test_texts_are_read_as_they_are_now(node: Node) -> None:
         assert (here.root / "sweeps/s/owner").read_text() == token
 
 
-def test_a_place_that_is_fit_has_no_complaint_and_keeps_nothing_of_the_trial(node: Node, address: str) -> None:
+def test_complaint_is_none_and_leaves_nothing_behind(node: Node, address: str) -> None:
     here = node()
     assert here.complaint("probe/x") is None
     assert objects_of(address) == []
     assert not here.root.exists()
 
 
-def test_a_folder_that_all_see_needs_nothing(tmp_path: Path) -> None:
+def test_shared_folder(tmp_path: Path) -> None:
     storage = storage_at(str(tmp_path))
     put(storage, "trials/a/0/checkpoint-0", "one")
     storage.publish("trials/a/0/checkpoint-0")
@@ -193,7 +193,42 @@ def test_a_folder_that_all_see_needs_nothing(tmp_path: Path) -> None:
     assert storage.complaint("probe/x") is None
 
 
-def test_each_address_has_a_copy_of_its_own_in_a_nodes_scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_option_and_address_name_a_storage(tmp_path: Path) -> None:
+    remote = RemoteStorage(f"file://{tmp_path}/objects", tmp_path / "node")
+    assert str(Storage(tmp_path)) == f"--store {tmp_path}"
+    assert str(remote) == f"--shared file://{tmp_path}/objects"
+
+
+def test_discard_damaged_removes_only_copies(node: Node, tmp_path: Path) -> None:
+    folder, remote = Storage(tmp_path / "store"), node()
+    put(folder, "a", "only")
+    assert not folder.discard_damaged("a")
+    assert folder.fetch("a").read_text() == "only"
+    put(remote, "a", "copy")
+    remote.publish("a")
+    assert remote.discard_damaged("a")
+    assert not (remote.root / "a").exists()
+    assert remote.fetch("a").read_text() == "copy"
+
+
+def test_ledger_for_is_the_sweeps_own_only_in_a_shared_folder(tmp_path: Path) -> None:
+    names = "sweeps/s/test-ledger.jsonl", "sweeps/s/verified/a/0/1000"
+    remote = RemoteStorage(f"file://{tmp_path}/objects", tmp_path / "node")
+    assert Storage(tmp_path).ledger_for(*names) == "sweeps/s/test-ledger.jsonl"
+    assert remote.ledger_for(*names) == "sweeps/s/verified/a/0/1000/test-ledger.jsonl"
+
+
+def test_require_owner_refuses_the_sweep_of_another_store(node: Node, tmp_path: Path) -> None:
+    one, other = node(), node()
+    other.require_owner("sweeps/s/owner", set())
+    one.write_text("sweeps/s/owner", "token")
+    one.require_owner("sweeps/s/owner", {"earlier", "token"})
+    with pytest.raises(UserError, match=r"--shared .*: sweeps/s belongs to another store"):
+        other.require_owner("sweeps/s/owner", {"mine"})
+    Storage(tmp_path / "store").require_owner("sweeps/s/owner", set())
+
+
+def test_scratch_has_a_folder_per_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUPERSNN_SCRATCH", str(tmp_path))
     copies = {scratch("s3://a/b"), scratch("s3://a/c")}
     assert len(copies) == 2
@@ -201,12 +236,12 @@ def test_each_address_has_a_copy_of_its_own_in_a_nodes_scratch(tmp_path: Path, m
 
 
 @pytest.mark.parametrize("wrong", ["s4://bucket/x", "s3://", "file://relative/x"])
-def test_what_is_no_address_is_the_users_mistake(wrong: str, tmp_path: Path) -> None:
+def test_invalid_address_is_a_user_error(wrong: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--shared.*s3://BUCKET/FOLDER"):
         RemoteStorage(wrong, tmp_path)
 
 
-def test_a_bucket_that_is_not_there_and_credentials_that_do_not_hold(
+def test_complaint_names_a_missing_bucket_and_wrong_credentials(
     s3: str, s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "NO_SUCH_BUCKET" in str(RemoteStorage("s3://nowhere-at-all/x", tmp_path).complaint("probe/x"))
@@ -221,33 +256,33 @@ def test_a_bucket_that_is_not_there_and_credentials_that_do_not_hold(
 
 
 def _authenticate(server: str, after: str) -> None:
-    """Have the server ask for true credentials after so many calls."""
+    """Make the server check credentials after so many calls."""
     plain = {"Content-Type": "text/plain"}
     call = urllib.request.Request(f"{server}/moto-api/reset-auth", after.encode(), plain, method="POST")
     urllib.request.urlopen(call, timeout=10).close()
 
 
 class Flaky:
-    """A way to the server on which the first connections break."""
+    """A proxy of the server that drops the first connections."""
 
     def __init__(self, server: str, failures: int) -> None:
         self._server, self.left = server.removeprefix("http://").split(":"), failures
-        self._door = socket.create_server(("127.0.0.1", 0))
-        self.endpoint = f"http://127.0.0.1:{self._door.getsockname()[1]}"
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._serve, daemon=True).start()
 
     def _serve(self) -> None:
         while True:
             try:
-                client, _ = self._door.accept()
+                client, _ = self._listener.accept()
             except OSError:
                 return
             if self.left > 0:
                 self.left -= 1
                 client.close()
                 continue
-            there = socket.create_connection((self._server[0], int(self._server[1])))
-            for source, sink in ((client, there), (there, client)):
+            server = socket.create_connection((self._server[0], int(self._server[1])))
+            for source, sink in ((client, server), (server, client)):
                 threading.Thread(target=self._pass_on, args=(source, sink), daemon=True).start()
 
     @staticmethod
@@ -260,20 +295,19 @@ class Flaky:
                 return
 
     def close(self) -> None:
-        self._door.close()
+        self._listener.close()
 
 
 @pytest.fixture
 def flaky(s3: str, s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flaky]:
-    way = Flaky(s3_server, 0)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", way.endpoint)
-    yield way
-    way.close()
+    del s3  # its fixture sets the credentials
+    proxy = Flaky(s3_server, 0)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+    yield proxy
+    proxy.close()
 
 
-def test_a_network_that_fails_for_a_while_is_waited_for(
-    flaky: Flaky, s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_requests_are_retried(flaky: Flaky, s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(object_store, "FIRST_PAUSE", 0.05)
     flaky.left = 9
     storage = RemoteStorage(s3, tmp_path / "a")
@@ -283,14 +317,14 @@ def test_a_network_that_fails_for_a_while_is_waited_for(
 
 
 @pytest.mark.slow
-def test_patience_has_an_end(flaky: Flaky, s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retries_are_limited(flaky: Flaky, s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(object_store, "FIRST_PAUSE", 0.01)
     flaky.left = 10**6
     with pytest.raises(OSError, match="NETWORK_CONNECTION"):
         ObjectStore(s3, attempts=2).read("owner")
 
 
-def test_a_node_whose_own_copy_is_damaged_takes_a_new_one(tmp_path: Path) -> None:
+def test_damaged_copies_of_teacher_and_cache_are_fetched_again(tmp_path: Path) -> None:
     plain = {
         "dataset": {"name": "digits", "images": 100, "augment": {"views": 1}},
         "student": {"architecture": "resnet8"},
@@ -301,18 +335,18 @@ def test_a_node_whose_own_copy_is_damaged_takes_a_new_one(tmp_path: Path) -> Non
     config = parse(TrainConfig, plain, "test")
     data = training_data(config.dataset)
     storage = RemoteStorage(f"file://{tmp_path}/objects", tmp_path / "node")
-    whole = teacher_at(storage, config, data, "cpu")
+    teacher = teacher_at(storage, config, data, "cpu")
     (weights,) = (tmp_path / "node").rglob("weights.safetensors")
     content = weights.read_bytes()
     weights.write_bytes(content[:-4] + b"torn")
-    assert teacher_at(storage, config, data, "cpu").weights_digest == whole.weights_digest
+    assert teacher_at(storage, config, data, "cpu").weights_digest == teacher.weights_digest
     assert weights.read_bytes() == content
     position = torch.arange(4)
     teacher_source = teacher_source_at(storage, config, data, "cpu")
     assert teacher_source is not None
-    said = teacher_source(position, 0, torch.zeros(4, 1, 8, 8))
+    outputs = teacher_source(position, 0, torch.zeros(4, 1, 8, 8))
     for part in (tmp_path / "node" / "banks").rglob("*.npy"):
         part.write_bytes(b"torn")
-    again = teacher_source_at(storage, config, data, "cpu")
-    assert again is not None
-    assert torch.equal(again(position, 0, torch.zeros(4, 1, 8, 8)).vectors[1], said.vectors[1])
+    recreated = teacher_source_at(storage, config, data, "cpu")
+    assert recreated is not None
+    assert torch.equal(recreated(position, 0, torch.zeros(4, 1, 8, 8)).vectors[1], outputs.vectors[1])

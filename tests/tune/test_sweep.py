@@ -1,15 +1,17 @@
-"""The sweep file: what it means, and what it refuses in one line."""
+"""The sweep file: what it resolves to, and its errors of one line."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from supersnn.config import TrainConfig
 from supersnn.config_model import flatten, parse, read_yaml, to_yaml
 from supersnn.errors import UserError
+from supersnn.records.metrics import OBJECTIVES
 from tune.description.arms import resolve
 from tune.description.space import DEFAULTS
-from tune.description.sweep import load
+from tune.description.sweep import Objective, load
 
 MINIMAL = """
 name: tiny
@@ -64,18 +66,27 @@ def test_a_misspelt_key_is_one_line_with_the_nearest_right_one(tmp_path: Path) -
     ("old", "new", "words"),
     [
         ("homogeneous: {teachers: [resnet14]}", "homogeneous: {teachers: [vgg8]}", ["vgg8", "'vgg'", "resnet"]),
-        ("teachers: [vgg8, wrn16_2]", "teachers: [resnet14]", ["resnet14", "heterogeneous"]),
+        (
+            "teachers: [vgg8, wrn16_2]",
+            "teachers: [resnet14]",
+            ["resnet14", "heterogeneous", "outside the students' families"],
+        ),
         ("direct: {}", "direct: {teachers: [vgg8]}", ["direct", "no teacher"]),
         ("direct: {}", "feature: {}", ["feature", "at least one teacher"]),
-        ("direct: {}", "direct: {losses: [relation]}", ["need teachers"]),
+        ("{teachers: [resnet14]}", "{teachers: [resnet14], losses: []}", ["no distillation loss; add one of relation"]),
+        ("direct: {}", "direct: {losses: [relation]}", ["relation", "need teachers", "arms.direct.teachers"]),
         ("neuron.threshold: default", "neuron.treshold: default", ["neuron.treshold", "neuron.threshold"]),
         ("neuron.threshold: default", "neuron.treshold: {uniform: [0, 1]}", ["did you mean 'neuron.threshold'?"]),
-        ("neuron.threshold: default", "seed: {int: [0, 9]}", ["seed", "not searched"]),
+        ("neuron.threshold: default", "seed: {int: [0, 9]}", ["seed", "cannot be searched"]),
         ("neuron.threshold: default", "neuron.threshold: {uniform: [-1, 1]}", ["neuron.threshold", "-1"]),
-        ("neuron.threshold: default", "loss.logit.weight: default", ["loss.logit.weight", "no arm"]),
+        (
+            "neuron.threshold: default",
+            "loss.logit.weight: default",
+            ["loss.logit.weight", "parameter is not used by any arm"],
+        ),
         ("[resnet14]", "[resnet14b]", ["arms.homogeneous.teachers: 'resnet14b' is unknown (did you mean 'resnet14'?)"]),
         ("direct: {}", "direct: {set: {teacher.views: 2}}", ["arms.direct.set: teacher.views", "the same images"]),
-        ("neuron.threshold: default", "teacher.views: {int: [1, 9]}", ["space.teacher.views", "not searched"]),
+        ("neuron.threshold: default", "teacher.views: {int: [1, 9]}", ["space.teacher.views", "cannot be searched"]),
         ("[resnet14]", "[resnet14b]", ["resnet14b", "did you mean 'resnet14'?", "arms.homogeneous"]),
         ("name: tiny", "name: a/b", ["name"]),
         ("name: tiny", "name: tiny\nname: two", ["twice"]),
@@ -91,7 +102,7 @@ def test_a_misspelt_key_is_one_line_with_the_nearest_right_one(tmp_path: Path) -
         (
             "space:\n",
             "train: {shards: 2}\nspace:\n  train.batch_size: {int: [32, 64]}\n",
-            ["train.batch_size", "2 shards"],
+            ["train.batch_size", "divisible by the 2 shards"],
         ),
     ],
 )
@@ -103,7 +114,26 @@ def test_a_contradiction_is_refused(tmp_path: Path, old: str, new: str, words: l
     assert "\n" not in str(caught.value)
 
 
-def test_several_gpus_cut_the_batches_into_as_many_shards(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("search", "words"),
+    [
+        ("{objectives: [synaptic_ops]}", "accuracy must be first"),
+        ("{constraints: {spikes/rat: 1}}", "did you mean 'spikes/rate'?"),
+        ("{scheduler: wilcoxon}", "seeds_per_trial must be at least 2"),
+        ("{sampler: cmaes, objectives: [accuracy, synaptic_ops]}", "single objective only"),
+    ],
+)
+def test_search_settings_refused(tmp_path: Path, search: str, words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load(write(tmp_path, f"{MINIMAL}search: {search}\n"))
+    assert words in str(caught.value)
+
+
+def test_objectives_agree_with_the_metrics() -> None:
+    assert set(get_args(Objective)) == OBJECTIVES.keys()
+
+
+def test_several_gpus_split_the_batches_into_as_many_shards(tmp_path: Path) -> None:
     path = write(tmp_path, MINIMAL)
     for override in ("resources.gpus=2", "train.shards=2"):
         sweep = load(path, (override,))
@@ -113,7 +143,7 @@ def test_several_gpus_cut_the_batches_into_as_many_shards(tmp_path: Path) -> Non
     assert (load(path).train.shards, load(path).resources.cpus) == (1, 1.0)
 
 
-def test_overrides_lie_upon_the_file(tmp_path: Path) -> None:
+def test_overrides_replace_values_of_the_file(tmp_path: Path) -> None:
     path = write(tmp_path, MINIMAL)
     sweep = load(path, ("search.trials=3", "train.epochs=2", "neuron.reset=soft"))
     assert (sweep.search.trials, sweep.train.epochs, sweep.neuron.reset) == (3, 2, "soft")
@@ -131,7 +161,7 @@ def test_an_arm_may_have_its_own_space_terms_and_values(tmp_path: Path) -> None:
     arms = resolve(load(write(tmp_path, text)))
     both = arms["both"]
     assert both.terms == ("relation", "logit")
-    assert both.parameters["neuron.threshold"].uniform == (1, 2)
+    assert both.parameters["neuron.threshold"].uniform == (1.0, 2.0)
     assert both.parameters["loss.logit.weight"] == DEFAULTS["loss.logit.weight"]
     config = both.config({"loss.relation.weight": 3.0, "loss.logit.weight": 1.0})
     assert config.loss.logit.temperature == 2

@@ -1,1 +1,1 @@
-"""What a sweep is, before it runs: its file, arms and space, and what it would cost."""
+"""The description of a sweep: its configuration, arms and search space, and the plan of its cost."""

@@ -1,4 +1,4 @@
-"""What a sweep would do, before it does it: arms, space, budget, resources, and the cost in trials times epochs."""
+"""The plan of a sweep for a dry run: arms, search space, budget, resources, and the cost in trainings and epochs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ from tune.description.sweep import SweepConfig
 
 
 def plan(sweep: SweepConfig, arms: Mapping[str, Arm]) -> dict[str, Any]:
-    """Return the plan as plain values; see `cost` for the upper bounds of what it trains."""
+    """Return the plan as plain values; `cost` has the upper bounds of its trainings."""
     return {
         "sweep": sweep.name,
         "arms": {name: _arm(arm) for name, arm in arms.items()},
@@ -24,26 +24,26 @@ def plan(sweep: SweepConfig, arms: Mapping[str, Arm]) -> dict[str, Any]:
 
 
 def cost(sweep: SweepConfig, arms: Mapping[str, Arm]) -> dict[str, dict[str, int]]:
-    """Return for each part of a sweep, and for their `total`, its `trainings` and their `epochs`, at most.
+    """Return for each part of a sweep, and for the `total`, the maximum of its `trainings` and their `epochs`.
 
-    Early stopping spends fewer epochs; with `fair: compute` it buys more and shorter trials for them. The total's
-    epochs are a sum over teachers and students, whose epochs take different times.
+    Early stopping saves epochs; with `fair: compute` they are spent on further trials. The total's epochs are a sum
+    over teachers and students, whose epochs take different times.
     """
     search, verify, epochs = sweep.search, sweep.verify, sweep.train.epochs
-    taught = [arm.teachers for arm in arms.values() if arm.teachers]
-    teachers = {teacher for names in taught for teacher in names}
+    teachers_by_arm = [arm.teachers for arm in arms.values() if arm.teachers]
+    teachers = {teacher for names in teachers_by_arm for teacher in names}
     candidates = min(verify.top, search.trials)
-    anew = min(len(taught), len(teachers)) if verify.train_on != "train" else 0
+    refitted = min(len(teachers_by_arm), len(teachers)) if verify.train_on != "train" else 0
     parts = {
         "teachers": (len(teachers), sweep.teacher.epochs),
         "search": (search.trials * len(arms) * search.seeds_per_trial, epochs),
         "ranking": (candidates * verify.rank_seeds * len(arms) if candidates > 1 else 0, epochs),
-        "teachers_anew": (anew, sweep.teacher.epochs),
+        "refitted_teachers": (refitted, sweep.teacher.epochs),
         "verification": (verify.seeds * len(arms), epochs),
     }
-    found = {name: {"trainings": n, "epochs_each": each, "epochs": n * each} for name, (n, each) in parts.items()}
-    total = {key: sum(part[key] for part in found.values()) for key in ("trainings", "epochs")}
-    return {name: part for name, part in found.items() if part["trainings"]} | {"total": total}
+    costs = {name: {"trainings": n, "epochs_each": each, "epochs": n * each} for name, (n, each) in parts.items()}
+    total = {key: sum(part[key] for part in costs.values()) for key in ("trainings", "epochs")}
+    return {name: part for name, part in costs.items() if part["trainings"]} | {"total": total}
 
 
 def _arm(arm: Arm) -> dict[str, Any]:
@@ -51,16 +51,16 @@ def _arm(arm: Arm) -> dict[str, Any]:
         "students": list(arm.students),
         "teachers": list(arm.teachers),
         "losses": list(arm.terms),
-        "space": {key: _shown(parameter) for key, parameter in arm.parameters.items()},
+        "space": {key: _range(parameter) for key, parameter in arm.parameters.items()},
     }
 
 
-def _shown(parameter: SearchParameter) -> dict[str, Any]:
+def _range(parameter: SearchParameter) -> dict[str, Any]:
     return parameter.model_dump(mode="json", exclude_none=True)
 
 
 def plan_table(plan: Mapping[str, Any]) -> Group:
-    """Return the plan drawn for a terminal."""
+    """Return the plan as tables for a terminal."""
     arms = Table(title=f"{plan['sweep']}: arms", title_justify="left", box=None, pad_edge=False)
     for column in ("arm", "students", "teachers", "losses"):
         arms.add_column(column)
@@ -69,18 +69,18 @@ def plan_table(plan: Mapping[str, Any]) -> Group:
     space = Table(title="space", title_justify="left", box=None, pad_edge=False)
     for column in ("parameter", "range", "arms"):
         space.add_column(column)
-    for key, shown in dict.fromkeys((key, str(k)) for a in plan["arms"].values() for key, k in a["space"].items()):
-        having = [name for name, arm in plan["arms"].items() if str(arm["space"].get(key)) == shown]
-        space.add_row(key, escape(shown.strip("{}").replace("'", "")), " ".join(having))
-    costs = Table(title="at most", title_justify="left", box=None, pad_edge=False)
+    for key, text in dict.fromkeys((key, str(r)) for arm in plan["arms"].values() for key, r in arm["space"].items()):
+        users = [name for name, arm in plan["arms"].items() if str(arm["space"].get(key)) == text]
+        space.add_row(key, escape(text.strip("{}").replace("'", "")), " ".join(users))
+    costs = Table(title="cost (upper bounds)", title_justify="left", box=None, pad_edge=False)
     costs.add_column("part")
     for column in ("trainings", "epochs each", "epochs"):
         costs.add_column(column, justify="right")
     for name, part in plan["cost"].items():
-        told = (part.get(key) for key in ("trainings", "epochs_each", "epochs"))
-        costs.add_row(name.replace("_", " "), *("" if number is None else f"{number:,}" for number in told))
+        numbers = (part.get(key) for key in ("trainings", "epochs_each", "epochs"))
+        costs.add_row(name.replace("_", " "), *("" if number is None else f"{number:,}" for number in numbers))
     settings = Table(box=None, pad_edge=False, show_header=False)
     for key in ("search", "resources"):
-        given = (f"{name} {value}" for name, value in plan[key].items() if value not in (None, [], {}))
-        settings.add_row(key, escape("  ".join(given)))
+        values = (f"{name} {value}" for name, value in plan[key].items() if value not in (None, [], {}))
+        settings.add_row(key, escape("  ".join(values)))
     return Group(arms, "", space, "", costs, "", settings)

@@ -1,4 +1,4 @@
-"""The search space: YAML parameters, the default ranges, and what they become in Optuna."""
+"""The search space: search parameters in YAML, their default ranges and Optuna distributions, start-up designs."""
 
 import hashlib
 import math
@@ -22,8 +22,8 @@ Values = dict[str, Scalar]
 class SearchParameter(ConfigModel):
     """One searched key: exactly one of `uniform`, `log`, `int` and `categorical`.
 
-    `step` goes with `uniform` and `int`. `when` names other keys and the value (or list of values) that each must
-    have for this parameter to exist.
+    `step` applies to `uniform` and `int`. `when` makes the parameter conditional: it maps other keys to the value (or
+    list of values) that each must have.
     """
 
     model_config = ConfigDict(serialize_by_alias=True, validate_by_name=True, validate_by_alias=True)
@@ -43,14 +43,14 @@ class SearchParameter(ConfigModel):
         if self.categorical is not None and (
             not self.categorical or len(set(self.categorical)) < len(self.categorical)
         ):
-            raise ValueError(f"categorical needs different values, found {list(self.categorical)}")
+            raise ValueError(f"categorical needs distinct values, found {list(self.categorical)}")
         for low, high in ranges:
             if not low < high:
-                raise ValueError(f"the range must rise, found [{low}, {high}]")
+                raise ValueError(f"lower bound must be below upper bound, found [{low}, {high}]")
             if self.log is not None and low <= 0:
-                raise ValueError(f"a log range must lie above 0, found [{low}, {high}]")
+                raise ValueError(f"log range requires a positive lower bound, found [{low}, {high}]")
         if self.step is not None and (self.log is not None or self.categorical is not None):
-            raise ValueError("step goes with uniform or int only")
+            raise ValueError("step applies to uniform and int only")
         return self
 
     def distribution(self) -> BaseDistribution:
@@ -93,10 +93,10 @@ class SearchParameter(ConfigModel):
         return low + self.step * int(share * steps)
 
     def exists(self, values: Mapping[str, Any]) -> bool:
-        """Say whether every key under `when` has a value that it asks for."""
+        """Return whether every key under `when` has one of its values."""
         return all(
-            values.get(key) in (wanted if isinstance(wanted, tuple) else (wanted,))
-            for key, wanted in (self.when or {}).items()
+            values.get(key) in (allowed if isinstance(allowed, tuple) else (allowed,))
+            for key, allowed in (self.when or {}).items()
         )
 
 
@@ -115,17 +115,17 @@ DEFAULTS: dict[str, SearchParameter] = {
     "loss.logit.temperature": SearchParameter(uniform=(1.0, 8.0)),
     "loss.feature.weight": SearchParameter(log=(0.05, 5.0)),
 }
-"""Published or typical ranges, used for the words `default` in a sweep file and for a term without a weight."""
+"""Published or typical ranges: for `default` in a sweep file, and for the weight of a loss that has none."""
 
 
 def suggest(
     trial: optuna.trial.BaseTrial, parameters: Mapping[str, SearchParameter], fixed: Mapping[str, Any]
 ) -> Values:
-    """Return a trial's values: each parameter in its order, left out where its condition does not hold.
+    """Return a trial's values: each parameter in order, without those whose condition does not hold.
 
     Args:
-        trial: Optuna's trial; asked again for the same parameters it answers the same.
-        parameters: the arm's space.
+        trial: Optuna's trial, which suggests the same value for a parameter every time.
+        parameters: the arm's search space.
         fixed: the values of the keys that are not searched, for conditions.
     """
     values: Values = {}
@@ -138,13 +138,13 @@ def suggest(
 def startup_design(parameters: Mapping[str, SearchParameter], number: int, count: int, seed: int) -> Values:
     """Return design `number` of a Latin hypercube of `count`, drawn for each parameter from its name and the seed.
 
-    A parameter that two arms share therefore gets the same values in both, whatever else they search.
+    A parameter that two arms share therefore has the same values in both, whatever else they search.
     """
     return {key: parameter.at(_stratum(key, number, count, seed)) for key, parameter in parameters.items()}
 
 
 def _stratum(key: str, number: int, count: int, seed: int) -> float:
-    """A share in [0, 1): the parameter's own permutation of the strata, and a place inside the stratum."""
+    """Return a share in [0, 1): a stratum of the parameter's own permutation, and a random point inside it."""
     order = sorted(range(count), key=lambda i: _hash(key, seed, "order", i))
     return (order[number % count] + _hash(key, seed, "place", number)) / count
 

@@ -1,4 +1,4 @@
-"""A sweep, described: a training's keys, plus the arms, their space, the budget and the resources."""
+"""The configuration of a sweep: a training's keys, plus arms, search space, budget and resources."""
 
 import re
 from collections.abc import Mapping
@@ -7,27 +7,27 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ByteSize, Field, field_validator, model_validator
 
-from supersnn.config import TrainConfig
+from supersnn.config import LossTerm, TrainConfig
 from supersnn.config_model import ConfigModel, Count, Positive, Scalar, merge, parse, read_yaml, unflatten, with_values
 from supersnn.errors import UserError, nearest
+from supersnn.records.metrics import CONSTRAINABLE
 from tune.description.space import DEFAULTS, SearchParameter
 
-TERMS = ("relation", "logit", "feature")
-CONSTRAINED = ("spikes/rate", "ops/synaptic", "ops/mac", "energy/nj", "val/loss")
-"""The metrics of an epoch that a search may be constrained by."""
+Objective = Literal["accuracy", "synaptic_ops"]
+"""The keys of `supersnn.records.metrics.OBJECTIVES`."""
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
 
 class ArmConfig(ConfigModel):
-    """One arm: the teachers and students it may pair, the terms that are on, its own space and fixed values.
+    """One arm: the teachers and students that it pairs, its distillation losses, search space and fixed values.
 
-    `losses` is left out for the usual ones: none without teachers, else those that the arm's name says
-    (`tune.description.arms`). `space` adds to the sweep's or overrides it; `set` fixes dotted keys.
+    Without `losses` an arm with teachers has the usual ones of its name (`tune.description.arms`). `space` adds to the
+    sweep's or overrides it; `set` fixes dotted keys.
     """
 
     teachers: tuple[str, ...] = ()
     students: tuple[str, ...] = ()
-    losses: tuple[Literal["relation", "logit", "feature"], ...] | None = None
+    losses: tuple[LossTerm, ...] | None = None
     space: dict[str, SearchParameter] = {}
     set: dict[str, Scalar] = {}
 
@@ -38,22 +38,22 @@ class ArmConfig(ConfigModel):
 
 
 class SearchConfig(ConfigModel):
-    """The budget and the way it is spent. `trials` counts for each arm, the failed ones among them.
+    """The search: its budget, sampler and early stopping. `trials` is a number for each arm, failed ones included.
 
     With `fair: compute` the arms are kept equal in epochs instead: each may spend `trials` times all epochs, and what
-    early stopping saves is spent on further trials. `hours` (of running, downtime left out) and `gpu_hours` end a
-    search for all arms at once, as does `stagnation`: in every arm, that many trials in a row brought nothing better.
+    early stopping saves is spent on further trials. `hours` (without downtime) and `gpu_hours` end the search of all
+    arms at once, as does `stagnation`: in every arm, that many trials in a row without an improvement.
 
-    `objectives` are what a trial is judged by, `constraints` upper bounds on final metrics, `seeds_per_trial` how many
-    seeds a trial is trained with, one after another, to judge it by their mean. `enqueue` lists values to be tried
-    first; `warm_start` names sweeps of the same store whose ended trials the samplers are to know.
+    `objectives` are optimized, `constraints` are upper bounds on final metrics. A trial is trained with
+    `seeds_per_trial` seeds, one after another, and judged by their mean. `enqueue` lists values to try first;
+    `warm_start` names sweeps of the same store whose ended trials the samplers learn from.
     """
 
     trials: Count = 16
     sampler: Literal["tpe", "random", "qmc", "gp", "cmaes", "nsga2", "nsga3", "grid"] = "tpe"
     scheduler: Literal["asha", "hyperband", "median", "wilcoxon", "none"] = "asha"
     fair: Literal["trials", "compute"] = "trials"
-    objectives: tuple[Literal["accuracy", "synaptic_ops"], ...] = ("accuracy",)
+    objectives: tuple[Objective, ...] = ("accuracy",)
     constraints: dict[str, float] = {}
     seeds_per_trial: Count = 1
     startup: Count | None = None
@@ -67,29 +67,29 @@ class SearchConfig(ConfigModel):
     stagnation: Count | None = None
 
     @model_validator(mode="after")
-    def _fit_together(self) -> Self:
+    def _consistent(self) -> Self:
         if self.objectives[:1] != ("accuracy",) or len(set(self.objectives)) < len(self.objectives):
-            raise ValueError(f"objectives: accuracy comes first, each once; found {list(self.objectives)}")
+            raise ValueError(f"objectives: accuracy must be first, and each unique; found {list(self.objectives)}")
         if len(self.objectives) > 1 and self.sampler == "cmaes":
-            raise ValueError("sampler: cmaes knows one objective only")
+            raise ValueError("sampler: cmaes supports a single objective only")
         if self.scheduler == "wilcoxon" and self.seeds_per_trial < 2:
-            raise ValueError("scheduler: wilcoxon compares seeds; seeds_per_trial must be 2 or more")
-        unknown = [metric for metric in self.constraints if metric not in CONSTRAINED]
+            raise ValueError("scheduler: wilcoxon compares seeds; seeds_per_trial must be at least 2")
+        unknown = [metric for metric in self.constraints if metric not in CONSTRAINABLE]
         if unknown:
-            raise ValueError(f"constraints: no metric {unknown[0]!r}{nearest(unknown[0], CONSTRAINED)}")
+            raise ValueError(f"constraints: {unknown[0]!r} is unknown{nearest(unknown[0], CONSTRAINABLE)}")
         return self
 
     def startup_trials(self) -> int:
-        """Return how many trials of each arm are start-up designs, shared by the arms."""
+        """Return how many trials of each arm are start-up designs, which the arms share."""
         return min(self.startup or min(10, max(4, self.trials // 4)), self.trials)
 
 
 class VerifyConfig(ConfigModel):
-    """How a winner is believed: trained again with `seeds` fresh seeds, the first being `first_seed`.
+    """The final runs: each arm's winner is trained again with `seeds` fresh seeds, from `first_seed` on.
 
     The winner is the best of an arm's `top` trials; several are first trained with `rank_seeds` other seeds each, and
-    ranked by their mean validation accuracy. With `train_on: train+validation` the final trainings see the validation
-    images too, as do their teachers, which are fitted anew.
+    ranked by their mean validation accuracy. With `train_on: train+validation` the final runs also train on the
+    validation images, and so do their teachers, which are refitted.
     """
 
     seeds: Count = 10
@@ -100,15 +100,15 @@ class VerifyConfig(ConfigModel):
 
 
 class ResourcesConfig(ConfigModel):
-    """What one trial takes of a node; teachers and verifications take the same.
+    """The resources of one trial; teachers and final runs take the same.
 
-    `gpus` may be a fraction: trials then share a GPU. With a whole number above 1 each batch is cut into that many
-    shards, `train.shards`, each on a GPU of its own, all of one node; that is written, but was not measured. `cpus`,
-    left out, are one for each shard. `memory` is in bytes, or a text such as "2GB"; nodes are chosen by it, nothing is
-    cut off. `accelerator` is one of Ray's accelerator types ("A100"), `labels` are labels that a node must have.
+    `gpus` may be a fraction: trials then share a GPU. With a whole number above 1 each batch is split into that many
+    shards, `train.shards`, each on its own GPU, all on one node; not measured yet. `cpus` defaults to one per shard.
+    `memory` is in bytes, or a text such as "2GB"; it chooses nodes and limits nothing. `accelerator` is one of Ray's
+    accelerator types ("A100"), `labels` are labels that a node must have.
 
-    As many trials run at once as the nodes hold at the time. `trials_at_once` sets another number: those for which
-    there is no room wait, which tells a cluster that scales by itself what to grow to.
+    As many trials run at once as the nodes hold. `trials_at_once` sets another number: trials beyond the capacity are
+    pending, from which an autoscaler learns how many nodes to start.
     """
 
     cpus: Positive = 1.0
@@ -120,14 +120,14 @@ class ResourcesConfig(ConfigModel):
 
     @field_validator("gpus")
     @classmethod
-    def _whole_above_one(cls, gpus: float) -> float:
+    def _integer_above_one(cls, gpus: float) -> float:
         if gpus > 1 and gpus != int(gpus):
-            raise ValueError(f"expected a fraction of one GPU or a whole number of them, found {gpus:g}")
+            raise ValueError(f"expected a fraction of one GPU or an integer number of GPUs, found {gpus:g}")
         return gpus
 
 
 class SweepConfig(TrainConfig):
-    """A whole sweep. The keys of a training hold for every arm unless the arm or the space says otherwise."""
+    """A sweep. The keys of a training hold for every arm unless the arm or the search space overrides them."""
 
     name: str = Field(pattern=NAME)
     arms: dict[str, ArmConfig] = Field(min_length=1)
@@ -155,20 +155,20 @@ class SweepConfig(TrainConfig):
     def _one_gpu_a_shard(self) -> Self:
         gpus, shards = self.resources.gpus, self.train.shards
         if gpus and max(gpus, 1) != shards:
-            raise ValueError(f"resources.gpus: {gpus:g} and train.shards: {shards}; expected a GPU for each shard")
+            raise ValueError(f"resources.gpus: {gpus:g} and train.shards: {shards}; expected one GPU per shard")
         for name, arm in self.arms.items():
             if "train.shards" in {*self.space, *arm.space, *arm.set}:
-                raise ValueError(f"arms.{name}: train.shards is the same in all trials; expected it under train")
+                raise ValueError(f"arms.{name}: train.shards is the same in all trials; set it under train")
             batches = {**self.space, **arm.space}.get("train.batch_size")
-            if shards > 1 and batches and any(int(str(b)) % shards for b in batches.categorical or (1,)):
-                raise ValueError(f"train.batch_size: searched with {shards} shards; expected choices that they divide")
+            if shards > 1 and batches and any(int(str(size)) % shards for size in batches.categorical or (1,)):
+                raise ValueError(f"train.batch_size: every choice must be divisible by the {shards} shards")
         return self
 
     @model_validator(mode="after")
-    def _judged_on_unseen_images(self) -> Self:
+    def _validated_on_unseen_images(self) -> Self:
         if self.dataset.train_on != "train":
             raise ValueError(
-                "dataset.train_on: a search needs validation images that it is not trained on; see verify.train_on"
+                "dataset.train_on: a search needs unseen validation images; for the final runs set verify.train_on"
             )
         return self
 
@@ -176,26 +176,26 @@ class SweepConfig(TrainConfig):
     def _names(self) -> Self:
         for arm in self.arms:
             if not re.match(NAME, arm):
-                raise ValueError(f"arms: {arm!r} is no name (letters, digits, '_', '.', '-')")
+                raise ValueError(f"arms: {arm!r} is no valid name (letters, digits, '_', '.', '-')")
         return self
 
     def trial_epochs(self) -> int:
-        """Return the epochs of a trial that runs to its end, over all of its seeds."""
+        """Return the epochs of a trial without early stopping, over all of its seeds."""
         return self.train.epochs * self.search.seeds_per_trial
 
     def base(self) -> dict[str, Any]:
-        """Return the part that is a training's, as plain nested values."""
+        """Return the keys of a training, as plain nested values."""
         return {key: value for key, value in self.model_dump(mode="json").items() if key in TrainConfig.model_fields}
 
 
 def _at(data: Any, section: str, key: str, default: Any) -> Any:
-    """A value of a file that is not checked yet."""
-    here = data.get(section) if isinstance(data, Mapping) else None
-    return here.get(key, default) if isinstance(here, Mapping) else default
+    """Return a value of a file that is not validated yet."""
+    values = data.get(section) if isinstance(data, Mapping) else None
+    return values.get(key, default) if isinstance(values, Mapping) else default
 
 
 def with_defaults(space: object) -> object:
-    """Return the space with each `default` replaced by the usual range of that key."""
+    """Return the search space with each `default` replaced by the default range of that key."""
     if not isinstance(space, Mapping):
         return space
     for key, parameter in space.items():
@@ -205,10 +205,10 @@ def with_defaults(space: object) -> object:
 
 
 def load(path: Path, overrides: tuple[str, ...] = ()) -> SweepConfig:
-    """Return the sweep of a YAML file, with `key=value` overrides (values are YAML) laid upon it.
+    """Return the sweep of a YAML file, with `key=value` overrides (values are YAML).
 
     Raises:
-        UserError: the file or an override is wrong; one line says where and how.
+        UserError: the file or an override is not valid; one line with the key.
     """
     data = merge(read_yaml(path), unflatten(dict(parse_override(text) for text in overrides)))
     sweep = parse(SweepConfig, data, str(path))

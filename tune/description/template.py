@@ -1,11 +1,11 @@
-"""The sweep file that `supersnn init` writes: complete, commented, and right as it stands."""
+"""The sweep file that `supersnn init` writes: complete, commented, and valid without changes."""
 
 from pathlib import Path
 
 from supersnn.errors import UserError
 
-STARTER = """\
-# A sweep: which students, which teachers, which parameters. `supersnn sweep THIS --dry-run` shows what it would do.
+TEMPLATE = """\
+# A sweep: students, teachers, search parameters. `supersnn sweep FILE --dry-run` shows its plan.
 name: my-sweep
 dataset: {name: digits, validation: 0.15, augment: {crop: 1}}   # `supersnn data list` shows the names
 student: {architecture: resnet8, time_steps: 2}
@@ -17,7 +17,7 @@ arms:                                   # compared at equal budget
   homogeneous: {teachers: [resnet8]}    # a teacher of the student's family
   heterogeneous: {teachers: [vgg8]}     # teachers of other families; several are searched
 
-space:                                  # any key of a training; `default` is the usual range
+space:                                  # any key of a training; `default` is the default range
   neuron.threshold: default
   neuron.decay: {uniform: [0.1, 0.95]}
   optimizer.lr: {log: [0.01, 0.3]}
@@ -30,15 +30,15 @@ resources: {cpus: 1, gpus: 0}                           # for each trial; gpus: 
 
 
 def write(path: Path) -> None:
-    """Write the starter to a file that is not there yet.
+    """Write the template to a new file.
 
     Raises:
-        UserError: the file is there already, or cannot be written.
+        UserError: the file exists already, or cannot be written.
     """
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(STARTER)
+            file.write(TEMPLATE)
     except FileExistsError as error:
-        raise UserError(f"{path}: is there already; name another file") from error
+        raise UserError(f"{path}: exists already; name another file") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from error

@@ -1,1 +1,1 @@
-"""Who carries the work out: Ray or this process, the trial in its worker, teachers and banks before it."""
+"""Execution: executors (Ray or in process), the trial in its worker, preparation of teachers and their caches."""

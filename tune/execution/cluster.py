@@ -1,13 +1,12 @@
-"""Ray: starting it or joining it, the one Tune run of a search, and tasks. The only rooms with Ray are this one,
-`actor.py`, `checks.py` and `searcher.py`.
+"""The executor on Ray: start or join a cluster, run a search as one Tune run, run tasks.
+
+Of this package `actor.py`, `cluster_state.py`, `node_check.py`, `preflight.py` and `searcher.py` import Ray as well.
 """
 
 import logging
-import math
 import os
 import shutil
 import socket
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -22,7 +21,7 @@ os.environ.update(
     TUNE_GLOBAL_CHECKPOINT_S="1000000",  # the studies hold the state; copies of it take up to a twentieth of the time
     RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
     RAY_USAGE_STATS_ENABLED="0",
-    TUNE_MAX_PENDING_TRIALS_PG="1000000",  # the searcher says when there is no room
+    TUNE_MAX_PENDING_TRIALS_PG="1000000",  # the searcher limits the trials to the capacity
 )
 
 import ray
@@ -32,24 +31,25 @@ from supersnn.errors import UserError
 from supersnn.sources.base import data_root
 from tune.description.sweep import ResourcesConfig
 from tune.execution.actor import StudentTrial
+from tune.execution.cluster_state import ClusterState, living_nodes
 from tune.execution.executor import PAGES
-from tune.execution.nodes import bundle, living, slots, slots_on
-from tune.execution.preflight import PACKAGES, NodeMismatch, preflight, require_capacity, run_if_node_matches
-from tune.execution.searcher import LOOK, NoUsableNodesStopper, StudyScheduler, StudySearcher
-from tune.search.driver import Search
+from tune.execution.node_check import NodeMismatch, run_if_node_matches
+from tune.execution.nodes import bundle
+from tune.execution.preflight import preflight, require_capacity
+from tune.execution.searcher import CHECK_EVERY, NoUsableNodesStopper, StudyScheduler, StudySearcher
+from tune.notices import Notify
+from tune.search.search import Search
 from tune.storage import Storage
+from tune.versions import PACKAGES
 
-ALONE = {
+LOCAL_SETTINGS = {
     "RAY_prestart_worker_first_driver": "0",  # processes that come too late for the first trials
     "RAY_enable_metrics_collection": "0",
     "RAY_task_events_report_interval_ms": "0",
 }
-"""What Ray is to leave where it is started for one sweep: nobody would look at it, and the cores are the trials'."""
+"""Ray's settings where it is started for one sweep: no metrics that nobody reads, all cores for the trials."""
 
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-
-NODE = "ray.io/node-id"
-"""The label by which Ray tells nodes apart."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -65,75 +65,46 @@ class RayExecutor:
         scratch: Path,
         run: str,
         storage: Storage,
-        witness: str,
-        tell: Callable[[str, dict[str, Any]], None],
+        check_file: str,
+        notify: Notify,
         address: str | None = None,
     ) -> None:
-        """Start Ray, or join it and check its nodes; `scratch` is for Tune's own notes, under a fresh name `run`.
+        """Start Ray, or join the cluster at `address` and run the preflight checks on its nodes.
 
-        All work looks for `witness`, a text in the storage, and compares its node with the driver. A node that
-        is not fit gets no more, and `tell` hears of it once: the event ``refused`` with `node` and `complaint`.
+        Args:
+            resources: of one trial.
+            max_failures: how often a trial or a task is tried again.
+            scratch: the folder for Tune's own files, under the fresh name `run`.
+            run: see `scratch`.
+            storage: what driver and workers share.
+            check_file: the name of a text in the storage that every process must be able to read before it works.
+            notify: is called with `NodeExcluded` once for each node that does not match the driver.
+            address: of the cluster.
 
         Raises:
-            UserError: the cluster cannot be joined, a node differs from the driver, or none has what a trial needs.
+            UserError: the cluster cannot be joined, a node differs from the driver, or none can hold a trial.
         """
         self._resources, self._max_failures, self._scratch, self._run = resources, max_failures, scratch, run
         for name in ("ray", "ray.tune", "ray.data", "ray.train"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        self.here = address is None
+        self._on_this_machine = address is None
         _start() if address is None else _join(address)
-        self._room, self._counted = 0, -math.inf
-        self._tell, self._refused = tell, dict[str, str]()
-        self._expected: dict[str, Any] | None = None
         try:
             if address is None or resources.trials_at_once is None:
-                require_capacity(living(ray.nodes()), resources)
-            if address is not None:
-                self._expected = vars(preflight(storage, resources, witness))
+                require_capacity(living_nodes(), resources)
+            requirements = None if address is None else preflight(storage, resources, check_file)
         except BaseException:
             self.close()
             raise
-
-    def room(self) -> int:
-        """Return how many trials may be under way now; what the nodes hold is counted anew every second."""
-        if self._resources.trials_at_once is not None:
-            return self._resources.trials_at_once
-        if time.monotonic() - self._counted >= 1.0:
-            fit = (node for node in living(ray.nodes()) if node.id not in self._refused)
-            self._room, self._counted = slots(fit, self._resources), time.monotonic()
-        return self._room
-
-    def _refuse(self, unfit: NodeMismatch) -> None:
-        """Leave a node out from now on."""
-        if unfit.node in self._refused:
-            return
-        self._refused[unfit.node], self._counted = unfit.complaint, -math.inf
-        names = {node.id: node.name for node in living(ray.nodes())}
-        self._tell("refused", {"node": names.get(unfit.node, unfit.node), "complaint": unfit.complaint})
-
-    def _stranded(self) -> UserError | None:
-        """The end of it, where all nodes that could work were refused and nobody starts others."""
-        able = [node for node in living(ray.nodes()) if slots_on(node, self._resources)]
-        if self._resources.trials_at_once is not None or not able or any(n.id not in self._refused for n in able):
-            return None
-        told = "; ".join(f"{node.name}: {self._refused[node.id]}" for node in able)
-        return UserError(f"no node is left that is fit ({told}); mend them, then give the same command again")
-
-    def _labels(self) -> dict[str, str]:
-        """What a node's labels must be, in Ray's terms: the sweep's, and none of the nodes that were refused."""
-        out = {NODE: f"!in({','.join(self._refused)})"} if self._refused else {}
-        return {**self._resources.labels, **out}
-
-    def _about(self) -> dict[str, Any]:
-        return {"labels": self._labels(), "expected": self._expected}
+        self._cluster = ClusterState(resources, requirements, notify)
 
     def search(self, search: Search) -> None:
-        """Run the search as one Tune run over all arms; it comes to a halt where no node is fit any more."""
+        """Run the search as one Tune run over all arms; it is halted where no usable nodes are left."""
         tuner = ray.tune.Tuner(
-            ray.tune.with_resources(StudentTrial, partial(_group, bundle(self._resources))),
+            ray.tune.with_resources(StudentTrial, partial(_placement, bundle(self._resources))),
             tune_config=ray.tune.TuneConfig(
-                search_alg=StudySearcher(search, self.room, self._about),
-                scheduler=StudyScheduler(search, self._refuse),
+                search_alg=StudySearcher(search, self._cluster),
+                scheduler=StudyScheduler(search, self._cluster),
                 num_samples=-1,
                 reuse_actors=True,
                 trial_name_creator=lambda trial: str(trial.config["job"]["key"]).replace("/", "-"),
@@ -142,7 +113,7 @@ class RayExecutor:
             run_config=ray.tune.RunConfig(
                 name=self._run,
                 storage_path=str(self._scratch.resolve()),
-                stop=NoUsableNodesStopper(search, self._stranded),
+                stop=NoUsableNodesStopper(search, self._cluster),
                 failure_config=ray.tune.FailureConfig(max_failures=self._max_failures),
                 checkpoint_config=ray.tune.CheckpointConfig(checkpoint_at_end=False),  # nodes may not see the path
                 verbose=0,
@@ -154,8 +125,29 @@ class RayExecutor:
         """Yield each item with its result or its exception, as the tasks end.
 
         Raises:
-            UserError: no node is fit any more.
+            UserError: no usable nodes are left.
         """
+        running = {self._submit(function, item): item for item in items}
+        while running:
+            ended, _ = ray.wait(list(running), num_returns=1, timeout=CHECK_EVERY)
+            if not ended:
+                if error := self._cluster.no_usable_nodes():
+                    raise error
+                continue
+            (task,) = ended
+            item = running.pop(task)
+            try:
+                result = ray.get(task)
+                if isinstance(result, NodeMismatch):
+                    self._cluster.exclude(result)
+                    running[self._submit(function, item)] = item
+                    continue
+                yield item, result
+            except ray.exceptions.RayError as error:
+                yield item, getattr(error, "cause", None) or error
+
+    def _submit(self, function: Callable[[T], R], item: T) -> Any:
+        """Start a task on a usable node; return its reference."""
         need = self._resources
         options = {
             "num_cpus": need.cpus,
@@ -163,65 +155,55 @@ class RayExecutor:
             "memory": need.memory,
             "accelerator_type": need.accelerator,
             "max_retries": self._max_failures,
+            "label_selector": self._cluster.label_selector() or None,
         }
-        given = {name: value for name, value in options.items() if value is not None}
+        remote = ray.remote(**{name: value for name, value in options.items() if value is not None})
+        if self._cluster.requirements is None:
+            return remote(function).remote(item)
+        work = ray.cloudpickle.dumps((function, item))
+        guarded = remote(run_if_node_matches).options(name=function.__name__)
+        return guarded.remote(work, self._cluster.requirements)
 
-        def start(item: T) -> Any:
-            labels = self._labels()
-            chosen = given | ({"label_selector": labels} if labels else {})
-            if self._expected is None:
-                return ray.remote(**chosen)(function).remote(item)
-            work = ray.cloudpickle.dumps((function, item))
-            return (
-                ray.remote(**chosen)(run_if_node_matches).options(name=function.__name__).remote(work, self._expected)
-            )
+    def call(self, function: Callable[[T], R], item: T) -> R:
+        """Return the function's result: from this process where it sees the workers' files, else from a task."""
+        if self._on_this_machine:
+            return function(item)
+        ((_, result),) = self.tasks(function, [item])
+        if isinstance(result, Exception):
+            raise result
+        return result
 
-        running = {start(item): item for item in items}
-        while running:
-            ended, _ = ray.wait(list(running), num_returns=1, timeout=LOOK)
-            if not ended:
-                if stranded := self._stranded():
-                    raise stranded
-                continue
-            (done,) = ended
-            item = running.pop(done)
-            try:
-                result = ray.get(done)
-                if isinstance(result, NodeMismatch):
-                    self._refuse(result)
-                    running[start(item)] = item
-                    continue
-                yield item, result
-            except ray.exceptions.RayError as error:
-                yield item, getattr(error, "cause", None) or error
+    def shares_files_with(self, storage: Storage) -> bool:
+        """Return whether the workers' files in the storage are this process's own."""
+        return self._on_this_machine and storage.shares_root_with_workers()
 
     def close(self) -> None:
-        """Leave Ray; what was started here ends with it."""
+        """Leave the cluster, or end the one that was started; remove Tune's files."""
         ray.shutdown()
         shutil.rmtree(self._scratch / self._run, ignore_errors=True)
 
 
-def _group(taken: dict[str, float], config: dict[str, Any]) -> ray.tune.PlacementGroupFactory:
-    """What a trial takes, and the labels that its configuration asks of the node."""
+def _placement(resources: dict[str, float], config: dict[str, Any]) -> ray.tune.PlacementGroupFactory:
+    """Return the resources of a trial, and the labels that its node must have."""
     labels = {"bundle_label_selector": [config["labels"]]} if config["labels"] else {}
-    return ray.tune.PlacementGroupFactory([taken], **labels)
+    return ray.tune.PlacementGroupFactory([resources], **labels)
 
 
 def _variables() -> dict[str, str]:
-    """What every worker needs in its environment."""
+    """Return the environment variables of every worker."""
     return {"SUPERSNN_DATA": str(data_root().resolve()), "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", PAGES)}
 
 
 def _start() -> None:
-    """Start Ray on this machine, its processes with our environment, which workers have from them."""
-    alone = {name: os.environ.get(name, value) for name, value in ALONE.items()}
-    with _environment({**alone, **_variables()}):
+    """Start Ray on this machine; its processes inherit the variables, and workers inherit them from those."""
+    settings = {name: os.environ.get(name, value) for name, value in LOCAL_SETTINGS.items()}
+    with _environment({**settings, **_variables()}):
         ray.init(address="local", num_cpus=os.cpu_count(), include_dashboard=False, **QUIET)
 
 
 @contextmanager
 def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set some variables of this process's environment for a while."""
+    """Set environment variables of this process, and restore them afterwards."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
@@ -235,30 +217,30 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def _join(address: str) -> None:
-    """Join the cluster at an address, with our sources for its nodes.
+    """Join the cluster at an address, and ship our sources to its nodes.
 
     Raises:
         UserError: the cluster cannot be joined.
     """
     if address.startswith("ray://"):
         raise UserError(
-            f"--address {address}: the search cannot be driven through a Ray client; give the command on a machine of "
-            "the cluster, or hand it in with `ray job submit`"
+            f"--address {address}: a sweep cannot run through a Ray client; run it on a cluster node, or submit it "
+            "with `ray job submit`"
         )
     environment = {"env_vars": _variables(), "py_modules": sources()}
     try:
-        _knock(address)
+        _connect_once(address)
         ray.init(address=address, runtime_env=environment, **QUIET)
     except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         text = " ".join(str(error).split())
-        raise UserError(f"--address {address}: cannot join a Ray cluster there: {text[:400]}") from error
+        raise UserError(f"--address {address}: cannot join a Ray cluster: {text[:400]}") from error
 
 
-def _knock(address: str) -> None:
-    """Connect to a ``host:port`` once, because Ray itself would try for minutes.
+def _connect_once(address: str) -> None:
+    """Connect to a ``host:port`` once: Ray itself would retry for minutes.
 
     Raises:
-        OSError: nobody listens there.
+        OSError: the connection failed.
     """
     host, colon, port = address.rpartition(":")
     if colon and port.isdigit():
@@ -266,6 +248,6 @@ def _knock(address: str) -> None:
 
 
 def sources() -> list[str]:
-    """Return our packages' folders, as they are shipped to a cluster's nodes."""
+    """Return the folders of our packages, which are shipped to a cluster's nodes."""
     root = Path(__file__).resolve().parents[2]
     return [str(root / package) for package in PACKAGES]

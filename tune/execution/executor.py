@@ -1,30 +1,34 @@
-"""What carries a sweep's work out: Ray (`cluster.py`) or this process (`local.py`), behind the same few calls."""
+"""The interface of executors, which run a sweep's work: on Ray (`cluster.py`) or in this process (`local.py`)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
-from tune.search.driver import Search
+from tune.search.search import Search
+from tune.storage import Storage
 
 PAGES = "glibc.malloc.hugetlb=1"
-"""A worker's `GLIBC_TUNABLES`: tensors in huge pages, where a step's fresh maps cost less time in page faults."""
+"""The `GLIBC_TUNABLES` of workers: huge pages make the page faults of newly allocated tensors cheaper."""
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 class Executor(Protocol):
-    """Runs a search's trials, and independent tasks, as many at once as there are resources.
-
-    here: whether all work is done on this machine, so that the driver sees what its workers see.
-    """
-
-    here: bool
+    """Runs a search's trials, and independent tasks, as many at once as the resources allow."""
 
     def search(self, search: Search) -> None:
-        """Run trials until the search hands out no more; every report has been taken when this returns."""
+        """Run trials until the search suggests no more; every report has been passed to it when this returns."""
 
     def tasks(self, function: Callable[[T], R], items: Sequence[T]) -> Iterator[tuple[T, R | Exception]]:
-        """Yield each item with the function's result, or the exception that it ended in, as they come."""
+        """Yield each item with the function's result or its exception, in the order in which they end."""
+
+    def call(self, function: Callable[[T], R], item: T) -> R:
+        """Return the function's result, computed on a machine that has the workers' files."""
+        ...
+
+    def shares_files_with(self, storage: Storage) -> bool:
+        """Return whether the driver sees the files that workers have in the storage, before they are fetched."""
+        ...
 
     def close(self) -> None:
-        """Give back what was taken; work under way is dropped."""
+        """Release all resources; running work is dropped."""

@@ -1,10 +1,11 @@
-"""The in-process twin of the cluster: the same sweep without Ray, a trial at a time, for debugging and tests."""
+"""The in-process executor: the same sweep without Ray, one trial at a time, for debugging and tests."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from tune.execution.trial import Runner, StaleDriverError
-from tune.search.driver import Search
+from tune.execution.trial import StaleDriverError, TrialRunner
+from tune.search.search import Search
+from tune.storage import Storage
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -13,14 +14,12 @@ R = TypeVar("R")
 class LocalExecutor:
     """Runs everything in this process, in order."""
 
-    here = True
-
     def __init__(self, max_failures: int = 0) -> None:
         self._max_failures = max_failures
-        self._runner = Runner()
+        self._runner = TrialRunner()
 
     def search(self, search: Search) -> None:
-        """Run the search's trials one after another; one that raises is tried again from its checkpoint."""
+        """Run the search's trials one after another; one that raises is retried from its checkpoint."""
         while (job := search.next_job()) is not None:
             for attempt in range(self._max_failures + 1):
                 try:
@@ -42,5 +41,13 @@ class LocalExecutor:
             except Exception as error:
                 yield item, error
 
+    def call(self, function: Callable[[T], R], item: T) -> R:
+        """Return the function's result."""
+        return function(item)
+
+    def shares_files_with(self, storage: Storage) -> bool:
+        """Return whether this process, as a worker, uses the driver's files."""
+        return storage.shares_root_with_workers()
+
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no resources are held."""

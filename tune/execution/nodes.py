@@ -1,4 +1,4 @@
-"""How many trials a cluster's nodes hold: plain arithmetic over what Ray says of its nodes. No Ray here."""
+"""How many trials a cluster's nodes hold: plain arithmetic over the records of `ray.nodes()`, without Ray."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -10,7 +10,7 @@ from tune.description.sweep import ResourcesConfig
 
 @dataclass(frozen=True)
 class Node:
-    """A living node: its Ray id, its name for people, what it has in all, and its labels."""
+    """A living node: its Ray id, its name for people, its total resources, and its labels."""
 
     id: str
     name: str
@@ -33,15 +33,15 @@ def living(records: Iterable[Mapping[str, Any]]) -> list[Node]:
 
 
 def bundle(need: ResourcesConfig) -> dict[str, float]:
-    """Return what one trial takes of a node, in Ray's terms. An accelerator type is a resource of its nodes."""
-    taken = {"CPU": need.cpus, "GPU": need.gpus, "memory": float(need.memory or 0)}
+    """Return the resources of one trial by Ray's names; an accelerator type is a resource of its nodes."""
+    amounts = {"CPU": need.cpus, "GPU": need.gpus, "memory": float(need.memory or 0)}
     if need.accelerator is not None:
-        taken[f"accelerator_type:{need.accelerator}"] = 0.001
-    return {name: amount for name, amount in taken.items() if amount}
+        amounts[f"accelerator_type:{need.accelerator}"] = 0.001
+    return {name: amount for name, amount in amounts.items() if amount}
 
 
 def slots_on(node: Node, need: ResourcesConfig) -> int:
-    """Return how many trials a node holds at once: 0 where it lacks a label. No trial shares two GPUs."""
+    """Return how many trials a node holds: 0 where it lacks a label. A fraction of a GPU is of one GPU."""
     if any(node.labels.get(label) != value for label, value in need.labels.items()):
         return 0
     each = {name: _times(node.resources.get(name, 0.0), amount) for name, amount in bundle(need).items()}
@@ -52,12 +52,12 @@ def slots_on(node: Node, need: ResourcesConfig) -> int:
 
 
 def slots(nodes: Iterable[Node], need: ResourcesConfig) -> int:
-    """Return how many trials the nodes hold at once."""
+    """Return how many trials the nodes hold."""
     return sum(slots_on(node, need) for node in nodes)
 
 
 def wanted(need: ResourcesConfig) -> str:
-    """Return what a trial needs, in words."""
+    """Return the resources and labels that a trial needs, as text."""
     parts = [f"{need.cpus:g} CPUs", f"{need.gpus:g} GPUs"]
     parts += [f"{need.memory / 2**30:.3g} GiB of memory"] if need.memory else []
     parts += [f"an accelerator {need.accelerator!r}"] if need.accelerator else []
@@ -66,7 +66,7 @@ def wanted(need: ResourcesConfig) -> str:
 
 
 def offered(nodes: Iterable[Node]) -> str:
-    """Return what the nodes have, in words."""
+    """Return the resources of the nodes, as text."""
     return "; ".join(f"{node.name}: {_amounts(node.resources)}" for node in nodes) or "no nodes"
 
 
@@ -76,6 +76,6 @@ def _amounts(resources: Mapping[str, float]) -> str:
     return ", ".join(parts + [name for name in resources if name.startswith("accelerator_type:")])
 
 
-def _times(have: float, amount: float) -> int:
-    """How often an amount goes into what there is; sums of fractions may fall short by a rounding error."""
-    return math.floor(have / amount + 1e-9)
+def _times(total: float, amount: float) -> int:
+    """Return how often an amount is contained in another; sums of fractions may fall short by a rounding error."""
+    return math.floor(total / amount + 1e-9)

@@ -1,14 +1,15 @@
-"""Before a trial needs them: the images are found, every teacher is trained and its bank filled, a task each."""
+"""Preparation of a sweep: inspect its data set; train each teacher and cache its outputs, one task per teacher."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import torch
 
 from supersnn import teacher_cache, teachers
 from supersnn.config import DatasetConfig, TrainConfig
 from supersnn.data import TrainingData, training_data
+from supersnn.records.events import DatasetSplit, Event, TeacherCached, TeacherTrained, now
 from supersnn.teacher_cache import TeacherCache
 from supersnn.teacher_outputs import OutputKind, output_kinds
 from supersnn.teachers import Teacher
@@ -18,13 +19,18 @@ from tune.execution.teacher_storage import BANKS, TEACHERS, teacher_at
 from tune.storage import Storage, storage_at
 
 POOL = "loss.relation.pool"
+E = TypeVar("E", bound=Event)
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """One teacher, and all that the arms will ask of it: plain values only, so that it travels anywhere.
+    """The task for one teacher: plain values only, so that it travels anywhere.
 
-    `store` is the address of the storage that driver and workers share.
+    Attributes:
+        config: a training with this teacher.
+        pools: the pooled sides at which any arm compares relations.
+        features: whether any arm needs the teacher's feature maps.
+        store: the address of the storage that driver and workers share.
     """
 
     config: dict[str, Any]
@@ -33,88 +39,93 @@ class Preparation:
 
 
 @dataclass(frozen=True)
-class Teaching:
-    """What a preparation came to: the fields of the journal's `teacher` event, and of its `bank` event if any."""
+class Prepared:
+    """The result of a preparation: its events, `cache` None where the teacher runs beside the training."""
 
-    teacher: dict[str, Any]
-    bank: dict[str, Any] | None
+    teacher: TeacherTrained
+    cache: TeacherCached | None
 
-    def events(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield the journal's events."""
-        yield "teacher", self.teacher
-        if self.bank is not None:
-            yield "bank", self.bank
+    def events(self) -> Iterator[TeacherTrained | TeacherCached]:
+        """Yield the events for the journal."""
+        yield self.teacher
+        if self.cache is not None:
+            yield self.cache
 
 
-def look(arms: Mapping[str, Arm], executor: Executor) -> dict[str, Any]:
-    """Return the fields of the journal's `data` event: how the sweep's images are cut.
+def inspect_dataset(arms: Mapping[str, Arm], executor: Executor) -> DatasetSplit:
+    """Return how the sweep's training images are split.
 
     Raises:
-        UserError: the images cannot be had.
+        UserError: the images cannot be loaded.
     """
-    dataset = next(iter(arms.values())).base["dataset"]
-    if executor.here:
-        return look_one(dataset)
-    ((_, seen),) = executor.tasks(look_one, [dataset])
-    if isinstance(seen, Exception):
-        raise seen
-    return seen
+    return _now(executor.call(inspect_one, next(iter(arms.values())).base["dataset"]))
 
 
-def look_one(dataset: dict[str, Any]) -> dict[str, Any]:
-    """Load a data set's training images, and tell their split and numbers."""
+def inspect_one(dataset: Mapping[str, Any]) -> DatasetSplit:
+    """Load a data set's training images, and return their split and sizes."""
     config = DatasetConfig.model_validate(dataset)
     data = training_data(config)
-    numbers = {"train": len(data.train), "validation": len(data.validation), "classes": len(data.classes)}
-    return {"dataset": config.name, "split": data.fingerprint, **numbers}
+    return DatasetSplit(
+        dataset=config.name,
+        split=data.fingerprint,
+        train=len(data.train),
+        validation=len(data.validation),
+        classes=len(data.classes),
+    )
 
 
-def prepare(arms: Mapping[str, Arm], storage: Storage, executor: Executor) -> Iterator[Teaching]:
-    """Yield each teacher of the arms, trained or found, as it becomes ready; the driver then has it too.
+def prepare(arms: Mapping[str, Arm], storage: Storage, executor: Executor) -> Iterator[Prepared]:
+    """Yield each teacher of the arms as it becomes ready, trained or found; the driver has a copy of it then.
 
     Raises:
-        UserError: a teacher cannot be had.
+        UserError: a teacher cannot be trained or read.
     """
-    items = preparations(arms, storage)
-    missing = items
-    if items and executor.here and storage.direct and any((storage.root / TEACHERS).glob("*/")):
-        data = training_data(DatasetConfig.model_validate(items[0].config["dataset"]))  # the same for all arms
-        there = [(item, found(item, data)) for item in items]
-        missing = [item for item, teaching in there if teaching is None]
-        yield from (teaching for _, teaching in there if teaching is not None)
-    for _, done in executor.tasks(prepare_one, missing):
-        if isinstance(done, Exception):
-            raise done
-        storage.fetch(f"{TEACHERS}/{done.teacher['digest']}")
-        yield done
+    missing = preparations(arms, storage)
+    if missing and executor.shares_files_with(storage) and any((storage.root / TEACHERS).glob("*/")):
+        data = training_data(DatasetConfig.model_validate(missing[0].config["dataset"]))  # the same for all arms
+        results = [(item, already_prepared(item, data)) for item in missing]
+        missing = [item for item, prepared in results if prepared is None]
+        yield from (prepared for _, prepared in results if prepared is not None)
+    for _, result in executor.tasks(prepare_one, missing):
+        if isinstance(result, Exception):
+            raise result
+        storage.fetch(f"{TEACHERS}/{result.teacher.digest}")
+        yield replace(result, teacher=_now(result.teacher), cache=result.cache and _now(result.cache))
+
+
+def _now(event: E) -> E:
+    """Return a worker's event with the driver's time: clocks of nodes differ."""
+    return event.model_copy(update={"time": now()})
 
 
 def preparations(arms: Mapping[str, Arm], storage: Storage) -> list[Preparation]:
-    """Return one preparation a teacher, with what any arm may ask of it."""
-    asking = {teacher: [arm for arm in arms.values() if teacher in arm.teachers] for teacher in _teachers(arms)}
+    """Return one preparation a teacher, for all arms that use it."""
+    users = {teacher: [arm for arm in arms.values() if teacher in arm.teachers] for teacher in _teachers(arms)}
     return [
         Preparation(
-            config=_example(with_it[0], teacher).model_dump(mode="json"),
-            kinds=output_kinds({t for arm in with_it for t in arm.terms}, {p for arm in with_it for p in _pools(arm)}),
+            config=_example(users_of[0], teacher).model_dump(mode="json"),
+            kinds=output_kinds(
+                {t for arm in users_of for t in arm.terms}, {p for arm in users_of for p in _pools(arm)}
+            ),
             store=storage.address,
         )
-        for teacher, with_it in asking.items()
+        for teacher, users_of in users.items()
     ]
 
 
 def _teachers(arms: Mapping[str, Arm]) -> list[str]:
-    """The teachers of all arms, each once, in their order."""
+    """Return the teachers of all arms, each once, in order of appearance."""
     return list(dict.fromkeys(teacher for arm in arms.values() for teacher in arm.teachers))
 
 
 def _example(arm: Arm, teacher: str) -> TrainConfig:
-    """A training with this teacher: the teacher's own recipe does not depend on what is searched."""
+    """Return a training with this teacher: the teacher's own recipe does not depend on the searched parameters."""
     values = {key: parameter.at(0.0) for key, parameter in arm.parameters.items()}
     return arm.config({**values, "teacher.name": teacher})
 
 
 def _pools(arm: Arm) -> list[int]:
-    """The pooled sides of the relational term that an arm may ask for."""
+    """Return the pooled sides at which an arm may compare relations."""
     if "relation" not in arm.terms:
         return []
     parameter = arm.parameters.get(POOL)
@@ -122,49 +133,49 @@ def _pools(arm: Arm) -> list[int]:
     return [int(str(choice)) for choice in choices]
 
 
-def found(item: Preparation, data: TrainingData) -> Teaching | None:
-    """Return what a preparation comes to where teacher and bank are there, None where something is left to do.
+def already_prepared(item: Preparation, data: TrainingData) -> Prepared | None:
+    """Return the result of a preparation whose teacher and cache are complete, None where something is missing.
 
-    A driver finds out by itself, sooner than a worker is there to do it; `data` are the teacher's images.
+    The driver checks it itself, sooner than a worker could start; `data` are the teacher's images.
     """
     config, storage = TrainConfig.model_validate(item.config), storage_at(item.store)
     if not (storage.root / TEACHERS / teachers.address(config, data)).exists():
         return None
     teacher = teacher_at(storage, config, data, "cpu")
-    banks = storage.root / BANKS
+    caches = storage.root / BANKS
     cached = config.dataset.augment.views != "off"
-    if cached and not teacher_cache.is_complete(banks, teacher, data, config, item.kinds):
+    if cached and not teacher_cache.is_complete(caches, teacher, data, config, item.kinds):
         return None
-    return _teaching(item, config, data, teacher)
+    return _prepared(item, config, data, teacher)
 
 
-def prepare_one(item: Preparation) -> Teaching:
-    """Train or find one teacher, and fill its bank, on this worker's device."""
+def prepare_one(item: Preparation) -> Prepared:
+    """Train or find one teacher, and fill its cache, on this worker's device."""
     config = TrainConfig.model_validate(item.config)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     data = training_data(config.dataset, device)
-    return _teaching(item, config, data, teacher_at(storage_at(item.store), config, data, device))
+    return _prepared(item, config, data, teacher_at(storage_at(item.store), config, data, device))
 
 
-def _teaching(item: Preparation, config: TrainConfig, data: TrainingData, teacher: Teacher) -> Teaching:
-    """What a teacher came to, after its bank is filled."""
-    storage, name = storage_at(item.store), str(config.teacher.name)
-    fields = {
-        "name": name,
-        "digest": teacher.digest,
-        "family": teacher.family,
-        "parameters": teacher.parameters,
-        "val_accuracy": teacher.val_accuracy,
-        "epochs": config.teacher.epochs,
-        "seconds": teacher.seconds,
-        "split": data.fingerprint,
-        "known_split": teacher.known_split,
-    }
-    if config.dataset.augment.views == "off":
-        return Teaching(fields, None)
-    filled = storage.get_or_create(
+def _prepared(item: Preparation, config: TrainConfig, data: TrainingData, teacher: Teacher) -> Prepared:
+    """Fill a teacher's cache, and return the result of its preparation."""
+    storage, name, views = storage_at(item.store), str(config.teacher.name), config.dataset.augment.views
+    trained = TeacherTrained(
+        name=name,
+        digest=teacher.digest,
+        family=teacher.family,
+        parameters=teacher.parameters,
+        val_accuracy=teacher.val_accuracy,
+        epochs=config.teacher.epochs,
+        seconds=teacher.seconds,
+        split=data.fingerprint,
+        known_split=teacher.known_split,
+    )
+    if views == "off":
+        return Prepared(trained, None)
+    cache = storage.get_or_create(
         f"{BANKS}/{teacher_cache.address(teacher, data, config)}",
         lambda: TeacherCache.open(storage.root / BANKS, teacher, data, config, item.kinds),
     )
-    about = {"teacher": name, "digest": filled.digest, "views": config.dataset.augment.views}
-    return Teaching(fields, about | {"seconds": filled.seconds, "bytes": filled.bytes})
+    cached = TeacherCached(teacher=name, digest=cache.digest, views=views, seconds=cache.seconds, bytes=cache.bytes)
+    return Prepared(trained, cached)

@@ -1,4 +1,4 @@
-"""Teachers and their banks on a node: found, fetched, or made there, and everywhere the same bytes."""
+"""Teachers and teacher caches on a node: found, fetched or created, with the same bytes on every node."""
 
 import functools
 
@@ -23,20 +23,19 @@ def teacher_at(storage: Storage, config: TrainConfig, data: TrainingData, device
     try:
         return storage.get_or_create(name, get)
     except DamagedFile:
-        if storage.direct:
+        if not storage.discard_damaged(name):
             raise
-        storage.evict(name)  # this node's own copy
         return storage.get_or_create(name, get)
 
 
 def teacher_source_at(
     storage: Storage, config: TrainConfig, data: TrainingData, device: torch.device | str
 ) -> TeacherSource | None:
-    """Return the teacher_source of a training, None without a teacher; see `teacher_sources.teacher_source_for`."""
+    """Return the source of a training's teacher outputs, None without a teacher; see `teacher_source_for`."""
     if config.teacher.name is None:
         return None
     teacher = teacher_at(storage, config, data, device)
-    make = functools.partial(teacher_source, teacher, config, data, storage.root)
+    create = functools.partial(teacher_source, teacher, config, data, storage.root)
     if config.dataset.augment.views == "off":
-        return make()
-    return storage.get_or_create(f"{BANKS}/{teacher_cache.address(teacher, data, config)}", make)
+        return create()
+    return storage.get_or_create(f"{BANKS}/{teacher_cache.address(teacher, data, config)}", create)

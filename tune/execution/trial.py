@@ -1,6 +1,5 @@
-"""A trial in a worker: a job becomes one training a seed, epochs become reports, each behind a checkpoint."""
+"""A trial in a worker: one training a seed, whose epochs are reported after they are saved in a checkpoint."""
 
-import statistics
 import traceback
 from collections.abc import Generator, Iterator
 from contextlib import suppress
@@ -13,20 +12,19 @@ from supersnn.config import DatasetConfig, TrainConfig
 from supersnn.config_model import parse, with_values
 from supersnn.data import TrainingData, training_data
 from supersnn.files import DamagedFile, write_atomically
+from supersnn.records.metrics import with_means
 from supersnn.training import Snapshot, train
 from tune.execution.teacher_storage import teacher_source_at
-from tune.search.driver import NO_ROOM, OWNER, TRACEBACK, Job, Report
+from tune.search.messages import NO_SPACE, OWNER, TRACEBACK, Job, Report
 from tune.storage import Storage, storage_at
-
-ACCURACY = "val/accuracy"
 
 
 class StaleDriverError(RuntimeError):
-    """The sweep has another driver now: this worker may write nothing more."""
+    """Another driver has taken over the sweep: this worker must write nothing more."""
 
 
-class Runner:
-    """Runs trials one after another in this process; images stay loaded from one trial to the next."""
+class TrialRunner:
+    """Runs trials one after another in this process; images stay loaded between trials."""
 
     def __init__(self) -> None:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -41,27 +39,27 @@ class Runner:
     def run(self, job: Job) -> Generator[Report]:
         """Yield the reports of a job's epochs after the first `job.reported`, each already in a checkpoint.
 
-        The training goes on from the checkpoint of an earlier worker; epochs that are in it and were not told yet come
-        first. The report that ends the trial comes in any case, because its end may not have been told.
+        The training resumes from the checkpoint of an earlier worker, whose unreported epochs come first. The report
+        that ends the trial is always yielded, because the driver may have missed it.
 
-        Over several seeds epochs count on, and the last epoch of each seed has as metrics the means over the seeds so
-        far (times are its own), and its own accuracy as `val/seed_accuracy`.
+        With several seeds the epoch number counts on, and the last epoch of each seed has, beside its own metrics,
+        their means over the seeds so far, see `supersnn.records.metrics.with_means`.
 
         Raises:
-            StaleDriverError: another driver has taken the sweep over.
+            StaleDriverError: another driver has taken over the sweep.
         """
-        storage, ours = storage_at(job.store), True
-        storage.evict(job.folder)  # what a killed worker left on this node and nobody else has seen
+        storage, current = storage_at(job.store), True
+        storage.evict(job.folder)  # unpublished files of a worker that was killed on this node
         try:
             yield from self._seeds(parse(TrainConfig, job.config, job.key), job, storage)
         except StaleDriverError:
-            ours = False  # a worker of the other driver may be using this node's copy
+            current = False  # a worker of the other driver may use this node's copy
             raise
         except Exception:
-            _say_why(storage, f"{job.folder}/{TRACEBACK}")
+            _write_traceback(storage, f"{job.folder}/{TRACEBACK}")
             raise
         finally:
-            if ours:
+            if current:
                 storage.evict(job.folder)
 
     def _seeds(self, config: TrainConfig, job: Job, storage: Storage) -> Iterator[Report]:
@@ -73,7 +71,7 @@ class Runner:
                 if ended == "finished":
                     finals.append(metrics)
                     if len(job.seeds) > 1:
-                        metrics = {**_means(finals), "val/seed_accuracy": metrics[ACCURACY]}
+                        metrics = with_means(metrics, finals)
                     if position < len(job.seeds) - 1:
                         ended = None
                 epoch = position * config.train.epochs + report.epoch
@@ -83,7 +81,7 @@ class Runner:
                     return
 
     def _epochs(self, config: TrainConfig, job: Job, storage: Storage) -> Iterator[Report]:
-        """Yield all epochs of one training: those in its checkpoint, then those that are trained now."""
+        """Yield all epochs of one training: those of its checkpoint, then the ones trained now."""
         name = checkpoint_path(Path(job.folder), config.seed).as_posix()
         resume = _checkpoint(storage, name)
         if resume is not None:
@@ -102,19 +100,13 @@ class Runner:
             yield Report(report.epoch, report.metrics, report.ended)
 
 
-def _means(finals: list[dict[str, float]]) -> dict[str, float]:
-    """The last of some seeds' metrics, each but times and what an earlier seed lacks as the mean over all of them."""
-    shared = [name for name in finals[-1] if not name.startswith("time/") and all(name in one for one in finals)]
-    return finals[-1] | {name: statistics.fmean(one[name] for one in finals) for name in shared}
-
-
 def checkpoint_path(folder: Path, seed: int) -> Path:
-    """Return where a trial keeps the checkpoint of one of its seeds."""
+    """Return the path of a seed's checkpoint in a trial's folder."""
     return folder / f"checkpoint-{seed}.safetensors"
 
 
 def _checkpoint(storage: Storage, name: str) -> Snapshot | None:
-    """Return what an earlier worker left, on this node or another; a damaged file is as good as none."""
+    """Return the snapshot of an earlier worker on any node, None without one; a damaged file is removed."""
     try:
         return checkpoint.load(storage.fetch(name))
     except FileNotFoundError:
@@ -124,21 +116,21 @@ def _checkpoint(storage: Storage, name: str) -> Snapshot | None:
         return None
 
 
-def _say_why(storage: Storage, name: str) -> None:
-    """Leave the traceback of the exception under way for the driver."""
+def _write_traceback(storage: Storage, name: str) -> None:
+    """Publish the traceback of the current exception, which the driver reads."""
     text = traceback.format_exc()
     with suppress(OSError):
-        if NO_ROOM in text:
-            storage.remove(name.rpartition("/")[0], ".checkpoint-*")  # half-written: makes room for the reason
+        if NO_SPACE in text:
+            storage.remove(name.rpartition("/")[0], ".checkpoint-*")  # partial files, to free space for the traceback
         write_atomically(storage.root / name, text)
         storage.publish(name)
 
 
 def check_owner(storage: Storage, sweep: str, token: str) -> None:
-    """Refuse to go on where the sweep belongs to another driver.
+    """Check that the sweep still belongs to the driver with this token.
 
     Raises:
-        StaleDriverError: the owner's token is not this one.
+        StaleDriverError: it belongs to another driver.
     """
     if (storage.read_text(f"{sweep}/{OWNER}") or "").strip() != token:
         raise StaleDriverError(f"{sweep}: another driver has taken over")

@@ -1,4 +1,4 @@
-"""The model card of an export: what was trained on what, how it was chosen, what was measured, how to load it."""
+"""The model card of an export: data, training, choice, measurements, how to load it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +8,8 @@ import jinja2
 
 from supersnn.config import TrainConfig
 from supersnn.data import TrainingData
-from supersnn.records.pairing import family
+from supersnn.records.metrics import INFERENCE, Metric
+from supersnn.records.pairing import family, pairing
 
 TEMPLATES = Path(__file__).with_name("templates")
 NEURONS = {
@@ -30,14 +31,29 @@ def card(config: TrainConfig, metrics: Mapping[str, Any], data: TrainingData) ->
         loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
     )
     environment.filters |= {"percent": lambda share: f"{100 * share:.2f} %", "short": lambda value: f"{value:.4g}"}
+    student_family = family(config.student.architecture)
     return environment.get_template("card.md.j2").render(
         config=config,
         m=metrics,
         data=data,
-        family=family(config.student.architecture),
+        family=student_family,
+        pairing=pairing(student_family, metrics["teacher"]["family"] if metrics["teacher"] else None),
         neurons=NEURONS[config.neuron.kind],
         terms=_terms(config),
+        inference=[
+            (metric.title, _shown(metric, metrics[metric.column]))
+            for metric in INFERENCE
+            if metrics[metric.column] is not None
+        ],
     )
+
+
+def _shown(metric: Metric, value: float) -> str:
+    """Return a value for people."""
+    if metric.unit == "fraction":
+        return f"{100 * value:.2f} %"
+    number = f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+    return f"{number} {metric.unit}".strip()
 
 
 def _terms(config: TrainConfig) -> list[str]:

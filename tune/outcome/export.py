@@ -1,14 +1,13 @@
-"""A sweep becomes export folders: an arm's verified winner, any trial, or the front of accuracy and operations.
+"""Export folders of a sweep: an arm's verified winner, any trial, or the front of accuracy and synaptic operations.
 
-Everything is read from the sweep's folder (journal, `verified.json`, the trainings after the search), so that a sweep
-may be running meanwhile.
+Everything is read from the sweep's folder (its record, and the trainings after the search), so that a driver may be
+working meanwhile.
 """
 
 import csv
 import io
-import json
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,38 +23,43 @@ from supersnn.data import TrainingData, training_data
 from supersnn.errors import UserError, nearest
 from supersnn.files import write_atomically
 from supersnn.operations import AC_PJ, MAC_PJ
+from supersnn.records.events import TeacherRefitted
+from supersnn.records.metrics import INFERENCE, SYNAPTIC_OPS, VAL_ACCURACY, mean_of
+from supersnn.records.snapshot import current_state
+from supersnn.records.state import SweepState, TrialRecord
+from tune.description.arms import resolve
 from tune.description.sweep import SweepConfig
 from tune.execution.local import LocalExecutor
-from tune.journal import read
 from tune.outcome import export_folder
-from tune.outcome.final_runs import RESULT, RETRAINED, VERIFIED, WEIGHTS, read_verified, retraining, run
-from tune.outcome.searched import searched
+from tune.outcome.final_result import FinalResult
+from tune.outcome.final_runs import RETRAINED, VERIFIED, final_run, run
+from tune.outcome.final_training import RESULT, WEIGHTS
 from tune.search.studies import split_key
 from tune.store import Store, SweepFolder
 
 TABLE = "front.csv"
 
 
-def median_seed(results: Sequence[Mapping[str, Any]]) -> int:
+def median_seed(results: Sequence[FinalResult]) -> int:
     """Return the seed whose validation accuracy is the median (the lower of two; the smaller seed of equals)."""
-    ordered = sorted(results, key=lambda result: (result["val"], result["seed"]))
-    return int(ordered[(len(ordered) - 1) // 2]["seed"])
+    ordered = sorted(results, key=lambda result: (result.val, result.seed))
+    return ordered[(len(ordered) - 1) // 2].seed
 
 
 class Exporter:
-    """Writes export folders of one sweep."""
+    """Writes export folders of one sweep; its state is read from its folder unless the driver has it already."""
 
-    def __init__(self, folder: SweepFolder, store: Store) -> None:
+    def __init__(self, folder: SweepFolder, store: Store, state: SweepState | None = None) -> None:
         self._folder, self._store = folder, store
         self.sweep = parse(SweepConfig, read_yaml(folder.config), str(folder.config))
-        self._events = [event for event, _ in read(folder.journal)]
-        self._trials = searched(self._events)
-        self._verified = read_verified(folder)
+        self._state = state or current_state(folder.snapshot, folder.journal, self.sweep.search.constraints)[0]
+        self._arms = resolve(self.sweep, str(folder.config))
         self._data: dict[DatasetConfig, TrainingData] = {}
 
     def verified_arms(self) -> list[str]:
-        """Return the arms with a verified winner."""
-        return list(self._verified)
+        """Return the arms with a verified winner, in the order of the sweep file."""
+        arms = self._state.arms
+        return [name for name in self.sweep.arms if name in arms and arms[name].winner and arms[name].final_runs()]
 
     def best_arm(self) -> str:
         """Return the arm whose winner has the best mean validation accuracy over its fresh seeds.
@@ -65,11 +69,11 @@ class Exporter:
         Raises:
             UserError: nothing is verified yet.
         """
-        if not self._verified:
+        arms = self.verified_arms()
+        if not arms:
             raise UserError(f"sweep {self.sweep.name!r}: no arm has a verified winner yet")
-        if self.sweep.verify.train_on == "train":
-            return max(self._verified, key=lambda arm: _mean(self._verified[arm]["results"], "val"))
-        return max(self._verified, key=lambda arm: float(self._verified[arm]["search_value"]))
+        by_search = self.sweep.verify.train_on != "train"
+        return max(arms, key=lambda arm: self._search_value(arm) if by_search else self._validated(arm))
 
     def arm(self, arm: str, to: Path) -> dict[str, Any]:
         """Write an arm's verified winner; return its metrics.
@@ -77,59 +81,65 @@ class Exporter:
         Raises:
             UserError: the arm has no verified winner.
         """
-        if arm not in self._verified:
-            known = ", ".join(self._verified) or "none yet"
-            raise UserError(f"--arm {arm}: no arm with a verified winner{nearest(arm, self._verified)}; there: {known}")
-        return self.trial(arm, self._verified[arm]["trial"], to)
+        verified = self.verified_arms()
+        winner = self._state.arms[arm].winner if arm in verified else None
+        if winner is None:
+            known = ", ".join(verified) or "none yet"
+            hint = nearest(arm, verified)
+            raise UserError(f"--arm {arm}: no arm with a verified winner{hint}; arms with one: {known}")
+        return self.trial(arm, winner.trial, to)
 
     def trial(self, arm: str, number: int, to: Path) -> dict[str, Any]:
         """Write a trial: its verified training of median validation accuracy, else that of the search, trained again.
 
         Returns:
-            the metrics; where it is not verified, `reproduced` says whether the training came to its recorded value.
+            the metrics; where it is not verified, `reproduced` is whether retraining gave its recorded accuracy.
 
         Raises:
             UserError: there is no such trial, or it did not run to its end.
         """
-        found = self._trials.get((arm, number))
-        if found is None:
-            known = ", ".join(dict.fromkeys(name for name, _ in self._trials))
+        record = self._state.trial(arm, number)
+        if record is None:
+            known = ", ".join(name for name, one in self._state.arms.items() if one.trials)
             raise UserError(f"{arm}/{number}: no such trial; arms with trials: {known or 'none yet'}")
-        results = self._results(arm, number)
+        config, results = self._arms[arm].config(record.params), self._results(arm, number)
         if results:
-            config = with_values(found.config, {"dataset.train_on": self.sweep.verify.train_on})
-            return self._write(to, arm, number, config, VERIFIED, results)
-        if found.end != "finished":
-            raise UserError(f"{arm}/{number}: {found.end or 'still running'}: only a finished trial can be exported")
-        return self._write(to, arm, number, found.config, RETRAINED, [self._train_again(arm, number, found.config)])
+            config = with_values(config, {"dataset.train_on": self.sweep.verify.train_on})
+            return self._write(to, arm, record, config, VERIFIED, results)
+        if record.end != "finished":
+            raise UserError(f"{arm}/{number}: {record.end or 'still running'}: only a finished trial can be exported")
+        return self._write(to, arm, record, config, RETRAINED, [self._retrain(arm, number, config)])
 
     def front(self, to: Path) -> list[dict[str, Any]]:
         """Write each trial on the front of validation accuracy and synaptic operations, and the table `front.csv`.
 
-        The front is that of all finished trials of the search, each by the last epoch of its first seed.
+        The front is that of all finished trials within the constraints, each by the last epoch of its first seed.
 
         Returns:
             the table's rows, the cheapest first.
 
         Raises:
-            UserError: no trial has finished.
+            UserError: no such trial has finished.
         """
-        done = [(key, t) for key, t in self._trials.items() if t.end == "finished" and t.accuracy is not None]
+        done = [(key, trial.first_seed) for key, trial in self._state.trials() if trial.eligible and trial.first_seed]
         if not done:
-            raise UserError(f"sweep {self.sweep.name!r}: no trial has finished yet")
-        costs = np.array([t.synaptic_ops for _, t in done], dtype=float)
-        on = front(costs, np.array([t.accuracy for _, t in done], dtype=float))
+            raise UserError(f"sweep {self.sweep.name!r}: no trial within the constraints has finished yet")
+        costs, accuracies = (
+            np.array([metrics.get(metric.key) for _, metrics in done], dtype=float)
+            for metric in (SYNAPTIC_OPS, VAL_ACCURACY)
+        )
+        on = front(costs, accuracies)
         members = [done[k] for k in np.argsort(costs, kind="stable") if on[k]]
         rows = []
-        for (arm, number), found in members:
+        for (arm, number), searched in members:
             metrics = self.trial(arm, number, to / f"{arm}-{number}")
             rows.append(
                 {
                     "export": f"{arm}-{number}",
                     "arm": arm,
                     "trial": number,
-                    "search_accuracy": found.accuracy,
-                    "search_synaptic_ops": found.synaptic_ops,
+                    "search_accuracy": searched[VAL_ACCURACY.key],
+                    "search_synaptic_ops": searched.get(SYNAPTIC_OPS.key),
                     **{key: metrics[key] for key in ("verified_seeds", "test_mean", "energy_nj", "reproduced")},
                 }
             )
@@ -140,36 +150,45 @@ class Exporter:
         write_atomically(to / TABLE, table.getvalue())
         return rows
 
-    def _results(self, arm: str, number: int) -> list[dict[str, Any]]:
-        """The results of a trial's verifications, by seed."""
+    def _results(self, arm: str, number: int) -> list[FinalResult]:
+        """Return the results of a trial's verification, by seed."""
         files = (self._folder.path / VERIFIED / arm / str(number)).glob(f"*/{RESULT}")
-        return sorted((json.loads(path.read_text(encoding="utf-8")) for path in files), key=lambda r: int(r["seed"]))
+        return sorted((FinalResult.read(path) for path in files), key=lambda result: result.seed)
 
-    def _train_again(self, arm: str, number: int, config: TrainConfig) -> dict[str, Any]:
+    def _retrain(self, arm: str, number: int, config: TrainConfig) -> FinalResult:
         token = self._folder.owner.read_text(encoding="utf-8").strip()
-        places = self._folder, self._store.storage, token
-        item = retraining(RETRAINED, arm, number, config, self.sweep.seed, *places)
+        where = self._folder, self._store.storage, token
+        item = final_run(RETRAINED, arm, number, config, self.sweep.seed, *where)
         ((_, result),) = run([item], LocalExecutor(), self._store.storage)
         return result
 
     def _write(
-        self, to: Path, arm: str, number: int, config: TrainConfig, part: str, results: Sequence[Mapping[str, Any]]
+        self,
+        to: Path,
+        arm: str,
+        record: TrialRecord,
+        config: TrainConfig,
+        part: str,
+        results: Sequence[FinalResult],
     ) -> dict[str, Any]:
         seed = median_seed(results)
         config = with_values(config, {"seed": seed})
-        weights, _ = checkpoint.load(self._folder.path / part / arm / str(number) / str(seed) / WEIGHTS)
+        folder = self._folder.path / part / arm / str(record.number) / str(seed)
+        weights, _ = checkpoint.load(folder / WEIGHTS)
         data = self._images(config.dataset)
+        session = self._state.drivers[-1]
         metrics = {
             "sweep": self.sweep.name,
             "arm": arm,
-            "trial": number,
-            "trials": sum(name == arm for name, _ in self._trials),
-            **self._figures(arm, number, results, seed),
-            "tolerance": tolerance(min(len(data.validation), *(result["images"] for result in results))),
+            "trial": record.number,
+            "trials": len(self._state.arms[arm].trials),
+            **self._figures(arm, record, results, seed),
+            "tolerance": tolerance(min(len(data.validation), *(result.images for result in results))),
             "split": data.fingerprint,
             "teacher": self._teacher(config),
             "energy_constants_pj": {"mac": MAC_PJ, "ac": AC_PJ},
-            **self._origin(),
+            "code": session.code,
+            "versions": session.versions,
         }
         export_folder.write(to, config, weights, data, metrics)
         return metrics
@@ -179,55 +198,69 @@ class Exporter:
             self._data[config] = training_data(config)
         return self._data[config]
 
-    def _figures(self, arm: str, number: int, results: Sequence[Mapping[str, Any]], seed: int) -> dict[str, Any]:
-        """What was measured: of the exported seed, and over all seeds."""
-        chosen = next(result for result in results if result["seed"] == seed)
-        found = self._trials[arm, number]
-        tests = [result["test"] for result in results if result["test"] is not None]
+    def _figures(self, arm: str, record: TrialRecord, results: Sequence[FinalResult], seed: int) -> dict[str, Any]:
+        """Return what was measured: of the exported seed, and over all seeds."""
+        chosen = next(result for result in results if result.seed == seed)
+        tests = [result.test for result in results if result.test is not None]
         unseen = self.sweep.verify.train_on == "train" or not tests
-        val_mean = _mean(results, "val")
+        val_mean = statistics.fmean(result.val for result in results)
         interval = [float(end) for end in t_interval(tests)] if len(tests) > 1 else None
+        searched = (record.first_seed or {}).get(VAL_ACCURACY.key)
         return {
-            "search_value": found.value,
-            "rank_value": self._verified.get(arm, {}).get("rank_value") if self._won(arm, number) else None,
+            "search_value": record.value,
+            "rank_value": self._rank_value(arm, record.number),
             "seed": seed,
-            "val_accuracy": chosen["val"],
-            "test_accuracy": chosen["test"],
+            "val_accuracy": chosen.val,
+            "test_accuracy": chosen.test,
             "verified_seeds": len(tests),
             "test_mean": statistics.fmean(tests) if tests else None,
             "test_sd": statistics.stdev(tests) if len(tests) > 1 else None,
             "test_interval_95": interval,
             "val_mean": val_mean,
-            "shrinkage": found.value - val_mean if tests and unseen and found.value is not None else None,
-            "reproduced": None if tests else chosen["val"] == found.accuracy,
+            "shrinkage": record.value - val_mean if tests and unseen and record.value is not None else None,
+            "reproduced": None if tests else chosen.val == searched,
             "train_on": self.sweep.verify.train_on if tests else "train",
-            "spike_rate": chosen["spike_rate"],
-            "rates": chosen["rates"],
-            "synaptic_ops": chosen["synaptic_ops"],
-            "mac": chosen["mac"],
-            "energy_nj": chosen["energy_nj"],
-            "seconds": chosen["seconds"],
-            "verified": [{key: result[key] for key in ("seed", "val", "test", "ended")} for result in results if tests],
+            **{metric.column: chosen.metrics.get(metric.key) for metric in INFERENCE},
+            "rates": chosen.rates,
+            "seconds": chosen.seconds,
+            "verified": [
+                {"seed": result.seed, "val": result.val, "test": result.test, "ended": result.ended}
+                for result in results
+                if tests
+            ],
         }
 
-    def _won(self, arm: str, number: int) -> bool:
-        return bool(self._verified.get(arm, {}).get("trial") == number)
+    def _rank_value(self, arm: str, number: int) -> float | None:
+        """Return the mean of a winner's ranking, None where it was not ranked."""
+        record = self._state.arms[arm]
+        if record.winner is None or record.winner.trial != number:
+            return None
+        values = [run.value for run in record.ranked.get(number, {}).values() if run.value is not None]
+        return statistics.fmean(values) if values else None
+
+    def _search_value(self, arm: str) -> float:
+        winner = self._state.arms[arm].winner
+        return winner.value if winner is not None and winner.value is not None else float("-inf")
+
+    def _validated(self, arm: str) -> float:
+        """Return the mean validation accuracy of an arm's final runs."""
+        mean = mean_of((run.metrics for run in self._state.arms[arm].final_runs()), VAL_ACCURACY.key)
+        return float("-inf") if mean is None else mean
 
     def _teacher(self, config: TrainConfig) -> dict[str, Any] | None:
-        """The teacher's cost as the journal has it: the one fitted anew where the training is a final one."""
-        if config.teacher.name is None:
+        """Return what the teacher cost: the refitted one where the training is a final one on more images."""
+        name = config.teacher.name
+        if name is None:
             return None
-        kind = "teacher" if config.dataset.train_on == "train" else "refit"
-        keys = ("name", "family", "digest", "parameters", "val_accuracy", "epochs", "seconds")
-        told = [event for event in self._events if event["event"] == kind and event["name"] == config.teacher.name]
-        banks = [e for e in self._events if e["event"] == "bank" and e["teacher"] == config.teacher.name]
-        asking = told[-1].get("bank_seconds", sum(bank["seconds"] for bank in banks))
-        return {key: told[-1][key] for key in keys} | {"bank_seconds": asking}
-
-    def _origin(self) -> dict[str, Any]:
-        """The code and the libraries of the last driver."""
-        drivers = [event for event in self._events if event["event"] == "sweep"]
-        return {key: drivers[-1][key] for key in ("code", "versions")}
+        refitted = self._state.teacher_named(name, refitted=True) if config.dataset.train_on != "train" else None
+        teacher = refitted or self._state.teacher_named(name)
+        if teacher is None:
+            raise UserError(f"{self._folder.journal}: no event of the teacher {name!r}")
+        facts = teacher.model_dump(
+            include={"name", "family", "digest", "parameters", "val_accuracy", "epochs", "seconds"}
+        )
+        computed = refitted.bank_seconds if isinstance(refitted, TeacherRefitted) else self._state.cache_seconds(name)
+        return facts | {"bank_seconds": computed}
 
 
 def parse_trial(text: str) -> tuple[str, int]:
@@ -240,7 +273,3 @@ def parse_trial(text: str) -> tuple[str, int]:
         return split_key(text)
     except ValueError:
         raise UserError(f"--trial {text}: expected ARM/N, as direct/3") from None
-
-
-def _mean(results: Iterable[Mapping[str, Any]], key: str) -> float:
-    return statistics.fmean(result[key] for result in results)

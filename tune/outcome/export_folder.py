@@ -1,4 +1,4 @@
-"""An export folder as this floor writes it: the student, every form that it has, and its model card."""
+"""Writes a complete export folder: the student, its export formats, and its model card."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +16,7 @@ from tune.outcome.card import card
 def write(
     to: Path, config: TrainConfig, weights: Mapping[str, Tensor], data: TrainingData, metrics: Mapping[str, Any]
 ) -> None:
-    """Write an export folder; one that is there already is replaced when the new one is whole.
+    """Write an export folder; an existing one is replaced once the new one is complete.
 
     Args:
         to: its name.

@@ -1,67 +1,36 @@
-"""A winner is trained again with fresh seeds, each tested once, before it is believed.
+"""After the search: candidates are ranked, winners chosen, trained again with fresh seeds, and tested once.
 
-Of each arm the `verify.top` best trials are candidates. Several are first ranked anew by their mean validation accuracy
+The `verify.top` best trials of each arm are its candidates. Several are first ranked by their mean validation accuracy
 over seeds of their own, with the test images closed; the winner is verified with seeds that chose nothing.
 """
 
-import functools
-import json
-import math
 import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from supersnn import checkpoint
 from supersnn.config import TrainConfig
 from supersnn.config_model import merge, with_values
-from supersnn.evaluation import evaluate
-from supersnn.files import sha256, write_atomically
-from supersnn.networks.build import build
-from supersnn.operations import count
-from supersnn.test_set import append, open_test, opened_at
+from supersnn.test_set import append
 from tune.description.arms import Arm
 from tune.description.sweep import SweepConfig
 from tune.execution.executor import Executor
-from tune.execution.trial import Runner, check_owner, checkpoint_path
-from tune.search.driver import CHECKPOINTS, Job
+from tune.outcome.final_result import FinalResult
+from tune.outcome.final_training import FinalRun, stored_result, train_final
+from tune.search.messages import Job
 from tune.search.studies import Studies
-from tune.storage import Storage, storage_at
+from tune.storage import Storage
 from tune.store import Store, SweepFolder
 
-RESULT, WEIGHTS = "result.json", "student.safetensors"
 VERIFIED, RANKED, RETRAINED = "verified", "ranked", "retrained"
 """The sweep's folders of trainings after the search, each with a folder ARM/N/SEED."""
 RANKING_SEEDS = 1_000_000
-"""How far the seeds that rank lie behind the first one that verifies."""
-
-
-@dataclass(frozen=True)
-class FinalRun:
-    """One training of a trial with a seed of its own; without a ledger the test images stay closed.
-
-    `ledger` is a name in the place that the job names: the sweep's own, or where nodes do not see that, one beside the
-    training's result, whose lines the driver takes over.
-
-    `keep`: whether its weights are wanted afterwards; those that are tested must be.
-    """
-
-    arm: str
-    trial: int
-    seed: int
-    job: Job
-    ledger: str | None
-    keep: bool
-
-    def __post_init__(self) -> None:
-        if self.ledger is not None and not self.keep:
-            raise ValueError("weights that are tested are kept: the ledger names their file")
+"""The distance between the first seed that verifies and the first that ranks."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A trial that may be an arm's winner: what the search found, and the mean of its ranking where there was one."""
+    """A trial that may be an arm's winner: its value in the search, and the mean of its ranking where there was one."""
 
     trial: int
     search_value: float
@@ -69,10 +38,10 @@ class Candidate:
     ranked: float | None = None
 
 
-def retraining(
+def final_run(
     part: str, arm: str, trial: int, config: TrainConfig, seed: int, folder: SweepFolder, storage: Storage, token: str
 ) -> FinalRun:
-    """Return a trial's training with a seed, to be kept in one of the sweep's parts; `verified` alone are tested."""
+    """Return a trial's training with a seed, stored in a part of the sweep's folder; those of `VERIFIED` are tested."""
     key, sweep = f"{arm}/{trial}/{seed}", storage.name(folder.path)
     job = Job(
         key=key,
@@ -83,12 +52,12 @@ def retraining(
         store=storage.address,
         token=token,
     )
-    ledger = f"{sweep if storage.direct else job.folder}/{folder.ledger.name}" if part == VERIFIED else None
+    ledger = storage.ledger_for(storage.name(folder.ledger), job.folder) if part == VERIFIED else None
     return FinalRun(arm, trial, seed, job, ledger, keep=part != RANKED)
 
 
 class FinalRuns:
-    """What follows a sweep's search: its candidates, their ranking, the winners and their verifications."""
+    """The final runs of a sweep: its candidates, their ranking, the winners and their verification."""
 
     def __init__(
         self, sweep: SweepConfig, studies: Studies, folder: SweepFolder, store: Store, token: str = ""
@@ -97,7 +66,7 @@ class FinalRuns:
         self._folder, self._storage, self._token = folder, store.storage, token
 
     def candidates(self) -> dict[str, list[Candidate]]:
-        """Return each arm's best trials, the best first; arms without a finished one are left out."""
+        """Return each arm's best trials, the best first; arms without a finished feasible one are left out."""
         top = self._sweep.verify.top
         best = {arm: self._studies.ranking(arm)[:top] for arm in self._sweep.arms}
         return {
@@ -107,21 +76,21 @@ class FinalRuns:
         }
 
     def rankings(self) -> list[FinalRun]:
-        """Return the trainings that rank candidates, seed by seed; none where an arm has only one."""
+        """Return the runs that rank candidates, seed by seed; none where an arm has only one."""
         first = self._sweep.verify.first_seed + RANKING_SEEDS
         several = {arm: candidates for arm, candidates in self.candidates().items() if len(candidates) > 1}
         return [
-            self._retraining(RANKED, arm, candidate.trial, candidate.config, seed)
+            self._final_run(RANKED, arm, candidate.trial, candidate.config, seed)
             for seed in range(first, first + self._sweep.verify.rank_seeds)
             for arm, candidates in several.items()
             for candidate in candidates
         ]
 
     def winners(self) -> dict[str, Candidate]:
-        """Return each arm's winner; every ranking has been trained."""
+        """Return each arm's winner; every ranking run has ended."""
         values: dict[tuple[str, int], list[float]] = {}
         for item in self.rankings():
-            values.setdefault((item.arm, item.trial), []).append(stored(item, self._storage)["val"])
+            values.setdefault((item.arm, item.trial), []).append(result_of(item, self._storage).val)
         winners = {}
         for arm, candidates in self.candidates().items():
             means = {c.trial: statistics.fmean(values[arm, c.trial]) for c in candidates if (arm, c.trial) in values}
@@ -130,25 +99,19 @@ class FinalRuns:
         return winners
 
     def verifications(self) -> list[FinalRun]:
-        """Return every verification, seed by seed, so that arms stay paired if it ends early.
+        """Return the runs that verify winners, seed by seed, so that arms stay paired if they end early.
 
         The same seeds serve every arm: initialisation and data order are then the same, and differences are paired.
         """
         verify, winners = self._sweep.verify, self.winners()
         return [
-            self._retraining(VERIFIED, arm, winner.trial, self._final(winner.config), seed)
+            self._final_run(VERIFIED, arm, winner.trial, self._final_config(winner.config), seed)
             for seed in range(verify.first_seed, verify.first_seed + verify.seeds)
             for arm, winner in winners.items()
         ]
 
-    def _retraining(self, part: str, arm: str, trial: int, config: TrainConfig, seed: int) -> FinalRun:
-        return retraining(part, arm, trial, config, seed, self._folder, self._storage, self._token)
-
-    def _final(self, config: TrainConfig) -> TrainConfig:
-        return with_values(config, {"dataset.train_on": self._sweep.verify.train_on})
-
     def refitted(self, arms: Mapping[str, Arm]) -> dict[str, Arm]:
-        """Return the winners' arms as their final trainings need them where those see more images than the search."""
+        """Return the winners' arms as their final runs need them where those see more images than the search."""
         if self._sweep.verify.train_on == "train":
             return {}
         final = {"dataset": {"train_on": self._sweep.verify.train_on}}
@@ -160,141 +123,63 @@ class FinalRuns:
         }
 
     def left(self) -> bool:
-        """Say whether a ranking or a verification has not been trained."""
-        if any(_result(item, self._storage) is None for item in self.rankings()):
+        """Return whether a ranking or a verification has not been trained."""
+        if any(stored_result(item, self._storage) is None for item in self.rankings()):
             return True
-        return any(_result(item, self._storage) is None for item in self.verifications())
+        return any(stored_result(item, self._storage) is None for item in self.verifications())
 
-    def run(self, items: list[FinalRun], executor: Executor) -> Iterator[tuple[FinalRun, dict[str, Any]]]:
-        """Yield each training with its result; see `run`. Each opening of the test images is in the sweep's ledger."""
+    def run(self, items: list[FinalRun], executor: Executor) -> Iterator[tuple[FinalRun, FinalResult]]:
+        """Yield each run with its result; see `run`. Each opening of the test images is in the sweep's ledger."""
         for item, result in run(items, executor, self._storage):
             if item.ledger is not None:
-                _take_over(self._storage.root / item.ledger, self._folder.ledger)
+                _merge_ledger(self._storage.root / item.ledger, self._folder.ledger)
             yield item, result
 
+    def _final_run(self, part: str, arm: str, trial: int, config: TrainConfig, seed: int) -> FinalRun:
+        return final_run(part, arm, trial, config, seed, self._folder, self._storage, self._token)
 
-def run(items: list[FinalRun], executor: Executor, storage: Storage) -> Iterator[tuple[FinalRun, dict[str, Any]]]:
-    """Yield each training with its result, at once where it is there already, else as the trainings end.
+    def _final_config(self, config: TrainConfig) -> TrainConfig:
+        return with_values(config, {"dataset.train_on": self._sweep.verify.train_on})
 
-    What a training leaves is in the driver's copy of the place then.
+
+def run(items: list[FinalRun], executor: Executor, storage: Storage) -> Iterator[tuple[FinalRun, FinalResult]]:
+    """Yield each run with its result, at once where it has been trained already, else as the trainings end.
+
+    What a run leaves is in the driver's copy of the storage then.
 
     Raises:
-        Exception: what a training ended in.
+        Exception: the error that a training ended in.
     """
     missing = []
     for item in items:
-        done = _result(item, storage)
+        done = stored_result(item, storage)
         if done is None:
             missing.append(item)
         else:
             yield item, done
-    for item, result in executor.tasks(verify_one, missing):
+    for item, result in executor.tasks(train_final, missing):
         if isinstance(result, Exception):
             raise result
-        yield item, stored(item, storage)
+        yield item, result_of(item, storage)
 
 
-def verify_one(item: FinalRun) -> dict[str, Any]:
-    """Train to the end, test once if there is a ledger, and leave result and weights in the training's folder.
+def result_of(item: FinalRun, storage: Storage) -> FinalResult:
+    """Return the result of a run that has ended.
 
-    The weights are kept before the test, and the ledger names them: a worker that follows one which was lost while it
-    tested goes on under the same line.
-
-    Returns:
-        ``seed, val, test, test_top5, test_loss, images, opened, spike_rate, synaptic_ops, mac, energy_nj, seconds,
-        rates, ended``; accuracies and rates are fractions, operations are for one image, `seconds` those of the
-        training, `opened` when the test images were, in Unix seconds. Where they stay closed, what is of them is None
-        and the rest is of the validation images. A loss that is no number is None.
+    Raises:
+        ValueError: it has not.
     """
-    storage = storage_at(item.job.store)
-    if (done := _result(item, storage)) is not None:
-        return done
-    runner, folder = _runner(), item.job.folder
-    config = TrainConfig.model_validate(item.job.config)
-    reports = list(runner.run(item.job))
-    tensors, meta = checkpoint.load(storage.fetch(checkpoint_path(Path(folder), item.seed).as_posix()))
-    weights = checkpoint.student_weights(tensors)
-    data = runner.data(config.dataset)
-    network = build(config.student, config.neuron, data.shape, len(data.classes)).to(runner.device)
-    network.load_state_dict(weights)
-    check_owner(storage, item.job.sweep, item.job.token)
-    if item.keep:
-        checkpoint.save(storage.root / folder / WEIGHTS, weights, {})
-        storage.publish(f"{folder}/{WEIGHTS}")
-    opened = None
-    if item.ledger is not None:
-        kept, purpose = sha256(storage.root / folder / WEIGHTS), f"verify {item.job.key}"
-        ledger = storage.fetch(item.ledger)
-        images = open_test(config.dataset, ledger, purpose, runner.device, kept)
-        opened = opened_at(ledger, purpose, kept)
-        storage.publish(item.ledger)
-    else:
-        images = data.validation
-    measured = evaluate(network, images, data.mean, data.std)
-    operations = count(network, data.shape, measured.density)
-    val = reports[-1].metrics.get("val/accuracy")
-    tested = opened is not None
-    result = {
-        "seed": item.seed,
-        "val": evaluate(network, data.validation, data.mean, data.std).accuracy if val is None else val,
-        "test": measured.accuracy if tested else None,
-        "test_top5": measured.top5 if tested else None,
-        "test_loss": measured.loss if tested and math.isfinite(measured.loss) else None,
-        "images": measured.images,
-        "opened": opened,
-        "spike_rate": measured.rate,
-        "synaptic_ops": operations.synaptic,
-        "mac": operations.mac,
-        "energy_nj": operations.energy_nj,
-        "seconds": sum(epoch["time/epoch_s"] for epoch in meta["history"]),
-        "rates": measured.rates,
-        "ended": reports[-1].ended,
-    }
-    write_atomically(storage.root / folder / RESULT, json.dumps(result))
-    storage.publish(f"{folder}/{RESULT}")
-    storage.remove(folder, CHECKPOINTS)
-    storage.evict(folder)
-    return result
-
-
-def read_verified(folder: SweepFolder) -> dict[str, Any]:
-    """Return the verified results by arm; nothing before the first one."""
-    if not folder.verified.exists():
-        return {}
-    arms: dict[str, Any] = json.loads(folder.verified.read_text(encoding="utf-8"))["arms"]
-    return arms
-
-
-def _take_over(other: Path, ledger: Path) -> None:
-    """Append to a ledger the lines of another one, if that is one and is there, that it lacks."""
-    if other == ledger or not other.exists():
-        return
-    there = ledger.read_text(encoding="utf-8").splitlines() if ledger.exists() else []
-    for line in other.read_text(encoding="utf-8").splitlines():
-        if line not in there:
-            append(ledger, f"{line}\n")
-
-
-def stored(item: FinalRun, storage: Storage) -> dict[str, Any]:
-    """Return the result of a training that has ended."""
-    result = _result(item, storage)
+    result = stored_result(item, storage)
     if result is None:
         raise ValueError(f"{item.job.key} has not been trained yet")
     return result
 
 
-def _result(item: FinalRun, storage: Storage) -> dict[str, Any] | None:
-    """The result of a training that has ended, brought here with what belongs to it."""
-    folder = item.job.folder
-    path = storage.root / folder / RESULT
-    names = [f"{folder}/{RESULT}", *([f"{folder}/{WEIGHTS}"] if item.keep else []), *filter(None, [item.ledger])]
-    if not all((storage.root / name).exists() for name in names) and storage.fetch(names[0]).exists():
-        for name in names[1:]:
-            storage.fetch(name)
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-
-
-@functools.cache
-def _runner() -> Runner:
-    """One runner a worker process, so that the images are loaded once for all its verifications."""
-    return Runner()
+def _merge_ledger(other: Path, ledger: Path) -> None:
+    """Append to a ledger the lines of another one that it lacks; that may be itself, or be missing."""
+    if other == ledger or not other.exists():
+        return
+    known = ledger.read_text(encoding="utf-8").splitlines() if ledger.exists() else []
+    for line in other.read_text(encoding="utf-8").splitlines():
+        if line not in known:
+            append(ledger, f"{line}\n")

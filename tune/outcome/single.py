@@ -1,4 +1,4 @@
-"""One training outside any sweep becomes an export folder, with the keys that a sweep's exports have."""
+"""The export folder of one training outside any sweep, with the keys that a sweep's exports have."""
 
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,9 @@ from supersnn.checkpoint import student_weights
 from supersnn.config import TrainConfig
 from supersnn.data import TrainingData
 from supersnn.errors import UserError
-from supersnn.evaluation import evaluate
-from supersnn.operations import AC_PJ, MAC_PJ, count
+from supersnn.measurement import measure
+from supersnn.operations import AC_PJ, MAC_PJ
+from supersnn.records.metrics import INFERENCE, VAL_ACCURACY
 from supersnn.teacher_cache import TeacherCache
 from supersnn.teachers import TeacherStore
 from supersnn.training import EpochReport, TeacherSource
@@ -21,7 +22,7 @@ UNKNOWN = (
     *("sweep", "arm", "trial", "trials", "search_value", "rank_value", "val_mean", "shrinkage", "reproduced"),
     *("test_accuracy", "test_mean", "test_sd", "test_interval_95"),
 )
-"""What only a sweep knows of a student."""
+"""The metrics that only a sweep's exports have: None here."""
 
 
 def export_training(
@@ -37,36 +38,33 @@ def export_training(
     Args:
         to: the folder's name.
         config: the training.
-        last: its last report, still its newest.
+        last: its last report; the training has not gone on since.
         data: its images.
-        teacher_source: what taught it.
+        teacher_source: where its teacher outputs came from.
         teachers: the folder of the teacher store.
 
     Returns:
-        The metrics; what only a sweep knows is None.
+        the metrics; those of `UNKNOWN` are None.
 
     Raises:
         UserError: the training failed, or the folder holds something else than an export.
     """
     if last.ended != "finished":
-        raise UserError(f"the training ended as {last.ended}: nothing is exported")
+        raise UserError(f"the training ended as {last.ended}: nothing was exported")
     tensors, meta = last.snapshot()
     weights = student_weights(tensors)
     network = exported.network(config, exported.Preprocessing.of(data), weights).to(data.validation.pixels.device)
-    measured = evaluate(network, data.validation, data.mean, data.std)
-    operations = count(network, data.shape, measured.density)
+    measured = measure(network, data.validation, data)
+    inference = measured.costs()
     metrics: dict[str, Any] = {
         **dict.fromkeys(UNKNOWN),
         "seed": config.seed,
-        "val_accuracy": last.metrics.get("val/accuracy", measured.accuracy),
+        "val_accuracy": last.metrics.get(VAL_ACCURACY.key, measured.evaluation.accuracy),
         "verified_seeds": 0,
         "verified": [],
         "train_on": config.dataset.train_on,
-        "spike_rate": measured.rate,
-        "rates": measured.rates,
-        "synaptic_ops": operations.synaptic,
-        "mac": operations.mac,
-        "energy_nj": operations.energy_nj,
+        **{metric.column: inference.get(metric.key) for metric in INFERENCE},
+        "rates": measured.evaluation.rates,
         "seconds": sum(epoch["time/epoch_s"] for epoch in meta["history"]),
         "ended": last.ended,
         "tolerance": tolerance(len(data.validation)),
@@ -83,10 +81,10 @@ def export_training(
 def _teacher(
     config: TrainConfig, data: TrainingData, teacher_source: TeacherSource | None, teachers: Path
 ) -> dict[str, Any] | None:
-    """The teacher, which the store has, and what it cost."""
+    """Return the teacher, which is in the store, and what it cost."""
     if config.teacher.name is None:
         return None
     teacher = TeacherStore(teachers).get(config, data)
     facts = {key: getattr(teacher, key) for key in ("family", "digest", "parameters", "val_accuracy", "seconds")}
-    asking = teacher_source.seconds if isinstance(teacher_source, TeacherCache) else 0.0
-    return {"name": config.teacher.name, "epochs": config.teacher.epochs, **facts, "bank_seconds": asking}
+    computed = teacher_source.seconds if isinstance(teacher_source, TeacherCache) else 0.0
+    return {"name": config.teacher.name, "epochs": config.teacher.epochs, **facts, "bank_seconds": computed}

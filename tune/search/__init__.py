@@ -1,1 +1,1 @@
-"""What runs next: the arms' studies, their fair hand-out, early stopping and budget. No Ray here."""
+"""What runs next: the arms' Optuna studies, fair scheduling over them, early stopping, budget. No Ray here."""

@@ -1,4 +1,4 @@
-"""One arm's Optuna study: its trials are asked, told, stopped and taken up again here. Knows nothing of other arms.
+"""One arm's Optuna study: asks for its trials, tells their values, prunes and resumes them. Independent of other arms.
 
 With several objectives Optuna can neither report nor prune; then a second study of the same arm, single-objective and
 with the same numbers, carries the reports and the rungs.
@@ -6,33 +6,39 @@ with the same numbers, carries the reports and the rungs.
 
 import warnings
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage
-from optuna.study import StudyDirection
+from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from supersnn.config import TrainConfig
-from supersnn.config_model import flatten
+from supersnn.config_model import digest, flatten
+from supersnn.records.metrics import OBJECTIVES, SYNAPTIC_OPS, VAL_ACCURACY, feasible, judged, violations
+from supersnn.records.state import rank
 from tune.description.arms import Arm
 from tune.description.space import Values, startup_design, suggest
 from tune.description.sweep import SweepConfig
+from tune.search.constrained_rungs import ConstrainedRungs
 from tune.search.pruning import pruner
 from tune.search.samplers import DESIGNED, sampler
 
-STOP, END, WARM, OPS = "stopped_after", "end", "warm_start", "synaptic_ops"
+STOP, END, WARM, OPS, RATIOS = "stopped_after", "end", "warm_start", "synaptic_ops", "metric_ratios"
 """User attributes of a trial: the epoch after which it was to stop, how it ended, the sweep it was taken over from,
-and (of a rung's trial) its synaptic operations by epoch."""
+and (of a rung's trial) its accuracy and synaptic operations by step, and what predictions need (`ConstrainedRungs`)."""
 
-ACCURACY, OWN, SYNAPTIC = "val/accuracy", "val/seed_accuracy", "ops/synaptic"
+TASK, DESIGNS = "task", "start_designs"
+"""User attributes of a study: what its values are comparable with, and start designs from another task."""
+TRANSFERRED = 3
+"""How many trials of another task become start designs."""
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """A trial that was handed out: the study knows its first `reported` epochs already."""
+    """A suggested trial, of which the study has the first `reported` epochs already."""
 
     arm: str
     number: int
@@ -44,6 +50,15 @@ class Assignment:
     def key(self) -> str:
         """The trial's name in its sweep, ``ARM/N``."""
         return f"{self.arm}/{self.number}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended: `feasible` is whether it was within the constraints, None where the study does not know."""
+
+    end: str
+    value: float | None
+    feasible: bool | None
 
 
 @dataclass
@@ -59,9 +74,9 @@ class Counts:
 
 
 class ArmStudy:
-    """The study of one arm, and what is under way in it."""
+    """The study of one arm, and its running trials."""
 
-    def __init__(self, sweep: SweepConfig, arm: Arm, storage: BaseStorage, driver: str) -> None:
+    def __init__(self, sweep: SweepConfig, arm: Arm, storage: BaseStorage) -> None:
         self.arm, self._sweep = arm, sweep
         self._fixed = flatten(arm.base)
         name = f"{sweep.name}/{arm.name}"
@@ -72,9 +87,10 @@ class ArmStudy:
             storage=storage,
             directions=directions,
             load_if_exists=True,
-            sampler=sampler(sweep, arm, driver),
             pruner=pruner(sweep),
         )
+        if TASK not in self._study.user_attrs:
+            self._study.set_user_attr(TASK, task(sweep))
         self._rungs = self._study
         if several:
             self._rungs = optuna.create_study(
@@ -89,6 +105,7 @@ class ArmStudy:
         self._reported: dict[int, int] = {}
         self._last: dict[int, Mapping[str, float]] = {}
         self._seen: dict[int, dict[int, tuple[float, float]]] = {}
+        self._rung_values = ConstrainedRungs(sweep.search.constraints)
         self._rung_ids: list[int] = []
         self._waiting = 0
         self.interrupted: deque[FrozenTrial] = deque()
@@ -98,7 +115,7 @@ class ArmStudy:
         self._recall()
 
     def _recall(self) -> None:
-        """Take up what an earlier driver left: count what ended, queue what was interrupted."""
+        """Count the trials that have ended under earlier drivers, and queue those that were interrupted."""
         rungs = {trial.number: trial for trial in self._rungs.get_trials(deepcopy=False)}
         self._rung_ids = [trial._trial_id for trial in rungs.values()]
         for trial in self._study.get_trials(deepcopy=False):
@@ -108,10 +125,11 @@ class ArmStudy:
             self.counts.suggested += 1
             rung = rungs.get(trial.number, trial)
             self.counts.epochs += self._epochs(rung)
-            for epoch, ops in rung.user_attrs.get(OPS, {}).items():
-                accuracy = rung.intermediate_values.get(int(epoch))
-                if accuracy is not None:
-                    self._seen.setdefault(int(epoch), {})[trial.number] = accuracy, ops
+            for step, noted in rung.user_attrs.get(OPS, {}).items():
+                first_format = not isinstance(noted, list)  # operations alone, the accuracy as the reported value
+                seen = (rung.intermediate_values.get(int(step), 0.0), noted) if first_format else tuple(noted)
+                self._seen.setdefault(int(step), {})[trial.number] = seen
+            self._rung_values.recall(rung.user_attrs.get(RATIOS, {}))
             if trial.state == TrialState.RUNNING and STOP in rung.user_attrs:
                 Trial(self._study, trial._trial_id).set_user_attr(END, "stopped")
                 self._study.tell(trial.number, state=TrialState.PRUNED if self._one else TrialState.FAIL)
@@ -134,10 +152,11 @@ class ArmStudy:
         return self._sweep.search.scheduler == "wilcoxon"
 
     def resume(self) -> Assignment:
-        """Hand out again the first trial that was interrupted, with its number and values."""
+        """Return the first interrupted trial, with its number and values."""
         frozen = self.interrupted.popleft()
         rungs = self._rungs.get_trials(deepcopy=False)
         reported = self._epochs(rungs[frozen.number]) if frozen.number < len(rungs) else 0
+        self._study.sampler = sampler(self._sweep, self.arm, frozen.number)
         return self._assign(Trial(self._study, frozen._trial_id), reported)
 
     def interrupt(self, number: int) -> None:
@@ -145,19 +164,21 @@ class ArmStudy:
         for table in (self._live, self._live_rungs, self._reported):
             del table[number]
         self._last.pop(number, None)
+        self._rung_values.dropped(number)
         self.counts.running -= 1
         self.interrupted.append(self._study.get_trials(deepcopy=False)[number])
 
     def ask(self) -> Assignment:
-        """Hand out a new trial: an enqueued one, a start-up design, or what the sampler proposes."""
+        """Return a new trial: an enqueued one, a start-up design, or what the sampler suggests."""
         search, number = self._sweep.search, self.counts.suggested
         if self._waiting:
             self._waiting -= 1
-        elif number < len(search.enqueue):
-            self._study.enqueue_trial(dict(search.enqueue[number]))
+        elif number < len(given := [*search.enqueue, *self._study.user_attrs.get(DESIGNS, [])]):
+            self._study.enqueue_trial(dict(given[number]))
         elif number < search.startup_trials() and search.sampler in DESIGNED:
             design = startup_design(self.arm.parameters, number, search.startup_trials(), self._sweep.seed)
             self._study.enqueue_trial(design)
+        self._study.sampler = sampler(self._sweep, self.arm, number)
         self.counts.suggested += 1
         return self._assign(self._study.ask(), reported=0)
 
@@ -183,7 +204,8 @@ class ArmStudy:
         is a step for the pruner, with the mean over the seeds so far (its own value for `wilcoxon`).
         """
         self._last[number] = metrics
-        if epoch <= self._reported[number] or ACCURACY not in metrics:
+        own, accuracy = metrics.get(VAL_ACCURACY.key), judged(metrics).get(VAL_ACCURACY.key)
+        if epoch <= self._reported[number] or own is None or accuracy is None:
             return False
         self.counts.epochs += epoch - self._reported[number]
         self._reported[number] = epoch
@@ -191,10 +213,12 @@ class ArmStudy:
         if step is None:
             return False
         rung = self._live_rungs[number]
-        rung.report(metrics.get(OWN, metrics[ACCURACY]) if self._paired else metrics[ACCURACY], step)
+        value = self._rung_values.value(number, step, own if self._paired else accuracy, metrics)
+        rung.report(value, step)
         if not self._one:
             self._note_operations(number, step, metrics)
-        stop = epoch < self._sweep.trial_epochs() and rung.should_prune() and not self._on_front(number, step)
+        spared = value >= 0 and self._on_front(number, step)
+        stop = epoch < self._sweep.trial_epochs() and rung.should_prune() and not spared
         if stop:
             rung.set_user_attr(STOP, epoch)
         return stop
@@ -213,8 +237,12 @@ class ArmStudy:
         return last * self._sweep.train.epochs if self._paired else last
 
     def _note_operations(self, number: int, step: int, metrics: Mapping[str, float]) -> None:
-        self._seen.setdefault(step, {})[number] = metrics[ACCURACY], metrics[SYNAPTIC]
-        noted = {epoch: seen[number][1] for epoch, seen in self._seen.items() if number in seen}
+        values = judged(metrics)
+        accuracy, operations = values[VAL_ACCURACY.key], values[SYNAPTIC_OPS.key]
+        assert accuracy is not None
+        assert operations is not None
+        self._seen.setdefault(step, {})[number] = accuracy, operations
+        noted = {step: seen[number] for step, seen in self._seen.items() if number in seen}
         self._live_rungs[number].set_user_attr(OPS, noted)
 
     def _on_front(self, number: int, step: int) -> bool:
@@ -225,42 +253,52 @@ class ArmStudy:
         others = (seen for other, seen in self._seen[step].items() if other != number)
         return not any(a >= accuracy and o <= ops for a, o in others)
 
-    def finish(self, number: int, end: str) -> None:
-        """Close a trial with its last metrics: `end` is ``finished``, ``stopped``, or ``failed:REASON``."""
+    def finish(self, number: int, end: str) -> bool | None:
+        """Close a trial with its last metrics: `end` is ``finished``, ``stopped``, or ``failed:REASON``.
+
+        Returns:
+            whether its last metrics are within the constraints, None where it has none.
+        """
         trial, metrics = self._live.pop(number), self._last.pop(number, {})
         rung = self._live_rungs.pop(number)
         del self._reported[number]
         trial.set_user_attr(END, end)
         state = _STATES.get(end, TrialState.FAIL)
-        if state == TrialState.COMPLETE:
-            for metric, bound in self._sweep.search.constraints.items():
-                trial.set_constraint(metric, metrics[metric] - bound)
+        if state in (TrialState.COMPLETE, TrialState.PRUNED):
+            for metric, excess in violations(metrics, self._sweep.search.constraints).items():
+                trial.set_constraint(metric, excess)
+        if state == TrialState.COMPLETE and (ratios := self._rung_values.finished(number)):
+            rung.set_user_attr(RATIOS, ratios)
+        self._rung_values.dropped(number)
         if state == TrialState.PRUNED and not self._one:
             state = TrialState.FAIL
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            frozen = self._study.tell(trial, self._values(metrics) if end == "finished" else None, state=state)
+            values = self._values(metrics) if end == "finished" else None
+            frozen = self._study.tell(trial, values, state=state)
             if not self._one:
-                self._rungs.tell(
-                    rung, metrics.get(ACCURACY) if end == "finished" else None, state=_STATES.get(end, state)
-                )
+                self._rungs.tell(rung, values[0] if values else None, state=_STATES.get(end, state))
         self.counts.running -= 1
         self._count(frozen)
+        return feasible(metrics, self._sweep.search.constraints) if metrics else None
 
     def _values(self, metrics: Mapping[str, float]) -> list[float]:
         """What a finished trial is judged by, an objective each."""
-        return [metrics[_METRICS[objective]] for objective in self._sweep.search.objectives]
+        values = judged(metrics)
+        found = [values[OBJECTIVES[objective].key] for objective in self._sweep.search.objectives]
+        return [value for value in found if value is not None]
 
     def _count(self, trial: FrozenTrial) -> None:
         """Count a trial that has ended, and remember the best feasible one."""
-        end = trial.user_attrs.get(END, "stopped" if trial.state == TrialState.PRUNED else "failed:unknown")
+        outcome = _outcome(trial)
         self.since_best += 1
         if trial.state == TrialState.COMPLETE:
             self.counts.finished += 1
-            feasible = all(value <= 0 for value in trial.constraints.values())
-            if feasible and (self.best is None or trial.values[0] > self.best[0]):
-                self.best, self.since_best = (trial.values[0], trial.number), 0
-        elif end == "stopped":
+            best, this = self.best, (trial.values[0], trial.number)
+            if outcome.feasible and (best is None or rank(*this) < rank(*best)):
+                self.since_best = 0 if best is None or this[0] > best[0] else self.since_best
+                self.best = this
+        elif outcome.end == "stopped":
             self.counts.stopped += 1
         else:
             self.counts.failed += 1
@@ -269,8 +307,11 @@ class ArmStudy:
         """Return the epochs that the running trials still have before them."""
         return sum(self._sweep.trial_epochs() - reported for reported in self._reported.values())
 
-    def ended(self) -> Iterable[FrozenTrial]:
-        """Return every own trial that has ended."""
+    def ended(self) -> dict[int, Outcome]:
+        """Return how every own trial that has ended did, by its number."""
+        return {trial.number: _outcome(trial) for trial in self._own_ended()}
+
+    def _own_ended(self) -> list[FrozenTrial]:
         trials = self._study.get_trials(deepcopy=False)
         return [trial for trial in trials if trial.state.is_finished() and WARM not in trial.user_attrs]
 
@@ -281,28 +322,37 @@ class ArmStudy:
 
     def ranking(self) -> list[tuple[float, int]]:
         """Return accuracy and number of the finished, feasible trials, the best first."""
-        trials = (t for t in self.ended() if t.state == TrialState.COMPLETE)
-        feasible = [t for t in trials if all(value <= 0 for value in t.constraints.values())]
-        return sorted(((t.values[0], t.number) for t in feasible), key=lambda pair: (-pair[0], pair[1]))
+        complete = (trial for trial in self._own_ended() if trial.state == TrialState.COMPLETE)
+        eligible = ((trial.values[0], trial.number) for trial in complete if _outcome(trial).feasible)
+        return sorted(eligible, key=lambda pair: rank(*pair))
 
-    def take_over(self, trials: Iterable[FrozenTrial], sweep: str) -> int:
-        """Let the sampler know the ended trials of an earlier sweep, as far as their values lie in this space.
+    def warm_start(self, earlier: Study, sweep: str) -> None:
+        """Learn from an earlier sweep's study of this arm, once; values outside this arm's space are left out.
 
-        They are marked and never counted. Returns how many were taken.
+        Of the same task (`task`) the sampler gets its finished trials with their values, marked and never counted.
+        Of another task, whose values say little of this one's, the best three trials are start designs and nothing
+        else is taken.
         """
-        if any(trial.user_attrs.get(WARM) == sweep for trial in self._study.get_trials(deepcopy=False)):
-            return 0
-        taken = 0
-        for trial in trials:
-            if trial.state == TrialState.COMPLETE and (known := self._within(trial.params)):
-                distributions = {key: self.arm.parameters[key].distribution() for key in known}
-                self._study.add_trial(
-                    optuna.trial.create_trial(
-                        values=trial.values, params=known, distributions=distributions, user_attrs={WARM: sweep}
-                    )
-                )
-                taken += 1
-        return taken
+        attributes = self._study.user_attrs
+        if sweep in attributes.get(WARM, []):
+            return
+        complete = [trial for trial in earlier.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
+        usable = [(trial, known) for trial in complete if (known := self._within(trial.params))]
+        if earlier.user_attrs.get(TASK) == task(self._sweep):
+            for trial, known in usable:
+                self._study.add_trial(self._known_trial(trial, known, sweep))
+        else:
+            feasible_ones = [(trial, known) for trial, known in usable if _outcome(trial).feasible]
+            feasible_ones.sort(key=lambda pair: rank(pair[0].values[0], pair[0].number))
+            designs = [known for _, known in feasible_ones[:TRANSFERRED]]
+            self._study.set_user_attr(DESIGNS, [*attributes.get(DESIGNS, []), *designs])
+        self._study.set_user_attr(WARM, [*attributes.get(WARM, []), sweep])
+
+    def _known_trial(self, trial: FrozenTrial, params: dict[str, Any], sweep: str) -> FrozenTrial:
+        distributions = {key: self.arm.parameters[key].distribution() for key in params}
+        return optuna.trial.create_trial(
+            values=trial.values, params=params, distributions=distributions, user_attrs={WARM: sweep}
+        )
 
     def _within(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """The values of keys that are searched here too; nothing where one lies outside its range."""
@@ -317,5 +367,19 @@ class ArmStudy:
         return shared
 
 
-_METRICS = {"accuracy": ACCURACY, "synaptic_ops": SYNAPTIC}
+def task(sweep: SweepConfig) -> str:
+    """Return a digest of what makes the values of two sweeps comparable: split of the images, student, epochs."""
+    split = sweep.dataset.model_dump(mode="json", exclude={"augment"})
+    return digest(split, sweep.student.model_dump(mode="json"), sweep.train.epochs)
+
+
+def _outcome(trial: FrozenTrial) -> Outcome:
+    """Return how a trial of this study ended; its constraints are known where it was trained to the end."""
+    stopped = trial.state == TrialState.PRUNED
+    end = trial.user_attrs.get(END, "stopped" if stopped else "failed:unknown")
+    if trial.state != TrialState.COMPLETE:
+        return Outcome(end, None, None)
+    return Outcome(end, trial.values[0], all(excess <= 0 for excess in trial.constraints.values()))
+
+
 _STATES = {"finished": TrialState.COMPLETE, "stopped": TrialState.PRUNED}

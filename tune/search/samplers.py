@@ -20,11 +20,11 @@ DESIGNED = ("tpe", "gp", "cmaes", "nsga2", "nsga3")
 
 _GRID_POINTS = 5
 _BEST, _LATEST = 100, 400
-"""How many trials TPE looks at, at most. It takes 25 at most for good ones; the others only say what is common."""
+"""How many trials TPE models at most. It takes at most 25 as the good ones; the others give the common density."""
 
 
 class TPE(TPESampler):
-    """Optuna's TPE, at a cost that stays as it is after 500 trials: of more it sees the best 100 and the latest 400."""
+    """Optuna's TPE at a bounded cost: of more than 500 trials it models the best 100 and the latest 400."""
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -40,12 +40,12 @@ class TPE(TPESampler):
 
 
 def _seen(study: Study) -> Study:
-    """The study as TPE sees it. With several objectives all is seen: which trials are the best depends on them all."""
+    """The study as TPE sees it. With several objectives it sees all trials: the best ones depend on all of them."""
     return study if len(study.directions) > 1 else cast(Study, _Horizon(study))
 
 
 class _Horizon:
-    """A study that shows no more than the best and the latest of its trials."""
+    """A study restricted to the best and the latest of its trials."""
 
     def __init__(self, study: Study) -> None:
         self._study = study
@@ -62,7 +62,7 @@ class _Horizon:
 
 
 def _worth(trial: FrozenTrial) -> tuple[float, bool, int, float]:
-    """What orders the trials as TPE does: feasible or nearly so, complete, far, high."""
+    """The order of trials as in TPE: the least violation first, then complete ones, later steps, higher values."""
     values: Mapping[int, float] = trial.intermediate_values
     feasible = -sum(value for value in trial.constraints.values() if value > 0)
     if trial.state == TrialState.COMPLETE:
@@ -71,20 +71,21 @@ def _worth(trial: FrozenTrial) -> tuple[float, bool, int, float]:
     return feasible, False, last, values.get(last, 0.0)
 
 
-def sampler(sweep: SweepConfig, arm: Arm, driver: str) -> BaseSampler:
-    """Return the arm's sampler.
+def sampler(sweep: SweepConfig, arm: Arm, number: int) -> BaseSampler:
+    """Return the sampler that suggests an arm's trial `number`.
 
-    A random one draws anew at each start of a driver, so that a restart does not propose the same points again; a
-    design (`qmc`, `grid`) keeps one seed and goes on where it was.
+    It is seeded by the sweep's seed, the arm and the number, so that the same earlier trials lead to the same
+    suggestion, also after a restart. A design (`qmc`, `grid`) has one seed for all trials.
     """
     name, startup = sweep.search.sampler, sweep.search.startup_trials()
-    seed = int(digest(sweep.seed, arm.name, "" if name in ("qmc", "grid") else driver), 16) % 2**31
+    seed = int(digest(sweep.seed, arm.name, -1 if name in ("qmc", "grid") else number), 16) % 2**31
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         match name:
             case "tpe":
+                joint = len(sweep.search.objectives) == 1  # with several, as Optuna does; no difference was measured
                 conditional = any(parameter.when for parameter in arm.parameters.values())
-                return TPE(seed=seed, n_startup_trials=startup, multivariate=True, group=conditional)
+                return TPE(seed=seed, n_startup_trials=startup, multivariate=joint, group=joint and conditional)
             case "random":
                 return optuna.samplers.RandomSampler(seed=seed)
             case "qmc":
@@ -92,7 +93,9 @@ def sampler(sweep: SweepConfig, arm: Arm, driver: str) -> BaseSampler:
             case "gp":
                 return optuna.samplers.GPSampler(seed=seed, n_startup_trials=startup)
             case "cmaes":
-                return optuna.samplers.CmaEsSampler(seed=seed, n_startup_trials=startup)
+                return optuna.samplers.CmaEsSampler(
+                    seed=seed, n_startup_trials=startup, warn_independent_sampling=False
+                )
             case "nsga2":
                 return optuna.samplers.NSGAIISampler(seed=seed, population_size=max(startup, 2))
             case "nsga3":
@@ -104,7 +107,7 @@ def sampler(sweep: SweepConfig, arm: Arm, driver: str) -> BaseSampler:
 
 
 def _grid(parameter: SearchParameter) -> list[Scalar]:
-    """A parameter's values on the grid: its choices, or points evenly spread over its range, its ends among them."""
+    """A parameter's values on the grid: its choices, or evenly spaced points of its range with both ends."""
     if parameter.categorical is not None:
         return list(parameter.categorical)
     shares = [point / (_GRID_POINTS - 1) for point in range(_GRID_POINTS)]

@@ -1,7 +1,7 @@
-"""The truth about a sweep: the arms' studies together, and the fair hand-out of their trials. No Ray here.
+"""The source of truth about a search: the arms' Optuna studies, and fair scheduling of their trials. No Ray here.
 
-Everything that a restarted driver must know is in the studies: a trial that is still RUNNING belongs to a driver
-that died, and is handed out again under its number.
+Everything that a restarted driver needs is in the studies: a trial that is still RUNNING belongs to a driver that died,
+and is suggested again under its number.
 """
 
 import logging
@@ -12,14 +12,13 @@ from collections.abc import Mapping
 import optuna
 import sqlalchemy
 from optuna.storages import BaseStorage, RDBStorage
-from optuna.trial import FrozenTrial
 
 from supersnn.config import TrainConfig
 from supersnn.errors import UserError
 from tune.description.arms import Arm
 from tune.description.space import Values
 from tune.description.sweep import SweepConfig
-from tune.search.arm_study import ArmStudy, Assignment, Counts
+from tune.search.arm_study import ArmStudy, Assignment, Counts, Outcome
 
 optuna.logging.set_verbosity(logging.WARNING)
 
@@ -44,23 +43,24 @@ def open_storage(url: str) -> BaseStorage:
 
 
 def _log_ahead(connection: sqlite3.Connection, _record: object) -> None:
-    """Let SQLite write ahead to a log, where its file can have one: then a commit need not wait for the disk.
+    """Put SQLite into WAL mode, where its file system allows that: then a commit need not wait for the disk.
 
-    What was committed survives the death of the process, as what is in the journal does.
+    What was committed survives the death of the process, as the journal does.
     """
     if connection.execute("PRAGMA journal_mode=WAL").fetchone() == ("wal",):
         connection.execute("PRAGMA synchronous=NORMAL")
 
 
 class Studies:
-    """The arms' studies; `driver` distinguishes the random draws of each start."""
+    """The arms' studies. With one trial at a time the same sweep and seed suggest the same trials, restarted or not."""
 
-    def __init__(self, sweep: SweepConfig, arms: Mapping[str, Arm], storage: BaseStorage, driver: str = "") -> None:
+    def __init__(self, sweep: SweepConfig, arms: Mapping[str, Arm], storage: BaseStorage) -> None:
         self._sweep = sweep
-        self._arms = {name: ArmStudy(sweep, arm, storage, driver) for name, arm in arms.items()}
+        self._arms = {name: ArmStudy(sweep, arm, storage) for name, arm in arms.items()}
         for earlier in sweep.search.warm_start:
             for name, study in self._arms.items():
-                study.take_over(_trials_of(f"{earlier}/{name}", storage), earlier)
+                if (known := _existing(f"{earlier}/{name}", storage)) is not None:
+                    study.warm_start(known, earlier)
 
     @property
     def counts(self) -> dict[str, Counts]:
@@ -73,9 +73,9 @@ class Studies:
         return {name: study.best for name, study in self._arms.items() if study.best is not None}
 
     def next(self, new: bool = True) -> Assignment | None:
-        """Hand out a trial: an interrupted one first, else (if `new`) one of the arm that has had the least.
+        """Return a trial to run: an interrupted one first, else (if `new`) one of the arm that has had the least.
 
-        None when there is nothing to hand out: every arm has had its budget, or all of it is under way.
+        None where every arm has had its budget, or all of it is running.
         """
         for study in self._arms.values():
             if study.interrupted:
@@ -83,66 +83,66 @@ class Studies:
         open_arms = [study for study in self._arms.values() if not self._full(study)]
         if not new or not open_arms:
             return None
-        return min(open_arms, key=self._had).ask()
+        return min(open_arms, key=self._spent).ask()
 
-    def _had(self, study: ArmStudy) -> int:
-        """What an arm has had: trials, or with `fair: compute` epochs, those under way counted as if they ran on."""
+    def _spent(self, study: ArmStudy) -> int:
+        """The budget that an arm has spent: trials, or with `fair: compute` epochs, running trials counted in full."""
         if self._sweep.search.fair == "trials":
             return study.counts.suggested
         return study.counts.epochs + study.promised()
 
     def _full(self, study: ArmStudy) -> bool:
         each = 1 if self._sweep.search.fair == "trials" else self._sweep.trial_epochs()
-        return self._had(study) >= self._sweep.search.trials * each
+        return self._spent(study) >= self._sweep.search.trials * each
 
     def report(self, key: str, epoch: int, metrics: Mapping[str, float]) -> bool:
         """Take a running trial's metrics after an epoch; return whether it should be stopped now."""
         arm, number = split_key(key)
         return self._arms[arm].report(number, epoch, metrics)
 
-    def finish(self, key: str, end: str) -> None:
-        """Close a trial with its last metrics: `end` is ``finished``, ``stopped``, or ``failed:REASON``."""
+    def finish(self, key: str, end: str) -> bool | None:
+        """Close a trial with its last metrics; see `ArmStudy.finish`."""
         arm, number = split_key(key)
-        self._arms[arm].finish(number, end)
+        return self._arms[arm].finish(number, end)
 
     def requeue(self, key: str) -> None:
-        """Count a running trial as interrupted: it is the next to be handed out."""
+        """Count a running trial as interrupted: it is the next to be suggested."""
         arm, number = split_key(key)
         self._arms[arm].interrupt(number)
 
     def under_way(self) -> bool:
-        """Say whether a trial is running, or was interrupted and must go on."""
+        """Return whether a trial is running, or was interrupted and must be resumed."""
         return any(study.interrupted or study.counts.running for study in self._arms.values())
 
     def full(self) -> bool:
-        """Say whether every arm has had its budget."""
+        """Return whether every arm has had its budget."""
         return all(self._full(study) for study in self._arms.values())
 
     def stagnant(self) -> bool:
-        """Say whether in every arm the last `search.stagnation` trials brought nothing better."""
+        """Return whether in every arm the last `search.stagnation` trials were no better than those before."""
         patience = self._sweep.search.stagnation
         return patience is not None and all(study.since_best >= patience for study in self._arms.values())
 
-    def ended(self) -> dict[str, FrozenTrial]:
-        """Return every trial that has ended, by its key."""
-        return {f"{name}/{trial.number}": trial for name, study in self._arms.items() for trial in study.ended()}
+    def ended(self) -> dict[str, Outcome]:
+        """Return how every trial that has ended did, by its key."""
+        return {f"{name}/{number}": end for name, study in self._arms.items() for number, end in study.ended().items()}
 
     def ranking(self, arm: str) -> list[tuple[float, int]]:
         """Return accuracy and number of an arm's finished, feasible trials, the best first."""
         return self._arms[arm].ranking()
 
     def config(self, arm: str, number: int) -> TrainConfig:
-        """Return the training of a trial that was handed out before."""
+        """Return the training of a trial that was suggested before."""
         return self._arms[arm].arm.config(self.values(arm, number))
 
     def values(self, arm: str, number: int) -> Values:
-        """Return the sampled values of a trial that was handed out before.
+        """Return the sampled values of a trial that was suggested before.
 
         Raises:
             UserError: there is no such trial.
         """
         if arm not in self._arms:
-            raise UserError(f"{arm}/{number}: no such arm; there are: {', '.join(self._arms)}")
+            raise UserError(f"{arm}/{number}: no such arm; the arms are: {', '.join(self._arms)}")
         params = self._arms[arm].params(number)
         if params is None:
             raise UserError(f"{arm}/{number}: this arm has had {self._arms[arm].counts.suggested} trials, from 0 on")
@@ -155,9 +155,9 @@ def split_key(key: str) -> tuple[str, int]:
     return arm, int(number)
 
 
-def _trials_of(name: str, storage: BaseStorage) -> list[FrozenTrial]:
-    """The trials of a study that may not be there."""
+def _existing(name: str, storage: BaseStorage) -> optuna.Study | None:
+    """Return a study, None where there is none of that name."""
     try:
-        return optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
+        return optuna.load_study(study_name=name, storage=storage)
     except KeyError:
-        return []
+        return None

@@ -1,27 +1,35 @@
-"""A sweep conducted from a terminal: on Ray or in this process, told to MLflow, with a live board."""
+"""Runs a sweep from a terminal: on Ray or in this process, tracked by MLflow, with a live board."""
 
 import os
 import uuid
-from collections.abc import Mapping
+from dataclasses import dataclass
 
 from supersnn.errors import UserError
-from tune import sweep_runner
-from tune.description.arms import Arm
 from tune.description.sweep import SweepConfig
 from tune.execution.executor import Executor
-from tune.journal import read
 from tune.mounts import refuse_shared_sqlite
-from tune.store import Store
-from tune.sweep_runner import SweepResult, SweepRunner
-from tune.terminal.progress import Board, Display
+from tune.notices import Notify, StageStarted
+from tune.store import Store, SweepFolder
+from tune.sweep_driver import SweepDriver, open_sweep
+from tune.sweep_runner import SweepRunner
+from tune.terminal.board import Board
+from tune.terminal.display import Display
 from tune.tracking import tracker
 from tune.tracking.server import uri_for
 from tune.tracking.tracker import Tracker
 
 
+@dataclass(frozen=True)
+class SweepResult:
+    """What a driver did: `worked` is False where nothing was left to do, `pending` counts the events MLflow lacks."""
+
+    folder: SweepFolder
+    worked: bool
+    pending: int
+
+
 def launch(
     sweep: SweepConfig,
-    arms: Mapping[str, Arm],
     store: Store,
     origin: str,
     address: str | None = None,
@@ -32,41 +40,76 @@ def launch(
 
     Args:
         sweep: the sweep.
-        arms: its arms, resolved.
-        store: where it lies, or will, and what nodes share with the driver.
-        origin: what is named in complaints, usually the sweep's file.
+        store: where it is, or will be, stored, and what nodes share with the driver.
+        origin: named in error texts, usually the sweep's file.
         address: of the Ray cluster to join; else the environment's RAY_ADDRESS, else a cluster of this machine's own.
         local: run in this process, without Ray.
         searching: whether trials may be run; if not, only what follows a search that has ended.
 
     Raises:
-        UserError: a database is where it cannot be trusted, the cluster or the shared address is not fit, or the sweep
-            is another driver's.
+        UserError: a database is on a file system that it cannot be trusted on, the cluster or the shared address is not
+            usable, the sweep is another driver's, or its search has not ended (without `searching`).
     """
     if store.shared and (complaint := store.storage.complaint(f".preflight-{uuid.uuid4().hex}/driver")):
         raise UserError(f"--shared {store.shared}: the driver cannot use it: {complaint}")
     refuse_shared_sqlite({"SUPERSNN_OPTUNA_STORAGE": store.optuna_url, "MLFLOW_TRACKING_URI": uri_for(store.path)})
-    board = Board(sweep)
-    board.replay(event for event, _ in read(store.sweep(sweep.name).journal))
+    with open_sweep(sweep, store, origin) as driver:
+        if not searching and driver.search_left():
+            raise UserError(f"sweep {sweep.name!r}: its search has not ended; `supersnn sweep` continues it")
+        if not driver.work_left():
+            return SweepResult(driver.folder, False, _catch_up(driver))
+        with Display(Board(sweep, driver.record.state)) as display:
+            driver.record.listeners.append(display.event)
+            pending = _run(driver, display.notice, address or os.environ.get("RAY_ADDRESS"), local)
+        return SweepResult(driver.folder, True, pending)
 
-    display = Display(board)
 
-    def executor(driver: SweepRunner) -> Executor:
-        if local:
-            from tune.execution.local import LocalExecutor
+def _run(driver: SweepDriver, notify: Notify, address: str | None, local: bool) -> int:
+    """Do the work; return how many events are still pending for MLflow."""
+    tracking: Tracker | None = None
+    pending = 0
+    try:
+        with driver.recording():
+            tracking = tracker.start(driver.folder, driver.store, driver.sweep)
+            notify(StageStarted("starting"))
+            executor = _executor(driver, notify, address, local)
+            runner = SweepRunner(driver, executor, notify)
+            try:
+                tracking.wait_connected()
+                runner.train()
+            finally:
+                executor.close()
+            runner.export()
+    finally:
+        if tracking is not None:
+            pending = tracking.close()
+    return pending
 
-            return LocalExecutor(sweep.search.max_failures)
-        from tune.execution.cluster import RayExecutor
 
-        cluster, scratch = address or os.environ.get("RAY_ADDRESS"), driver.folder.path / "ray"
-        witness = store.storage.name(driver.folder.owner)
-        failures = sweep.search.max_failures
-        return RayExecutor(
-            sweep.resources, failures, scratch, driver.token, store.storage, witness, display.event, cluster
-        )
+def _executor(driver: SweepDriver, notify: Notify, address: str | None, local: bool) -> Executor:
+    failures = driver.sweep.search.max_failures
+    if local:
+        from tune.execution.local import LocalExecutor
 
-    def tracking(driver: SweepRunner) -> Tracker:
-        return tracker.start(driver.folder, store, sweep)
+        return LocalExecutor(failures)
+    from tune.execution.cluster import RayExecutor
 
-    with display:
-        return sweep_runner.run_sweep(sweep, store, executor, tracking, display.event, origin, searching)
+    return RayExecutor(
+        resources=driver.sweep.resources,
+        max_failures=failures,
+        scratch=driver.folder.path / "ray",
+        run=driver.token,
+        storage=driver.storage,
+        check_file=driver.storage.name(driver.folder.owner),
+        notify=notify,
+        address=address,
+    )
+
+
+def _catch_up(driver: SweepDriver) -> int:
+    """Send MLflow what an earlier driver could not; return how many events are still pending."""
+    if not tracker.behind(driver.folder, driver.store):
+        return 0
+    tracking = tracker.start(driver.folder, driver.store, driver.sweep)
+    tracking.wait_connected()
+    return tracking.close()

@@ -1,24 +1,23 @@
-"""How far a sweep is, read from its folder by somebody who is not its driver."""
+"""The progress of a sweep, read from its folder by anybody but its driver."""
 
-import time
 from typing import Any
 
-import filelock
-
 from supersnn.config_model import parse, read_yaml
+from supersnn.records.snapshot import current_state
 from tune.description.sweep import SweepConfig
-from tune.journal import read
 from tune.store import SweepFolder
-from tune.terminal.progress import Board
+from tune.sweep_lock import is_locked
+from tune.terminal.board import ENDS, Board
+from tune.terminal.throughput import epochs_per_second, trials_per_hour
 
 
 def board_of(folder: SweepFolder) -> Board:
-    """Return the sweep's board as its journal has it now."""
-    board = Board(parse(SweepConfig, read_yaml(folder.config), str(folder.config)))
-    for event, _ in read(folder.journal):
-        board.event(event["event"], event)
-    board.driven = _driven(folder)
-    board.stage = "running" if board.driven else board.ended or "not running"
+    """Return the sweep's board as of now."""
+    sweep = parse(SweepConfig, read_yaml(folder.config), str(folder.config))
+    state, *_ = current_state(folder.snapshot, folder.journal, sweep.search.constraints)
+    board = Board(sweep, state)
+    board.driven = is_locked(folder)
+    board.stage = "running" if board.driven else state.ended or "not running"
     return board
 
 
@@ -26,37 +25,27 @@ def summary(folder: SweepFolder) -> dict[str, Any]:
     """Return the same as plain values.
 
     `spent_s` are the seconds in which a driver was at work; `left_s`, `trials_per_hour` and `epochs_per_s` are None
-    before anything was trained.
+    before anything was trained. `best_val` and `best_trial` are those of the best trial within the constraints.
     """
     board = board_of(folder)
+    drivers = board.state.drivers
     return {
         "sweep": board.sweep.name,
         "running": board.driven,
-        "ended": None if board.driven else board.ended,
-        "spent_s": board.pace.spent(time.time() if board.driven else None),
-        "left_s": board.left(),
-        "trials_per_hour": board.pace.trials_per_hour(),
-        "epochs_per_s": board.pace.epochs_per_second(),
+        "ended": None if board.driven else board.state.ended,
+        "spent_s": board.seconds_spent(),
+        "left_s": board.seconds_left(),
+        "trials_per_hour": trials_per_hour(drivers),
+        "epochs_per_s": epochs_per_second(drivers),
         "arms": {
-            arm: {
+            name: {
                 "trials": board.trials,
                 "running": {str(trial): epoch for trial, epoch in row.running.items()},
-                **{word: row.ended(word) for word in ("finished", "stopped", "failed")},
-                "best_val": row.best[0] if row.best else None,
-                "best_trial": row.best[1] if row.best else None,
-                "verified": len(row.verified),
+                **{end: row.counts[end] for end in ENDS},
+                "best_val": row.best_value,
+                "best_trial": row.best,
+                "verified": sum(map(len, row.verified.values())),
             }
-            for arm, row in board.rows.items()
+            for name, row in board.rows.items()
         },
     }
-
-
-def _driven(folder: SweepFolder) -> bool:
-    """Say whether a driver holds the sweep."""
-    lock = filelock.FileLock(folder.lock)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        return True
-    lock.release()
-    return False

@@ -1,4 +1,4 @@
-"""What passes from the journal's fold to MLflow: runs, and what each has yet to be told."""
+"""What passes from the run tree to MLflow: runs, and the change that each has yet to be sent."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,7 +11,7 @@ Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
 @dataclass(frozen=True)
 class Run:
-    """A run as it is found (by its key) or created: `started` in Unix seconds, `tags` those it is born with."""
+    """A run, found by its key or created: `started` in Unix seconds, `tags` those that it is created with."""
 
     key: str
     name: str
@@ -45,7 +45,7 @@ class Export(NamedTuple):
 
 @dataclass
 class Change:
-    """What a run has yet to be told; `ended` in Unix seconds, `files` are texts by their artifact's name."""
+    """The news of one run; `ended` in Unix seconds, `files` are texts by their artifact's name."""
 
     run: Run
     tags: dict[str, str] = field(default_factory=dict)
@@ -58,16 +58,16 @@ class Change:
     exports: list[Export] = field(default_factory=list)
 
     def add_points(self, values: Mapping[str, float | None], time: float, step: int) -> None:
-        """Add a metric's value each, at one time and step; those that are None are left out."""
+        """Add one value of each metric, at one time and step; those that are None are left out."""
         self.points += [Point(k, float(v), time, step) for k, v in values.items() if v is not None]
 
     def set_status(self, status: Status, ended: float | None = None) -> None:
-        """Say how the run stands; `ended` only where it has."""
+        """Set the run's status; `ended` only where it has ended."""
         self.status, self.ended = status, ended
 
 
 def params(values: Mapping[str, Any]) -> dict[str, str]:
-    """Return a mapping's leaves under dotted keys, as params: a text as it is, anything else as JSON."""
+    """Return a mapping's leaves under dotted keys, as params: strings as they are, anything else as JSON."""
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in _leaves(values, "")}
 
 

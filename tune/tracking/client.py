@@ -1,7 +1,7 @@
-"""The door to MLflow: connects, finds a run or creates it, and says one change. Everything it says may be said twice.
+"""The client of MLflow: connects, finds or creates runs, and sends changes. Every request is idempotent.
 
-MLflow's own client never repeats a request here: it would repeat the creation of a run that the server has made
-already, and hold a sweep's start up for minutes. Whoever calls decides when to try again.
+MLflow's own retries are switched off: they would repeat the creation of a run that the server has created already, and
+delay the start of a sweep for minutes. The caller decides when to retry.
 """
 
 import contextlib
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Experiment
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-FIRST_ANSWER = 10
+CONNECT_TIMEOUT = 10
 """Seconds within which a server must answer when a sweep starts."""
-LATER_ANSWER = 60
-"""Seconds that it is granted afterwards."""
-REFUSALS = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST")
+REQUEST_TIMEOUT = 60
+"""Seconds within which it must answer afterwards."""
+REFUSED_CODES = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST")
 CREDENTIALS = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
 
 
 class RefusedError(Exception):
-    """The server is there, and will not take this however often it is said."""
+    """The server refuses a change for good: retrying cannot help."""
 
 
 class Connection:
     """One experiment on one tracking server, or in one database.
 
-    `identity` changes when the experiment is another one of the same name: then nothing was told to it yet.
+    `identity` tells experiments of the same name apart: to a new one nothing has been sent yet.
     """
 
     def __init__(self, client: "MlflowClient", experiment: "Experiment") -> None:
@@ -49,32 +49,32 @@ class Connection:
         self._ids: dict[str, str] = {}
         self._monitor: SystemMetricsMonitor | None = None
 
-    def say(self, change: Change) -> None:
-        """Tell a run what is new about it; the run and its parents are created where they are missing.
+    def send(self, change: Change) -> None:
+        """Write a change to its run; the run and its parents are created where they are missing.
 
         Raises:
-            RefusedError: the server will never take this.
-            Exception: it could not be said now. Said again later, it changes nothing that was said already.
+            RefusedError: the server will never accept it.
+            Exception: it could not be sent now. Sending it again later has no effect on what was sent already.
         """
         from mlflow.exceptions import MlflowException
 
         try:
-            self._say(change)
+            self._send(change)
         except MlflowException as error:
-            if error.error_code in REFUSALS:
-                raise RefusedError(reason(error)) from error
+            if error.error_code in REFUSED_CODES:
+                raise RefusedError(root_cause(error)) from error
             raise
 
     def run_id(self, run: Run) -> str:
-        """Return a run's identifier, after creating it where it is not there.
+        """Return the identifier of a run, which is created where it is missing.
 
-        One that the user has deleted is found, and left deleted.
+        A run that the user has deleted is found, and stays deleted.
         """
         if run.key not in self._ids:
             self._ids[run.key] = self._find(run.key) or self._create(run)
         return self._ids[run.key]
 
-    def _say(self, change: Change) -> None:
+    def _send(self, change: Change) -> None:
         from mlflow.entities import Metric, Param, RunTag
 
         run_id = self.run_id(change.run)
@@ -83,22 +83,23 @@ class Connection:
         tags = [RunTag(key, value) for key, value in change.tags.items()]
         self.client.log_batch(run_id, metrics, params, tags, synchronous=True)
         if change.dataset:
-            self.client.log_inputs(run_id, [_input(change.dataset)])
+            self.client.log_inputs(run_id, [_dataset_input(change.dataset)])
         for name, text in change.files.items():
             self.client.log_text(run_id, text, name)
         if change.ended is not None:
             self.client.set_terminated(run_id, change.status, _milliseconds(change.ended))
+            self._ids.pop(change.run.key)  # found by a search if it is needed again: there may be many
         elif change.status is not None:
             self.client.update_run(run_id, change.status)
         if change.run.parent is None and change.status in (None, "RUNNING"):
-            self._watch_machine(run_id)
+            self._monitor_system(run_id)
         for folder, score in change.exports:
             if not (folder / "metrics.json").exists():
-                raise RefusedError(f"{folder}: there is no export folder any more")
+                raise RefusedError(f"{folder}: the export folder does not exist any more")
             register(self.client, folder, self.experiment, run_id, score)
 
-    def _watch_machine(self, run_id: str) -> None:
-        """Log this machine's load on the sweep's run while it is RUNNING, where MLflow's own variable asks for it."""
+    def _monitor_system(self, run_id: str) -> None:
+        """Log this machine's load to the sweep's run, where MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING asks for it."""
         from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
 
         if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get() and self._monitor is None:
@@ -110,8 +111,8 @@ class Connection:
     def _find(self, key: str) -> str | None:
         from mlflow.entities import ViewType
 
-        found = self.client.search_runs([self.experiment_id], f"tags.`supersnn.key` = '{key}'", ViewType.ALL, 1)
-        return str(found[0].info.run_id) if found else None
+        runs = self.client.search_runs([self.experiment_id], f"tags.`supersnn.key` = '{key}'", ViewType.ALL, 1)
+        return str(runs[0].info.run_id) if runs else None
 
     def _create(self, run: Run) -> str:
         tags = {**run.tags, "supersnn.key": run.key, "mlflow.source.name": "supersnn", "mlflow.user": self._user}
@@ -124,30 +125,30 @@ class Connection:
 def connect(uri: str, experiment: str, artifact_root: Path | None) -> Connection:
     """Return the experiment on the tracking server, or in the database, at `uri`; it is created where it is missing.
 
-    `artifact_root` is where a database's artifacts go; a server has its own place.
+    `artifact_root` is the folder of a database's artifacts; a server has its own.
 
     Raises:
-        UserError: the server cannot be reached, or it does not let us write.
+        UserError: the server cannot be reached, or refuses the credentials.
     """
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     timeout = os.environ.get("MLFLOW_HTTP_REQUEST_TIMEOUT")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(FIRST_ANSWER))
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(CONNECT_TIMEOUT))
     try:
         _check_database(uri)
         return _connect(uri, experiment, artifact_root)
     except UserError:
         raise
     except Exception as error:
-        raise UserError(_complaint(uri, error)) from error
+        raise UserError(_error_text(uri, error)) from error
     finally:
-        os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = timeout or str(LATER_ANSWER)
+        os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = timeout or str(REQUEST_TIMEOUT)
 
 
-def quiet() -> None:
-    """Import MLflow, and keep its logs and its warnings (some come from its own imports) from the terminal."""
+def import_mlflow() -> None:
+    """Import MLflow, and keep its logs and its warnings (some are of its own imports) off the terminal."""
     warnings.filterwarnings("ignore", module=r"mlflow\.")
     import mlflow  # noqa: F401  (its import sets its loggers up)
 
@@ -155,13 +156,13 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
-def shown(uri: str) -> str:
-    """Return an address without the password that may stand in it."""
+def without_password(uri: str) -> str:
+    """Return an address without its user name and password."""
     return re.sub(r"//[^/@]*@", "//", uri)
 
 
-def reason(error: BaseException) -> str:
-    """Return the first line of what lies at the bottom of an error."""
+def root_cause(error: BaseException) -> str:
+    """Return the first line of the error at the end of a chain of causes."""
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__ or error
     strerror = getattr(error, "strerror", None)
@@ -169,33 +170,42 @@ def reason(error: BaseException) -> str:
 
 
 def _connect(uri: str, experiment: str, artifact_root: Path | None) -> Connection:
-    quiet()
+    import_mlflow()
     from mlflow import MlflowClient
     from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
 
     if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get() and importlib.util.find_spec("psutil") is None:
         raise UserError("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING: needs the package psutil: pip install psutil")
-    _make_whole(uri)
+    _create_database(uri)
     client = MlflowClient(uri, uri)
-    found = client.get_experiment_by_name(experiment)
-    if found is None:
-        place = artifact_root.resolve().as_uri() if artifact_root and not _is_server(uri) else None
-        found = client.get_experiment(client.create_experiment(experiment, place))
-    if found.lifecycle_stage == "deleted":
+    existing = client.get_experiment_by_name(experiment)
+    if existing is None:
+        location = artifact_root.resolve().as_uri() if artifact_root and not _is_server(uri) else None
+        existing = client.get_experiment(client.create_experiment(experiment, location))
+    if existing.lifecycle_stage == "deleted":
         raise UserError(
-            f"MLflow at {shown(uri)}: experiment {experiment!r} was deleted: restore it "
-            f"(mlflow experiments restore -x {found.experiment_id}) or give the sweep another name"
+            f"MLflow at {without_password(uri)}: experiment {experiment!r} was deleted: restore it "
+            f"(mlflow experiments restore -x {existing.experiment_id}) or give the sweep another name"
         )
-    described = {"note.content": f"The sweep `{experiment}` of SuperSNN.", "experimentKind": "custom_model_development"}
+    _describe(client, existing)
+    return Connection(client, existing)
+
+
+def _describe(client: "MlflowClient", experiment: "Experiment") -> None:
+    """Set the experiment's note and kind, where it has none: a user's own are kept."""
+    described = {
+        "mlflow.note.content": f"The sweep `{experiment.name}` of SuperSNN.",
+        "mlflow.experimentKind": "custom_model_development",
+    }
     for tag, text in described.items():
-        client.set_experiment_tag(found.experiment_id, f"mlflow.{tag}", text)
-    return Connection(client, found)
+        if tag not in experiment.tags:
+            client.set_experiment_tag(experiment.experiment_id, tag, text)
 
 
-def _make_whole(uri: str) -> None:
-    """Create a SQLite database that is missing: under another name first, so that it is there whole or not at all.
+def _create_database(uri: str) -> None:
+    """Create a missing SQLite database atomically: under another name first.
 
-    Its schema is built in many steps, and one that was interrupted in between could never be opened again.
+    Its schema is created in many steps, and a database that was interrupted in between could never be opened again.
     """
     from mlflow import MlflowClient
 
@@ -212,12 +222,12 @@ def _make_whole(uri: str) -> None:
 
 
 def _check_database(uri: str) -> None:
-    """Fail at once where a database server is not to be had: MLflow itself would try for minutes."""
+    """Fail at once where a database server cannot be reached: MLflow itself would retry for minutes."""
     if not uri.startswith(("postgresql", "mysql")):
         return
     import sqlalchemy
 
-    engine = sqlalchemy.create_engine(uri, connect_args={"connect_timeout": FIRST_ANSWER})
+    engine = sqlalchemy.create_engine(uri, connect_args={"connect_timeout": CONNECT_TIMEOUT})
     with contextlib.closing(engine.connect()):
         pass
     engine.dispose()
@@ -227,14 +237,14 @@ def _is_server(uri: str) -> bool:
     return urlsplit(uri).scheme in ("http", "https")
 
 
-def _complaint(uri: str, error: Exception) -> str:
+def _error_text(uri: str, error: Exception) -> str:
     code = getattr(error, "error_code", "")
     if code in ("UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED"):
-        return f"MLflow at {shown(uri)} refuses these credentials: set {CREDENTIALS}"
-    return f"MLflow at {shown(uri)} cannot be used: {reason(error)} (MLFLOW_TRACKING_URI names it)"
+        return f"MLflow at {without_password(uri)} refuses these credentials: set {CREDENTIALS}"
+    return f"MLflow at {without_password(uri)} cannot be used: {root_cause(error)} (MLFLOW_TRACKING_URI names it)"
 
 
-def _input(dataset: Dataset) -> "DatasetInput":
+def _dataset_input(dataset: Dataset) -> "DatasetInput":
     from mlflow.entities import Dataset as Entity
     from mlflow.entities import DatasetInput, InputTag
 

@@ -15,14 +15,15 @@ from supersnn import exported
 
 
 class ExportedStudent(PythonModel):
-    """The student of the export folder that lies beside this file."""
+    """The student of the export folder among the model's artifacts."""
 
     def load_context(self, context: Any) -> None:
-        """Load the student, after its every file is found to be what was exported."""
+        """Load the student, after checking every file of the export folder."""
         self.student = exported.load(Path(context.artifacts["export"]))
 
     def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> np.ndarray:
         """Return the logits, float32 [B, K], of images uint8 [B, C, H, W]."""
+        del context, params
         return self.student.predict(torch.from_numpy(np.ascontiguousarray(model_input))).numpy()
 
 

@@ -22,15 +22,19 @@ CODE = Path(__file__).with_name("pyfunc_model.py")
 
 
 def register(client: "MlflowClient", export: Path, model: str, run_id: str, score: float) -> str:
-    """Return the version of a registered model that holds an export folder; it is made where it is missing.
+    """Return the version of a registered model that holds an export folder, created where it is missing (idempotent).
 
-    The version belongs to the run `run_id`. `score` is the mean test accuracy (a fraction) of its verification;
-    the alias `champion` moves to the version only where that is better than the champion's. A second call with
-    the same arguments changes nothing.
+    Args:
+        client: of the MLflow.
+        export: the export folder.
+        model: name of the registered model.
+        run_id: the run that the version belongs to.
+        score: mean test accuracy (a fraction) of its verification. The alias `champion` moves to the version only
+            where it is higher than the champion's.
     """
     weights = _weights(export)
-    known = [v for v in client.search_model_versions(f"name = '{model}'") if v.tags.get(WEIGHTS) == weights]
-    version = str(known[0].version if known else _create(client, export, model, run_id, weights))
+    existing = [v for v in client.search_model_versions(f"name = '{model}'") if v.tags.get(WEIGHTS) == weights]
+    version = str(existing[0].version if existing else _create(client, export, model, run_id, weights))
     client.set_model_version_tag(model, version, SCORE, repr(score))
     champion = client.get_registered_model(model).aliases.get(CHAMPION)
     if champion is None or score > float(client.get_model_version(model, champion).tags[SCORE]):
@@ -50,7 +54,7 @@ def _create(client: "MlflowClient", export: Path, model: str, run_id: str, weigh
 
 
 def _save(export: Path, to: Path) -> None:
-    """Write an MLflow model: the export folder, the code that reads it, its signature and an example."""
+    """Write an MLflow model: the export folder, the code that loads it, its signature and an example."""
     import mlflow.pyfunc
 
     images, signature = _signature(export)
@@ -69,14 +73,14 @@ def _signature(export: Path) -> tuple[np.ndarray, "ModelSignature"]:
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    about = json.loads((export / "preprocessing.json").read_text(encoding="utf-8"))
-    shape = (about["channels"], about["side"], about["side"])
-    takes = TensorSpec(np.dtype(np.uint8), (-1, *shape))
-    gives = TensorSpec(np.dtype(np.float32), (-1, len(about["classes"])))
-    return np.zeros((1, *shape), np.uint8), ModelSignature(Schema([takes]), Schema([gives]))
+    preprocessing = json.loads((export / "preprocessing.json").read_text(encoding="utf-8"))
+    shape = (preprocessing["channels"], preprocessing["side"], preprocessing["side"])
+    inputs = TensorSpec(np.dtype(np.uint8), (-1, *shape))
+    outputs = TensorSpec(np.dtype(np.float32), (-1, len(preprocessing["classes"])))
+    return np.zeros((1, *shape), np.uint8), ModelSignature(Schema([inputs]), Schema([outputs]))
 
 
 def _weights(export: Path) -> str:
-    """The SHA-256 of the weights, as the export folder has it."""
+    """Return the SHA-256 of the weights, as the export folder states it."""
     metrics = json.loads((export / "metrics.json").read_text(encoding="utf-8"))
     return str(metrics["sha256"]["student.safetensors"])

@@ -1,4 +1,4 @@
-"""Where a store's MLflow is, its user interface, and the addresses of a sweep's pages in it."""
+"""The address of a store's MLflow, its user interface, and the URLs of a sweep's pages in it."""
 
 import json
 import os
@@ -9,15 +9,15 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from supersnn.errors import UserError
-from tune.tracking.client import quiet, shown
+from tune.tracking.client import import_mlflow, without_password
 
 COMPARED = 100
-"""How many trials the comparison page is asked for: with more it is slow."""
+"""Number of trials on the comparison page: it is slow with more."""
 LEVEL = "tags.`supersnn.level` = '{}'"
 
 
 class Pages(NamedTuple):
-    """Addresses of one sweep's pages: its runs, their metric curves, the arms compared, the best trials compared."""
+    """URLs of one sweep's pages: its runs, their metric curves, the arms compared, the best trials compared."""
 
     runs: str
     curves: str
@@ -31,15 +31,15 @@ def uri_for(store: Path) -> str:
 
 
 def ui_command(store: Path, host: str = "127.0.0.1", port: int = 5000) -> list[str]:
-    """Return the command that shows a store's MLflow; hosts other than this machine's are MLflow's to allow."""
-    place = ["--backend-store-uri", uri_for(store), "--artifacts-destination", str(store.resolve() / "artifacts")]
-    return [sys.executable, "-m", "mlflow", "server", *place, "--host", host, "--port", str(port), "--workers", "1"]
+    """Return the command that serves a store's MLflow; MLflow itself decides which other hosts may connect."""
+    storage = ["--backend-store-uri", uri_for(store), "--artifacts-destination", str(store.resolve() / "artifacts")]
+    return [sys.executable, "-m", "mlflow", "server", *storage, "--host", host, "--port", str(port), "--workers", "1"]
 
 
 def serve(store: Path, host: str = "127.0.0.1", port: int = 5000) -> int:
-    """Print the addresses of each sweep's pages, and become the server that shows the store's MLflow.
+    """Print the URLs of each sweep's pages, and replace this process by a server of the store's MLflow.
 
-    Where MLFLOW_TRACKING_URI names a server there is none to start, and the exit code 0 is returned.
+    Where MLFLOW_TRACKING_URI is a server's address none is started, and the exit code 0 is returned.
 
     Raises:
         UserError: nothing has been tracked in this store yet.
@@ -49,23 +49,23 @@ def serve(store: Path, host: str = "127.0.0.1", port: int = 5000) -> int:
     if uri.startswith("sqlite:") and "MLFLOW_TRACKING_URI" not in os.environ and not database.exists():
         raise UserError(f"{database}: no sweep has been tracked in this store yet")
     running = uri.startswith(("http://", "https://"))
-    address = shown(uri) if running else f"http://{host}:{port}"
+    address = without_password(uri) if running else f"http://{host}:{port}"
     for sweep, pages in pages_of(uri, address).items():
         print("\n".join([sweep, *(f"  {name:7} {page}" for name, page in pages._asdict().items())]))
     if not running:
-        print(f"MLflow   {address} (Ctrl-C ends it)", flush=True)
-        calm = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-        os.execve(sys.executable, ui_command(store, host, port), {**os.environ, **calm})
+        print(f"MLflow   {address} (stop with Ctrl-C)", flush=True)
+        settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        os.execve(sys.executable, ui_command(store, host, port), {**os.environ, **settings})
     return 0
 
 
 def pages_of(uri: str, address: str) -> dict[str, Pages]:
-    """Return the pages of every sweep that an MLflow has, by its name; `address` is where a browser finds it."""
-    quiet()
+    """Return the pages of every sweep in an MLflow by name; `address` is its URL for a browser."""
+    import_mlflow()
     from mlflow import MlflowClient
 
     client = MlflowClient(uri)
-    found = {}
+    pages = {}
     for experiment in client.search_experiments():
         number = experiment.experiment_id
         arms = client.search_runs([number], LEVEL.format("arm"), order_by=["attributes.start_time ASC"])
@@ -77,22 +77,22 @@ def pages_of(uri: str, address: str) -> dict[str, Pages]:
             best_first = f"orderByKey={quote('metrics.`val/accuracy`')}&orderByAsc=false"
             trials_only = f"searchFilter={quote(LEVEL.format('trial'))}"
             curves = f"{runs}&{best_first}&{trials_only}&compareRunsMode=CHART"
-            found[experiment.name] = Pages(tree, curves, *compared)
-    return found
+            pages[experiment.name] = Pages(tree, curves, *compared)
+    return pages
 
 
 def comparison_url(address: str, experiment_id: str, run_ids: Sequence[str]) -> str:
-    """Return the page that compares some runs: a table, and parallel coordinates of their params and metrics."""
-    names = {"runs": list(run_ids), "experiments": [experiment_id]}
-    query = "&".join(f"{key}={quote(json.dumps(ids, separators=(',', ':')))}" for key, ids in names.items())
+    """Return the URL of a page that compares runs: a table, and parallel coordinates of their params and metrics."""
+    ids_by_kind = {"runs": list(run_ids), "experiments": [experiment_id]}
+    query = "&".join(f"{key}={quote(json.dumps(ids, separators=(',', ':')))}" for key, ids in ids_by_kind.items())
     return f"{address.rstrip('/')}/#/compare-runs?{query}"
 
 
 def _best_trials(client: Any, experiment_id: str, arms: Sequence[str]) -> list[Any]:
-    """The best trials of each arm by validation accuracy, as many of each, `COMPARED` in all."""
+    """Return the best trials of each arm by validation accuracy, equally many of each, `COMPARED` in all."""
     trials = []
     for arm in arms:
-        wanted = f"{LEVEL.format('trial')} and tags.`supersnn.arm` = '{arm}'"
+        query = f"{LEVEL.format('trial')} and tags.`supersnn.arm` = '{arm}'"
         best = ["metrics.`val/accuracy` DESC"]
-        trials += client.search_runs([experiment_id], wanted, max_results=COMPARED // len(arms), order_by=best)
+        trials += client.search_runs([experiment_id], query, max_results=COMPARED // len(arms), order_by=best)
     return trials

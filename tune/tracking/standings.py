@@ -1,67 +1,33 @@
-"""What a sweep's arms have come to so far: their trials, their verifications, their aggregates."""
+"""The verified results of an arm, as MLflow's arm and sweep runs have them: pure functions of `ArmRecord`."""
 
 import statistics
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 
-from tune.tracking.changes import Run
-
-AVERAGED = ("spikes/rate", "ops/synaptic", "energy/nj")
+from supersnn.records.metrics import COSTS, TEST_ACCURACY, VAL_ACCURACY, mean_of
+from supersnn.records.state import ArmRecord
 
 
-@dataclass
-class Verification:
-    """One fresh seed of a trial, trained again and tested."""
-
-    run: Run
-    metrics: Mapping[str, float]
+def accuracies(arm: ArmRecord) -> list[float]:
+    """Return the test accuracies of an arm's final runs, one a seed."""
+    values = (run.metrics.get(TEST_ACCURACY.key) for run in arm.final_runs())
+    return [value for value in values if value is not None]
 
 
-@dataclass
-class Trial:
-    """A trial so far; `value` is the last epoch's validation accuracy, `end` None while it runs."""
-
-    run: Run
-    epoch: int = 0
-    value: float | None = None
-    end: str | None = None
-    verified: dict[int, Verification] = field(default_factory=dict)
+def summary(arm: ArmRecord) -> dict[str, float | None]:
+    """Return mean, standard deviation (of the sample) and number of the verified test accuracies."""
+    values = accuracies(arm)
+    if not values:
+        return {}
+    sd = statistics.stdev(values) if len(values) > 1 else None
+    return {"test/mean": statistics.fmean(values), "test/sd": sd, "test/seeds": len(values)}
 
 
-@dataclass
-class Arm:
-    """An arm so far; `labels` are the distinct values of its trials' describing tags."""
+def mean_costs(arm: ArmRecord) -> dict[str, float | None]:
+    """Return the verified means of the costs of inference."""
+    runs = [run.metrics for run in arm.final_runs()]
+    return {cost.key: mean_of(runs, cost.key) for cost in COSTS}
 
-    run: Run
-    trials: dict[int, Trial] = field(default_factory=dict)
-    labels: dict[str, set[str]] = field(default_factory=dict)
-    winner: Trial | None = None
-    tested: Trial | None = None
 
-    def counts(self) -> dict[str, int]:
-        """Return how many trials were started, finished, stopped and failed."""
-        ends = [(trial.end or "").partition(":")[0] for trial in self.trials.values()]
-        kinds = ("finished", "stopped", "failed")
-        return {"trials/started": len(ends)} | {f"trials/{kind}": ends.count(kind) for kind in kinds}
-
-    def best(self) -> float | None:
-        """Return the best last value of the trials that had the whole budget."""
-        values = (t.value for t in self.trials.values() if t.end == "finished" and t.value is not None)
-        return max(values, default=None)
-
-    def tests(self, metric: str = "test/accuracy") -> list[float]:
-        """Return a metric's values of the trial that was verified last, a seed each."""
-        seeds = self.tested.verified.values() if self.tested else ()
-        return [seed.metrics[metric] for seed in seeds if seed.metrics.get(metric) is not None]
-
-    def summary(self) -> dict[str, float | None]:
-        """Return mean, standard deviation (of the sample) and number of the verified test accuracies."""
-        tests = self.tests()
-        if not tests:
-            return {}
-        sd = statistics.stdev(tests) if len(tests) > 1 else None
-        return {"test/mean": statistics.fmean(tests), "test/sd": sd, "test/seeds": len(tests)}
-
-    def averages(self) -> dict[str, float | None]:
-        """Return the verified means of what a spiking network costs."""
-        return {metric: statistics.fmean(self.tests(metric)) for metric in AVERAGED if self.tests(metric)}
+def best_validated(arms: Iterable[ArmRecord]) -> ArmRecord:
+    """Return the arm whose final runs have the highest mean validation accuracy, the first of equal ones."""
+    return max(arms, key=lambda arm: mean_of((run.metrics for run in arm.final_runs()), VAL_ACCURACY.key) or 0.0)

@@ -1,263 +1,260 @@
-"""The run tree as a fold of the journal: which runs there are, and what each has yet to be told. Knows no MLflow.
+"""The run tree as a view of `SweepState`: each event changes the state, and the state gives the `Change`s of the runs.
 
-The fold is a pure function of the events: read again from the first line it says the same values with the same
-times and steps, so that whatever is said twice changes nothing.
+A pure function of the events: read again from the first line, it gives the same values with the same times and steps,
+so that sending a change twice has no effect. Does not import MLflow.
 """
 
 import json
-import statistics
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from supersnn.config_model import digest
+from supersnn.records.events import (
+    AnyEvent,
+    DatasetSplit,
+    EpochReported,
+    SweepClosed,
+    SweepStarted,
+    TeacherTrained,
+    TrialEnded,
+    TrialStarted,
+    WinnerChosen,
+    WinnerExported,
+    WinnerVerified,
+    end_state,
+)
+from supersnn.records.metrics import VAL_ACCURACY
+from supersnn.records.state import ArmRecord, SweepState, TrialRecord
 from tune.tracking.changes import Change, Dataset, Export, Run, Status, joined, params
-from tune.tracking.standings import Arm, Trial, Verification
+from tune.tracking.runs import Runs, labels
+from tune.tracking.standings import accuracies, best_validated, mean_costs, summary
 
-Event = Mapping[str, Any]
 CHANGING = ("search.", "verify.", "resources.")
-"""The sweep's sections that it may be continued with other values of: a param is said once and for all."""
+"""The sweep's sections that a continued sweep may change: MLflow never changes a param."""
 ON_CLOSE: Mapping[str, Status] = {"done": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 
 
 class Tree:
-    """Reads events and gathers a `Change` a run.
+    """Derives one `Change` a run from events.
 
-    `folder` is the sweep's (an event's paths are relative to it); `family` names an architecture's family.
+    Attributes:
+        config: the sweep as plain nested values.
+        folder: the sweep's; an event's paths are relative to it.
+        state: what the events so far add up to.
     """
 
-    def __init__(self, sweep: str, config: Mapping[str, Any], folder: Path, family: Callable[[str], str]) -> None:
-        self.sweep = sweep
+    def __init__(self, sweep: str, config: Mapping[str, Any], folder: Path) -> None:
         self.config = config
         self.folder = folder
-        self._family = family
-        self._root: Run | None = None
-        self._origin: dict[str, str] = {}
-        self._arms: dict[str, Arm] = {}
-        self._teachers: dict[str, Event] = {}
+        self.state = SweepState(dict((config.get("search") or {}).get("constraints") or {}))
+        self._runs = Runs(sweep, config.get("seed", 0), self.state)
+        self._labels: dict[str, dict[str, set[str]]] = {}
         self._changes: dict[str, Change] = {}
-        self._readers: dict[str, Callable[[Event], None]] = {
-            "sweep": self._read_sweep,
-            "data": self._learn_split,
-            "teacher": self._read_teacher,
-            "start": self._read_start,
-            "epoch": self._read_epoch,
-            "end": self._read_end,
-            "verified": self._read_verified,
-            "winner": self._read_winner,
-            "export": self._read_export,
-            "close": self._read_close,
-        }
 
-    def read(self, event: Event) -> None:
-        """Take one event in; kinds that do not show in MLflow are passed over.
+    def restore(self, first: SweepStarted, state: SweepState) -> None:
+        """Continue from a saved state; `first` is the first event of its journal."""
+        self.state = self._runs.state = state
+        self._runs.start(first)
+
+    def skip(self, event: AnyEvent) -> bool:
+        """Apply an event without changes: its were sent already. Return whether it was new to the state."""
+        if isinstance(event, SweepStarted):
+            self._runs.start(event)
+        return self.state.apply(event)
+
+    def read(self, event: AnyEvent) -> None:
+        """Apply an event and gather its changes.
 
         Raises:
-            KeyError: the event lacks a field, or speaks of what no earlier event has introduced.
+            UnknownRunError: it is about a sweep, an arm or a trial that no earlier event has started.
         """
-        if reader := self._readers.get(event["event"]):
-            reader(event)
+        match event:
+            case SweepStarted():
+                self._read_sweep(event)
+            case DatasetSplit():
+                self._read_split(event)
+            case TeacherTrained():
+                self._read_teacher(event)
+            case TrialStarted():
+                self._read_start(event)
+            case EpochReported():
+                self._read_epoch(event)
+            case TrialEnded():
+                self._read_end(event)
+            case WinnerVerified():
+                self._read_verified(event)
+            case WinnerChosen():
+                self._read_winner(event)
+            case WinnerExported():
+                self._read_export(event)
+            case SweepClosed():
+                self._read_close(event)
+            case _:
+                self.state.apply(event)
 
     def take(self) -> list[Change]:
-        """Return what is to be told, in the order in which it came up, and forget it."""
+        """Return the changes gathered since the last call, in the order of their first events."""
         changes, self._changes = list(self._changes.values()), {}
         return changes
 
     def _change(self, run: Run) -> Change:
         return self._changes.setdefault(run.key, Change(run))
 
-    def _read_sweep(self, event: Event) -> None:
-        if self._root is None:
-            self._root = self._new_root(event)
-        else:
-            for run in (self._root, *(arm.run for arm in self._arms.values())):
+    def _read_sweep(self, event: SweepStarted) -> None:
+        resumed = self._runs.started
+        if resumed:
+            self._kill_running(self.state.drivers[-1].last)
+        self.skip(event)
+        change = self._change(self._runs.sweep())
+        if resumed:
+            for run in (self._runs.sweep(), *self._runs.arms()):
                 self._change(run).set_status("RUNNING")
-        change = self._change(self._root)
-        change.tags["supersnn.code"] = self._origin["supersnn.code"] = str(event["code"])
-        change.files["config.yaml"] = yaml.safe_dump(dict(self.config), sort_keys=False)
-        change.files["environment.json"] = json.dumps(event.get("versions", {}), indent=1, sort_keys=True)
-
-    def _new_root(self, event: Event) -> Run:
-        journal = digest(dict(event))
-        self._origin = {"supersnn.journal": journal}
-        tags = {**self._origin, "supersnn.level": "sweep", "supersnn.seed": str(self.config.get("seed", 0))}
-        run = Run(f"{self.sweep}@{journal}", self.sweep, event["time"], tags)
-        fixed = params(self.config).items()
-        self._change(run).params = {key: text for key, text in fixed if not key.startswith(CHANGING)}
-        return run
-
-    def _learn_split(self, event: Event) -> None:
-        """Take the cut's fingerprint from the first event that has it."""
-        if (split := event.get("split")) and "supersnn.split" not in self._origin:
-            self._origin["supersnn.split"] = split
-            change = self._change(self._sweep_run)
-            change.tags["supersnn.split"] = split
-            change.dataset = self._dataset(params(self.config))
-
-    def _read_teacher(self, event: Event) -> None:
-        self._learn_split(event)
-        self._teachers[event["name"]] = event
-        facts = {f"teacher/{event['name']}/{k}": event.get(k) for k in ("val_accuracy", "parameters", "seconds")}
-        self._change(self._sweep_run).add_points(facts, event["time"], 0)
-
-    def _read_start(self, event: Event) -> None:
-        arm, number, config = self._arm(event), event["trial"], event["config"]
-        if number in arm.trials:
-            arm.trials[number].end = None
-            self._change(arm.trials[number].run).set_status("RUNNING")
         else:
-            tags = self._tags("trial", event["arm"], config)
-            tags["supersnn.sampled"] = " ".join(sorted(event.get("params", {})))
-            run = Run(
-                f"{arm.run.key}/{number}", f"{event['arm']} #{number} {_pair(config)}", event["time"], tags, arm.run
-            )
-            arm.trials[number] = Trial(run)
-            self._describe(run, config)
-            self._label(arm, config)
+            fixed = params(self.config).items()
+            change.params = {key: text for key, text in fixed if not key.startswith(CHANGING)}
+        change.tags["supersnn.code"] = str(event.code)
+        change.files["config.yaml"] = yaml.safe_dump(dict(self.config), sort_keys=False)
+        change.files["environment.json"] = json.dumps(event.versions, indent=1, sort_keys=True)
 
-    def _read_epoch(self, event: Event) -> None:
-        trial = self._arm(event).trials[event["trial"]]
-        if event["epoch"] <= trial.epoch:
-            return
-        trial.epoch = event["epoch"]
-        trial.value = event["metrics"].get("val/accuracy", trial.value)
-        shown_first = {"val/accuracy": event["metrics"].get("val/accuracy")}
-        self._change(trial.run).add_points(shown_first | event["metrics"], event["time"], trial.epoch)
+    def _read_split(self, event: DatasetSplit | TeacherTrained) -> bool:
+        """Tag the sweep with the split's fingerprint, from the first event that has it."""
+        known = self.state.split
+        new = self.state.apply(event)
+        if known is None and self.state.split is not None:
+            change = self._change(self._runs.sweep())
+            change.tags["supersnn.split"] = self.state.split
+            change.dataset = self._dataset(params(self.config))
+        return new
 
-    def _read_end(self, event: Event) -> None:
-        arm, end, time = self._arm(event), str(event["end"]), event["time"]
-        trial = arm.trials[event["trial"]]
-        if trial.end == end:
+    def _read_teacher(self, event: TeacherTrained) -> None:
+        if self._read_split(event):
+            facts = {"val_accuracy": event.val_accuracy, "parameters": event.parameters, "seconds": event.seconds}
+            points = {f"teacher/{event.name}/{name}": value for name, value in facts.items()}
+            self._change(self._runs.sweep()).add_points(points, event.time, 0)
+
+    def _read_start(self, event: TrialStarted) -> None:
+        known = self.state.trial(event.arm, event.trial)
+        self.state.apply(event)
+        if known is not None:
+            self._change(self._runs.trial(event.arm, event.trial)).set_status("RUNNING")
             return
-        trial.end = end
-        change = self._change(trial.run)
-        change.tags["supersnn.end"] = end
-        change.set_status("FAILED" if end.startswith("failed") else "FINISHED", time)
-        traceback = self.folder / "trials" / event["arm"] / str(event["trial"]) / "traceback.txt"
+        arm = self.state.arm(event.arm)
+        if len(arm.trials) == 1:
+            described = (self.config.get("arms") or {}).get(event.arm) or {}
+            self._change(self._runs.arm(event.arm)).params = params(described)
+        self._describe(self._runs.trial(event.arm, event.trial), event.config)
+        self._label(arm, arm.trials[event.trial])
+
+    def _read_epoch(self, event: EpochReported) -> None:
+        new = self.state.apply(event)
+        run = self._runs.trial(event.arm, event.trial)
+        if new:
+            first = {VAL_ACCURACY.key: event.metrics.get(VAL_ACCURACY.key)}
+            self._change(run).add_points(first | event.metrics, event.time, event.epoch)
+
+    def _read_end(self, event: TrialEnded) -> None:
+        new = self.state.apply(event)
+        run = self._runs.trial(event.arm, event.trial)
+        if not new:
+            return
+        change = self._change(run)
+        change.tags["supersnn.end"] = event.end
+        change.set_status("FAILED" if event.state == "failed" else "FINISHED", event.time)
+        arm = self.state.arm(event.arm)
+        trial = arm.trials[event.trial]
+        if self.state.constraints and trial.metrics:
+            change.tags["supersnn.feasible"] = "yes" if trial.feasible else "no"
+        traceback = self.folder / "trials" / event.arm / str(event.trial) / "traceback.txt"
         if change.status == "FAILED" and traceback.is_file():
             change.tags["supersnn.traceback"] = str(traceback)
-        self._count(arm, time)
+        self._count(arm, event.time)
 
-    def _read_verified(self, event: Event) -> None:
-        arm, config, seed, time = self._arm(event), event["config"], event["seed"], event["time"]
-        trial = arm.trials[event["trial"]]
-        if seed in trial.verified:
+    def _read_verified(self, event: WinnerVerified) -> None:
+        new = self.state.apply(event)
+        run = self._runs.verification(event)
+        if not new:
             return
-        tags = self._tags("verification", event["arm"], config) | {"supersnn.end": "finished"}
-        if event.get("opened") is not None:
-            tags["supersnn.test_opened"] = datetime.fromtimestamp(event["opened"], UTC).isoformat(timespec="seconds")
-        name = f"{event['arm']} verify seed {seed}"
-        run = Run(f"{trial.run.key}/verify/{seed}", name, time - event["seconds"], tags, arm.run)
-        self._describe(run, config)
+        self._describe(run, event.config)
         change = self._change(run)
-        layers = {f"spikes/rate/{layer}": rate for layer, rate in (event.get("rates") or {}).items()}
-        change.add_points(event["metrics"] | layers, time, config.get("train.epochs", 0))
-        change.set_status("FINISHED", time)
-        trial.verified[seed] = Verification(run, event["metrics"])
-        arm.tested = trial
-        self._average(arm, time)
+        layers = {f"spikes/rate/{layer}": rate for layer, rate in (event.rates or {}).items()}
+        change.add_points(event.metrics | layers, event.time, event.config.get("train.epochs", 0))
+        change.set_status("FAILED" if end_state(event.ended) == "failed" else "FINISHED", event.time)
+        self._average(self.state.arm(event.arm), event.time)
 
-    def _read_winner(self, event: Event) -> None:
-        arm = self._arm(event)
-        if arm.winner:
-            self._change(arm.winner.run).tags["supersnn.winner"] = "no"
-        arm.winner = arm.trials[event["trial"]]
-        self._change(arm.winner.run).tags["supersnn.winner"] = "yes"
-        self._change(arm.run).tags["supersnn.winner"] = str(event["trial"])
+    def _read_winner(self, event: WinnerChosen) -> None:
+        arm = self.state.arms.get(event.arm)
+        before = arm.winner.trial if arm is not None and arm.winner is not None else None
+        self.state.apply(event)
+        run = self._runs.trial(event.arm, event.trial)
+        if before is not None and before != event.trial and self.state.trial(event.arm, before) is not None:
+            self._change(self._runs.trial(event.arm, before)).tags["supersnn.winner"] = "no"
+        self._change(run).tags["supersnn.winner"] = "yes"
+        self._change(self._runs.arm(event.arm)).tags["supersnn.winner"] = str(event.trial)
 
-    def _read_export(self, event: Event) -> None:
-        arm, folder = self._arm(event), self.folder / event["folder"]
-        self._change(arm.run).tags["supersnn.export"] = str(folder)
-        score = arm.summary().get("test/mean")
-        if arm.tested and event["seed"] in arm.tested.verified and score is not None:
-            run = arm.tested.verified[event["seed"]].run
-            self._change(run).exports.append(Export(folder, score))
+    def _read_export(self, event: WinnerExported) -> None:
+        self.state.apply(event)
+        folder = self.folder / event.folder
+        self._change(self._runs.arm(event.arm)).tags["supersnn.export"] = str(folder)
+        arm = self.state.arm(event.arm)
+        score = summary(arm).get("test/mean")
+        verified = next((run for run in arm.final_runs() if run.seed == event.seed), None)
+        if verified is not None and score is not None:
+            self._change(self._runs.verification(verified)).exports.append(Export(folder, score))
 
-    def _read_close(self, event: Event) -> None:
-        status, time = ON_CLOSE[event["end"]], event["time"]
-        for arm in self._arms.values():
-            for trial in arm.trials.values():
-                if trial.end is None:
-                    trial.end = "interrupted"
-                    self._change(trial.run).set_status("KILLED", time)
-            self._change(arm.run).set_status(status, time)
-        self._change(self._sweep_run).set_status(status, time)
+    def _read_close(self, event: SweepClosed) -> None:
+        self._kill_running(event.time)
+        self.state.apply(event)
+        for run in (*self._runs.arms(), self._runs.sweep()):
+            self._change(run).set_status(ON_CLOSE[event.end], event.time)
 
-    @property
-    def _sweep_run(self) -> Run:
-        if self._root is None:
-            raise KeyError("sweep")
-        return self._root
+    def _kill_running(self, time: float) -> None:
+        """Mark the trials under way as KILLED: their driver has closed, or was killed and `time` is its last event."""
+        for arm in self.state.arms.values():
+            for number in arm.running:
+                if number in arm.trials and arm.trials[number].end is None:
+                    self._change(self._runs.trial(arm.name, number)).set_status("KILLED", time)
 
-    def _arm(self, event: Event) -> Arm:
-        name = event["arm"]
-        if name not in self._arms:
-            tags = {**self._origin, "supersnn.level": "arm", "supersnn.arm": name}
-            run = Run(f"{self._sweep_run.key}/{name}", name, event["time"], tags, self._sweep_run)
-            self._arms[name] = Arm(run)
-            self._change(run).params = params((self.config.get("arms") or {}).get(name) or {})
-        return self._arms[name]
-
-    def _describe(self, run: Run, config: Event) -> None:
+    def _describe(self, run: Run, config: Mapping[str, Any]) -> None:
         change = self._change(run)
         change.params = params(config)
         change.dataset = self._dataset(config)
 
     def _dataset(self, config: Mapping[str, Any]) -> Dataset | None:
-        name, split = config.get("dataset.name"), self._origin.get("supersnn.split")
+        name, split = config.get("dataset.name"), self.state.split
         return Dataset(name, split) if name and split else None
 
-    def _tags(self, level: str, arm: str, config: Event) -> dict[str, str]:
-        own = {"supersnn.level": level, "supersnn.arm": arm, "supersnn.seed": str(config.get("seed", 0))}
-        tags = {**self._origin, **own, **self._labels(config)}
-        if fact := self._teachers.get(config.get("teacher.name") or ""):
-            tags["supersnn.teacher_digest"] = str(fact["digest"])
-            tags["supersnn.teacher_accuracy"] = str(fact["val_accuracy"])
-            tags["supersnn.teacher_parameters"] = str(fact["parameters"])
-        return tags
+    def _label(self, arm: ArmRecord, trial: TrialRecord) -> None:
+        """Tag an arm with every distinct label of its trials."""
+        if arm.name not in self._labels:
+            known = self._labels[arm.name] = defaultdict(set)
+            for other in arm.trials.values():
+                if other is not trial:
+                    for tag, value in labels(other).items():
+                        known[tag].add(value)
+        for tag, value in labels(trial).items():
+            values = self._labels[arm.name][tag]
+            if value not in values:
+                values.add(value)
+                self._change(self._runs.arm(arm.name)).tags[tag] = joined(values)
 
-    def _labels(self, config: Event) -> dict[str, str]:
-        """Name student, teacher, their families and the kind of their pairing."""
-        student, teacher = config["student.architecture"], config.get("teacher.name")
-        labels = {"supersnn.student": student, "supersnn.student_family": self._family(student)}
-        if teacher is None:
-            return labels | {"supersnn.pairing": "none"}
-        known = self._teachers.get(teacher, {}).get("family")
-        labels |= {"supersnn.teacher": teacher, "supersnn.teacher_family": known or self._family(teacher)}
-        same = labels["supersnn.teacher_family"] == labels["supersnn.student_family"]
-        return labels | {"supersnn.pairing": "homogeneous" if same else "heterogeneous"}
+    def _count(self, arm: ArmRecord, time: float) -> None:
+        """Add an arm's and the sweep's counts and best value, at as many steps as trials have ended."""
+        self._add_counts(self._runs.arm(arm.name), [arm], time)
+        self._add_counts(self._runs.sweep(), list(self.state.arms.values()), time)
 
-    def _label(self, arm: Arm, config: Event) -> None:
-        for tag, word in self._labels(config).items():
-            words = arm.labels.setdefault(tag, set())
-            if word not in words:
-                words.add(word)
-                self._change(arm.run).tags[tag] = joined(words)
+    def _add_counts(self, run: Run, arms: list[ArmRecord], time: float) -> None:
+        best = max((arm.best_value for arm in arms if arm.best_value is not None), default=None)
+        counts = {"trials/started": sum(len(arm.trials) for arm in arms)}
+        counts |= {f"trials/{end}": sum(arm.counts[end] for arm in arms) for end in arms[0].counts}
+        self._change(run).add_points({"val/best": best, **counts}, time, sum(arm.ended for arm in arms))
 
-    def _count(self, arm: Arm, time: float) -> None:
-        """Say an arm's and the sweep's counts and best value, at as many steps as trials have ended."""
-        self._tally(arm.run, arm.counts(), arm.best(), time)
-        counts = [a.counts() for a in self._arms.values()]
-        bests = [best for a in self._arms.values() if (best := a.best()) is not None]
-        self._tally(self._sweep_run, {k: sum(c[k] for c in counts) for k in counts[0]}, max(bests, default=None), time)
-
-    def _tally(self, run: Run, counts: Mapping[str, int], best: float | None, time: float) -> None:
-        ended = sum(counts.values()) - counts["trials/started"]
-        self._change(run).add_points({"val/best": best, **counts}, time, ended)
-
-    def _average(self, arm: Arm, time: float) -> None:
-        """Say an arm's verified results, and the sweep's: those of the arm whose fresh seeds validate best."""
-        self._change(arm.run).add_points(arm.summary() | arm.averages(), time, len(arm.tests()))
-        validated = {name: one.tests("val/accuracy") for name, one in self._arms.items()}
-        leader = max(validated, key=lambda name: statistics.fmean(validated[name] or [0.0]))
-        change = self._change(self._sweep_run)
-        change.tags["supersnn.best_arm"] = leader
-        change.add_points(self._arms[leader].summary(), time, sum(len(one.tests()) for one in self._arms.values()))
-
-
-def _pair(config: Event) -> str:
-    teacher, student = config.get("teacher.name"), config["student.architecture"]
-    return f"{teacher}→{student}" if teacher else str(student)
+    def _average(self, arm: ArmRecord, time: float) -> None:
+        """Add an arm's verified results, and the sweep's: those of the arm whose fresh seeds validate best."""
+        self._change(self._runs.arm(arm.name)).add_points(summary(arm) | mean_costs(arm), time, len(accuracies(arm)))
+        best = best_validated(self.state.arms.values())
+        change = self._change(self._runs.sweep())
+        change.tags["supersnn.best_arm"] = best.name
+        change.add_points(summary(best), time, sum(len(accuracies(arm)) for arm in self.state.arms.values()))

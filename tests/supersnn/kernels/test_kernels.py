@@ -8,7 +8,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import contract
 import pytest
 import torch
 
@@ -16,6 +15,7 @@ from supersnn.kernels import choice, compiled, eager
 from supersnn.kernels.dynamics import Dynamics
 from supersnn.neurons import lif
 from supersnn.surrogates import SURROGATES
+from tests.support import kernel_contract as contract
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ def test_tritons_kernel_is_the_slow_loop_in_its_interpreter() -> None:
     """It runs on a GPU alone; Triton's interpreter, a process's first choice, shows on the CPU that it is right."""
     pytest.importorskip("triton")
     script = (
-        "import contract\n"
+        "from tests.support import kernel_contract as contract\n"
         "from supersnn.kernels import fused\n"
         "for number, dynamics in enumerate(contract.every(list(contract.SLOPES))):\n"
         "    contract.check(fused, dynamics, number % 3 == 0, number % 2 == 0)\n"
@@ -48,7 +48,7 @@ def test_tritons_kernel_is_the_slow_loop_in_its_interpreter() -> None:
     )
     found = subprocess.run(
         [sys.executable, "-c", script],
-        env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(Path(__file__).parent)},
+        env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(Path(__file__).parents[3])},
         capture_output=True,
         text=True,
         timeout=250,
@@ -67,7 +67,9 @@ def test_the_bits_do_not_depend_on_the_number_of_threads(learned: bool) -> None:
         decay = torch.tensor(0.37, requires_grad=True)
         spikes = lif(current, 1.0, decay if learned else 0.37, "soft", "atan", 0.7, False)
         spikes.backward(contract.drawn(2, 50_001, seed=1))
-        results.append([spikes.detach(), current.grad, decay.grad] if learned else [spikes.detach(), current.grad])
+        gradients = [one.grad for one in (current, decay) if one.grad is not None]
+        assert len(gradients) == 1 + learned
+        results.append([spikes.detach(), *gradients])
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 

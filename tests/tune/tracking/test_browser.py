@@ -1,6 +1,6 @@
-"""What a person sees: a store's pages in a real Chromium, driven over the WebDriver protocol.
+"""A store's pages in a real Chromium, driven over the WebDriver protocol.
 
-The pictures go to the folder that SUPERSNN_SCREENSHOTS names, or beside the test's other files.
+The screenshots go to the folder that SUPERSNN_SCREENSHOTS names, or beside the test's other files.
 """
 
 import base64
@@ -15,7 +15,9 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -24,7 +26,10 @@ from supersnn import exported
 from supersnn.config import TrainConfig
 from supersnn.networks.base import ImageShape
 from supersnn.networks.build import build
-from tune.tracking.tracker import Tracker
+from supersnn.records.events import AnyEvent, WinnerExported
+
+if TYPE_CHECKING:
+    from tests.tune.tracking.conftest import TrackedSweep
 
 pytestmark = [
     pytest.mark.slow,
@@ -40,53 +45,53 @@ ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the protocol's name of an ele
 
 
 class Browser:
-    """The few commands of WebDriver that are needed here."""
+    """A client with the few WebDriver commands that the test needs."""
 
-    def __init__(self, address, pictures):
+    def __init__(self, address: str, pictures: Path) -> None:
         self.address, self.pictures = address, pictures
         options = {"goog:chromeOptions": {"args": FLAGS}}
-        self.session = self._ask("POST", "/session", capabilities={"alwaysMatch": options})["sessionId"]
+        self.session = self._request("POST", "/session", capabilities={"alwaysMatch": options})["sessionId"]
 
-    def _ask(self, method, path, **body):
+    def _request(self, method: str, path: str, **body: Any) -> Any:
         data = json.dumps(body).encode() if method == "POST" else None
         request = urllib.request.Request(self.address + path, data, method=method)
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.loads(answer.read())["value"]
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return json.loads(response.read())["value"]
 
-    def command(self, method, path, **body):
-        return self._ask(method, f"/session/{self.session}{path}", **body)
+    def command(self, method: str, path: str, **body: Any) -> Any:
+        return self._request(method, f"/session/{self.session}{path}", **body)
 
-    def go(self, page):
+    def go(self, page: str) -> None:
         self.command("POST", "/url", url="about:blank")
         self.command("POST", "/url", url=page)
 
-    def find(self, xpath, seconds=60.0):
+    def find(self, xpath: str, seconds: float = 60.0) -> str:
         deadline = time.monotonic() + seconds
         while True:
             try:
-                return self.command("POST", "/element", using="xpath", value=xpath)[ELEMENT]
+                return str(self.command("POST", "/element", using="xpath", value=xpath)[ELEMENT])
             except urllib.error.HTTPError:
-                assert time.monotonic() < deadline, f"{xpath} did not show; see {self.picture('missing')}"
+                assert time.monotonic() < deadline, f"{xpath} did not appear; see {self.picture('missing')}"
                 time.sleep(0.2)
 
-    def click(self, xpath):
+    def click(self, xpath: str) -> None:
         self.command("POST", f"/element/{self.find(xpath)}/click")
 
-    def picture(self, name):
+    def picture(self, name: str) -> Path:
         path = self.pictures / f"{name}.png"
         path.write_bytes(base64.b64decode(self.command("GET", "/screenshot")))
         return path
 
 
-def free_port():
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
+        return int(free.getsockname()[1])
 
 
 @contextlib.contextmanager
-def running(command, ready, **options):
-    """A program in the background, from when `ready` answers until the end of the block."""
+def running(command: list[str], ready: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """Run a program in the background, from when the page `ready` is served until the end of the block."""
     with subprocess.Popen(command, start_new_session=True, text=True, **options) as process:
         try:
             deadline = time.monotonic() + 120
@@ -99,7 +104,7 @@ def running(command, ready, **options):
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def answers(page):
+def answers(page: str) -> bool:
     try:
         urllib.request.urlopen(page, timeout=5).close()
     except OSError:
@@ -108,7 +113,7 @@ def answers(page):
 
 
 @pytest.fixture
-def browser(tmp_path):
+def browser(tmp_path: Path) -> Iterator[Browser]:
     pictures = Path(os.environ.get("SUPERSNN_SCREENSHOTS", tmp_path))
     pictures.mkdir(parents=True, exist_ok=True)
     port = free_port()
@@ -119,62 +124,60 @@ def browser(tmp_path):
 
 
 @pytest.fixture
-def store(tmp_path, uri, config, make_events, write):
+def store(tmp_path: Path, sweep: "TrackedSweep", uri: str, make_events: Callable[..., list[AnyEvent]]) -> Path:
     """A store with a sweep of three arms and an exported winner."""
-    sweep = tmp_path / "sweeps" / "digits"
     events = make_events(trials=12, epochs=4)
     torch.manual_seed(0)
     trained = TrainConfig.model_validate({"dataset": {"name": "digits"}, "student": {"architecture": "resnet8"}})
     weights = build(trained.student, trained.neuron, ImageShape(1, 8), 10).state_dict()
     pixels = exported.Preprocessing(1, 8, (0.5,), (0.5,), tuple("0123456789"))
-    exported.write(sweep / "best" / "heterogeneous", trained, weights, pixels, {})
-    export = {"event": "export", "time": 1.79e9, "arm": "heterogeneous", "folder": "best/heterogeneous", "seed": 1001}
-    write(sweep / "journal.jsonl", [*events[:-1], export, events[-1]])
-    tracker = Tracker.start(sweep / "journal.jsonl", sweep / "tracking", uri, "digits", config, tmp_path / "artifacts")
-    tracker.wait_connected()
-    assert tracker.close(120) == 0
+    exported.write(sweep.folder.best / "heterogeneous", trained, weights, pixels, {})
+    export = WinnerExported(time=1.79e9, arm="heterogeneous", folder="best/heterogeneous", seed=1001)
+    sweep.append([*events[:-1], export, events[-1]])
+    assert sweep.tracker(uri, tmp_path / "artifacts").close(120) == 0
     return tmp_path
 
 
-def shows(text):
+def text_is(text: str) -> str:
     return f"//*[normalize-space(text())='{text}']"
 
 
-def expands(run):
+def expander_of(run: str) -> str:
     return f"//*[@role='gridcell'][.//*[normalize-space(text())='{run}']]//button"
 
 
-def test_what_a_person_sees(store, browser, monkeypatch):
+def test_pages_of_a_store(store: Path, browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     port = free_port()
     command = [sys.executable, "-c", SERVE, str(store), str(port)]
     address = f"http://127.0.0.1:{port}"
     with running(command, f"{address}/health", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
         printed = [process.stdout.readline().split() for _ in range(6)]
         assert printed[0] == ["digits"]
         pages = dict(printed[1:5])
 
         browser.go(pages["runs"])
-        browser.click(expands("digits"))
-        browser.click(expands("heterogeneous"))
-        browser.find(shows("heterogeneous #0 vgg8→resnet8"))
-        browser.find(shows("heterogeneous verify seed 1001"))
+        browser.click(expander_of("digits"))
+        browser.click(expander_of("heterogeneous"))
+        browser.find(text_is("heterogeneous #0 vgg8→resnet8"))
+        browser.find(text_is("heterogeneous verify seed 1001"))
         browser.picture("runs")
 
         browser.go(pages["trials"])
-        browser.find(shows("direct #0 resnet8"))
-        browser.find(shows("heterogeneous #0 vgg8→resnet8"))
+        browser.find(text_is("direct #0 resnet8"))
+        browser.find(text_is("heterogeneous #0 vgg8→resnet8"))
         browser.find("//*[name()='g' and @class='parcoords']")
         browser.picture("trials")
 
         browser.go(pages["curves"])
-        browser.find(shows("heterogeneous #0 vgg8→resnet8"))
+        browser.find(text_is("heterogeneous #0 vgg8→resnet8"))
         browser.find("//*[contains(@class, 'js-plotly-plot')]")
         browser.picture("curves")
 
         browser.go(pages["arms"])
-        browser.find(shows("homogeneous"))
-        browser.find(shows("test/mean"))
+        browser.find(text_is("homogeneous"))
+        browser.find(text_is("test/mean"))
         browser.picture("arms")
 
         browser.go(f"{address}/#/models/digits")

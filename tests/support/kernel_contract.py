@@ -1,4 +1,4 @@
-"""What every kernel owes: `check(kernel)` holds it against a slow double loop over steps and neurons."""
+"""The contract of every kernel: `check(kernel)` compares it with a slow double loop over steps and neurons."""
 
 import itertools
 import math
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from supersnn.kernels.dynamics import Dynamics, Kernel
 
-STEPS, NEURONS = 3, 2500  # more than one block, and not a whole number of them
+STEPS, NEURONS = 3, 2500  # more than one block, and not a multiple of the block
 
 SLOPES = {
     "triangle": lambda x, w: max(0.0, 1 - abs(x) / w) / w,
@@ -51,7 +51,7 @@ def slow(current: Tensor, upstream: Tensor, dynamics: Dynamics, neurons: range) 
 
 
 def check(kernel: Kernel, dynamics: Dynamics, constant: bool, in_place: bool, threads: int = 1) -> None:
-    """Hold the loop, and the loop back, against the slow one; the decay's gradient against double precision's."""
+    """Compare the loop and its gradient with the slow ones, the decay's gradient with that in double precision."""
     torch.set_num_threads(threads)
     current = drawn(1 if constant else STEPS, NEURONS, seed=0)
     upstream = drawn(STEPS, NEURONS, seed=1)

@@ -1,0 +1,177 @@
+"""Free slots and excluded nodes of a cluster, and what the hooks of Ray Tune make of them, without a cluster."""
+
+import json
+import time
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from ray.tune.search import Searcher
+
+from supersnn.errors import UserError
+from tune.description.sweep import ResourcesConfig
+from tune.execution import searcher
+from tune.execution.cluster_state import NODE_ID, ClusterState
+from tune.execution.node_check import NodeMismatch, NodeRequirements
+from tune.execution.nodes import Node
+from tune.notices import NodeExcluded, Notice
+from tune.search.messages import Job, Report
+from tune.search.search import Search
+
+REQUIREMENTS = NodeRequirements({"torch": "2.14.1"}, "digest", 0.0, "/store", "owner")
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time that the cluster's state and the hooks read, in seconds."""
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
+class Cluster:
+    """Nodes that a test changes, and the notices of their state."""
+
+    def __init__(self, *names: str, **resources: Any) -> None:
+        self.nodes = [Node(name, f"{name} (10.0.0.1)", {"CPU": 2.0}, {}) for name in names]
+        self.notices: list[Notice] = []
+        self.counted = 0
+        self.state = ClusterState(ResourcesConfig(**resources), REQUIREMENTS, self.notices.append, self._list)
+
+    def _list(self) -> list[Node]:
+        self.counted += 1
+        return self.nodes
+
+
+class FakeSearch:
+    """A search with some jobs, which keeps what is called."""
+
+    def __init__(self, *keys: str) -> None:
+        self.jobs = [Job(key, {}, (0,), f"s/trials/{key}", "s", "/store", "token") for key in keys]
+        self.calls: list[tuple[Any, ...]] = []
+
+    def next_job(self) -> Job | None:
+        return self.jobs.pop(0) if self.jobs else None
+
+    def reported(self, key: str, report: Report) -> bool:
+        self.calls.append(("reported", key, report))
+        return report.ended is not None
+
+    def requeue(self, key: str) -> None:
+        self.calls.append(("requeue", key))
+
+    def failed(self, key: str) -> None:
+        self.calls.append(("failed", key))
+
+    def halt(self, reason: UserError) -> None:
+        self.calls.append(("halt", str(reason)))
+        self.jobs.clear()
+
+
+def as_search(fake: FakeSearch) -> Search:
+    return cast(Search, fake)
+
+
+def test_capacity_is_counted_at_most_once_a_second(clock: list[float]) -> None:
+    cluster = Cluster("a")
+    assert cluster.state.capacity() == 2
+    cluster.nodes += Cluster("b").nodes
+    clock[0] += 0.5
+    assert cluster.state.capacity() == 2
+    assert cluster.counted == 1
+    clock[0] += 0.5
+    assert cluster.state.capacity() == 4
+
+
+def test_capacity_is_trials_at_once_where_that_is_set() -> None:
+    assert Cluster("a", trials_at_once=7).state.capacity() == 7
+
+
+@pytest.mark.usefixtures("clock")
+def test_an_excluded_node_is_notified_once_and_counts_no_more() -> None:
+    cluster = Cluster("a", "b", labels={})
+    assert cluster.state.label_selector() == {}
+    assert cluster.state.capacity() == 4
+    for reason in ("other torch", "again"):
+        cluster.state.exclude(NodeMismatch("a", reason))
+    assert cluster.notices == [NodeExcluded("a (10.0.0.1)", "other torch")]
+    assert cluster.state.capacity() == 2
+    assert cluster.state.label_selector() == {NODE_ID: "!in(a)"}
+    cluster.state.exclude(NodeMismatch("gone", "other torch"))
+    assert cluster.notices[1] == NodeExcluded("gone", "other torch")
+    assert cluster.state.label_selector() == {NODE_ID: "!in(a,gone)"}
+
+
+def test_the_label_selector_keeps_the_labels_of_the_sweep() -> None:
+    cluster = Cluster("a", labels={"disk": "ssd"})
+    cluster.state.exclude(NodeMismatch("a", "other torch"))
+    assert cluster.state.label_selector() == {"disk": "ssd", NODE_ID: "!in(a)"}
+
+
+def test_no_usable_nodes_names_every_node_and_its_reason() -> None:
+    cluster = Cluster("a", "b")
+    cluster.nodes.append(Node("small", "small (10.0.0.1)", {"CPU": 0.5}, {}))
+    cluster.state.exclude(NodeMismatch("a", "other torch"))
+    assert cluster.state.no_usable_nodes() is None
+    cluster.state.exclude(NodeMismatch("b", "no store"))
+    assert str(cluster.state.no_usable_nodes()) == (
+        "no usable nodes left (a (10.0.0.1): other torch; b (10.0.0.1): no store); fix them and rerun the same command"
+    )
+
+
+def test_no_usable_nodes_waits_for_an_autoscaler_and_for_a_first_node() -> None:
+    scaled = Cluster("a", trials_at_once=2)
+    scaled.state.exclude(NodeMismatch("a", "other torch"))
+    assert scaled.state.no_usable_nodes() is None
+    assert Cluster().state.no_usable_nodes() is None
+
+
+def test_the_searcher_suggests_up_to_the_capacity() -> None:
+    cluster = Cluster("a")
+    suggested = searcher.StudySearcher(as_search(FakeSearch("x/0", "x/1", "x/2")), cluster.state)
+    configs = [suggested.suggest(name) for name in ("one", "two", "three")]
+    assert [config["job"]["key"] for config in configs if isinstance(config, dict)] == ["x/0", "x/1"]
+    assert isinstance(configs[0], dict)
+    assert configs[0]["labels"] == {}
+    assert NodeRequirements(**configs[0]["requirements"]) == REQUIREMENTS
+    assert configs[2] is None
+
+
+def test_the_searcher_halts_the_search_where_no_trial_can_run() -> None:
+    cluster, search = Cluster("a"), FakeSearch("x/0", "x/1")
+    suggested = searcher.StudySearcher(as_search(search), cluster.state)
+    assert isinstance(suggested.suggest("one"), dict)
+    cluster.state.exclude(NodeMismatch("a", "other torch"))
+    assert suggested.suggest("two") is None
+    assert search.calls == []
+    suggested.on_trial_complete("one")
+    assert suggested.suggest("two") == Searcher.FINISHED
+    assert [call[0] for call in search.calls] == ["failed", "halt"]
+
+
+def test_the_scheduler_requeues_a_trial_whose_node_differs() -> None:
+    cluster, search = Cluster("a", "b"), FakeSearch()
+    scheduler = searcher.StudyScheduler(as_search(search), cluster.state)
+    trial = SimpleNamespace(config={"job": {"key": "x/0"}})
+    mismatch = json.dumps(vars(NodeMismatch("a", "other torch")))
+    assert scheduler.on_trial_result(None, trial, {"node_mismatch": mismatch}) == "STOP"
+    assert search.calls == [("requeue", "x/0")]
+    assert [notice.node for notice in cluster.notices if isinstance(notice, NodeExcluded)] == ["a (10.0.0.1)"]
+    for ended, decision in ((None, "CONTINUE"), ("finished", "STOP")):
+        report = Report(1, {"val/accuracy": 0.5}, ended)
+        assert scheduler.on_trial_result(None, trial, {"report": json.dumps(vars(report))}) == decision
+        assert search.calls[-1] == ("reported", "x/0", report)
+
+
+def test_the_stopper_ends_the_run_and_checks_every_few_seconds(clock: list[float]) -> None:
+    cluster, search = Cluster("a"), FakeSearch()
+    stopper = searcher.NoUsableNodesStopper(as_search(search), cluster.state)
+    checked = []
+    for clock[0] in (101.0, 106.0):
+        checked.append(stopper.stop_all())
+    cluster.state.exclude(NodeMismatch("a", "other torch"))
+    for clock[0] in (107.0, 112.0):
+        checked.append(stopper.stop_all())
+    assert checked == [False, False, False, True]
+    assert [call[0] for call in search.calls] == ["halt"]
+    assert "other torch" in search.calls[0][1]

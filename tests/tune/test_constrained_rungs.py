@@ -1,0 +1,97 @@
+"""Constraints and early stopping together: sparse students are not stopped by accurate ones that fire too much."""
+
+import math
+import random
+
+import optuna
+import pytest
+
+from supersnn.config_model import parse
+from tune.description.arms import resolve
+from tune.description.sweep import SweepConfig
+from tune.search.constrained_rungs import LEAST_FINISHED, ConstrainedRungs
+from tune.search.studies import Studies
+
+EPOCHS, TRIALS = 12, 20
+BOUNDS = {"spikes/rate": 0.12}
+
+
+def test_without_constraints_the_value_is_the_accuracy() -> None:
+    assert ConstrainedRungs({}).value(0, 1, 0.7, {"spikes/rate": 0.9}) == 0.7
+
+
+def test_all_feasible_trials_are_ahead_of_all_infeasible_ones() -> None:
+    rungs = ConstrainedRungs({"spikes/rate": 0.2, "energy/nj": 100.0})
+    values = [
+        rungs.value(number, 1, accuracy, {"spikes/rate": rate, "energy/nj": energy})
+        for number, (accuracy, rate, energy) in enumerate(
+            [(0.9, 0.1, 50.0), (0.1, 0.2, 100.0), (0.95, 0.22, 50.0), (0.95, 0.3, 50.0), (0.99, 0.1, 400.0)]
+        )
+    ]
+    assert values == sorted(values, reverse=True)
+    assert values[:2] == [0.9, 0.1]
+    assert values[2:] == pytest.approx([-0.1, -0.5, -3.0])
+    assert rungs.value(9, 1, 0.5, {"val/accuracy": 0.5}) == 0.5  # nothing that is bounded was measured
+
+
+def test_rates_that_rise_are_predicted_from_finished_trials_also_after_a_restart() -> None:
+    rungs, known = ConstrainedRungs(BOUNDS), []
+    for number in range(LEAST_FINISHED):
+        assert rungs.value(number, 1, 0.5, {"spikes/rate": 0.07}) == 0.5
+        rungs.value(number, 2, 0.6, {"spikes/rate": 0.14})
+        known.append(rungs.finished(number))
+    assert known[0] == {"1": {"spikes/rate": pytest.approx(2.0)}, "2": {"spikes/rate": 1.0}}
+    restarted = ConstrainedRungs(BOUNDS)
+    for ratios in known:
+        restarted.recall(ratios)
+    for one in (rungs, restarted):
+        assert one.value(7, 1, 0.5, {"spikes/rate": 0.07}) == pytest.approx(-(0.14 - 0.12) / 0.12)
+        assert one.value(8, 1, 0.5, {"spikes/rate": 0.059}) == 0.5
+        one.dropped(7)
+        assert one.finished(7) == {}
+
+
+def searched(scheduler: str, seed: int, bounds: dict[str, float]) -> tuple[float | None, int]:
+    """Search an arm whose accurate students fire too much, and fire more as they train; return its best, and epochs."""
+    plain = {
+        "name": "bounded",
+        "seed": seed,
+        "dataset": {"name": "digits"},
+        "student": {"architecture": "resnet8"},
+        "train": {"epochs": EPOCHS},
+        "arms": {"direct": {}},
+        "space": {"neuron.threshold": "default", "optimizer.lr": "default"},
+        "search": {"trials": TRIALS, "scheduler": scheduler, "constraints": bounds},
+    }
+    config = parse(SweepConfig, plain, "test")
+    live, noise, spent = Studies(config, resolve(config), optuna.storages.InMemoryStorage()), random.Random(seed), 0
+    while (assignment := live.next()) is not None:
+        threshold = float(str(assignment.values["neuron.threshold"]))
+        rate = 0.5 * math.exp(-1.2 * (threshold - 0.3))
+        off = abs(math.log10(float(str(assignment.values["optimizer.lr"])) / 0.08))
+        final = 0.95 - 0.08 * (threshold - 0.3) - 0.1 * off + noise.gauss(0, 0.004)
+        for epoch in range(1, EPOCHS + 1):
+            spent += 1
+            now = rate * (0.6 + 0.4 * epoch / EPOCHS)
+            accuracy = final * (1 - math.exp(-epoch / 2.5)) + noise.gauss(0, 0.01)
+            metrics = {"val/accuracy": accuracy, "spikes/rate": now, "energy/nj": 1000 * now}
+            if live.report(assignment.key, epoch, metrics):
+                live.finish(assignment.key, "stopped")
+                break
+        else:
+            live.finish(assignment.key, "finished")
+    best = live.best.get("direct")
+    return (None if best is None else best[0]), spent
+
+
+@pytest.mark.parametrize("bounds", [BOUNDS, {"spikes/rate": 0.12, "energy/nj": 110.0}])
+def test_every_arm_has_a_feasible_winner_at_a_part_of_the_epochs(bounds: dict[str, float]) -> None:
+    stopping = [searched("asha", seed, bounds) for seed in range(30)]
+    everything = [searched("none", seed, bounds) for seed in range(30)]
+    found = [(a, b) for (a, _), (b, _) in zip(stopping, everything, strict=True) if a is not None and b is not None]
+    assert len(found) == 30
+    spent = sum(epochs for _, epochs in stopping) / sum(epochs for _, epochs in everything)
+    behind = sum(b - a for a, b in found) / 30
+    print(f"epochs {spent:.0%}, best {100 * behind:.2f} points behind")
+    assert spent <= 0.65
+    assert behind <= 0.003

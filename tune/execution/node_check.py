@@ -1,0 +1,121 @@
+"""The comparison of a node with the driver, which each process makes before it works: nodes may join at any time.
+
+This module imports nothing that trains: a node whose libraries differ must be found before torch is imported.
+"""
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from tune.storage import Storage, storage_at
+from tune.versions import PACKAGES, library_versions, source_digest
+
+
+@dataclass(frozen=True)
+class NodeReport:
+    """What a process found on its node.
+
+    Attributes:
+        versions: of Python and of the libraries.
+        code: the digest of our sources.
+        storage_fault: why the storage is not usable, None where it is.
+        gpu_fault: why a trial does not get its GPUs, None where it does.
+    """
+
+    versions: Mapping[str, str]
+    code: str
+    storage_fault: str | None = None
+    gpu_fault: str | None = None
+
+
+@dataclass(frozen=True)
+class NodeRequirements:
+    """What a process must find on its node: plain values only, so that they travel anywhere.
+
+    Attributes:
+        versions: those of the driver.
+        code: the driver's digest of our sources.
+        gpus: how many torch must detect.
+        address: of the storage.
+        check_file: the name of a text in the storage that must be readable.
+    """
+
+    versions: Mapping[str, str]
+    code: str
+    gpus: float
+    address: str
+    check_file: str
+
+
+@dataclass(frozen=True)
+class NodeMismatch:
+    """A node that does not match the driver: its Ray id, and why."""
+
+    node: str
+    reason: str
+
+
+def node_mismatch(required: NodeRequirements) -> NodeMismatch | None:
+    """Compare this process's node with the requirements; None where it matches."""
+    storage = storage_at(required.address)
+    found = local_report(check_file_fault(storage, required.check_file), required.gpus)
+    reason = compare(found, required.versions, required.code)
+    return NodeMismatch(ray.get_runtime_context().get_node_id(), reason) if reason else None
+
+
+def run_if_node_matches(work: bytes, required: Mapping[str, Any]) -> Any:
+    """Return the result of a pickled function and its argument, or the `NodeMismatch` of this node.
+
+    They are unpickled after the comparison, because that imports what trains.
+    """
+    mismatch = node_mismatch(NodeRequirements(**required))
+    if mismatch is not None:
+        return mismatch
+    function, item = ray.cloudpickle.loads(work)
+    return function(item)
+
+
+def local_report(storage_fault: str | None, gpus: float) -> NodeReport:
+    """Return the report of this process's node; torch must detect `gpus` GPUs."""
+    versions = {"python": platform.python_version(), **library_versions()}
+    return NodeReport(versions, source_digest(), storage_fault, _gpu_fault(gpus))
+
+
+def compare(found: NodeReport, versions: Mapping[str, str], code: str) -> str | None:
+    """Return how a node differs from the driver's versions and code, or its first fault; None where it is usable."""
+    for name, version in versions.items():
+        if found.versions[name] != version:
+            return f"{name}: {found.versions[name]}, the driver has {version}; install the same version"
+    if found.code != code:
+        return f"the sources of {', '.join(PACKAGES)} differ from the driver's; were they changed, or installed?"
+    return found.storage_fault or found.gpu_fault
+
+
+def check_file_fault(storage: Storage, name: str) -> str | None:
+    """Return why a text of the driver cannot be read, None where it can."""
+    try:
+        if storage.read_text(name) is None:
+            return f"it does not see what the driver writes to {storage}; {storage.requirement}"
+    except OSError as error:
+        return unusable(storage, error)
+    return None
+
+
+def unusable(storage: Storage, error: OSError | str) -> str:
+    """Return the text for a storage that a node cannot use."""
+    return f"it cannot use {storage}: {' '.join(str(error).split())[:300]}"
+
+
+def _gpu_fault(gpus: float) -> str | None:
+    """Return a text where torch detects fewer GPUs than a trial takes."""
+    if not gpus:
+        return None
+    import torch
+
+    detected = torch.cuda.device_count()
+    if detected >= gpus:
+        return None
+    return f"resources.gpus: torch {torch.__version__} detects {detected} GPUs, a trial takes {gpus:g}"

@@ -1,0 +1,43 @@
+"""What driver and workers send each other about a trial: plain values only, so that any transport will do."""
+
+from dataclasses import dataclass
+from typing import Any
+
+TRIALS = "trials"
+"""The sweep's folder with a folder ARM/N for each trial."""
+OWNER, TRACEBACK, CHECKPOINTS = "owner", "traceback.txt", "checkpoint-*"
+NO_SPACE = "No space left on device"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A trial to run.
+
+    Attributes:
+        key: the trial's name in its sweep, ``ARM/N``.
+        config: its training as plain nested values, trained once for each of `seeds`.
+        seeds: of its trainings, in order.
+        folder: name of the trial's folder in the storage.
+        sweep: name of the sweep's folder in the storage.
+        store: address of the storage that driver and workers share (`storage.storage_at`).
+        token: of the driver; a worker of another driver's may write nothing more.
+        reported: how many epochs, over all seeds, the driver has already.
+    """
+
+    key: str
+    config: dict[str, Any]
+    seeds: tuple[int, ...]
+    folder: str
+    sweep: str
+    store: str
+    token: str
+    reported: int = 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """One epoch of a trial. `ended` is None while the training goes on, then ``finished`` or ``failed:REASON``."""
+
+    epoch: int
+    metrics: dict[str, float]
+    ended: str | None

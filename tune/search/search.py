@@ -1,0 +1,165 @@
+"""The driver's side of a search, the same on Ray and in process: suggests trials, takes reports, records events."""
+
+from pathlib import Path
+
+from supersnn.config_model import flatten
+from supersnn.errors import UserError
+from supersnn.records.events import AnyEvent, EpochReported, TrialEnded, TrialStarted
+from supersnn.records.metrics import VAL_ACCURACY, judged
+from supersnn.records.pairing import family, pairing
+from tune.search.arm_study import Assignment
+from tune.search.budget import Budget
+from tune.search.messages import CHECKPOINTS, NO_SPACE, TRACEBACK, TRIALS, Job, Report
+from tune.search.studies import Studies, split_key
+from tune.storage import Storage
+from tune.sweep_record import SweepRecord
+
+
+class Search:
+    """One search under way: the studies decide, the record remembers.
+
+    An epoch is in the journal before the study has it, so that the journal never lacks an epoch that the study counts.
+
+    Attributes:
+        studies: the source of truth about what runs next.
+        halted: why the search was ended early, None while it was not.
+    """
+
+    def __init__(
+        self,
+        studies: Studies,
+        record: SweepRecord,
+        budget: Budget,
+        folder: Path,
+        storage: Storage,
+        token: str,
+        seeds: tuple[int, ...],
+    ) -> None:
+        self.studies = studies
+        self._record, self._budget = record, budget
+        self._folder, self._storage, self._token, self._seeds = folder, storage, token, seeds
+        self._sweep = storage.name(folder)
+        self._running: dict[str, Assignment] = {}
+        self._last: dict[str, tuple[int, float | None]] = {}
+        self.halted: UserError | None = None
+
+    def next_job(self) -> Job | None:
+        """Return the next trial to run, None where there is none or the budget is spent."""
+        if self.halted is None and (complaint := self._budget.disk_full()):
+            self.halted = UserError(complaint)
+        if self.halted is not None:
+            return None
+        assignment = self.studies.next(new=self._budget.exhausted() is None)
+        if assignment is None:
+            return None
+        key = assignment.key
+        self._running[key] = assignment
+        self._last[key] = assignment.reported, None
+        self._storage.remove(self._trial_folder(key), f"{TRACEBACK}*")  # of an earlier attempt
+        self._record.write(_started(assignment))
+        return Job(
+            key=key,
+            config=assignment.config.model_dump(mode="json"),
+            seeds=self._seeds,
+            folder=self._trial_folder(key),
+            sweep=self._sweep,
+            store=self._storage.address,
+            token=self._token,
+            reported=assignment.reported,
+        )
+
+    def reported(self, key: str, report: Report) -> bool:
+        """Take an epoch of a trial, and record it unless it is already; return whether the trial is to stop.
+
+        A trial that has ended, and was started again because its worker was lost just then, is to stop.
+        """
+        if key not in self._running:
+            return True
+        if report.epoch > self._recorded_epochs(key):
+            arm, number = split_key(key)
+            metrics: dict[str, float | None] = dict(report.metrics)
+            self._record.write(EpochReported(arm=arm, trial=number, epoch=report.epoch, metrics=metrics))
+        stop = self.studies.report(key, report.epoch, report.metrics)
+        self._last[key] = report.epoch, judged(report.metrics).get(VAL_ACCURACY.key)
+        if report.ended is not None or stop:
+            self.ended(key, report.ended or "stopped")
+        return stop or report.ended is not None
+
+    def ended(self, key: str, end: str) -> None:
+        """Close a trial once: ``finished``, ``stopped`` or ``failed:REASON``; a second call changes nothing.
+
+        Its checkpoints are removed: a winner is trained again from its seed, so that none is needed any more.
+        """
+        if self._running.pop(key, None) is None:
+            return
+        epochs, value = self._last.pop(key)
+        feasible = self.studies.finish(key, end)
+        self._write_end(key, end, epochs, value, feasible)
+        self._remove_checkpoints(key)
+
+    def requeue(self, key: str) -> None:
+        """Take a trial back that could not start where it was sent; it is the next to be suggested."""
+        if self._running.pop(key, None) is not None:
+            del self._last[key]
+            self.studies.requeue(key)
+
+    def halt(self, reason: UserError) -> None:
+        """End the search at once: what is under way is requeued, for the next driver to continue."""
+        self.halted = self.halted or reason
+        for key in list(self._running):
+            self.requeue(key)
+
+    def failed(self, key: str) -> None:
+        """Close a trial whose worker gave up, with the reason that it left behind, if any.
+
+        A full disk is no fault of the trial: it stays interrupted, and the search is halted.
+        """
+        if key not in self._running:
+            return
+        trace = self._storage.fetch(f"{self._trial_folder(key)}/{TRACEBACK}")
+        lines = trace.read_text(encoding="utf-8").strip().splitlines() if trace.exists() else []
+        if lines and NO_SPACE in lines[-1]:
+            self.halted = UserError(f"{self._folder}: the disk is full; free some space and rerun the same command")
+            return
+        self.ended(key, f"failed:{lines[-1][:300] if lines else 'the worker died'}")
+
+    def reconcile(self) -> None:
+        """Record the end of each trial that has ended in the studies, but not in the journal."""
+        left_behind = self._storage.folders(f"{self._sweep}/{TRIALS}")
+        for key, outcome in self.studies.ended().items():
+            trial = self._record.state.trial(*split_key(key))
+            if trial is None or trial.end is None:
+                self._write_end(key, outcome.end, self._recorded_epochs(key), outcome.value, outcome.feasible)
+            if key in left_behind:
+                self._remove_checkpoints(key)
+
+    def _recorded_epochs(self, key: str) -> int:
+        trial = self._record.state.trial(*split_key(key))
+        return 0 if trial is None else trial.epochs
+
+    def _trial_folder(self, key: str) -> str:
+        """The name of the folder with a trial's checkpoints and its traceback."""
+        return f"{self._sweep}/{TRIALS}/{key}"
+
+    def _remove_checkpoints(self, key: str) -> None:
+        self._storage.remove(self._trial_folder(key), CHECKPOINTS)
+
+    def _write_end(self, key: str, end: str, epochs: int, value: float | None, feasible: bool | None) -> None:
+        arm, number = split_key(key)
+        self._record.write(TrialEnded(arm=arm, trial=number, end=end, epochs=epochs, value=value, feasible=feasible))
+
+
+def _started(assignment: Assignment) -> AnyEvent:
+    """Return the event of a trial that is sent to a worker now."""
+    student, teacher = assignment.config.student.architecture, assignment.config.teacher.name
+    student_family, teacher_family = family(student), family(teacher) if teacher else None
+    return TrialStarted(
+        arm=assignment.arm,
+        trial=assignment.number,
+        config=flatten(assignment.config),
+        params=assignment.values,
+        resumed_at=assignment.reported,
+        student_family=student_family,
+        teacher_family=teacher_family,
+        pairing=pairing(student_family, teacher_family),
+    )

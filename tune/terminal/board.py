@@ -1,0 +1,154 @@
+"""The board: a sweep's state drawn for a terminal, with its throughput and the time left."""
+
+import time
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from supersnn.records.events import AnyEvent, SweepClosed, SweepStarted, TeacherTrained, TrialEnd, TrialStarted
+from supersnn.records.state import ArmRecord, SweepState
+from tune.description.sweep import SweepConfig
+from tune.terminal.throughput import epochs_per_second, trials_per_hour
+
+ENDS: tuple[TrialEnd, ...] = ("finished", "stopped", "failed")
+
+
+class Board:
+    """A view of a sweep's state; the same beside its driver and in a second terminal.
+
+    Attributes:
+        sweep: its configuration.
+        state: its state, which goes on changing.
+        stage: what the driver is doing.
+        note: what it has done last, where no table shows it.
+        driven: whether a driver is at work.
+    """
+
+    def __init__(self, sweep: SweepConfig, state: SweepState) -> None:
+        self.sweep, self.state = sweep, state
+        self.stage, self.note = "starting", ""
+        self.driven = False
+
+    @property
+    def rows(self) -> dict[str, ArmRecord]:
+        """Every arm of the sweep, in the order of its file; one without a trial yet is empty."""
+        return {name: self.state.arms.get(name) or ArmRecord(name) for name in self.sweep.arms}
+
+    @property
+    def trials(self) -> int:
+        """How many trials an arm is to have."""
+        return self.sweep.search.trials
+
+    def event(self, event: AnyEvent) -> None:
+        """Take an event that the state has already."""
+        match event:
+            case SweepStarted():
+                self.driven = True
+            case SweepClosed():
+                self.driven = False
+            case TeacherTrained():
+                accuracy = event.val_accuracy
+                self.note = event.name if accuracy is None else f"{event.name} {accuracy:.1%}"
+            case TrialStarted():
+                self.note = ""
+
+    def epochs_left(self) -> float:
+        """Return how many epochs of students are left to be trained, if trials go on to end as early as they did."""
+        rows = self.rows.values()
+        ended = sum(row.ended for row in rows)
+        usual = sum(row.ended_epochs for row in rows) / ended if ended else float(self.sweep.trial_epochs())
+        return sum(self._left_to_search(row, usual) + self._left_to_verify(row) for row in rows)
+
+    def seconds_left(self) -> float | None:
+        """Return the seconds that the sweep will still take at its throughput, None before it has one."""
+        rate = epochs_per_second(self.state.drivers)
+        return None if rate is None else self.epochs_left() / rate
+
+    def seconds_spent(self) -> float:
+        """Return the seconds in which a driver was at work."""
+        return self.state.driver_seconds(time.time() if self.driven else None)
+
+    def rates(self) -> list[str]:
+        """Return throughput and time left as texts, as far as they are known."""
+        drivers = self.state.drivers
+        hourly, rate, left = trials_per_hour(drivers), epochs_per_second(drivers), self.seconds_left()
+        texts = [f"{hourly:,.0f} trials/h" if hourly >= 100 else f"{hourly:.3g} trials/h"] if hourly is not None else []
+        texts += [f"{rate:.3g} epochs/s"] if rate is not None else []
+        return texts + ([f"about {clock(left)} left"] if left else [])
+
+    def __rich__(self) -> Group:
+        """Draw the board."""
+        table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
+        for column, justify in _COLUMNS:
+            table.add_column(column, justify=justify, no_wrap=True, min_width=len(column))
+        table.add_column("with", ratio=1, no_wrap=True, overflow="ellipsis")
+        for row in self.rows.values():
+            table.add_row(*self._cells(row))
+        return Group(self._headline(), table)
+
+    def _left_to_search(self, row: ArmRecord, usual: float) -> float:
+        """Return the epochs that an arm's search has left, where a trial takes `usual` ones."""
+        if not self.state.searching:
+            return 0.0
+        if self.sweep.search.fair == "compute":
+            return max(0.0, self.trials * self.sweep.trial_epochs() - row.epochs)
+        running = list(row.running.values())
+        return (
+            sum(max(0.0, usual - epoch) for epoch in running) + max(0, self.trials - row.ended - len(running)) * usual
+        )
+
+    def _left_to_verify(self, row: ArmRecord) -> int:
+        """Return the epochs of an arm's rankings and verifications that are left."""
+        verify, candidates = self.sweep.verify, min(self.sweep.verify.top, self.trials)
+        if not self.state.searching and row.winner is None and row.best is None:
+            return 0
+        trainings = verify.seeds - len(row.verified.get(row.winner.trial, {}) if row.winner else ())
+        if candidates > 1 and row.winner is None:
+            trainings += candidates * verify.rank_seeds - sum(map(len, row.ranked.values()))
+        return max(0, trainings) * self.sweep.train.epochs
+
+    def _cells(self, row: ArmRecord) -> list[str]:
+        running = " ".join(
+            f"#{trial}:{epoch}/{self.sweep.trial_epochs()}" for trial, epoch in list(row.running.items())
+        )
+        best, values = "", ""
+        if (trial := row.best_trial) is not None:
+            best = f"{trial.value:.1%}"
+            values = f"#{trial.number} " + " ".join(f"{_short(key)}={_value(v)}" for key, v in trial.params.items())
+        ends = [str(row.counts[end]) for end in ENDS]
+        seeds = sum(map(len, list(row.verified.values())))
+        verified = f"{seeds}/{self.sweep.verify.seeds}" if seeds else ""
+        return [row.name, f"{row.ended}/{self.trials}", *ends, running, verified, best, values]
+
+    def _headline(self) -> Text:
+        parts = [self.sweep.name, self.stage, self.note, f"{clock(self.seconds_spent())} spent", *self.rates()]
+        return Text(" · ".join(part for part in parts if part), style="bold")
+
+
+_COLUMNS: tuple[tuple[str, Any], ...] = (
+    ("arm", "left"),
+    ("ended", "right"),
+    ("finished", "right"),
+    ("stopped", "right"),
+    ("failed", "right"),
+    ("running", "left"),
+    ("seeds", "right"),
+    ("best", "right"),
+)
+
+
+def clock(seconds: float) -> str:
+    """Return a duration as ``minutes:seconds`` or ``hours:minutes:seconds``."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _short(key: str) -> str:
+    return key.removeprefix("loss.").removesuffix(".name").rsplit(".", 1)[-1] if "relation" not in key else "relation"
+
+
+def _value(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,70 @@
+"""What a running sweep shows on standard error: a live board on a terminal, else a line for what has ended."""
+
+import sys
+from typing import Self
+
+from rich.console import Console
+from rich.live import Live
+
+from supersnn.records.events import AnyEvent, TeacherTrained, TrialEnded, WinnerVerified
+from supersnn.records.metrics import TEST_ACCURACY
+from tune.notices import NodeExcluded, Notice, StageStarted
+from tune.terminal.board import Board
+
+
+class Display:
+    """Shows a board while its sweep runs, and listens to the record's events and the driver's notices."""
+
+    def __init__(self, board: Board) -> None:
+        self.board = board
+        self._console = Console(stderr=True)
+        self._live = Live(board, console=self._console, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def event(self, event: AnyEvent) -> None:
+        """Show an event."""
+        self.board.event(event)
+        if not self._console.is_terminal and (line := event_line(event)):
+            rates = self.board.rates() if isinstance(event, TrialEnded | WinnerVerified) else []
+            _print_line(" · ".join([line, *rates]))
+
+    def notice(self, notice: Notice) -> None:
+        """Show a notice; an excluded node stays in sight above the board."""
+        match notice:
+            case StageStarted(stage):
+                self.board.stage, self.board.note = stage, ""
+                if not self._console.is_terminal:
+                    _print_line(stage)
+            case NodeExcluded(node, reason):
+                line = f"node {node} is excluded: {reason}"
+                if self._console.is_terminal:
+                    self._console.print(line, markup=False)
+                else:
+                    _print_line(line)
+
+
+def event_line(event: AnyEvent) -> str | None:
+    """Return an event as one line for people, None where it is not worth one."""
+    match event:
+        case TeacherTrained():
+            return f"teacher {event.name}: validation {event.val_accuracy or 0:.1%}, {event.seconds or 0:.1f} s"
+        case TrialEnded():
+            value = "" if event.value is None else f", validation {event.value:.1%}"
+            return f"{event.arm} #{event.trial}: {event.end} after {event.epochs} epochs{value}"
+        case WinnerVerified():
+            accuracy = event.metrics.get(TEST_ACCURACY.key)
+            ended = "" if event.ended == "finished" else f" ({event.ended})"
+            return f"{event.arm} seed {event.seed}: test {accuracy or 0:.1%}{ended}"
+    return None
+
+
+def _print_line(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
