@@ -114,8 +114,8 @@ def test_the_fingerprint_stands_for_every_pixel_label_and_place() -> None:
     ("config", "named"),
     [
         (DatasetConfig(name="digits", images=5000), "dataset.images: 5000"),
-        (DatasetConfig(name="digits", images=20, validation=0.01), "validation empty"),
-        (DatasetConfig(name="digits", images=12, validation=0.9), "train without class"),
+        (DatasetConfig(name="digits", images=20, validation=0.01), "leaves the validation split empty"),
+        (DatasetConfig(name="digits", images=12, validation=0.9), "leaves no training image of class"),
     ],
 )
 def test_too_few_images_are_refused(config: DatasetConfig, named: str) -> None:

@@ -57,9 +57,9 @@ def test_a_recipe_is_of_the_teacher_alone(configured: Configured) -> None:
 def test_a_teacher_is_trained_once_and_found_again(
     configured: Configured, bars: TrainingData, store: TeacherStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[tuple[str, int, int]] = []
-    teacher = store.get(configured(**TAUGHT), bars, progress=lambda *what: told.append(what))
-    assert told == [("teacher resnet8", 1, 2), ("teacher resnet8", 2, 2)]
+    progress: list[tuple[str, int, int]] = []
+    teacher = store.get(configured(**TAUGHT), bars, progress=lambda *what: progress.append(what))
+    assert progress == [("teacher resnet8", 1, 2), ("teacher resnet8", 2, 2)]
     assert not teacher.network.training
     assert not any(parameter.requires_grad for parameter in teacher.network.parameters())
     assert teacher.known_split

@@ -28,8 +28,7 @@ class Preparation:
 
     Attributes:
         config: a training with this teacher.
-        pools: the pooled sides at which any arm compares relations.
-        features: whether any arm needs the teacher's feature maps.
+        kinds: the teacher outputs that any arm needs.
         store: the address of the storage that driver and workers share.
     """
 

@@ -1,4 +1,4 @@
-"""Published data sets: their formats, checksums, downloads, and what is said where they cannot be had."""
+"""Published data sets: formats, checksums, downloads, and the errors when a download fails."""
 
 import gzip
 import hashlib
