@@ -1,0 +1,46 @@
+"""A trial with several seeds in this process: its epochs, each seed's own metrics, and their means."""
+
+import statistics
+from pathlib import Path
+
+import pytest
+
+from supersnn.config import TrainConfig
+from supersnn.config_model import parse
+from supersnn.records.metrics import MEAN
+from tune.execution.trial import StaleDriverError, TrialRunner
+from tune.search.driver import OWNER, Job
+from tune.storage import Storage
+
+
+def job(store: Path, reported: int = 0) -> Job:
+    plain = {
+        "dataset": {"name": "digits", "images": 100},
+        "student": {"architecture": "resnet8"},
+        "train": {"epochs": 2},
+    }
+    config = parse(TrainConfig, plain, "test").model_dump(mode="json")
+    Storage(store).write_text(f"sweeps/s/{OWNER}", "token")
+    return Job("direct/0", config, (0, 1), "sweeps/s/trials/direct/0", "sweeps/s", str(store), "token", reported)
+
+
+def test_the_last_epoch_of_a_seed_has_its_own_metrics_and_the_means(tmp_path: Path) -> None:
+    reports = list(TrialRunner().run(job(tmp_path)))
+    assert [(report.epoch, report.ended) for report in reports] == [(1, None), (2, None), (3, None), (4, "finished")]
+    assert [any(key.startswith(MEAN) for key in report.metrics) for report in reports] == [False, True, False, True]
+    first, last = reports[1].metrics, reports[3].metrics
+    for key in ("val/accuracy", "spikes/rate"):
+        assert first[MEAN + key] == first[key]
+        assert last[MEAN + key] == pytest.approx(statistics.fmean([first[key], last[key]]))
+    assert MEAN + "time/epoch_s" not in last
+    assert "val/seed_accuracy" not in last
+    resumed = list(TrialRunner().run(job(tmp_path, reported=3)))
+    assert [(report.epoch, report.metrics) for report in resumed] == [(4, last)]
+
+
+def test_a_worker_of_an_earlier_driver_writes_nothing(tmp_path: Path) -> None:
+    work = job(tmp_path)
+    Storage(tmp_path).write_text(f"sweeps/s/{OWNER}", "another")
+    with pytest.raises(StaleDriverError, match="another driver has taken over"):
+        next(TrialRunner().run(work))
+    assert not (tmp_path / "sweeps/s/trials").exists()
