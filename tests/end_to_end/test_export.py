@@ -153,7 +153,7 @@ def test_an_unverified_trial_is_trained_again_and_opens_no_test(store: Path, tmp
     assert metrics["test_accuracy"] is None
     assert metrics["verified"] == []
     assert (store / "sweeps" / "final" / "test-ledger.jsonl").read_text() == ledger
-    assert "not verified" in (tmp_path / "e" / "MODEL_CARD.md").read_text()
+    assert "unverified trial" in (tmp_path / "e" / "MODEL_CARD.md").read_text()
     run("check", tmp_path / "e")
     assert not (tmp_path / "e" / exported.LEDGER).exists()
 

@@ -62,7 +62,7 @@ def test_no_search_opens_the_test_images(tiny: Path, tmp_path: Path, monkeypatch
         raise RefusedError
 
     monkeypatch.setattr(test_set, "open_test", refuse)
-    monkeypatch.setattr("tune.outcome.final_runs.open_test", refuse)
+    monkeypatch.setattr("tune.outcome.final_training.open_test", refuse)
     with pytest.raises(RefusedError):
         run("sweep", tiny, "--local", "--store", tmp_path / "store")
     assert len(events(tmp_path / "store" / "sweeps" / "tiny" / "journal.jsonl", "end")) == 6

@@ -9,7 +9,7 @@ from supersnn.config import TrainConfig
 from supersnn.config_model import parse
 from supersnn.records.metrics import MEAN
 from tune.execution.trial import StaleDriverError, TrialRunner
-from tune.search.driver import OWNER, Job
+from tune.search.messages import OWNER, Job
 from tune.storage import Storage
 
 

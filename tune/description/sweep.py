@@ -8,7 +8,19 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ByteSize, Field, field_validator, model_validator
 
 from supersnn.config import LossTerm, TrainConfig
-from supersnn.config_model import ConfigModel, Count, Positive, Scalar, merge, parse, read_yaml, unflatten, with_values
+from supersnn.config_model import (
+    ConfigModel,
+    Count,
+    Positive,
+    Scalar,
+    current_key,
+    merge,
+    parse,
+    read_yaml,
+    rename_keys,
+    unflatten,
+    with_values,
+)
 from supersnn.errors import UserError, nearest
 from supersnn.records.metrics import CONSTRAINABLE
 from tune.description.space import DEFAULTS, SearchParameter
@@ -210,7 +222,12 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> SweepConfig:
     Raises:
         UserError: the file or an override is not valid; one line with the key.
     """
-    data = merge(read_yaml(path), unflatten(dict(parse_override(text) for text in overrides)))
+    try:
+        data = rename_keys(read_yaml(path), SweepConfig.MOVED_KEYS)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
+    given = dict(parse_override(text) for text in overrides)
+    data = merge(data, unflatten({current_key(SweepConfig, key): value for key, value in given.items()}))
     sweep = parse(SweepConfig, data, str(path))
     kind, _, folder = sweep.dataset.name.partition("folder:")
     if folder and not kind:  # workers have another working folder
