@@ -190,7 +190,8 @@ def test_hyperband_from_the_file_to_the_report(tmp_path: Path) -> None:
         tmp_path / "sweep.yaml",
         tmp_path / "store",
         arms={"logit": {"teachers": ["vgg8"]}},
-        teacher={"epochs": 1, "views": 2},
+        dataset={"name": "digits", "images": 400, "augment": {"views": 2}},
+        teacher={"epochs": 1},
         train={"epochs": 4, "batch_size": 16},
         search={**search, "enqueue": enqueue},
     )

@@ -56,7 +56,7 @@ class Search:
         self._running[key] = assignment
         self._last[key] = assignment.reported, None
         self._storage.remove(self._trial_folder(key), f"{TRACEBACK}*")  # of an earlier attempt
-        self._record.write(_started(assignment))
+        self._record.write(_started(assignment, self._recorded_epochs(key)))
         return Job(
             key=key,
             config=assignment.config.model_dump(mode="json"),
@@ -149,8 +149,8 @@ class Search:
         self._record.write(TrialEnded(arm=arm, trial=number, end=end, epochs=epochs, value=value, feasible=feasible))
 
 
-def _started(assignment: Assignment) -> AnyEvent:
-    """Return the event of a trial that is sent to a worker now."""
+def _started(assignment: Assignment, recorded: int) -> AnyEvent:
+    """Return the event of a trial that is sent to a worker now, of which the journal has so many epochs."""
     student, teacher = assignment.config.student.architecture, assignment.config.teacher.name
     student_family, teacher_family = family(student), family(teacher) if teacher else None
     return TrialStarted(
@@ -158,7 +158,7 @@ def _started(assignment: Assignment) -> AnyEvent:
         trial=assignment.number,
         config=flatten(assignment.config),
         params=assignment.values,
-        resumed_at=assignment.reported,
+        resumed_at=recorded,
         student_family=student_family,
         teacher_family=teacher_family,
         pairing=pairing(student_family, teacher_family),
