@@ -1,17 +1,19 @@
 """Training data: train and validation split, normalisation constants and fingerprint. Test images are not included."""
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from supersnn.config import DatasetConfig
+from supersnn.config import DatasetConfig, TrainConfig
+from supersnn.config_model import with_values
 from supersnn.errors import UserError
 from supersnn.networks.base import ImageShape
 from supersnn.sources.base import RawImages, SkippedFile
-from supersnn.sources.registry import fetch, is_present, read
+from supersnn.sources.registry import fetch, is_present, read, resolved
 from supersnn.sources.registry import inspect as inspect_part
 from supersnn.sources.split import stratified
 
@@ -118,6 +120,14 @@ class DataSummary:
             names = ", ".join(f"{file.name} ({file.reason})" for file in self.skipped[:5])
             parts.append(f"{len(self.skipped)} skipped: {names}{', …' if len(self.skipped) > 5 else ''}")
         return f"{self.name}: {'; '.join([*parts, *([self.fault] if self.fault else [])])}"
+
+
+def with_absolute_path(config: TrainConfig) -> TrainConfig:
+    """Return a training whose `folder:` and weights file hold in every working directory, as exports need it."""
+    values: dict[str, str] = {"dataset.name": resolved(config.dataset.name)}
+    if config.teacher.weights is not None:
+        values["teacher.weights"] = os.path.abspath(config.teacher.weights)
+    return with_values(config, values)
 
 
 def inspect(config: DatasetConfig, download: bool = False) -> DataSummary:

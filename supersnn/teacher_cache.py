@@ -82,7 +82,7 @@ class TeacherCache:
         views, identity = _views(config), _identity(teacher, data, config)
         own, images = folder / digest(identity), len(data.train)
         stage = f"teacher cache {teacher.config.student.architecture}"
-        if _missing(own, kinds, views, images):
+        if not _has_manifest(own) or _missing(own, kinds, views, images):
             own.mkdir(parents=True, exist_ok=True)
             with FileLock(own / ".lock"):
                 _delete_unfinished(own)
@@ -118,7 +118,7 @@ class TeacherCache:
             path = _file(self.folder, kind, view)
             if problem := _damage(path, None):
                 raise DamagedFile(f"{path}: {problem}; it is computed again when the training is started again")
-            self._maps[kind, view] = np.asarray(np.load(path, mmap_mode="r"))
+            self._maps[kind, view] = np.asarray(np.lib.format.open_memmap(path, mode="r"))
         return self._maps[kind, view]
 
 
@@ -194,7 +194,7 @@ def _sha256(path: Path, *_identity: int) -> str:
 def _bad_form(path: Path, images: int | None) -> str | None:
     """Return what is wrong with the form of an array's file: its type, its shape or its size; None if nothing is."""
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # numpy raises whatever a damaged header leads it to
         return f"no complete array: {' '.join(str(error).split())}"
     if array.dtype != np.dtype("<f2") or array.ndim < 2 or images not in (None, len(array)):
@@ -214,10 +214,7 @@ def _write_checksum(path: Path) -> None:
 
 def _is_without_checksums(folder: Path) -> bool:
     """Return whether a cache was written before there were checksums."""
-    try:
-        return "checksums" not in _manifest(folder)
-    except DamagedFile:
-        return False
+    return _has_manifest(folder) and "checksums" not in _manifest(folder)
 
 
 def _add_checksums(folder: Path, images: int) -> None:
@@ -278,11 +275,17 @@ def _manifest(folder: Path) -> dict[str, Any]:
     return dict(manifest)
 
 
-def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    """Write the manifest unless there is one; a damaged one is replaced."""
+def _has_manifest(folder: Path) -> bool:
     try:
         _manifest(folder)
     except DamagedFile:
+        return False
+    return True
+
+
+def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    """Write the manifest unless there is one; a damaged one is replaced."""
+    if not _has_manifest(folder):
         write_atomically(folder / _MANIFEST, json.dumps(manifest))
 
 
