@@ -159,7 +159,7 @@ def scan(tree: Path, folder: str, root: Path) -> ClassContents:
 
         for name in sorted(folders):
             if hidden(name) or os.path.islink(os.path.join(parent, name)):
-                skip(f"{name}/", HIDDEN if hidden(name) else LINKED)
+                skip(name, HIDDEN if hidden(name) else LINKED)
         folders[:] = [name for name in folders if not hidden(name)]  # os.walk does not follow links
         relative = Path(parent).relative_to(tree).as_posix()
         for name in sorted(names):
