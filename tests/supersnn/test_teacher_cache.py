@@ -353,7 +353,12 @@ def test_outputs_are_verified_once(
     configured: Configured, bars: TrainingData, teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     verified: list[str] = []
-    monkeypatch.setattr(teacher_cache, "sha256", lambda path: verified.append(path.name) or sha256(path))
+
+    def counted(path: Path) -> str:
+        verified.append(path.name)
+        return sha256(path)
+
+    monkeypatch.setattr(teacher_cache, "sha256", counted)
     for _ in range(3):
         cache = TeacherCache.open(tmp_path, teacher, bars, configured(**TAUGHT), [LOGITS])
         outputs_of(cache, bars, configured(**TAUGHT), 0)
