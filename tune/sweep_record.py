@@ -1,8 +1,8 @@
 """The driver's side of a sweep's record: writes the journal, keeps its state, saves snapshots, informs listeners."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
-from supersnn.records import snapshot
+from supersnn.records import journal, snapshot
 from supersnn.records.events import AnyEvent
 from supersnn.records.journal import Journal
 from tune.store import SweepFolder
@@ -29,6 +29,11 @@ class SweepRecord:
         self.state, _, self._since_snapshot = snapshot.current_state(
             folder.snapshot, folder.journal, constraints, self.faults
         )
+
+    def events(self, kinds: Collection[str]) -> Iterator[AnyEvent]:
+        """Yield the events of some kinds in the journal, in order."""
+        for event, _ in journal.read(self._folder.journal, kinds=kinds):
+            yield event
 
     def open(self) -> None:
         """Begin to write; a torn last line of a killed driver is cut off."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from supersnn.config_model import digest
 from supersnn.records import metrics as measures
 from supersnn.records.events import (
     AnyEvent,
@@ -184,6 +185,7 @@ class SweepState:
         searching: whether trials are being searched for, not ranked or verified.
         training_seconds: of all trials' trainings together.
         updated: the time of the last event.
+        sweep_id, config: the first and the last that a driver's start has, see `SweepStarted`.
         orphans: trials that have events, but no start: an arm, a number, and the kind of the event.
     """
 
@@ -198,6 +200,8 @@ class SweepState:
     training_seconds: float = 0.0
     updated: float | None = None
     orphans: set[tuple[str, int, str]] = field(default_factory=set)
+    sweep_id: str | None = None
+    config: str | None = None
 
     def apply(self, event: AnyEvent) -> bool:
         """Take the next event; return False where it adds nothing, as a repeated epoch does."""
@@ -259,6 +263,19 @@ class SweepState:
             arm.running.clear()
 
     @property
+    def identity(self) -> str | None:
+        """The sweep's identity; in journals without one it follows from their first driver. None before any driver."""
+        if self.sweep_id is None and self.drivers:
+            return digest(self.drivers[0].driver, self.drivers[0].began)
+        return self.sweep_id
+
+    @property
+    def ran(self) -> bool:
+        """Whether anything was done: images split, a teacher trained, a trial started."""
+        worked = (arm.trials or arm.ranked or arm.verified or arm.winner for arm in self.arms.values())
+        return bool(self.data or self.teachers or self.caches or self.orphans) or any(worked)
+
+    @property
     def split(self) -> str | None:
         """The fingerprint of the split, from the first event that has it."""
         known = [self.data.split if self.data else None, *(teacher.split for teacher in self.teachers.values())]
@@ -285,6 +302,8 @@ class SweepState:
 
     def _begin(self, event: SweepStarted) -> None:
         self.stop_running()
+        self.sweep_id = self.sweep_id or event.sweep_id
+        self.config = event.config or self.config
         times = event.time, event.time, event.time, event.time
         self.drivers.append(DriverSession(event.driver, event.code, event.versions, *times))
 

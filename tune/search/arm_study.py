@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from supersnn.config import TrainConfig
 from supersnn.config_model import digest, flatten
+from supersnn.errors import UserError
 from supersnn.records.metrics import OBJECTIVES, SYNAPTIC_OPS, VAL_ACCURACY, feasible, judged, violations
 from supersnn.records.state import rank
 from tune.description.arms import Arm
@@ -30,8 +31,9 @@ STOP, END, WARM, OPS, RATIOS = "stopped_after", "end", "warm_start", "synaptic_o
 """User attributes of a trial: the epoch after which it was to stop, how it ended, the sweep it was taken over from,
 and (of a rung's trial) its accuracy and synaptic operations by step, and what predictions need (`ConstrainedRungs`)."""
 
-TASK, DESIGNS = "task", "start_designs"
-"""User attributes of a study: what its values are comparable with, and start designs from another task."""
+TASK, DESIGNS, IDENTITY = "task", "start_designs", "sweep_id"
+"""User attributes of a study: what its values are comparable with, start designs from another task, and the identity of
+the sweep that it belongs to (`SweepState.identity`)."""
 TRANSFERRED = 3
 """How many trials of another task become start designs."""
 
@@ -107,7 +109,7 @@ class ArmStudy:
         self._seen: dict[int, dict[int, tuple[float, float]]] = {}
         self._rung_values = ConstrainedRungs(sweep.search.constraints)
         self._rung_ids: list[int] = []
-        self._waiting = 0
+        self._waiting = self._next = 0
         self.interrupted: deque[FrozenTrial] = deque()
         self.counts = Counts()
         self.since_best = 0
@@ -120,6 +122,7 @@ class ArmStudy:
         self._rung_ids = [trial._trial_id for trial in rungs.values()]
         for trial in self._study.get_trials(deepcopy=False):
             self._waiting += trial.state == TrialState.WAITING
+            self._next += trial.state != TrialState.WAITING
             if trial.state == TrialState.WAITING or WARM in trial.user_attrs:
                 continue
             self.counts.suggested += 1
@@ -151,6 +154,26 @@ class ArmStudy:
         """Whether the pruner's steps are seeds, compared with the best trial's seed by seed."""
         return self._sweep.search.scheduler == "wilcoxon"
 
+    def claim(self, identity: str) -> None:
+        """Mark the study as the one of a sweep, before its first trial is asked for.
+
+        Raises:
+            UserError: it belongs to another sweep, or another driver has used it since it was opened.
+        """
+        try:
+            owner = self._study.user_attrs.get(IDENTITY)
+            trials = self._study.get_trials(deepcopy=False)
+        except KeyError:
+            raise UserError(f"{self._complaint()} has removed it") from None
+        if owner not in (None, identity) or sum(trial.state != TrialState.WAITING for trial in trials) != self._next:
+            raise UserError(f"{self._complaint()} uses it")
+        if owner is None:
+            self._study.set_user_attr(IDENTITY, identity)
+
+    def _complaint(self) -> str:
+        name = self._study.study_name
+        return f"study {name!r} in the studies' database: another store with a sweep {self._sweep.name!r}"
+
     def resume(self) -> Assignment:
         """Return the first interrupted trial, with its number and values."""
         frozen = self.interrupted.popleft()
@@ -179,8 +202,14 @@ class ArmStudy:
             design = startup_design(self.arm.parameters, number, search.startup_trials(), self._sweep.seed)
             self._study.enqueue_trial(design)
         self._study.sampler = sampler(self._sweep, self.arm, number)
+        trial = self._study.ask()
+        if trial.number != self._next:
+            trial.set_user_attr(WARM, "")  # the other driver does not count it
+            self._study.tell(trial, state=TrialState.FAIL)
+            raise UserError(f"{self._complaint()} uses it")
         self.counts.suggested += 1
-        return self._assign(self._study.ask(), reported=0)
+        self._next += 1
+        return self._assign(trial, reported=0)
 
     def _assign(self, trial: Trial, reported: int) -> Assignment:
         values = suggest(trial, self.arm.parameters, self._fixed)
@@ -341,6 +370,7 @@ class ArmStudy:
         if earlier.user_attrs.get(TASK) == task(self._sweep):
             for trial, known in usable:
                 self._study.add_trial(self._known_trial(trial, known, sweep))
+            self._next += len(usable)
         else:
             feasible_ones = [(trial, known) for trial, known in usable if _outcome(trial).feasible]
             feasible_ones.sort(key=lambda pair: rank(pair[0].values[0], pair[0].number))
@@ -380,6 +410,14 @@ def _outcome(trial: FrozenTrial) -> Outcome:
     if trial.state != TrialState.COMPLETE:
         return Outcome(end, None, None)
     return Outcome(end, trial.values[0], all(excess <= 0 for excess in trial.constraints.values()))
+
+
+def existing_study(name: str, storage: BaseStorage) -> Study | None:
+    """Return a study, None where there is none of that name."""
+    try:
+        return optuna.load_study(study_name=name, storage=storage)
+    except KeyError:
+        return None
 
 
 _STATES = {"finished": TrialState.COMPLETE, "stopped": TrialState.PRUNED}

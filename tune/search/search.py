@@ -124,14 +124,24 @@ class Search:
         self.ended(key, f"failed:{lines[-1][:300] if lines else 'the worker died'}")
 
     def reconcile(self) -> None:
-        """Record the end of each trial that has ended in the studies, but not in the journal."""
+        """Record the end of each trial that has ended in the studies, but not in the journal.
+
+        A trial that the journal does not know, because the line of its start is damaged, is started there again.
+        """
         left_behind = self._storage.folders(f"{self._sweep}/{TRIALS}")
         for key, outcome in self.studies.ended().items():
             trial = self._record.state.trial(*split_key(key))
+            if trial is None:
+                self._record.write(_started(self._assignment(key)))
             if trial is None or trial.end is None:
                 self._write_end(key, outcome.end, self._recorded_epochs(key), outcome.value, outcome.feasible)
             if key in left_behind:
                 self._remove_checkpoints(key)
+
+    def _assignment(self, key: str) -> Assignment:
+        """Return a trial as the studies have it."""
+        arm, number = split_key(key)
+        return Assignment(arm, number, self.studies.values(arm, number), self.studies.config(arm, number), 0)
 
     def _recorded_epochs(self, key: str) -> int:
         trial = self._record.state.trial(*split_key(key))
