@@ -55,7 +55,7 @@ class FinalResult(BaseModel):
             first = error.errors(include_url=False, include_input=False)[0]
             key = ".".join(map(str, first["loc"]))
             raise DamagedFile(f"{path}: damaged: {key}: {first['msg'].lower()}; {RETRAIN}") from None
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, AttributeError):
             raise DamagedFile(f"{path}: damaged: not a JSON object; {RETRAIN}") from None
         if result.metrics.get(VAL_ACCURACY.key) is None:
             raise DamagedFile(f"{path}: damaged: it has no {VAL_ACCURACY.title}; {RETRAIN}")

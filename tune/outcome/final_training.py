@@ -135,9 +135,7 @@ def stored_result(item: FinalRun, storage: Storage, recorded: Recorded | None = 
         return None
     result = FinalResult.read(path)
     if result.seed != item.seed or result.config not in (None, digest(item.config)):
-        raise DamagedFile(
-            f"{path}: the result of another training than {item.job.key} as the search found it; {RETRAIN}"
-        )
+        raise DamagedFile(f"{path}: the result of another training than that of {item.job.key}; {RETRAIN}")
     if result.config is None and recorded is None:
         if item.ledger is None:
             return None

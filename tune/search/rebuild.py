@@ -1,9 +1,9 @@
 """Studies and journal compared when a driver starts: studies that are gone or behind are rebuilt from the journal.
 
 The journal is enough for that: replayed through `ArmStudy`, it gives trials with their numbers, values, reports, rungs,
-constraints and ends, as the search made them. What a sampler keeps for itself is made again where it can be: `qmc`, `grid`,
-`nsga2` and `nsga3` go on as before, `cmaes` nearly so; the others look at nothing but trials. Trials that a warm start
-gave are taken from the earlier sweep's studies again; where those are gone too, they are left out.
+constraints and ends, as the search made them. What a sampler keeps for itself is made again by asking it along the way.
+Trials that a warm start gave are taken from the earlier sweep's studies again; where those are gone too, they are left
+out.
 """
 
 import warnings
@@ -24,7 +24,7 @@ from tune.description.arms import Arm
 from tune.description.space import Values
 from tune.description.sweep import SweepConfig
 from tune.search.arm_study import DESIGNS, END, IDENTITY, TASK, WARM, ArmStudy, existing_study, task
-from tune.search.samplers import sampler
+from tune.search.samplers import DESIGNED, sampler
 
 LOST = "failed:its start is missing in the journal"
 """The end of a trial of which the journal has some events, but not its configuration."""
@@ -229,11 +229,14 @@ class _Replay(ArmStudy):
             self._add(optuna.trial.create_trial(state=TrialState.FAIL, user_attrs=attributes))
         self._study.enqueue_trial(dict(params))
         own = sampler(self._sweep, self.arm, self.counts.suggested)
-        stateless = self._sweep.search.sampler in ("tpe", "random", "gp", "grid")
-        self._study.sampler = RandomSampler(seed=0) if stateless else own
+        stateful = self._sweep.search.sampler in ("qmc", "cmaes", "nsga2", "nsga3")
+        self._study.sampler = own if stateful else RandomSampler(seed=0)
+        asked = self._study.ask()
+        if stateful and not self._designed(params):
+            _ = asked.relative_params  # the sampler notes that it was asked; its answer is not used
         self.counts.suggested += 1
         self._next += 1
-        assignment = self._assign(self._study.ask(), reported=0)
+        assignment = self._assign(asked, reported=0)
         if assignment.values != params:
             raise UserError(
                 f"the journal has values for trial {assignment.key} that the search space does not admit: "
@@ -241,6 +244,14 @@ class _Replay(ArmStudy):
             )
         if isinstance(own, GridSampler):
             self._note_grid_point(own, number, params)
+
+    def _designed(self, params: Values) -> bool:
+        """Return whether the next trial was given all of its values, so that no sampler was asked."""
+        search, number = self._sweep.search, self.counts.suggested
+        given = [*search.enqueue, *self._study.user_attrs.get(DESIGNS, [])]
+        if number < len(given):
+            return set(params) <= set(given[number])
+        return number < search.startup_trials() and search.sampler in DESIGNED
 
     def _note_grid_point(self, grid: GridSampler, number: int, params: Values) -> None:
         """Mark a trial's point of the grid as visited, as the sampler does."""
