@@ -90,7 +90,7 @@ class SweepDriver:
             recorded.winner is None
             or recorded.winner.trial != trial
             or len(recorded.final_runs()) < self.sweep.verify.seeds
-            or not (self.folder.best / arm).exists()
+            or not (recorded.exported and (self.folder.best / arm).exists())
             or any(run.seed not in recorded.ranked.get(run.trial, {}) for run in rankings if run.arm == arm)
         )
 

@@ -106,6 +106,7 @@ class ArmRecord:
         best: the number of the best trial; see `better`.
         winner: the last choice of a winner.
         ranked, verified: final runs by trial and seed.
+        exported: whether its export folder has been written since its last verified training.
     """
 
     name: str
@@ -118,6 +119,7 @@ class ArmRecord:
     winner: WinnerChosen | None = None
     ranked: dict[int, dict[int, TrialRanked]] = field(default_factory=dict)
     verified: dict[int, dict[int, WinnerVerified]] = field(default_factory=dict)
+    exported: bool = False
 
     @property
     def ended(self) -> int:
@@ -229,15 +231,17 @@ class SweepState:
             case WinnerChosen():
                 new = self.arm(event.arm).winner != event
                 self.arm(event.arm).winner, self.searching = event, False
+                self.arm(event.arm).exported = self.arm(event.arm).exported and not new
             case TrialRanked():
                 new = _add(self.arm(event.arm).ranked.setdefault(event.trial, {}), event.seed, event)
                 self.searching = False
                 epochs = self._epochs_per_seed(event) if new else 0
             case WinnerVerified():
                 new = _add(self.arm(event.arm).verified.setdefault(event.trial, {}), event.seed, event)
+                self.arm(event.arm).exported = self.arm(event.arm).exported and not new
                 epochs = self._epochs_per_seed(event) if new else 0
             case WinnerExported():
-                pass
+                self.arm(event.arm).exported = True
         self._account(event, new, epochs)
         return new
 

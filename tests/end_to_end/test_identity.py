@@ -1,4 +1,4 @@
-"""What belongs together, by real sweeps in process: studies, journal, configuration, results and exports of one sweep."""
+"""What belongs together in real sweeps in process: studies, journal, configuration, results and exports."""
 
 import errno
 import json
@@ -218,7 +218,7 @@ def test_a_line_that_is_no_event_stops_nothing(folder: Path, garbage: bytes) -> 
     assert "nothing left to do" in run("sweep", folder / "sweep.yaml", "--local", "--store", folder / "store").stderr
 
 
-@pytest.mark.parametrize("kind", ["data", "start", "end", "winner", "verified", "close"])
+@pytest.mark.parametrize("kind", ["sweep", "data", "start", "end", "winner", "verified", "export", "close"])
 def test_a_damaged_event_is_recorded_again(folder: Path, kind: str) -> None:
     """What the studies and the results know is not lost with a line of the journal."""
     store = folder / "store"

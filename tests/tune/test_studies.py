@@ -190,6 +190,19 @@ def test_every_sampler_fills_the_budget(sampler: str) -> None:
     assert all(counts.finished == 6 for counts in live.counts.values())
 
 
+def test_a_grid_that_is_used_up_loses_no_end_of_a_trial() -> None:
+    plain = sweep(trials=4, sampler="grid").model_dump(mode="json")
+    space = {"neuron.reset": {"categorical": ["hard", "soft"]}}
+    live = studies(parse(SweepConfig, {**plain, "arms": {"direct": {}}, "space": space}, "test"))
+    tried = []
+    while (assignment := live.next()) is not None:
+        tried.append(assignment.values["neuron.reset"])
+        end(live, assignment.key, 0.5)
+    assert set(tried[:2]) == {"hard", "soft"}
+    assert live.counts["direct"].finished == 4
+    assert not live.under_way()
+
+
 def test_with_equal_compute_an_arm_spends_what_its_early_stops_have_saved() -> None:
     """One arm's trials all stop after an epoch: it gets more of them, and no arm runs ahead in epochs."""
     live = studies(sweep(trials=4, fair="compute"))

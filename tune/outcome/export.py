@@ -217,7 +217,7 @@ class Exporter:
         config = with_values(config, {"seed": seed})
         weights = self._weights(part, arm, record.number, seed)
         data = self._images(config.dataset)
-        session = self._state.drivers[-1]
+        session = self._state.drivers[-1] if self._state.drivers else None
         metrics = {
             "sweep": self.sweep.name,
             "arm": arm,
@@ -228,8 +228,8 @@ class Exporter:
             "split": data.fingerprint,
             "teacher": self._teacher(config),
             "energy_constants_pj": {"mac": MAC_PJ, "ac": AC_PJ},
-            "code": session.code,
-            "versions": session.versions,
+            "code": session.code if session is not None else None,
+            "versions": session.versions if session is not None else {},
         }
         export_folder.write(to, config, weights, data, metrics)
         return metrics
