@@ -158,6 +158,11 @@ def swap(folder: Path) -> None:
     two.write_bytes(content)
 
 
+def remove_weights(folder: Path) -> None:
+    for path in results_of(folder):
+        path.with_name("student.safetensors").unlink()
+
+
 DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "removed": (lambda folder: results_of(folder)[1].unlink(), "missing, but the journal has this result"),
     "edited": (
@@ -171,10 +176,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "torn": (lambda folder: results_of(folder)[0].write_text('{"seed": 10'), "damaged: not a JSON object"),
     "foreign": (foreign, "the journal has no such result"),
     "weights of another seed": (swap, "not the weights that were tested"),
-    "weights gone": (
-        lambda folder: [path.with_name("student.safetensors").unlink() for path in results_of(folder)],
-        "student.safetensors: missing",
-    ),
+    "weights gone": (remove_weights, "student.safetensors: missing"),
 }
 
 

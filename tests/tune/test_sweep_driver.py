@@ -86,7 +86,7 @@ def test_a_driver_records_its_start_and_its_end(
             assert driver.record.state.ended == end
 
 
-CHANGED = {"train.epochs": 5, "dataset.images": 300, "search.sampler": "random", "verify.first_seed": 7}
+CHANGED: dict[str, Any] = {"train.epochs": 5, "dataset.images": 300, "search.sampler": "random", "verify.first_seed": 7}
 
 
 @pytest.mark.parametrize("damage", ["missing", "edited", "torn"])
@@ -146,8 +146,8 @@ def test_the_digest_covers_every_key_but_those_that_may_change(sweep: SweepConfi
     for key, value in free.items():
         assert key.startswith(MAY_CHANGE)
         assert fixed_digest(with_values(sweep, {key: value})) == before
-    for key, value in CHANGED.items():
-        assert fixed_digest(with_values(sweep, {key: value})) != before
+    for key, changed in CHANGED.items():
+        assert fixed_digest(with_values(sweep, {key: changed})) != before
     assert fixed_digest(with_values(sweep, {"arms.direct.set": {"optimizer.lr": 0.2}})) != before
 
 
