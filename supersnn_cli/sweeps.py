@@ -117,6 +117,9 @@ def _run(
         print_message(f"interrupted; run the same command to continue: {command}")
         raise
     _print_sweep(store, result, as_json)
+    if not result.any_winner:
+        print_message("no arm has a winner")
+        raise typer.Exit(1)
 
 
 def _print_sweep(store: "Store", result: "SweepResult", as_json: bool) -> None:

@@ -29,7 +29,23 @@ class JournalFault:
     fault: str
 
 
-Notice = StageStarted | NodeExcluded | JournalFault
+@dataclass(frozen=True)
+class StudiesRebuilt:
+    """The studies of some arms were gone, or lacked trials, and have been rebuilt from the journal's `trials`."""
+
+    arms: tuple[str, ...]
+    trials: int
+
+
+@dataclass(frozen=True)
+class ArmWithoutWinner:
+    """An arm has no winner at the end of the sweep, and why."""
+
+    arm: str
+    reason: str
+
+
+Notice = StageStarted | NodeExcluded | JournalFault | StudiesRebuilt | ArmWithoutWinner
 Notify = Callable[[Notice], None]
 """Takes a notice; called in the driver's own thread."""
 

@@ -75,6 +75,7 @@ class SweepRunner:
         search = Search(
             driver.studies, self._record, driver.budget, driver.folder.path, self._storage, driver.token, seeds
         )
+        driver.studies.claim(driver.sweep_id)
         search.reconcile()
         if driver.search_left():
             self._executor.search(search)

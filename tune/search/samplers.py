@@ -1,12 +1,12 @@
 """Optuna's samplers by name, one for each arm's study, seeded."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, TPESampler
+from optuna.samplers import BaseSampler, GridSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
@@ -37,6 +37,13 @@ class TPE(TPESampler):
     ) -> Any:
         """Return a value for one parameter."""
         return super().sample_independent(_seen(study), trial, param_name, param_distribution)
+
+
+class Grid(GridSampler):
+    """Optuna's grid; the search's budget ends it, not the last point, at which Optuna's raises outside `optimize`."""
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        """Do nothing."""
 
 
 def _seen(study: Study) -> Study:
@@ -111,9 +118,7 @@ def sampler(sweep: SweepConfig, arm: Arm, number: int) -> BaseSampler:
             case "nsga3":
                 return optuna.samplers.NSGAIIISampler(seed=seed, population_size=max(startup, 2))
             case "grid":
-                return optuna.samplers.GridSampler(
-                    {key: _grid(parameter) for key, parameter in arm.parameters.items()}, seed=design_seed
-                )
+                return Grid({key: _grid(parameter) for key, parameter in arm.parameters.items()}, seed=design_seed)
 
 
 def _grid(parameter: SearchParameter) -> list[Scalar]:

@@ -8,7 +8,7 @@ from rich.live import Live
 
 from supersnn.records.events import AnyEvent, TeacherTrained, TrialEnded, WinnerVerified
 from supersnn.records.metrics import TEST_ACCURACY
-from tune.notices import JournalFault, NodeExcluded, Notice, StageStarted
+from tune.notices import ArmWithoutWinner, JournalFault, NodeExcluded, Notice, StageStarted, StudiesRebuilt
 from tune.terminal.board import Board
 
 
@@ -47,6 +47,11 @@ class Display:
                 self._print_above(f"node {node} is excluded: {reason}")
             case JournalFault(fault):
                 self._print_above(fault)
+            case StudiesRebuilt(arms, trials):
+                where = f"{trials} trials of {', '.join(arms)}"
+                self._print_above(f"the studies' database lacked trials: rebuilt from the journal ({where})")
+            case ArmWithoutWinner(arm, reason):
+                self._print_above(f"{arm}: no winner: {reason}")
 
     def _print_above(self, line: str) -> None:
         """Print a line that stays in sight above the board."""

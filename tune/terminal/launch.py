@@ -8,7 +8,8 @@ from supersnn.errors import UserError
 from tune.description.sweep import SweepConfig
 from tune.execution.executor import Executor
 from tune.mounts import refuse_shared_sqlite
-from tune.notices import JournalFault, Notify, StageStarted
+from tune.notices import ArmWithoutWinner, JournalFault, Notify, StageStarted
+from tune.outcome.no_winner import arms_without_winner
 from tune.store import Store, SweepFolder
 from tune.sweep_driver import SweepDriver, open_sweep
 from tune.sweep_runner import SweepRunner
@@ -21,11 +22,15 @@ from tune.tracking.tracker import Tracker
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What a driver did: `worked` is False where nothing was left to do, `pending` counts the events MLflow lacks."""
+    """What a driver did: `worked` is False where nothing was left to do, `pending` counts the events MLflow lacks.
+
+    `any_winner` is whether at least one arm has a winner.
+    """
 
     folder: SweepFolder
     worked: bool
     pending: int
+    any_winner: bool = True
 
 
 def launch(
@@ -56,14 +61,22 @@ def launch(
     with open_sweep(sweep, store, origin) as driver:
         if not searching and driver.search_left():
             raise UserError(f"sweep {sweep.name!r}: its search has not ended; `supersnn sweep` continues it")
-        if not driver.work_left():
-            return SweepResult(driver.folder, False, _catch_up(driver))
-        with Display(Board(sweep, driver.record.state)) as display:
-            for fault in driver.record.state.faults:
-                display.notice(JournalFault(fault))
-            driver.record.listeners.append(display.event)
-            pending = _run(driver, display.notice, address or os.environ.get("RAY_ADDRESS"), local)
-        return SweepResult(driver.folder, True, pending)
+        display = Display(Board(sweep, driver.record.state))
+        for notice in driver.notices:
+            display.notice(notice)
+        worked = driver.work_left()
+        if worked:
+            with display:
+                for fault in driver.record.state.faults:
+                    display.notice(JournalFault(fault))
+                driver.record.listeners.append(display.event)
+                pending = _run(driver, display.notice, address or os.environ.get("RAY_ADDRESS"), local)
+        else:
+            pending = _catch_up(driver)
+        without = arms_without_winner(sweep.arms, driver.record.state)
+        for arm, reason in without.items():
+            display.notice(ArmWithoutWinner(arm, reason))
+        return SweepResult(driver.folder, worked, pending, any_winner=len(without) < len(sweep.arms))
 
 
 def _run(driver: SweepDriver, notify: Notify, address: str | None, local: bool) -> int:
