@@ -13,6 +13,8 @@ from supersnn.config_model import (
     ConfigModel,
     Count,
     Fraction,
+    Integer,
+    Number,
     Positive,
     Weight,
     parse,
@@ -33,9 +35,9 @@ class AugmentConfig(ConfigModel):
     so that arms differ in nothing else.
     """
 
-    crop: int = Field(0, ge=0)
+    crop: Integer = Field(0, ge=0)
     flip: bool = False
-    cutout: int = Field(0, ge=0)
+    cutout: Integer = Field(0, ge=0)
     views: Count | Literal["off"] = 16
 
     @field_validator("views", mode="before")
@@ -56,7 +58,7 @@ class DatasetConfig(ConfigModel):
     name: str
     validation: Fraction = 0.15
     test: Fraction = 0.2
-    split_seed: int = Field(0, ge=0)
+    split_seed: Integer = Field(0, ge=0)
     images: Count | None = None
     train_on: Literal["train", "train+validation"] = "train"
     augment: AugmentConfig = AugmentConfig()
@@ -94,7 +96,7 @@ class TeacherConfig(ConfigModel):
 
     name: str | None = None
     epochs: Count = 20
-    seed: int = Field(0, ge=0)
+    seed: Integer = Field(0, ge=0)
     lr: Positive = 0.1
     weight_decay: Weight = 5e-4
     weights: str | None = None
@@ -104,7 +106,7 @@ class LabelLossConfig(ConfigModel):
     """Cross-entropy of the logits' mean over time (`mean`), or mean of every step's cross-entropy (`per_step`, TET)."""
 
     kind: Literal["mean", "per_step"] = "mean"
-    smoothing: float = Field(0.0, ge=0, lt=1)
+    smoothing: Number = Field(0.0, ge=0, lt=1)
 
 
 class RelationLossConfig(ConfigModel):
@@ -148,10 +150,10 @@ class OptimizerConfig(ConfigModel):
 
     name: Literal["sgd", "adamw"] = "sgd"
     lr: Positive = 0.1
-    momentum: float = Field(0.9, ge=0, lt=1)
+    momentum: Number = Field(0.9, ge=0, lt=1)
     weight_decay: Weight = 5e-4
     schedule: Literal["cosine", "constant"] = "cosine"
-    warmup: float = Field(0.1, ge=0, lt=1)
+    warmup: Number = Field(0.1, ge=0, lt=1)
     clip: Positive | None = None
 
 
@@ -163,7 +165,7 @@ class LoopConfig(ConfigModel):
     """
 
     epochs: Count = 12
-    batch_size: int = Field(64, ge=2)
+    batch_size: Integer = Field(64, ge=2)
     threads: Count = 1
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     channels_last: bool = True
@@ -193,7 +195,7 @@ class TrainConfig(ConfigModel):
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     train: LoopConfig = LoopConfig()
-    seed: int = Field(0, ge=0)
+    seed: Integer = Field(0, ge=0)
 
     @model_validator(mode="before")
     @classmethod

@@ -11,17 +11,20 @@ from supersnn.config import LossTerm, TrainConfig
 from supersnn.config_model import (
     ConfigModel,
     Count,
+    Integer,
+    Number,
     Positive,
     Scalar,
     current_key,
     merge,
     parse,
+    parse_yaml,
     read_yaml,
     rename_keys,
     unflatten,
     with_values,
 )
-from supersnn.errors import UserError, nearest
+from supersnn.errors import UserError, nearest, shortened
 from supersnn.records.metrics import CONSTRAINABLE
 from tune.description.space import DEFAULTS, SearchParameter
 
@@ -66,12 +69,12 @@ class SearchConfig(ConfigModel):
     scheduler: Literal["asha", "hyperband", "median", "wilcoxon", "none"] = "asha"
     fair: Literal["trials", "compute"] = "trials"
     objectives: tuple[Objective, ...] = ("accuracy",)
-    constraints: dict[str, float] = {}
+    constraints: dict[str, Number] = {}
     seeds_per_trial: Count = 1
     startup: Count | None = None
     min_epochs: Count | None = None
-    reduction: int = Field(2, ge=2)
-    max_failures: int = Field(2, ge=0)
+    reduction: Integer = Field(2, ge=2)
+    max_failures: Integer = Field(2, ge=0)
     enqueue: tuple[dict[str, Scalar], ...] = ()
     warm_start: tuple[str, ...] = ()
     hours: Positive | None = None
@@ -105,7 +108,7 @@ class VerifyConfig(ConfigModel):
     """
 
     seeds: Count = 10
-    first_seed: int = Field(1000, ge=0)
+    first_seed: Integer = Field(1000, ge=0)
     top: Count = 1
     rank_seeds: Count = 3
     train_on: Literal["train", "train+validation"] = "train"
@@ -124,7 +127,7 @@ class ResourcesConfig(ConfigModel):
     """
 
     cpus: Positive = 1.0
-    gpus: float = Field(0.0, ge=0)
+    gpus: Number = Field(0.0, ge=0)
     memory: Annotated[ByteSize, Field(gt=0)] | None = None
     accelerator: str | None = Field(None, pattern=r"^[A-Za-z0-9_.-]+$")
     labels: dict[str, Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]] = {}
@@ -237,12 +240,10 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> SweepConfig:
 
 def parse_override(text: str) -> tuple[str, Any]:
     """Return the dotted key and the YAML value of `key=value`."""
-    import yaml
-
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise UserError(f"--set {text}: expected key=value")
+        raise UserError(f"--set {shortened(text)}: expected key=value")
     try:
-        return key, yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise UserError(f"--set {text}: the value is not YAML: {' '.join(str(error).split())}") from error
+        return key, parse_yaml(value)
+    except ValueError as error:
+        raise UserError(f"--set {shortened(text)}: {error}") from error
