@@ -165,7 +165,7 @@ def _require_printable(name: str, text: str) -> None:
     for character in text:
         if unicodedata.category(character) in ("Cc", "Cs"):
             where = f"{shortened(name)}: " if name else ""
-            raise ValueError(f"{where}{shortened(text)!r} has the control character {ascii(character)}")
+            raise ValueError(f"{where}{shortened(text)!r} has the control character {character!a}")
 
 
 def _kind(value: object) -> str:
@@ -221,7 +221,7 @@ def _messages(
 ) -> Iterator[str]:
     by_place: dict[tuple[int | str, ...], list[ErrorDetails]] = {}
     for detail in error.errors(include_url=False):
-        by_place.setdefault(_place(data, detail), []).append(detail)
+        by_place.setdefault(_place(model, data, detail), []).append(detail)
     for place, details in by_place.items():
         detail, found = details[0], shortened(repr(details[0]["input"]))
         key = shortened(".".join(map(str, place)), 200)
@@ -244,15 +244,20 @@ def _messages(
             yield f"{where}: {detail['msg'][0].lower()}{detail['msg'][1:]}, found {found}"
 
 
-def _place(data: Any, detail: ErrorDetails) -> tuple[int | str, ...]:
+def _place(model: type[ConfigModel], data: Any, detail: ErrorDetails) -> tuple[int | str, ...]:
     """Return the keys that lead to a mistake in the data; pydantic also names the members of unions."""
     place: list[int | str] = []
+    annotation: Any = model
     for part in detail["loc"]:
+        field = _fields(annotation).get(str(part))
+        annotation = field.annotation if field is not None else None
         if isinstance(data, Mapping) and part in data:
             data = data[str(part)]
         elif isinstance(data, list | tuple) and isinstance(part, int) and part < len(data):
             data = data[part]
-        elif detail["type"] != "missing":
+        elif field is not None or detail["type"] == "missing":
+            data = None
+        else:
             continue
         place.append(part)
     return tuple(place)
