@@ -90,7 +90,8 @@ class _Loader(yaml.SafeLoader):
                 if not isinstance(key, yaml.ScalarNode):
                     continue
                 if key.value in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} is given twice", key.start_mark)
+                    problem = f"key {key.value!r} is given twice"
+                    raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
                 seen.add(key.value)
         super().flatten_mapping(node)
 
@@ -216,9 +217,7 @@ def parse(model: type[S], data: Mapping[str, Any], origin: str) -> S:
         raise UserError("; ".join(messages[:_MESSAGES]) + others) from None
 
 
-def _messages(
-    model: type[ConfigModel], data: Mapping[str, Any], error: ValidationError, origin: str
-) -> Iterator[str]:
+def _messages(model: type[ConfigModel], data: Mapping[str, Any], error: ValidationError, origin: str) -> Iterator[str]:
     by_place: dict[tuple[int | str, ...], list[ErrorDetails]] = {}
     for detail in error.errors(include_url=False):
         by_place.setdefault(_place(model, data, detail), []).append(detail)

@@ -10,12 +10,12 @@ class UserError(Exception):
 
 
 @contextmanager
-def prefix_errors(key: str) -> Iterator[None]:
+def prefix_errors(key: str, separator: str = ": ") -> Iterator[None]:
     """Put a configuration key in front of the text of a `UserError` that is raised in the block."""
     try:
         yield
     except UserError as error:
-        raise UserError(f"{key}: {error}") from error
+        raise UserError(f"{key}{separator}{error}") from error
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -1,6 +1,5 @@
 """The configuration of a sweep: a training's keys, plus arms, search space, budget and resources."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -175,7 +174,7 @@ class SweepConfig(TrainConfig):
             if "train.shards" in {*self.space, *arm.space, *arm.set}:
                 raise ValueError(f"arms.{name}: train.shards is the same in all trials; set it under train")
             batches = {**self.space, **arm.space}.get("train.batch_size")
-            if shards > 1 and batches and any(int(str(size)) % shards for size in batches.categorical or (1,)):
+            if shards > 1 and batches and not _divisible(batches, shards):
                 raise ValueError(f"train.batch_size: every choice must be divisible by the {shards} shards")
         return self
 
@@ -187,13 +186,6 @@ class SweepConfig(TrainConfig):
             )
         return self
 
-    @model_validator(mode="after")
-    def _names(self) -> Self:
-        for arm in self.arms:
-            if not re.match(NAME, arm):
-                raise ValueError(f"arms: {arm!r} is no valid name (letters, digits, '_', '.', '-')")
-        return self
-
     def trial_epochs(self) -> int:
         """Return the epochs of a trial without early stopping, over all of its seeds."""
         return self.train.epochs * self.search.seeds_per_trial
@@ -201,6 +193,11 @@ class SweepConfig(TrainConfig):
     def base(self) -> dict[str, Any]:
         """Return the keys of a training, as plain nested values."""
         return {key: value for key, value in self.model_dump(mode="json").items() if key in TrainConfig.model_fields}
+
+
+def _divisible(batches: SearchParameter, shards: int) -> bool:
+    choices = batches.categorical or (1,)
+    return all(isinstance(size, int) and size % shards == 0 for size in choices)
 
 
 def _at(data: Any, section: str, key: str, default: Any) -> Any:
@@ -233,9 +230,12 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> SweepConfig:
     data = merge(data, unflatten({current_key(SweepConfig, key): value for key, value in given.items()}))
     sweep = parse(SweepConfig, data, str(path))
     kind, _, folder = sweep.dataset.name.partition("folder:")
-    if folder and not kind:  # workers have another working folder
-        return with_values(sweep, {"dataset.name": f"folder:{Path(folder).expanduser().resolve()}"}, str(path))
-    return sweep
+    elsewhere: dict[str, str] = {}  # paths for workers, which have another working folder
+    if folder and not kind:
+        elsewhere["dataset.name"] = f"folder:{Path(folder).expanduser().resolve()}"
+    if sweep.teacher.weights is not None:
+        elsewhere["teacher.weights"] = str(Path(sweep.teacher.weights).expanduser().resolve())
+    return with_values(sweep, elsewhere, str(path)) if elsewhere else sweep
 
 
 def parse_override(text: str) -> tuple[str, Any]:
