@@ -5,7 +5,7 @@ from itertools import islice
 from typing import Any
 
 from supersnn.config_model import Scalar
-from supersnn.errors import UserError
+from supersnn.errors import UserError, shortened
 from tune.description.space import SearchParameter, Values
 
 MOST_COMBINATIONS = 20_000

@@ -37,6 +37,9 @@ LARGEST = {
 """The largest values of keys: beyond them a number is a slip, and would fill the memory or never end."""
 
 
+MOST_ARMS, MOST_ARCHITECTURES, MOST_PARAMETERS, MOST_ENQUEUED = 100, 100, 200, 10_000
+
+
 def check(sweep: SweepConfig) -> None:
     """Check a sweep's settings.
 
@@ -47,6 +50,7 @@ def check(sweep: SweepConfig) -> None:
     for key, most in LARGEST.items():
         if isinstance(value := values.get(key), int) and value > most:
             raise UserError(f"{key}: expected at most {most:,}, found {value:,}")
+    _check_counts(sweep)
     _check_names(sweep)
     _check_seeds(sweep)
     _check_search(sweep)
@@ -54,6 +58,23 @@ def check(sweep: SweepConfig) -> None:
         raise UserError(
             f"teacher.name: {shortened(sweep.teacher.name)!r} belongs to an arm: name it in arms.NAME.teachers"
         )
+
+
+def _check_counts(sweep: SweepConfig) -> None:
+    counts = [
+        ("arms", len(sweep.arms), MOST_ARMS),
+        ("space", len(sweep.space), MOST_PARAMETERS),
+        ("search.enqueue", len(sweep.search.enqueue), MOST_ENQUEUED),
+    ]
+    for name, arm in sweep.arms.items():
+        counts += [
+            (f"arms.{shortened(name)}.space", len(arm.space), MOST_PARAMETERS),
+            (f"arms.{shortened(name)}.students", len(arm.students), MOST_ARCHITECTURES),
+            (f"arms.{shortened(name)}.teachers", len(arm.teachers), MOST_ARCHITECTURES),
+        ]
+    for key, count, most in counts:
+        if count > most:
+            raise UserError(f"{key}: expected at most {most:,}, found {count:,}")
 
 
 def _check_names(sweep: SweepConfig) -> None:
