@@ -114,12 +114,9 @@ def test_the_first_odd_size_is_named(tree: Path, shape: tuple[int, ...], found: 
         Folder(tree).read("train")
 
 
-def test_what_is_no_eight_bit_image_is_named(tree: Path) -> None:
+def test_what_is_no_image_is_named(tree: Path) -> None:
     (tree / "bee" / "1.png").write_bytes(b"text")
     with pytest.raises(UserError, match=r"bee/1.png: not a readable image"):
-        Folder(tree).read("train")
-    Image.fromarray(np.zeros((6, 6), np.uint16)).save(tree / "bee" / "1.png")
-    with pytest.raises(UserError, match=r"bee/1.png: pixel format 'I;16'"):
         Folder(tree).read("train")
 
 
