@@ -44,6 +44,12 @@ def inspect_sweep(sweep: SweepConfig, arms: Mapping[str, Arm], store: Store, ori
     return summary
 
 
+def is_here(dataset: str) -> bool:
+    """Return whether a data set can be looked at on this machine, and not perhaps on a cluster's nodes only."""
+    kind, _, folder = dataset.partition("folder:")
+    return bool(kind) or not folder or Path(folder).is_dir()
+
+
 def inspect_training(config: TrainConfig, origin: str) -> None:
     """Check what a single training needs from outside, before its teacher is trained.
 
