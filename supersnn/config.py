@@ -14,6 +14,7 @@ from supersnn.config_model import (
     Count,
     Fraction,
     Integer,
+    Name,
     Number,
     Positive,
     Weight,
@@ -70,7 +71,7 @@ class NetworkConfig(ConfigModel):
     `norm`: batch norm with statistics over time and batch together; `tdbn` scales it by the threshold.
     """
 
-    architecture: str
+    architecture: Name
     time_steps: Count = 2
     norm: Literal["bn", "tdbn"] = "bn"
     stem_stride: Literal[1, 2, 4] | None = None
@@ -94,7 +95,7 @@ class TeacherConfig(ConfigModel):
     `weights` is a file with the weights of a trained network; the teacher is then imported instead of trained.
     """
 
-    name: str | None = None
+    name: Name | None = None
     epochs: Count = 20
     seed: Integer = Field(0, ge=0)
     lr: Positive = 0.1

@@ -31,11 +31,14 @@ Fraction = Annotated[Number, Field(gt=0, lt=1)]
 Positive = Annotated[Number, Field(gt=0)]
 Weight = Annotated[Number, Field(ge=0)]
 Count = Annotated[Integer, Field(ge=1)]
+Name = Annotated[str, Field(min_length=1, max_length=100)]
 
 Scalar = str | int | float | bool | None
 
 _DEEPEST, _MOST_VALUES, _MOST_BYTES = 20, 100_000, 2_000_000
 """How deep the data of a file may be nested, how many values it may have (aliases included), and how many bytes."""
+_LONGEST = 4096
+"""How many characters a text may have; as many as a path."""
 _MESSAGES = 3
 """How many mistakes an error lists before it only counts the others."""
 
@@ -163,6 +166,8 @@ def _require_plain(data: Any) -> None:
 
 
 def _require_printable(name: str, text: str) -> None:
+    if len(text) > _LONGEST:
+        raise ValueError(f"{shortened(name)}: {shortened(text)!r} has more than {_LONGEST:,} characters")
     for character in text:
         if unicodedata.category(character) in ("Cc", "Cs"):
             where = f"{shortened(name)}: " if name else ""

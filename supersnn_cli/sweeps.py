@@ -24,7 +24,7 @@ def sweep(
     local: LocalOption = False,
     shared: SharedOption = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the file and what it refers to, and print the plan; run nothing.")
+        bool, typer.Option("--dry-run", help="Check all that the sweep needs, print the plan, run nothing.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:

@@ -22,9 +22,8 @@ def ordered(parameters: Mapping[str, SearchParameter]) -> dict[str, SearchParame
 
     def place(key: str, path: tuple[str, ...]) -> None:
         if key in path:
-            raise UserError(
-                f"space.{key}: its condition depends on itself: {' → '.join((*path[path.index(key) :], key))}"
-            )
+            cycle = " → ".join((*path[path.index(key) :], key))
+            raise UserError(f"space.{key}: its condition depends on itself: {shortened(cycle, 200)}")
         if key in result:
             return
         for parent in parameters[key].when or {}:

@@ -71,8 +71,7 @@ class Networks:
     """Checks that networks can be built for a data set's images: each once, without memory for its weights."""
 
     def __init__(self, summary: DataSummary) -> None:
-        known = summary.shape is not None
-        self._shape, self._classes = (summary.shape, len(summary.classes)) if known else _ANY
+        self._shape, self._classes = _ANY if summary.shape is None else (summary.shape, len(summary.classes))
         self._checked = set[tuple[str, str]]()
 
     def check_teacher(self, architecture: str, key: str) -> None:

@@ -11,6 +11,7 @@ from supersnn.config_model import (
     ConfigModel,
     Count,
     Integer,
+    Name,
     Number,
     Positive,
     Scalar,
@@ -39,8 +40,8 @@ class ArmConfig(ConfigModel):
     sweep's or overrides it; `set` fixes dotted keys.
     """
 
-    teachers: tuple[str, ...] = ()
-    students: tuple[str, ...] = ()
+    teachers: tuple[Name, ...] = ()
+    students: tuple[Name, ...] = ()
     losses: tuple[LossTerm, ...] | None = None
     space: dict[str, SearchParameter] = {}
     set: dict[str, Scalar] = {}
@@ -75,7 +76,7 @@ class SearchConfig(ConfigModel):
     reduction: Integer = Field(2, ge=2)
     max_failures: Integer = Field(2, ge=0)
     enqueue: tuple[dict[str, Scalar], ...] = ()
-    warm_start: tuple[str, ...] = ()
+    warm_start: tuple[Name, ...] = ()
     hours: Positive | None = None
     gpu_hours: Positive | None = None
     stagnation: Count | None = None

@@ -49,8 +49,9 @@ def launch(
         searching: whether trials may be run; if not, only what follows a search that has ended.
 
     Raises:
-        UserError: what a new sweep needs is missing (`tune.description.inspection`), a database is on a file system that it cannot be trusted on, the cluster or the shared address is not
-            usable, the sweep is another driver's, or its search has not ended (without `searching`).
+        UserError: what a new sweep needs is missing (`tune.description.inspection`), a database is on a file system
+            that it cannot be trusted on, the cluster or the shared address is not usable, the sweep is another
+            driver's, or its search has not ended (without `searching`).
     """
     if store.shared and (complaint := store.storage.complaint(f".preflight-{uuid.uuid4().hex}/driver")):
         raise UserError(f"--shared {store.shared}: the driver cannot use it: {complaint}")
