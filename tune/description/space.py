@@ -143,7 +143,7 @@ class SearchParameter(ConfigModel):
         if self.step is None:
             return low + share * (high - low)
         steps = int((high - low) / self.step + 1e-9) + 1
-        return low + self.step * int(share * steps)
+        return min(low + self.step * int(share * steps), self._highest())
 
     def grid(self) -> list[Scalar]:
         """Return the values on a grid: the choices, or evenly spaced points of the range with both ends."""

@@ -94,7 +94,9 @@ def sampler(sweep: SweepConfig, arm: Arm, number: int) -> BaseSampler:
             case "random":
                 return optuna.samplers.RandomSampler(seed=seed)
             case "qmc":
-                return optuna.samplers.QMCSampler(seed=seed, warn_asynchronous_seeding=False)
+                return optuna.samplers.QMCSampler(
+                    seed=seed, warn_asynchronous_seeding=False, warn_independent_sampling=False
+                )
             case "gp":
                 return optuna.samplers.GPSampler(seed=seed, n_startup_trials=startup)
             case "cmaes":
