@@ -76,27 +76,49 @@ class _Loader(yaml.SafeLoader):
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
-        self._checked = set[int]()
+        self._flattened = set[int]()
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         """Return the value of a node of a plain type."""
         if node.tag not in _TAGS:
-            raise yaml.constructor.ConstructorError(None, None, f"tag {node.tag!r} is not supported", node.start_mark)
+            raise _fault(f"tag {node.tag!r} is not supported", node)
         return super().construct_object(node, deep)
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Refuse a key that is given twice, then insert the mappings under `<<`, which other keys override."""
-        if id(node) not in self._checked:
-            self._checked.add(id(node))  # once: afterwards it has the keys that it overrides
-            seen = set[str]()
-            for key, _ in node.value:
-                if not isinstance(key, yaml.ScalarNode):
-                    continue
-                if key.value in seen:
-                    problem = f"key {key.value!r} is given twice"
-                    raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-                seen.add(key.value)
-        super().flatten_mapping(node)
+        """Insert the mappings under `<<`: the node's own keys override theirs, and earlier mappings later ones.
+
+        PyYAML's own method loses what a mapping overrides when that mapping is itself inserted into another.
+
+        Raises:
+            ConstructorError: a key is given twice.
+        """
+        if id(node) in self._flattened:
+            return
+        self._flattened.add(id(node))
+        own, inherited, keys = [], [], set[str]()
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in keys:
+                    raise _fault(f"key {key.value!r} is given twice", key)
+                keys.add(key.value)
+            if key.tag != f"{_TAG}merge":
+                own.append((key, value))
+                continue
+            for source in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                if not isinstance(source, yaml.MappingNode):
+                    raise _fault("expected a mapping, or a list of them, under <<", source)
+                self.flatten_mapping(source)
+                inherited += source.value
+        node.value = []
+        for key, value in inherited:
+            if not isinstance(key, yaml.ScalarNode) or key.value not in keys:
+                node.value.append((key, value))
+                keys.add(str(key.value))
+        node.value += own
+
+
+def _fault(problem: str, node: yaml.Node) -> yaml.constructor.ConstructorError:
+    return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 
 
 class _Dumper(yaml.SafeDumper):
