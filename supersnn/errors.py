@@ -10,15 +10,21 @@ class UserError(Exception):
 
 
 @contextmanager
-def prefix_errors(key: str) -> Iterator[None]:
+def prefix_errors(key: str, separator: str = ": ") -> Iterator[None]:
     """Put a configuration key in front of the text of a `UserError` that is raised in the block."""
     try:
         yield
     except UserError as error:
-        raise UserError(f"{key}: {error}") from error
+        raise UserError(f"{key}{separator}{error}") from error
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return `` (did you mean 'x'?)`` for the known word closest to `word`, or an empty string."""
-    close = get_close_matches(word, list(known), n=1, cutoff=0.6)
+    close = get_close_matches(word[:200], list(known), n=1, cutoff=0.6)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def shortened(text: str, most: int = 80) -> str:
+    """Return the text in one line of printable characters, and no longer than so many, for an error."""
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text[: 10 * most].split()))
+    return line if len(line) <= most else f"{line[: most - 1]}…"

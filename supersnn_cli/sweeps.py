@@ -23,22 +23,27 @@ def sweep(
     address: AddressOption = None,
     local: LocalOption = False,
     shared: SharedOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the file and print the plan; run nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check all that the sweep needs, print the plan, run nothing.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run a sweep, or continue it: teachers, search, verification, exports, report."""
     from tune.description import sweep as sweeps
 
     described = sweeps.load(config, tuple(set_))
-    if dry_run:
-        from tune.description.arms import resolve
-        from tune.description.plan import plan, plan_table
-
-        print_result(plan(described, resolve(described, str(config))), plan_table, as_json)
-        return
     from tune.store import Store
 
     opened = Store.at(store, _shared_address(shared, local))
+    if dry_run:
+        from tune.description.arms import resolve
+        from tune.description.inspection import inspect_sweep
+        from tune.description.plan import plan, plan_table
+
+        arms = resolve(described, str(config))
+        data = inspect_sweep(described, arms, opened, str(config))
+        print_result(plan(described, arms, data), plan_table, as_json)
+        return
     _run(described, opened, str(config), f"supersnn sweep {config}", address=address, local=local, as_json=as_json)
 
 

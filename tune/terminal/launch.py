@@ -5,6 +5,8 @@ import uuid
 from dataclasses import dataclass
 
 from supersnn.errors import UserError
+from tune.description.arms import resolve
+from tune.description.inspection import inspect_sweep, is_here
 from tune.description.sweep import SweepConfig
 from tune.execution.executor import Executor
 from tune.mounts import refuse_shared_sqlite
@@ -52,12 +54,16 @@ def launch(
         searching: whether trials may be run; if not, only what follows a search that has ended.
 
     Raises:
-        UserError: a database is on a file system that it cannot be trusted on, the cluster or the shared address is not
-            usable, the sweep is another driver's, or its search has not ended (without `searching`).
+        UserError: what a new sweep needs is missing (`tune.description.inspection`), a database is on a file system
+            that it cannot be trusted on, the cluster or the shared address is not usable, the sweep is another
+            driver's, or its search has not ended (without `searching`).
     """
     if store.shared and (complaint := store.storage.complaint(f".preflight-{uuid.uuid4().hex}/driver")):
         raise UserError(f"--shared {store.shared}: the driver cannot use it: {complaint}")
     refuse_shared_sqlite({"SUPERSNN_OPTUNA_STORAGE": store.optuna_url, "MLFLOW_TRACKING_URI": uri_for(store.path)})
+    cluster = None if local else address or os.environ.get("RAY_ADDRESS")
+    if not store.sweep(sweep.name).journal.exists() and (cluster is None or is_here(sweep.dataset.name)):
+        inspect_sweep(sweep, resolve(sweep, origin), store, origin)
     with open_sweep(sweep, store, origin) as driver:
         if not searching and driver.search_left():
             raise UserError(f"sweep {sweep.name!r}: its search has not ended; `supersnn sweep` continues it")
