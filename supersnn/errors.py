@@ -1,4 +1,7 @@
-"""`UserError`: a mistake that the user can fix. The command line prints it in one line and exits with 2."""
+"""`UserError`: a mistake that the user can fix. The command line prints it in one line and exits with 2.
+
+`ExternalError`: what the sweep depends on has failed. The command line prints it in one line as well, and exits with 1.
+"""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -7,6 +10,10 @@ from difflib import get_close_matches
 
 class UserError(Exception):
     """A mistake that the user can fix; the text names the file or key, the value, and what was expected."""
+
+
+class ExternalError(Exception):
+    """A database, a disk, a server or a cluster has failed; the text names it, and the same command continues."""
 
 
 @contextmanager
@@ -22,3 +29,12 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """Return `` (did you mean 'x'?)`` for the known word closest to `word`, or an empty string."""
     close = get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def shorten(text: str, length: int = 300) -> str:
+    """Return a text as one line of at most `length` characters, cut behind a word."""
+    line = " ".join(text.split())
+    if len(line) <= length:
+        return line
+    start, _, _ = line[: length - 1].rpartition(" ")
+    return f"{start or line[: length - 2]} …"

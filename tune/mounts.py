@@ -1,8 +1,10 @@
-"""The file system of a path by the mount table; SQLite databases are refused on network file systems."""
+"""Addresses of SQLite files, and their file systems by the mount table: network file systems are refused."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import unquote
+
+import sqlalchemy
+import sqlalchemy.exc
 
 from supersnn.errors import UserError
 
@@ -32,7 +34,7 @@ def refuse_shared_sqlite(databases: Mapping[str, str], mounts: Path = MOUNTS) ->
         UserError: a database is on such a file system.
     """
     for setting, url in databases.items():
-        path = _sqlite_path(url)
+        path = sqlite_path(url)
         type_ = file_system(path, mounts) if path else None
         if type_ is not None and (type_ in NETWORK or type_.startswith("fuse.")):
             raise UserError(
@@ -41,10 +43,17 @@ def refuse_shared_sqlite(databases: Mapping[str, str], mounts: Path = MOUNTS) ->
             )
 
 
-def _sqlite_path(url: str) -> Path | None:
-    """Return the file of an SQLite URL; None for another database, or one in memory."""
-    scheme, slashes, rest = url.partition(":///")
-    name = unquote(rest.partition("?")[0])
-    if not slashes or not scheme.startswith("sqlite") or name in ("", ":memory:"):
+def sqlite_url(path: Path) -> str:
+    """Return the address of an SQLite file, whatever characters its path has."""
+    return sqlalchemy.URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
+
+
+def sqlite_path(url: str) -> Path | None:
+    """Return the file of an SQLite address; None for another database, one in memory, or what is no address."""
+    try:
+        parsed = sqlalchemy.make_url(url)
+    except (sqlalchemy.exc.ArgumentError, ValueError):
         return None
-    return Path(name)
+    if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
+        return None
+    return Path(parsed.database)

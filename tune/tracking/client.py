@@ -8,13 +8,14 @@ import contextlib
 import importlib.util
 import logging
 import os
-import re
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from supersnn.errors import UserError
+from supersnn.credentials import masked
+from supersnn.errors import UserError, shorten
+from tune.mounts import sqlite_path, sqlite_url
 from tune.tracking.changes import Change, Dataset, Run
 from tune.tracking.registry import register
 
@@ -156,17 +157,13 @@ def import_mlflow() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
-def without_password(uri: str) -> str:
-    """Return an address without its user name and password."""
-    return re.sub(r"//[^/@]*@", "//", uri)
-
-
 def root_cause(error: BaseException) -> str:
-    """Return the first line of the error at the end of a chain of causes."""
+    """Return the first line of the error at the end of a chain of causes, without credentials."""
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__ or error
     strerror = getattr(error, "strerror", None)
-    return str(strerror or str(error).strip().partition("\n")[0][:300] or type(error).__name__)
+    line = str(error).strip().partition("\n")[0]
+    return masked(str(strerror or shorten(line) or type(error).__name__), os.environ.get("MLFLOW_TRACKING_URI"))
 
 
 def _connect(uri: str, experiment: str, artifact_root: Path | None) -> Connection:
@@ -184,7 +181,7 @@ def _connect(uri: str, experiment: str, artifact_root: Path | None) -> Connectio
         existing = client.get_experiment(client.create_experiment(experiment, location))
     if existing.lifecycle_stage == "deleted":
         raise UserError(
-            f"MLflow at {without_password(uri)}: experiment {experiment!r} was deleted: restore it "
+            f"MLflow at {masked(uri)}: experiment {experiment!r} was deleted: restore it "
             f"(mlflow experiments restore -x {existing.experiment_id}) or give the sweep another name"
         )
     _describe(client, existing)
@@ -209,13 +206,13 @@ def _create_database(uri: str) -> None:
     """
     from mlflow import MlflowClient
 
-    path = Path(uri.removeprefix("sqlite:///"))
-    if not uri.startswith("sqlite:///") or path.exists():
+    path = sqlite_path(uri)
+    if path is None or path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     unfinished.unlink(missing_ok=True)
-    MlflowClient(f"sqlite:///{unfinished}", f"sqlite:///{unfinished}").search_experiments(max_results=1)
+    MlflowClient(sqlite_url(unfinished), sqlite_url(unfinished)).search_experiments(max_results=1)
     with contextlib.suppress(FileExistsError):
         os.link(unfinished, path)
     unfinished.unlink()
@@ -240,8 +237,8 @@ def _is_server(uri: str) -> bool:
 def _error_text(uri: str, error: Exception) -> str:
     code = getattr(error, "error_code", "")
     if code in ("UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED"):
-        return f"MLflow at {without_password(uri)} refuses these credentials: set {CREDENTIALS}"
-    return f"MLflow at {without_password(uri)} cannot be used: {root_cause(error)} (MLFLOW_TRACKING_URI names it)"
+        return f"MLflow at {masked(uri)} refuses these credentials: set {CREDENTIALS}"
+    return f"MLflow at {masked(uri)} cannot be used: {root_cause(error)} (MLFLOW_TRACKING_URI names it)"
 
 
 def _dataset_input(dataset: Dataset) -> "DatasetInput":

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from supersnn.config_model import digest
+from supersnn.credentials import masked
 from supersnn.errors import UserError
 from supersnn.files import write_atomically
 from supersnn.records import journal, snapshot
@@ -26,7 +27,7 @@ from supersnn.records.lines import complete_length
 from tune.description.sweep import SweepConfig
 from tune.store import Store, SweepFolder
 from tune.tracking.changes import Change
-from tune.tracking.client import Connection, RefusedError, connect, root_cause, without_password
+from tune.tracking.client import Connection, RefusedError, connect, root_cause
 from tune.tracking.server import uri_for
 from tune.tracking.tree import Tree
 
@@ -81,7 +82,7 @@ class Tracker:
             UserError: it cannot be reached, refuses the credentials, or took longer than `timeout` seconds.
         """
         if not self._connected.wait(timeout):
-            raise UserError(f"MLflow at {without_password(self._uri)} did not answer within {timeout:g} s")
+            raise UserError(f"MLflow at {masked(self._uri)} did not answer within {timeout:g} s")
         if self._failure:
             raise self._failure
 
