@@ -29,7 +29,30 @@ class JournalFault:
     fault: str
 
 
-Notice = StageStarted | NodeExcluded | JournalFault
+@dataclass(frozen=True)
+class Preparing:
+    """Teachers are being trained and cached by workers: the names of those that are not ready; none when all are."""
+
+    teachers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a piece of work in this process is: ``teacher resnet8``, 3 of 12."""
+
+    what: str
+    done: int
+    of: int
+
+
+@dataclass(frozen=True)
+class StoreMoved:
+    """The store's MLflow database named another folder, and was repaired."""
+
+    text: str
+
+
+Notice = StageStarted | NodeExcluded | JournalFault | Preparing | Progress | StoreMoved
 Notify = Callable[[Notice], None]
 """Takes a notice; called in the driver's own thread."""
 

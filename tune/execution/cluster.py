@@ -63,6 +63,8 @@ R = TypeVar("R")
 class RayExecutor:
     """Runs a sweep's work on Ray: on this machine's cores, or on the cluster at `address`."""
 
+    in_process = False
+
     def __init__(
         self,
         resources: ResourcesConfig,

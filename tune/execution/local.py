@@ -16,6 +16,8 @@ R = TypeVar("R")
 class LocalExecutor:
     """Runs everything in this process, in order."""
 
+    in_process = True
+
     def __init__(self, max_failures: int = 0) -> None:
         self._max_failures = max_failures
         self._runner = TrialRunner()

@@ -1,6 +1,8 @@
 """What a running sweep shows on standard error: a live board on a terminal, else a line for what has ended."""
 
 import sys
+import time
+from collections.abc import Sequence
 from typing import Self
 
 from rich.console import Console
@@ -8,8 +10,11 @@ from rich.live import Live
 
 from supersnn.records.events import AnyEvent, TeacherTrained, TrialEnded, WinnerVerified
 from supersnn.records.metrics import TEST_ACCURACY
-from tune.notices import JournalFault, NodeExcluded, Notice, StageStarted
+from tune.notices import JournalFault, NodeExcluded, Notice, Preparing, Progress, StageStarted, StoreMoved
 from tune.terminal.board import Board
+
+PRINT_EVERY = 15.0
+"""Seconds between two lines of progress where there is no terminal."""
 
 
 class Display:
@@ -18,6 +23,7 @@ class Display:
     def __init__(self, board: Board) -> None:
         self.board = board
         self._console = Console(stderr=True)
+        self._printed = time.monotonic()
         self._live = Live(board, console=self._console, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> Self:
@@ -40,13 +46,35 @@ class Display:
         """Show a notice."""
         match notice:
             case StageStarted(stage):
-                self.board.stage, self.board.note = stage, ""
+                self.board.stage, self.board.note, self.board.working = stage, "", ""
                 if not self._console.is_terminal:
                     _print_line(stage)
+            case Preparing(teachers):
+                self._prepare(teachers)
+            case Progress():
+                self._progress(notice)
+            case StoreMoved(text):
+                self._print_above(text)
             case NodeExcluded(node, reason):
                 self._print_above(f"node {node} is excluded: {reason}")
             case JournalFault(fault):
                 self._print_above(fault)
+
+    def _prepare(self, teachers: Sequence[str]) -> None:
+        """Show which teachers are being trained; without a terminal once, when they begin."""
+        text = f"training {'teacher' if len(teachers) == 1 else 'teachers'} {', '.join(teachers)}" if teachers else ""
+        if text and not self.board.working and not self._console.is_terminal:
+            _print_line(text)
+        self.board.work_on(text)
+
+    def _progress(self, progress: Progress) -> None:
+        """Show how far a teacher or its cache is; without a terminal a line every few seconds."""
+        unit = "view" if progress.what.startswith("teacher cache") else "epoch"
+        text = f"{progress.what}: {unit} {progress.done} of {progress.of}"
+        self.board.work_on(text)
+        if not self._console.is_terminal and time.monotonic() - self._printed >= PRINT_EVERY:
+            self._printed = time.monotonic()
+            _print_line(text)
 
     def _print_above(self, line: str) -> None:
         """Print a line that stays in sight above the board."""
