@@ -46,13 +46,13 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class StoreMoved:
-    """The store's MLflow database named another folder, and was repaired."""
+class DatabaseChanged:
+    """The store's MLflow database was repaired or upgraded: one line."""
 
     text: str
 
 
-Notice = StageStarted | NodeExcluded | JournalFault | Preparing | Progress | StoreMoved
+Notice = StageStarted | NodeExcluded | JournalFault | Preparing | Progress | DatabaseChanged
 Notify = Callable[[Notice], None]
 """Takes a notice; called in the driver's own thread."""
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
@@ -98,9 +99,8 @@ class Board:
         rows = list(self.rows.values())
         for epochs, values in ((True, True), (True, False), (False, False)):
             cells = [self._cells(row, epochs) for row in rows]
-            widths = [
-                max(len(title), *map(len, texts)) for (title, _), texts in zip(_COLUMNS, zip(*cells, strict=True))
-            ]
+            columns = zip([title for title, _ in _COLUMNS], *cells, strict=True)
+            widths = [max(map(cell_len, column)) for column in columns]
             left = width - sum(widths) - len(widths)
             if left >= (_LEAST_VALUES if values else 0):
                 break

@@ -10,7 +10,7 @@ from rich.live import Live
 
 from supersnn.records.events import AnyEvent, TeacherTrained, TrialEnded, WinnerVerified
 from supersnn.records.metrics import TEST_ACCURACY
-from tune.notices import JournalFault, NodeExcluded, Notice, Preparing, Progress, StageStarted, StoreMoved
+from tune.notices import DatabaseChanged, JournalFault, NodeExcluded, Notice, Preparing, Progress, StageStarted
 from tune.terminal.board import Board
 
 PRINT_EVERY = 15.0
@@ -40,7 +40,7 @@ class Display:
         self.board.event(event)
         if not self._console.is_terminal and (line := event_line(event)):
             rates = self.board.rates() if isinstance(event, TrialEnded | WinnerVerified) else []
-            _print_line(" · ".join([line, *rates]))
+            print_line(" · ".join([line, *rates]))
 
     def notice(self, notice: Notice) -> None:
         """Show a notice."""
@@ -48,12 +48,12 @@ class Display:
             case StageStarted(stage):
                 self.board.stage, self.board.note, self.board.working = stage, "", ""
                 if not self._console.is_terminal:
-                    _print_line(stage)
+                    print_line(stage)
             case Preparing(teachers):
                 self._prepare(teachers)
             case Progress():
                 self._progress(notice)
-            case StoreMoved(text):
+            case DatabaseChanged(text):
                 self._print_above(text)
             case NodeExcluded(node, reason):
                 self._print_above(f"node {node} is excluded: {reason}")
@@ -64,7 +64,7 @@ class Display:
         """Show which teachers are being trained; without a terminal once, when they begin."""
         text = f"training {'teacher' if len(teachers) == 1 else 'teachers'} {', '.join(teachers)}" if teachers else ""
         if text and not self.board.working and not self._console.is_terminal:
-            _print_line(text)
+            print_line(text)
         self.board.work_on(text)
 
     def _progress(self, progress: Progress) -> None:
@@ -74,14 +74,14 @@ class Display:
         self.board.work_on(text)
         if not self._console.is_terminal and time.monotonic() - self._printed >= PRINT_EVERY:
             self._printed = time.monotonic()
-            _print_line(text)
+            print_line(text)
 
     def _print_above(self, line: str) -> None:
         """Print a line that stays in sight above the board."""
         if self._console.is_terminal:
             self._console.print(line, markup=False)
         else:
-            _print_line(line)
+            print_line(line)
 
 
 def event_line(event: AnyEvent) -> str | None:
@@ -99,5 +99,6 @@ def event_line(event: AnyEvent) -> str | None:
     return None
 
 
-def _print_line(line: str) -> None:
+def print_line(line: str) -> None:
+    """Print a line on standard error."""
     print(line, file=sys.stderr, flush=True)

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from supersnn.credentials import masked
 from supersnn.errors import UserError, shorten
 from tune.mounts import sqlite_path, sqlite_url
+from tune.tracking import database
 from tune.tracking.changes import Change, Dataset, Run
 from tune.tracking.registry import register
 
@@ -39,13 +40,15 @@ class RefusedError(Exception):
 class Connection:
     """One experiment on one tracking server, or in one database.
 
-    `identity` tells experiments of the same name apart: to a new one nothing has been sent yet.
+    `identity` tells experiments of the same name apart: to a new one nothing has been sent yet. `notices` are lines
+    about what was done to the store's own database when it was opened.
     """
 
     def __init__(self, client: "MlflowClient", experiment: "Experiment") -> None:
         self.client = client
         self.experiment_id, self.experiment = str(experiment.experiment_id), str(experiment.name)
         self.identity = f"{experiment.experiment_id} {experiment.creation_time}"
+        self.notices: tuple[str, ...] = ()
         self._user = os.environ.get("LOGNAME") or os.environ.get("USER") or "supersnn"
         self._ids: dict[str, str] = {}
         self._monitor: SystemMetricsMonitor | None = None
@@ -94,10 +97,10 @@ class Connection:
             self.client.update_run(run_id, change.status)
         if change.run.parent is None and change.status in (None, "RUNNING"):
             self._monitor_system(run_id)
-        for folder, score in change.exports:
+        for folder, score, name in change.exports:
             if not (folder / "metrics.json").exists():
                 raise RefusedError(f"{folder}: the export folder does not exist any more")
-            register(self.client, folder, self.experiment, run_id, score)
+            register(self.client, folder, self.experiment, run_id, score, name)
 
     def _monitor_system(self, run_id: str) -> None:
         """Log this machine's load to the sweep's run, where MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING asks for it."""
@@ -123,6 +126,21 @@ class Connection:
         return str(created.info.run_id)
 
 
+def prepare_database(uri: str, artifact_root: Path | None) -> tuple[str, ...]:
+    """Repair and upgrade the store's own database, where it needs that; return a line for each thing done.
+
+    Raises:
+        UserError: it cannot be used.
+    """
+    import_mlflow()
+    try:
+        return database.prepare(uri, artifact_root)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(_error_text(uri, error)) from error
+
+
 def connect(uri: str, experiment: str, artifact_root: Path | None) -> Connection:
     """Return the experiment on the tracking server, or in the database, at `uri`; it is created where it is missing.
 
@@ -139,7 +157,10 @@ def connect(uri: str, experiment: str, artifact_root: Path | None) -> Connection
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(CONNECT_TIMEOUT))
     try:
         _check_database(uri)
-        return _connect(uri, experiment, artifact_root)
+        notices = prepare_database(uri, artifact_root)
+        connection = _connect(uri, experiment, artifact_root)
+        connection.notices = notices
+        return connection
     except UserError:
         raise
     except Exception as error:
@@ -235,6 +256,8 @@ def _is_server(uri: str) -> bool:
 
 
 def _error_text(uri: str, error: Exception) -> str:
+    if (found := database.refused_schema(error)) is not None:
+        return database.advice(uri, found)
     code = getattr(error, "error_code", "")
     if code in ("UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED"):
         return f"MLflow at {masked(uri)} refuses these credentials: set {CREDENTIALS}"

@@ -39,7 +39,10 @@ LONGEST_WAIT = 15.0
 
 
 class Tracker:
-    """Follows one sweep's journal. It never raises into the sweep, except from `wait_connected`."""
+    """Follows one sweep's journal. It never raises into the sweep, except from `wait_connected`.
+
+    `notices` are lines about what was done to the store's own database, once it is connected.
+    """
 
     def __init__(
         self,
@@ -65,6 +68,7 @@ class Tracker:
         self._offset = _read_position(self._position).get("offset", 0)
         self._saved = 0
         self._tree = Tree(experiment, sweep_config, folder.path)
+        self.notices: tuple[str, ...] = ()
         self._trouble: str | None = None
         self._failure: UserError | None = None
         self._connected, self._closing, self._abandoned = threading.Event(), threading.Event(), threading.Event()
@@ -115,6 +119,7 @@ class Tracker:
     def _run(self) -> None:
         try:
             connection = connect(self._uri, self._experiment, self._artifact_root)
+            self.notices = connection.notices
             self._resume(connection)
         except UserError as error:
             self._failure = error
