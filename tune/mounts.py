@@ -1,12 +1,10 @@
-"""Addresses of SQLite files, and their file systems by the mount table: network file systems are refused."""
+"""The file system of a path by the mount table; SQLite databases are refused on network file systems."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
-import sqlalchemy
-import sqlalchemy.exc
-
 from supersnn.errors import UserError
+from tune.sqlite import sqlite_path
 
 NETWORK = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "lustre", "glusterfs", "9p", "beegfs", "gpfs"}
@@ -41,19 +39,3 @@ def refuse_shared_sqlite(databases: Mapping[str, str], mounts: Path = MOUNTS) ->
                 f"{path} is on a network file system ({type_}), where SQLite's locks are not reliable and the database "
                 f"may be damaged; set {setting} to a PostgreSQL server, or to sqlite:///… on a local disk of the driver"
             )
-
-
-def sqlite_url(path: Path) -> str:
-    """Return the address of an SQLite file, whatever characters its path has."""
-    return sqlalchemy.URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
-
-
-def sqlite_path(url: str) -> Path | None:
-    """Return the file of an SQLite address; None for another database, one in memory, or what is no address."""
-    try:
-        parsed = sqlalchemy.make_url(url)
-    except (sqlalchemy.exc.ArgumentError, ValueError):
-        return None
-    if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
-        return None
-    return Path(parsed.database)

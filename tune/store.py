@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from supersnn.errors import UserError, nearest
-from tune.mounts import sqlite_url
+from tune.sqlite import sqlite_url
 from tune.storage import Storage, is_address, storage_at
 
 DEFAULT = "supersnn-store"

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from supersnn.credentials import masked
 from supersnn.errors import UserError, shorten
-from tune.mounts import sqlite_path, sqlite_url
+from tune.sqlite import sqlite_path, sqlite_url
 from tune.tracking import database
 from tune.tracking.changes import Change, Dataset, Run
 from tune.tracking.registry import register

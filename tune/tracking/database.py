@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from supersnn.credentials import masked
 from supersnn.errors import UserError, shorten
-from tune.mounts import sqlite_path, sqlite_url
+from tune.sqlite import sqlite_path, sqlite_url
 
 LOCATIONS = (
     ("experiments", "artifact_location"),
@@ -20,7 +20,7 @@ LOCATIONS = (
 )
 """The columns in which MLflow keeps the absolute address of an artifact."""
 PATHS = ("tags", "model_version_tags")
-"""The tables with tags of ours that were absolute paths in earlier versions: `supersnn.export`, `supersnn.traceback`."""
+"""The tables with tags that were absolute paths in earlier versions: `supersnn.export`, `supersnn.traceback`."""
 WAIT = 10.0
 """Seconds to wait for another process that is writing to the database."""
 
@@ -152,7 +152,8 @@ def advice(uri: str, found: str, own: Path | None = None, reason: Exception | No
     if not is_older(found):
         fresh = f"move {own} away: it is filled again from the journals" if own else "use another database"
         return f"{at} of a newer MLflow than {mlflow.__version__}, which is installed: install that one, or {fresh}"
-    command = f"python -m mlflow db upgrade {shlex.quote(uri) if own else '"$MLFLOW_TRACKING_URI"'}"
+    address = shlex.quote(uri) if own else '"$MLFLOW_TRACKING_URI"'
+    command = f"python -m mlflow db upgrade {address}"
     failed = f" and could not be upgraded ({shorten(masked(str(reason), uri), 200)})" if reason else ""
     return f"{at} older than that of MLflow {mlflow.__version__}{failed}; make a copy of it, then run: {command}"
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from supersnn.credentials import without_credentials
 from supersnn.errors import UserError
-from tune.mounts import sqlite_url
+from tune.sqlite import sqlite_url
 from tune.tracking.client import import_mlflow, prepare_database
 
 COMPARED = 100
