@@ -218,7 +218,7 @@ def _variables() -> dict[str, str]:
 def _start() -> None:
     """Start Ray on this machine; its processes inherit the variables, and workers inherit them from those."""
     name, folder = temporary_folder()
-    _require_short_paths(name, folder)
+    require_short_paths(name, folder)
     settings = {name: os.environ.get(name, value) for name, value in LOCAL_SETTINGS.items()}
     try:
         with _environment({**settings, **_variables()}):
@@ -237,7 +237,7 @@ def temporary_folder() -> tuple[str, str]:
     return name, os.environ.get(name, "/tmp")
 
 
-def _require_short_paths(name: str, folder: str) -> None:
+def require_short_paths(name: str, folder: str) -> None:
     """Refuse a folder for temporary files in which the paths of Ray's sockets would be too long for Linux.
 
     Raises:
@@ -272,18 +272,29 @@ def _join(address: str) -> None:
     Raises:
         UserError: the cluster cannot be joined.
     """
+    environment = {"env_vars": _variables(), "py_modules": sources()}
+    check_address(address)
+    try:
+        ray.init(address=address, runtime_env=environment, **QUIET)
+    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        raise UserError(f"--address {address}: cannot join a Ray cluster: {shorten(str(error))}") from error
+
+
+def check_address(address: str) -> None:
+    """Check that an address is that of a cluster, as far as that can be told without joining it.
+
+    Raises:
+        UserError: nothing answers there, or a sweep cannot run through it.
+    """
     if address.startswith("ray://"):
         raise UserError(
             f"--address {address}: a sweep cannot run through a Ray client; run it on a cluster node, or submit it "
             "with `ray job submit`"
         )
-    environment = {"env_vars": _variables(), "py_modules": sources()}
     try:
         _connect_once(address)
-        ray.init(address=address, runtime_env=environment, **QUIET)
-    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-        text = " ".join(str(error).split())
-        raise UserError(f"--address {address}: cannot join a Ray cluster: {text[:400]}") from error
+    except OSError as error:
+        raise UserError(f"--address {address}: cannot join a Ray cluster: {shorten(str(error))}") from error
 
 
 def _connect_once(address: str) -> None:

@@ -9,6 +9,7 @@ import importlib.util
 import logging
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -149,6 +150,32 @@ def connect(uri: str, experiment: str, artifact_root: Path | None) -> Connection
     Raises:
         UserError: the server cannot be reached, or refuses the credentials.
     """
+    with answering(uri):
+        notices = prepare_database(uri, artifact_root)
+        connection = _connect(uri, experiment, artifact_root)
+        connection.notices = notices
+        return connection
+
+
+def answer(uri: str, artifact_root: Path | None) -> str:
+    """Return what MLflow at `uri` has, in words; nothing is created or changed.
+
+    Raises:
+        UserError: it cannot be used.
+    """
+    with answering(uri):
+        import_mlflow()
+        if (own := database.own_database(uri, artifact_root)) is not None:
+            return database.state(own)
+        from mlflow import MlflowClient
+
+        count = len(MlflowClient(uri, uri).search_experiments())
+        return f"{masked(uri)}: {count} experiments"
+
+
+@contextlib.contextmanager
+def answering(uri: str) -> Iterator[None]:
+    """Set MLflow up, let it wait for its first answer a short time only, and turn its errors into `UserError`."""
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -157,10 +184,7 @@ def connect(uri: str, experiment: str, artifact_root: Path | None) -> Connection
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(CONNECT_TIMEOUT))
     try:
         _check_database(uri)
-        notices = prepare_database(uri, artifact_root)
-        connection = _connect(uri, experiment, artifact_root)
-        connection.notices = notices
-        return connection
+        yield
     except UserError:
         raise
     except Exception as error:

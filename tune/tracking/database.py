@@ -89,6 +89,23 @@ def prepare(uri: str, artifact_root: Path | None) -> tuple[str, ...]:
     return tuple(filter(None, notices))
 
 
+def state(own: Path) -> str:
+    """Return in words what the next sweep finds in the store's own database.
+
+    Raises:
+        UserError: its schema is of a newer MLflow.
+        sqlite3.Error: it cannot be read.
+    """
+    from mlflow.store.db.utils import _get_latest_schema_revision
+
+    found = schema_of(own)
+    if found in (None, _get_latest_schema_revision()):
+        return str(own)
+    if not is_older(str(found)):
+        raise UserError(advice(sqlite_url(own), str(found), own))
+    return f"{own}: of an older MLflow; the next sweep upgrades it"
+
+
 def schema_of(file: Path) -> str | None:
     """Return the revision of an SQLite file's schema, None where MLflow has not made one.
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from supersnn.credentials import without_credentials
 from supersnn.errors import UserError
 from tune.sqlite import sqlite_url
-from tune.tracking.client import import_mlflow, prepare_database
+from tune.tracking.client import answering, import_mlflow, prepare_database
 
 COMPARED = 100
 """Number of trials on the comparison page: it is slow with more."""
@@ -61,11 +61,13 @@ def serve(store: Path, host: str = "127.0.0.1", port: int = 5000) -> int:
     if uri.startswith("sqlite:") and "MLFLOW_TRACKING_URI" not in os.environ and not database.exists():
         raise UserError(f"{database}: no sweep has been tracked in this store yet")
     running = uri.startswith(("http://", "https://"))
-    for notice in prepare_database(uri, store / "artifacts"):
-        print(notice)
     address = without_credentials(uri) if running else f"http://{host}:{port}"
-    for sweep, pages in pages_of(uri, address).items():
-        print("\n".join([sweep, *(f"  {name:7} {page}" for name, page in pages._asdict().items())]))
+    with answering(uri):
+        for notice in prepare_database(uri, store / "artifacts"):
+            print(notice)
+        pages = pages_of(uri, address)
+    for sweep, urls in pages.items():
+        print("\n".join([sweep, *(f"  {name:7} {page}" for name, page in urls._asdict().items())]))
     if not running:
         print(f"MLflow   {address} (stop with Ctrl-C)", flush=True)
         os.execve(sys.executable, ui_command(store, host, port), ui_variables(store))
