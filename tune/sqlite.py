@@ -7,8 +7,14 @@ import sqlalchemy.exc
 
 
 def sqlite_url(path: Path) -> str:
-    """Return the address of an SQLite file, whatever characters its path has."""
-    return sqlalchemy.URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
+    """Return the address of an SQLite file, whatever characters its path has.
+
+    Where some are percent-encoded it names the driver: MLflow would create the folder of a plain ``sqlite:///`` address
+    as it is written.
+    """
+    url = sqlalchemy.URL.create("sqlite", database=str(path))
+    text = url.render_as_string()
+    return text if text == f"sqlite:///{path}" else url.set(drivername="sqlite+pysqlite").render_as_string()
 
 
 def sqlite_path(url: str) -> Path | None:

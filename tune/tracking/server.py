@@ -58,7 +58,7 @@ def serve(store: Path, host: str = "127.0.0.1", port: int = 5000) -> int:
     """
     uri = uri_for(store)
     database = store / "mlflow.db"
-    if uri.startswith("sqlite:") and "MLFLOW_TRACKING_URI" not in os.environ and not database.exists():
+    if not os.environ.get("MLFLOW_TRACKING_URI") and not database.exists():
         raise UserError(f"{database}: no sweep has been tracked in this store yet")
     running = uri.startswith(("http://", "https://"))
     address = without_credentials(uri) if running else f"http://{host}:{port}"
