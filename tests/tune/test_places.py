@@ -1,5 +1,6 @@
 """Commands over stores that are damaged, read-only or empty, and on terminals that lack characters."""
 
+import io
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ from supersnn_cli.printing import key_value_table, table_of
 from tests.support.cli import invoke, run
 
 SCHEMA1 = Path(__file__).parents[1] / "end_to_end" / "data" / "schema1" / "sweeps"
+FILES = ["config.yaml", "journal.jsonl", "verified.json", "test-ledger.jsonl", "state.json", "lock"]
 SECRET = "s3cr3t%40x"
 
 
@@ -31,7 +33,7 @@ def damaged(content: bytes) -> dict[str, Callable[[Path], object]]:
         "with a BOM": lambda path: path.write_bytes(b"\xef\xbb\xbf" + content),
         "a folder": lambda path: path.mkdir(),
         "a dangling link": lambda path: path.symlink_to("/nowhere/at/all"),
-        "missing": lambda path: None if path.exists() else None,
+        "missing": lambda path: path.exists(),
     }
 
 
@@ -91,11 +93,11 @@ def test_status_and_report_write_nothing(store: Path) -> None:
 def test_what_a_terminal_lacks_is_printed_in_another_form(encoding: str, store: Path) -> None:
     environment = {**os.environ, "PYTHONIOENCODING": encoding, "LANG": "C"}
     commands = [["report", "finished"], ["status"], ["status", "nö\udcff"]]
-    code = "import sys\nfrom supersnn_cli import main\n" + "".join(
-        f"sys.argv = ['supersnn', *{[*command, '--store', str(store)]!r}]\ntry: main()\nexcept SystemExit as e: codes.append(e.code)\n"
-        for command in commands
-    )
-    code = f"codes = []\n{code}print(codes)"
+    lines = ["import sys", "from supersnn_cli import main", "codes = []"]
+    for command in commands:
+        lines += [f"sys.argv = {['supersnn', *command, '--store', str(store)]!r}", "try: main()"]
+        lines += ["except SystemExit as end: codes.append(end.code)"]
+    code = "\n".join([*lines, "print(codes)"])
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, timeout=120)
     assert b"Traceback" not in result.stderr
     assert result.stdout.decode(encoding).splitlines()[-1] == "[0, 0, 2]"
@@ -105,13 +107,11 @@ def test_what_a_terminal_lacks_is_printed_in_another_form(encoding: str, store: 
 def test_marks_in_square_brackets_are_text() -> None:
     from rich.console import Console
 
-    for table in (table_of([{"[red]": "img/text[b].png", "x": "[/]"}]), key_value_table({"[b]": "a[/b]"})):
-        console = Console(width=80, record=True, file=open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
-        console.print(table)
-        console.file.close()
-        text = console.export_text()
-        assert "[" in text
-        assert "img/text[b].png" in text or "a[/b]" in text
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(table_of([{"[red]": "img/text[b].png", "x": "[/]"}]), key_value_table({"[b]": "a[/b]"}))
+    text = console.export_text()
+    for words in ("[red]", "img/text[b].png", "[/]", "[b]", "a[/b]"):
+        assert words in text
 
 
 def test_no_password_is_printed(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,6 +132,8 @@ def test_no_password_is_printed(store: Path, tmp_path: Path, monkeypatch: pytest
     ):
         result = invoke(*command, "--store", store)
         shown = result.output + ("" if result.exception is None else _shown(result.exception))
+        if command[0] in ("sweep", "verify"):
+            assert "SUPERSNN_OPTUNA_STORAGE: postgresql+psycopg://***@127.0.0.1:9/x" in shown
         for form in (SECRET, "s3cr3t@x", "s3cr3t"):
             assert form not in shown, (command, shown)
 

@@ -229,6 +229,8 @@ def test_a_narrow_board_keeps_the_best_values(folder: SweepFolder) -> None:
     running = {number: number % 4 for number in range(100, 112)}
     for row in board.rows.values():
         row.running.update(running)
+        assert row.best_trial is not None
+        row.best_trial.params["neuron.threshold"] = 0.5
     assert "12 at 0–3/4" in drawn(board, 140)
     assert "threshold=" in drawn(board, 160)
     for width in (140, 80, 64):
