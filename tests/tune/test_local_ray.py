@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import ray
 
 from supersnn.errors import ExternalError, UserError
 from tune.description.sweep import ResourcesConfig
@@ -60,7 +61,7 @@ def test_a_ray_that_does_not_start_is_one_line(tmp_path: Path, monkeypatch: pyte
     def refuse(**_: object) -> None:
         raise RuntimeError("the raylet has died\nwith a long story")
 
-    monkeypatch.setattr(cluster.ray, "init", refuse)
+    monkeypatch.setattr(ray, "init", refuse)
     with pytest.raises(ExternalError, match="does not start on this machine: the raylet has died with a long story;"):
         cluster._start()
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / ("x" * 98)))

@@ -39,7 +39,7 @@ def open_storage(url: str) -> BaseStorage:
                 sqlalchemy.event.listen(storage.engine, "connect", _log_ahead)
             return storage
     except Exception as error:
-        text = shorten(masked(str(error), url))
+        text = shorten(masked(str(getattr(error, "orig", None) or error), url))
         raise UserError(f"SUPERSNN_OPTUNA_STORAGE: {masked(url)} cannot be opened: {text}") from error
 
 

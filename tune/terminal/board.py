@@ -101,8 +101,8 @@ class Board:
             cells = [self._cells(row, epochs) for row in rows]
             columns = zip([title for title, _ in _COLUMNS], *cells, strict=True)
             widths = [max(map(cell_len, column)) for column in columns]
-            left = width - sum(widths) - len(widths)
-            if left >= (_LEAST_VALUES if values else 0):
+            left = width - sum(widths) - _GAP * (len(widths) - 1)
+            if left >= (_GAP + _LEAST_VALUES if values else 0):
                 break
         table = Table(box=None, pad_edge=False, header_style="bold", expand=values)
         widths[0] = max(_LEAST_NAME, widths[0] + min(0, left))
@@ -177,6 +177,8 @@ _COLUMNS: tuple[tuple[str, Any], ...] = (
 )
 _FEW = 2
 """Running trials that are shown one by one."""
+_GAP = 2
+"""Characters between two columns."""
 _LEAST_VALUES, _LEAST_NAME = 16, 4
 """Characters below which the column ``with`` is left out, and to which an arm's name may be cut."""
 

@@ -100,9 +100,9 @@ def test_a_store_in_another_place_is_repaired(how: str, store: Path, make_sweep:
         [sys.executable, "-c", LOAD, sqlite_url(place / "mlflow.db")], capture_output=True, text=True, cwd=tmp_path
     )
     assert loaded.stdout.strip() == "(1, 10)", loaded.stderr
-    connection = connect(sqlite_url(place / "mlflow.db"), "digits", place / "artifacts")
-    run = connection.client.create_run(connection.experiment_id).info.run_id
-    connection.client.log_text(run, "new", "note.txt")
+    connected = connect(sqlite_url(place / "mlflow.db"), "digits", place / "artifacts")
+    run = connected.client.create_run(connected.experiment_id).info.run_id
+    connected.client.log_text(run, "new", "note.txt")
     assert (place / "artifacts" / run / "artifacts" / "note.txt").exists()
     assert not store.exists()
 
