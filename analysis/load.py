@@ -85,7 +85,8 @@ def _json(path: Path) -> tuple[dict[str, Any], list[str]]:
 
 def _json_lines(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
     rows, faults = [], []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines() if path.exists() else [], start=1):
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    for number, line in enumerate(text.splitlines(), start=1):
         try:
             rows.append(dict(json.loads(line)))
         except (ValueError, TypeError) as error:

@@ -1,4 +1,7 @@
-"""`UserError`: a mistake that the user can fix. The command line prints it in one line and exits with 2."""
+"""`UserError`: a mistake that the user can fix. The command line prints it in one line and exits with 2.
+
+`ExternalError`: what the sweep depends on has failed. The command line prints it in one line as well, and exits with 1.
+"""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -7,6 +10,10 @@ from difflib import get_close_matches
 
 class UserError(Exception):
     """A mistake that the user can fix; the text names the file or key, the value, and what was expected."""
+
+
+class ExternalError(Exception):
+    """A database, a disk, a server or a cluster has failed; the text names it, and the same command continues."""
 
 
 @contextmanager
@@ -28,3 +35,12 @@ def shortened(text: str, most: int = 80) -> str:
     """Return the text in one line of printable characters, and no longer than so many, for an error."""
     line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text[: 10 * most].split()))
     return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def shorten(text: str, length: int = 300) -> str:
+    """Return a text as one line of at most `length` characters, cut behind a word."""
+    line = " ".join(text.split())
+    if len(line) <= length:
+        return line
+    start, _, _ = line[: length - 1].rpartition(" ")
+    return f"{start or line[: length - 2]} …"

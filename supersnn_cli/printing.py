@@ -1,12 +1,38 @@
 """Output helpers: tables and JSON on standard output, messages and progress on standard error."""
 
+import codecs
+import io
 import json
 import sys
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from supersnn.training import EpochReport
+
+
+PLAIN = {"±": "+/-", "−": "-", "–": "-", "·": "|", "…": "...", "×": "x", "→": "->", "≤": "<=", "≥": ">=", "µ": "u"}
+"""What is printed for characters that the terminal's encoding lacks."""
+
+
+def print_any_character() -> None:
+    """Print characters that the encoding of standard output or standard error lacks in another form; never raise."""
+    codecs.register_error("supersnn.plain", _plain)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="supersnn.plain")
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    """Return the replacement of characters that cannot be encoded, and where to go on."""
+    assert isinstance(error, UnicodeEncodeError)
+    return "".join(map(_plain_character, error.object[error.start : error.end])), error.end
+
+
+def _plain_character(character: str) -> str:
+    decomposed = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
+    return PLAIN.get(character) or decomposed or "?"
 
 
 def print_result(value: Any, table: Callable[[Any], Any], as_json: bool) -> None:

@@ -2,17 +2,19 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from supersnn_cli.failures import exit_code, message
 from supersnn_cli.options import AddressOption, JsonOption, LocalOption, SetOption, SharedOption, StoreOption
 from supersnn_cli.printing import print_message, print_result, print_results
 
 if TYPE_CHECKING:
     from tune.description.sweep import SweepConfig
-    from tune.store import Store
+    from tune.store import Store, SweepFolder
     from tune.terminal.launch import SweepResult
 
 
@@ -83,14 +85,42 @@ def status(
 
     opened = Store.at(store)
     names = [sweep_name] if sweep_name else opened.names()
+    if not names:
+        print_message(f"no sweeps in {opened.path}")
     folders = [opened.existing(name) for name in names]
+    if sweep_name:
+        _show([summary(folders[0]) if as_json else board_of(folders[0])], as_json)
+        return
+    shown, faults = _each(folders, summary if as_json else board_of)
+    _show(shown, as_json)
+    for fault in faults:
+        print_message(fault)
+    if faults:
+        raise typer.Exit(1)
+
+
+def _show(views: list[Any], as_json: bool) -> None:
+    """Print the boards of sweeps, or their summaries as one JSON document."""
     if as_json:
-        print(json.dumps([summary(folder) for folder in folders]))
+        print(json.dumps(views))
         return
     from rich.console import Console
 
+    for view in views:
+        Console().print(view)
+
+
+def _each(folders: "list[SweepFolder]", view: "Callable[[SweepFolder], Any]") -> tuple[list[Any], list[str]]:
+    """Return the views of all sweeps that can be read, and a line for each of the others."""
+    views, faults = [], []
     for folder in folders:
-        Console().print(board_of(folder))
+        try:
+            views.append(view(folder))
+        except Exception as error:
+            if exit_code(error) is None:
+                raise
+            faults.append(message(error))
+    return views, faults
 
 
 def _shared_address(given: str | None, local: bool) -> str | None:

@@ -45,7 +45,39 @@ class ArmWithoutWinner:
     reason: str
 
 
-Notice = StageStarted | NodeExcluded | JournalFault | StudiesRebuilt | ArmWithoutWinner
+@dataclass(frozen=True)
+class Preparing:
+    """Teachers are being trained and cached by workers: the names of those that are not ready; none when all are."""
+
+    teachers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a piece of work in this process is: ``teacher resnet8``, 3 of 12."""
+
+    what: str
+    done: int
+    of: int
+
+
+@dataclass(frozen=True)
+class DatabaseChanged:
+    """The store's MLflow database was repaired or upgraded: one line."""
+
+    text: str
+
+
+Notice = (
+    StageStarted
+    | NodeExcluded
+    | JournalFault
+    | StudiesRebuilt
+    | ArmWithoutWinner
+    | Preparing
+    | Progress
+    | DatabaseChanged
+)
 Notify = Callable[[Notice], None]
 """Takes a notice; called in the driver's own thread."""
 

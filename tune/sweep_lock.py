@@ -1,5 +1,7 @@
 """One driver a sweep: its lock, and the rule by which a sweep may be continued."""
 
+import fcntl
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -35,14 +37,22 @@ def locked(name: str, store: Store) -> Iterator[SweepFolder]:
         lock.release()
 
 
-def is_locked(folder: SweepFolder) -> bool:
-    """Return whether a driver holds the sweep."""
-    lock = filelock.FileLock(folder.lock)
+def is_locked(folder: SweepFolder) -> bool | None:
+    """Return whether a driver holds the sweep, None where that cannot be told; nothing is created or written."""
     try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
+        file = os.open(folder.lock, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
-    lock.release()
+    except OSError:  # the file system has no locks
+        return None
+    finally:
+        os.close(file)
     return False
 
 

@@ -14,7 +14,8 @@ import sqlalchemy
 from optuna.storages import BaseStorage, RDBStorage
 
 from supersnn.config import TrainConfig
-from supersnn.errors import UserError
+from supersnn.credentials import masked
+from supersnn.errors import UserError, shorten
 from tune.description.arms import Arm
 from tune.description.space import Values
 from tune.description.sweep import SweepConfig
@@ -38,8 +39,8 @@ def open_storage(url: str) -> BaseStorage:
                 sqlalchemy.event.listen(storage.engine, "connect", _log_ahead)
             return storage
     except Exception as error:
-        text = " ".join(str(error).split())
-        raise UserError(f"SUPERSNN_OPTUNA_STORAGE: {url} cannot be opened: {text[:200]}") from error
+        text = shorten(masked(str(getattr(error, "orig", None) or error), url))
+        raise UserError(f"SUPERSNN_OPTUNA_STORAGE: {masked(url)} cannot be opened: {text}") from error
 
 
 def _log_ahead(connection: sqlite3.Connection, _record: object) -> None:

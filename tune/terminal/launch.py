@@ -10,13 +10,13 @@ from tune.description.inspection import inspect_sweep, is_here
 from tune.description.sweep import SweepConfig
 from tune.execution.executor import Executor
 from tune.mounts import refuse_shared_sqlite
-from tune.notices import ArmWithoutWinner, JournalFault, Notify, StageStarted
+from tune.notices import ArmWithoutWinner, DatabaseChanged, JournalFault, Notify, StageStarted
 from tune.outcome.no_winner import arms_without_winner
 from tune.store import Store, SweepFolder
 from tune.sweep_driver import SweepDriver, open_sweep
 from tune.sweep_runner import SweepRunner
 from tune.terminal.board import Board
-from tune.terminal.display import Display
+from tune.terminal.display import Display, print_line
 from tune.tracking import tracker
 from tune.tracking.server import uri_for
 from tune.tracking.tracker import Tracker
@@ -97,6 +97,8 @@ def _run(driver: SweepDriver, notify: Notify, address: str | None, local: bool) 
             runner = SweepRunner(driver, executor, notify)
             try:
                 tracking.wait_connected()
+                for text in tracking.notices:
+                    notify(DatabaseChanged(text))
                 runner.train()
             finally:
                 executor.close()
@@ -133,4 +135,6 @@ def _catch_up(driver: SweepDriver) -> int:
         return 0
     tracking = tracker.start(driver.folder, driver.store, driver.sweep)
     tracking.wait_connected()
+    for text in tracking.notices:
+        print_line(text)
     return tracking.close()
