@@ -14,15 +14,16 @@ ROWS = 60
 METRIC_COLUMNS = METRICS | {metric.column: metric for metric in METRICS.values()}
 """Metrics by key and by column."""
 PERCENT = {"value", "best", "search_value", "score", "spread", "direct", "expected", "median", "mean", "low", "high",
-           "importance", "chance", "iqm", "sd", "teacher_val", "val_accuracy"}  # fmt: skip
-POINTS = {"difference", "gain", "shrinkage"}
+           "importance", "chance", "iqm", "sd", "se", "teacher_val", "val_accuracy"}  # fmt: skip
+POINTS = {"difference", "gain", "shrinkage", "iqm_points", "without_far"}
 SECONDS = {"seconds", "compute", "teacher_seconds", "bank_seconds", "search", "verify", "total"}
 HEADINGS = {
     "value": "validation, %", "best": "best val., %", "low": "low, %", "high": "high, %",
     "val_accuracy": "validation, %", "seconds": "training", "bank_seconds": "cache",
     "difference": "difference, points", "gain": "gain, points", "importance": "importance, %", "chance": "chance, %",
     "p": "p (Holm)", "prob_improvement": "P(better)", "p_raw": "p, raw", "p_floor": "smallest p",
-    "expected": "expected, %", "rate": "firing rate",
+    "expected": "expected, %", "rate": "firing rate", "iqm": "IQM, %", "iqm_points": "IQM, points",
+    "se": "standard error, %",
 } | {column: sentences.heading(metric) for column, metric in METRIC_COLUMNS.items()}  # fmt: skip
 
 

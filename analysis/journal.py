@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from analysis.stored import LATEST
 from supersnn.files import sha256, write_atomically
 from supersnn.records import journal, snapshot
 from supersnn.records.events import AnyEvent, EpochReported, TrialStarted
@@ -27,8 +28,6 @@ STATE, EPOCHS, DIGESTS = "state.json", "epochs.parquet", "digests.json"
 """The cache's files."""
 LARGEST = 2**53
 """Bound of the integers that a table can hold exactly."""
-LATEST = 253_402_300_799.0
-"""The last second of the year 9999, the last that has a date."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +141,8 @@ def _fault(event: AnyEvent) -> str | None:
             return f"{name}: expected a finite number, found {value}"
         if name in ("metrics", "rates") and value:
             for key, number in value.items():
+                if name == "metrics" and "/" not in key:
+                    return f"metrics.{key}: expected the key of a metric, as val/accuracy"
                 if number is not None and math.isinf(number):
                     return f"{name}.{key}: expected a finite number, found {number}"
     if event.event in ("start", "epoch", "end", "ranked", "winner", "verified") and event.trial < 0:

@@ -40,11 +40,36 @@
   setTimeout(rest);
 
   dark.addEventListener("change", () => recolour(ink()));
-  window.addEventListener("beforeprint", () => {
-    plots.forEach(draw);
-    recolour("#333333");
+
+  // Paper: a figure is drawn anew for the width that it has there, in CSS pixels, whatever the window's. The view box
+  // shrinks it further where the paper is narrower; figures with a minimal width are drawn at that and shrunk.
+  const PAPER = { wide: 680, half: 420 };
+
+  function onPaper(plot) {
+    draw(plot);
+    const wide = plot.closest("figure").classList.contains("wide");
+    const width = Math.max(wide ? PAPER.wide : PAPER.half, Number(plot.dataset.least));
+    const height = wide ? plot.layout.height : Math.min(plot.layout.height, 320);
+    plot.dataset.height = plot.layout.height;
+    Plotly.relayout(plot, { width, height, autosize: false, "font.color": "#333333" });
+    plot.style.aspectRatio = `${width} / ${height}`;
+    for (const svg of plot.querySelectorAll(".main-svg")) svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  }
+
+  function onScreen(plot) {
+    plot.style.aspectRatio = "";
+    for (const svg of plot.querySelectorAll(".main-svg")) svg.removeAttribute("viewBox");
+    Plotly.relayout(plot, { width: null, height: Number(plot.dataset.height), autosize: true, "font.color": ink() });
+  }
+
+  window.addEventListener("beforeprint", () => plots.forEach(onPaper));
+  window.addEventListener("afterprint", () => plots.forEach(onScreen));
+
+  // Say so where a table or a figure has more to the right than is shown.
+  const overflowing = new ResizeObserver((entries) => {
+    for (const { target } of entries) target.previousElementSibling.hidden = target.scrollWidth <= target.clientWidth + 1;
   });
-  window.addEventListener("afterprint", () => recolour(ink()));
+  document.querySelectorAll(".hint + .scroll").forEach((region) => overflowing.observe(region));
 
   function key(row, column) {
     const cell = row.cells[column];
@@ -74,7 +99,7 @@
       head.classList.toggle("number", rows.some((row) => row.cells[column].classList.contains("number")));
       const button = document.createElement("button");
       button.type = "button";
-      button.textContent = head.textContent;
+      button.append(...head.childNodes);
       button.addEventListener("click", () => sort(table, column));
       head.replaceChildren(button);
     });
