@@ -103,7 +103,8 @@ def _teachers(sweep: Sweep) -> Iterator[Picture]:
     note = ("Expected best of as many eligible trials as the rarest pairing has, less that of the same student "
             "without a teacher. Points of validation accuracy on which the search selected.")  # fmt: skip
     note += NO_TRIAL if (table["trials"] == 0).any() else ""
-    yield Picture("pairings", "Gain by pairing", note, tradeoffs.pairing_matrix(table), table.drop(columns=["sweep"]))
+    yield Picture("pairings", "Gain by pairing", note, tradeoffs.pairing_matrix(table),
+                  table.drop(columns=["sweep"]), least=260 + 150 * table["student"].nunique())  # fmt: skip
 
 
 def _costs(sweep: Sweep) -> Iterator[Picture]:

@@ -8,9 +8,13 @@
   function draw(plot) {
     if (plot.dataset.drawn) return;
     plot.dataset.drawn = "yes";
+    render(plot, ink());
+  }
+
+  function render(plot, colour, size = {}) {
     const { data, layout } = JSON.parse(document.getElementById(plot.dataset.plot).textContent);
-    layout.font = { ...layout.font, color: ink() };
-    Plotly.newPlot(plot, data, layout, { displayModeBar: false, responsive: true });
+    layout.font = { ...layout.font, color: colour };
+    Plotly.newPlot(plot, data, { ...layout, ...size }, { displayModeBar: false, responsive: true });
   }
 
   function recolour(colour) {
@@ -46,20 +50,18 @@
   const PAPER = { wide: 680, half: 420 };
 
   function onPaper(plot) {
-    draw(plot);
+    plot.dataset.drawn = "yes";
     const wide = plot.closest("figure").classList.contains("wide");
     const width = Math.max(wide ? PAPER.wide : PAPER.half, Number(plot.dataset.least));
-    const height = wide ? plot.layout.height : Math.min(plot.layout.height, 320);
-    plot.dataset.height = plot.layout.height;
-    Plotly.relayout(plot, { width, height, autosize: false, "font.color": "#333333" });
+    const height = wide ? parseFloat(plot.style.height) : Math.min(parseFloat(plot.style.height), 320);
+    render(plot, "#333333", { width, height, autosize: false });
     plot.style.aspectRatio = `${width} / ${height}`;
     for (const svg of plot.querySelectorAll(".main-svg")) svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   }
 
   function onScreen(plot) {
     plot.style.aspectRatio = "";
-    for (const svg of plot.querySelectorAll(".main-svg")) svg.removeAttribute("viewBox");
-    Plotly.relayout(plot, { width: null, height: Number(plot.dataset.height), autosize: true, "font.color": ink() });
+    render(plot, ink());
   }
 
   window.addEventListener("beforeprint", () => plots.forEach(onPaper));
