@@ -64,8 +64,24 @@
     render(plot, ink());
   }
 
-  window.addEventListener("beforeprint", () => plots.forEach(onPaper));
-  window.addEventListener("afterprint", () => plots.forEach(onScreen));
+  // A button is not repeated with its table's head on the next page, text is.
+  function replaceButtons() {
+    for (const button of document.querySelectorAll("th button")) {
+      const text = document.createElement("span");
+      text.className = "printed";
+      text.innerHTML = button.innerHTML;
+      button.after(text);
+    }
+  }
+
+  window.addEventListener("beforeprint", () => {
+    plots.forEach(onPaper);
+    replaceButtons();
+  });
+  window.addEventListener("afterprint", () => {
+    plots.forEach(onScreen);
+    document.querySelectorAll("th .printed").forEach((text) => text.remove());
+  });
 
   // Say so where a table or a figure has more to the right than is shown.
   const overflowing = new ResizeObserver((entries) => {
