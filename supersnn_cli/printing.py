@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from supersnn.training import EpochReport
 
+PROBLEMS = 10
+"""Problems of a sweep's folder that are printed; the JSON and the page have all."""
+
 
 def print_result(value: Any, table: Callable[[Any], Any], as_json: bool) -> None:
     """Print a value as one JSON document, or as the rich renderable that `table` makes of it."""
@@ -52,7 +55,7 @@ def cell(value: object) -> str:
 
 
 def print_results(results: Mapping[str, Any]) -> None:
-    """Print a sweep's arms, verdicts and answer, as in its report."""
+    """Print a sweep's arms, verdicts, answer, cautions and problems, as in its report."""
     from rich.console import Console
 
     from analysis.report import table, verdict_table
@@ -62,7 +65,12 @@ def print_results(results: Mapping[str, Any]) -> None:
         if rows:
             console.print(table_of(rows))
             console.print()
-    print(results["answer"])
+    for line in (results["answer"], *results["cautions"]):
+        print(line)
+    for line in results["problem_lines"][:PROBLEMS]:
+        print(f"problem: {line}")
+    if (more := len(results["problem_lines"]) - PROBLEMS) > 0:
+        print(f"and {more} more problems: supersnn report --json or --html lists them")
 
 
 def epoch_line(report: "EpochReport", epochs: int) -> str:

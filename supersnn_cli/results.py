@@ -59,8 +59,7 @@ def report(
     if html is not None:
         reports.write_html(loaded, html)
     if csv is not None:
-        for tables in loaded:
-            reports.write_csv(tables, csv)
+        reports.write_csv(load.collect(loaded), csv)
     results = [reports.results(tables) for tables in loaded]
     if as_json:
         print(json.dumps(results[0] if len(results) == 1 else results))
