@@ -115,6 +115,9 @@ def _of_openings(state: SweepState, openings: Sequence[Mapping[str, Any]]) -> It
     if len(openings) < len(tested):
         text = f"{len(openings)} openings of the test images, but the journal has {len(tested)} tested final runs"
         yield {"problem": f"test-ledger.jsonl: {text}"}
+    if len(sets := {(str(line["dataset"]), int(line["count"])) for line in openings}) > 1:
+        found = ", ".join(f"{count} of {dataset}" for dataset, count in sorted(sets)[:4])
+        yield {"problem": f"test-ledger.jsonl: its lines name different test images: {found}"}
 
 
 def _of_teachers(state: SweepState) -> Iterator[Problem]:

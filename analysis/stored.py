@@ -40,7 +40,7 @@ class Opening(BaseModel):
     time: Annotated[float, Field(ge=0, le=LATEST)]
     dataset: str
     purpose: str
-    count: Annotated[int, Field(ge=0, lt=2**53)]
+    count: Annotated[int, Field(gt=0, lt=2**53)]
     weights: str | None = None
 
 
