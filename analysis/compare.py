@@ -8,7 +8,16 @@ import numpy as np
 import pandas as pd
 
 from analysis.arms import comparisons
-from analysis.statistics import Floats, blocked_interval, far_from_rest, holm, iqm, prob_improvement, sign_flip, t_interval
+from analysis.statistics import (
+    Floats,
+    blocked_interval,
+    far_from_rest,
+    holm,
+    iqm,
+    prob_improvement,
+    sign_flip,
+    t_interval,
+)
 from supersnn.errors import UserError
 
 MARGIN = 0.003
@@ -157,7 +166,7 @@ def _word(row: Mapping[str, Any], floor: float) -> str:
 
 def uneven(mean: float, middle: float, error: float) -> bool:
     """Return whether an interquartile mean differs from the mean by more than the standard error, if that is known."""
-    return math.isfinite(error) and abs(mean - middle) > max(error, TINY)
+    return bool(math.isfinite(error) and abs(mean - middle) > max(error, TINY))
 
 
 def arms(verified: pd.DataFrame, score: str = "test", level: float = 0.95) -> pd.DataFrame:

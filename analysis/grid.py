@@ -50,7 +50,9 @@ def grid(frame: pd.DataFrame, most: int = ROWS) -> Grid:
     columns = [str(column) for column in frame.columns]
     rows = [[_cell(column, row[column]) for column in columns] for row in records(frame.head(most))]
     numeric = {k for row in rows for k, cell in enumerate(row) if cell.numeric}
-    rows = [[replace(cell, numeric=k in numeric) if not cell.key else cell for k, cell in enumerate(row)] for row in rows]
+    rows = [
+        [replace(cell, numeric=k in numeric) if not cell.key else cell for k, cell in enumerate(row)] for row in rows
+    ]
     return Grid([HEADINGS.get(column, column.replace("_", " ")) for column in columns], rows, max(0, len(frame) - most))
 
 

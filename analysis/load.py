@@ -79,4 +79,3 @@ def _folder(root: Path, name: Path | str, known: list[str]) -> Path:
         if (folder / "config.yaml").exists() or (folder / "journal.jsonl").exists():
             return folder
     raise UserError(f"{name}: no such sweep in {root}; known: {', '.join(known) or 'none'}")
-

@@ -202,7 +202,9 @@ def _events(
     root: "Run", levels: Mapping[str, list["Run"]], epochs: Epochs, versions: Mapping[str, str]
 ) -> Iterator[AnyEvent]:
     """Yield the runs as the events of a journal."""
-    yield SweepStarted(time=_start(root) / 1000, code=_tag(root, "code"), versions={key: str(value) for key, value in versions.items()})
+    yield SweepStarted(
+        time=_start(root) / 1000, code=_tag(root, "code"), versions={key: str(value) for key, value in versions.items()}
+    )
     yield DatasetSplit(time=_start(root) / 1000, split=_tag(root, "split") or None)
     yield from _teachers(root, levels["trial"])
     for run in sorted(levels["trial"], key=_start):

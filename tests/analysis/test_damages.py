@@ -179,8 +179,8 @@ def test_places_that_cannot_be_written_are_one_line(folder: Path, tmp_path: Path
     sweep = load.sweep(folder)
     (tmp_path / "file").write_text("")
     for place in (tmp_path, tmp_path / "file" / "x"):
-        with pytest.raises(UserError, match="cannot be written: .*; name a place that can be written to"):
+        with pytest.raises(UserError, match=r"cannot be written: .*; name a place that can be written to"):
             report.write_html([sweep], place)
     for write in (report.write_csv, report.write_parquet):
-        with pytest.raises(UserError, match="cannot be written: Not a directory|cannot be written: File exists"):
+        with pytest.raises(UserError, match=r"cannot be written: Not a directory|cannot be written: File exists"):
             write(sweep, tmp_path / "file")

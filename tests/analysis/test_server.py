@@ -4,6 +4,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -146,9 +147,9 @@ def test_wrong_addresses_are_one_line_and_make_no_database(tmp_path: Path) -> No
 
 def test_a_server_that_hangs_is_waited_for_a_limited_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "PATIENCE", 0.2)
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        with pytest.raises(UserError, match="no answer from an MLflow server: timed out"):
-            load.from_mlflow(f"http://127.0.0.1:{silent.getsockname()[1]}", "digits")
+    silent = socket.create_server(("127.0.0.1", 0))
+    with closing(silent), pytest.raises(UserError, match="no answer from an MLflow server: timed out"):
+        load.from_mlflow(f"http://127.0.0.1:{silent.getsockname()[1]}", "digits")
 
 
 @pytest.fixture
