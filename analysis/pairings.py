@@ -10,8 +10,8 @@ from analysis.arms import CONTROL
 from analysis.budget import expected_best
 from analysis.tables import records
 
-COLUMNS = ["sweep", "arm", "dataset", "student", "teacher", "teacher_family", "pairing", "trials", "finished", "score", "spread",
-           "direct", "gain", "seconds", "teacher_seconds", "teacher_val", "teacher_parameters"]  # fmt: skip
+COLUMNS = ["sweep", "arm", "dataset", "student", "teacher", "teacher_family", "pairing", "trials", "finished", "score",
+           "spread", "direct", "gain", "seconds", "teacher_seconds", "teacher_val", "teacher_parameters"]  # fmt: skip
 NOT_SEPARABLE = "cannot be separated from the other terms with these teachers"
 NEGLIGIBLE = 1e-6
 """Tolerance below which a column of length one counts as zero."""

@@ -232,11 +232,12 @@ def _teachers(root: "Run", trials: Iterable["Run"]) -> Iterator[TeacherTrained]:
         if name := _tag(run, "teacher"):
             first.setdefault(name, run)
     for name, run in first.items():
+        epochs = _params(run).get("teacher.epochs")
         facts = {key: root.data.metrics.get(f"teacher/{name}/{key}")
                  for key in ("parameters", "val_accuracy", "seconds")}  # fmt: skip
         yield TeacherTrained.model_validate({
             "time": _start(root) / 1000, "name": name, "digest": _tag(run, "teacher_digest"),
-            "family": _tag(run, "teacher_family"), "epochs": epochs if isinstance(epochs := _params(run).get("teacher.epochs"), int) else None,
+            "family": _tag(run, "teacher_family"), "epochs": epochs if isinstance(epochs, int) else None,
             "split": _tag(root, "split") or None, **facts,
         })  # fmt: skip
 
