@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from supersnn.training import EpochReport
 
+PROBLEMS = 10
+"""Problems of a sweep's folder that are printed; the JSON and the page have all."""
+
 
 PLAIN = {"±": "+/-", "−": "-", "–": "-", "·": "|", "…": "...", "×": "x", "→": "->", "≤": "<=", "≥": ">=", "µ": "u"}
 """What is printed for characters that the terminal's encoding lacks."""
@@ -82,7 +85,7 @@ def cell(value: object) -> str:
 
 
 def print_results(results: Mapping[str, Any]) -> None:
-    """Print a sweep's arms, verdicts and answer, as in its report."""
+    """Print a sweep's arms, verdicts, answer, cautions and problems, as in its report."""
     from rich.console import Console
 
     from analysis.report import table, verdict_table
@@ -92,7 +95,12 @@ def print_results(results: Mapping[str, Any]) -> None:
         if rows:
             console.print(table_of(rows))
             console.print()
-    print(results["answer"])
+    for line in (results["answer"], *results["cautions"]):
+        print(line)
+    for line in results["problem_lines"][:PROBLEMS]:
+        print(f"problem: {line}")
+    if (more := len(results["problem_lines"]) - PROBLEMS) > 0:
+        print(f"and {more} more problems: supersnn report --json or --html lists them")
 
 
 def epoch_line(report: "EpochReport", epochs: int) -> str:
