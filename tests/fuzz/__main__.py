@@ -45,7 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--minutes", type=float, default=15.0, help="the time of all parts together")
     parser.add_argument("--seed", type=int, default=0, help="another seed makes other mutants")
-    parser.add_argument("--only", choices=list(PARTS), action="append", help="run this part; may be given several times")
+    parser.add_argument(
+        "--only", choices=list(PARTS), action="append", help="run this part; may be given several times"
+    )
     parser.add_argument("--case", type=int, help="repeat one case, in this process")
     parser.add_argument("--cases", type=int, help="how many cases each part tries at most")
     parser.add_argument("--jobs", type=int, default=min(4, os.cpu_count() or 1), help="processes")

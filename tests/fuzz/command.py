@@ -60,7 +60,7 @@ class Ended:
         if self.code and (longest := max(map(len, said), default=0)) > LONGEST_LINE:
             yield Finding(part, "line of error too long", name, case, f"{longest} characters: {self.err[:200]}")
         for warning in self.warned:
-            yield Finding(part, "warning", warning[:80], case, warning[:300])
+            yield Finding(part, "warning", re.sub(r"\d+|'[^']*'", "N", warning)[:80], case, warning[:300])
 
 
 def _shape(text: str) -> str:
@@ -89,20 +89,22 @@ def at_most(seconds: float) -> Iterator[None]:
 class _Stream(io.TextIOWrapper):
     """A stream in memory that has, unlike `StringIO`, an encoding and a buffer, as a terminal's has."""
 
-    def __init__(self) -> None:
-        super().__init__(io.BytesIO(), encoding="utf-8", write_through=True)
+    def __init__(self, encoding: str, errors: str) -> None:
+        super().__init__(io.BytesIO(), encoding=encoding, errors=errors, write_through=True)
 
     def text(self) -> str:
         self.flush()
         buffer = self.buffer
         assert isinstance(buffer, io.BytesIO)
-        return buffer.getvalue().decode()
+        return buffer.getvalue().decode(self.encoding)
 
 
-def call(arguments: Sequence[str | Path], seconds: float = 30) -> Ended:
+def call(arguments: Sequence[str | Path], seconds: float = 30, encoding: str = "utf-8") -> Ended:
     """Run a command as the console script does, in this process, to its end."""
     words = [str(argument) for argument in arguments]
-    out, err, error, code = _Stream(), _Stream(), None, 0
+    out, err = _Stream(encoding, "strict"), _Stream(encoding, "backslashreplace")  # as Python opens them
+    error: BaseException | None = None
+    code = 0
     before, began = sys.argv, time.monotonic()
     with warnings.catch_warnings(record=True) as warned, contextlib.redirect_stdout(out):
         warnings.simplefilter("always")

@@ -43,16 +43,44 @@ CONFIG: dict[str, Any] = {
     "verify": {"seeds": 2, "top": 2, "rank_seeds": 1},
 }
 SENSELESS: tuple[Any, ...] = (
-    *(None, True, -1, -0.5, 1.5, 1e308, 10**30, float("nan"), float("inf"), "", "x", "1", [], [1], {}, {"a": 1}, "é" * 40),
+    *(
+        None,
+        True,
+        -1,
+        -0.5,
+        1.5,
+        1e308,
+        10**30,
+        float("nan"),
+        float("inf"),
+        "",
+        "x",
+        "1",
+        [],
+        [1],
+        {},
+        {"a": 1},
+        "é" * 40,
+    ),
     *("../../../etc/passwd", "x" * 5000, 1e-300, [[]]),
 )
 """Values that no field of a stored file can sensibly have, or hardly any."""
 KINDS = (
-    *("empty", "half", "without the last byte", "cut anywhere", "a byte flipped", "ten bytes flipped", "garbage at the end"),
+    *(
+        "empty",
+        "half",
+        "without the last byte",
+        "cut anywhere",
+        "a byte flipped",
+        "ten bytes flipped",
+        "garbage at the end",
+    ),
     *("garbage line", "BOM", "Latin-1", "directory", "missing", "swapped", "other content", "older", "dangling link"),
     *("value", "value", "value", "value", "value", "line twice", "line missing", "lines swapped"),
 )
-_UNSTABLE = re.compile(r"(^|\.)(cpu_s|gpu_s|teacher_s|seconds|bank_seconds|provenance|sha256|metrics_sha256|versions|code)($|\.)")
+_UNSTABLE = re.compile(
+    r"(^|\.)(cpu_s|gpu_s|teacher_s|seconds|bank_seconds|provenance|sha256|metrics_sha256|versions|code)($|\.)"
+)
 _QUIET = ("nothing left to do",)
 
 
@@ -181,7 +209,9 @@ def damage(store: Path, files: tuple[str, ...], random: Random) -> Damage:
             aside.rename(store / other)
             return Damage(file, kind, f"{file}: {told}")
         case "other content":
-            new = random.choice((b"null\n", b"5\n", b"{}\n", b"[]\n", b'"x"\n', b"[[1]]\n", b'{"arms": null}\n', b"\0" * 100, b"a: b\n"))
+            new = random.choice(
+                (b"null\n", b"5\n", b"{}\n", b"[]\n", b'"x"\n', b"[[1]]\n", b'{"arms": null}\n', b"\0" * 100, b"a: b\n")
+            )
             told = f"content {new[:20]!r}"
         case "value":
             told, new = _value(path.suffix, content, random)
@@ -195,14 +225,20 @@ def damage(store: Path, files: tuple[str, ...], random: Random) -> Damage:
         path.symlink_to("/nowhere/at/all")
     elif kind != "missing":
         path.write_bytes(new)
-    return Damage(file, "none" if new == content and kind not in ("directory", "missing", "dangling link") else kind, f"{file}: {told}")
+    return Damage(
+        file,
+        "none" if new == content and kind not in ("directory", "missing", "dangling link") else kind,
+        f"{file}: {told}",
+    )
 
 
 def _lines(content: bytes, kind: str, random: Random) -> tuple[str, bytes]:
     lines = content.splitlines(keepends=True) or [b"\n"]
     at = random.randrange(len(lines))
     if kind == "garbage line":
-        line = random.choice((b"garbage\n", b"{}\n", b"5\n", b"null\n", b"\xe9\xff\n", b"\0\0\0\n", b'{"event": "x"}\n', b"\n", b"[1]\n"))
+        line = random.choice(
+            (b"garbage\n", b"{}\n", b"5\n", b"null\n", b"\xe9\xff\n", b"\0\0\0\n", b'{"event": "x"}\n', b"\n", b"[1]\n")
+        )
         return f"{line!r} before line {at + 1}", b"".join([*lines[:at], line, *lines[at:]])
     if kind == "line twice":
         return f"line {at + 1} twice", b"".join(lines[: at + 1] + lines[at:])
@@ -289,8 +325,14 @@ def try_damage(sound: Pristine, store: Path, done: Damage, random: Random) -> It
         for arm in ("direct", "homogeneous", "overall") if random.random() < 0.3 or "/best/" in done.file else ():
             checked = call(["check", folder / "best" / arm], SECONDS)
             yield from judge(checked)
-            if checked.code :
-                yield Finding(PART, "an export fails its check after a sweep that ended well", done.file, done.told, checked.err[-300:])
+            if checked.code:
+                yield Finding(
+                    PART,
+                    "an export fails its check after a sweep that ended well",
+                    done.file,
+                    done.told,
+                    checked.err[-300:],
+                )
     if random.random() < 0.3:
         yield from judge(call(["verify", SWEEP, "--local", *at], SECONDS))
     if "/best/" not in done.file and random.random() < (0.6 if done.file.startswith(("teachers", "banks")) else 0.2):
@@ -314,7 +356,13 @@ def _export_commands(sound: Pristine, store: Path, done: Damage) -> Iterator[Fin
     ):
         yield from _judged(done, command)
         if command.error is None and command.code == 0 and not harmless:
-            yield Finding(PART, "a changed export is accepted", f"{command.command.split()[0]} {Path(done.file).name}", done.told, "exit code 0")
+            yield Finding(
+                PART,
+                "a changed export is accepted",
+                f"{command.command.split()[0]} {Path(done.file).name}",
+                done.told,
+                "exit code 0",
+            )
 
 
 def _judged(done: Damage, ended: Ended) -> Iterator[Finding]:
@@ -345,7 +393,13 @@ def _same_report(sound: Pristine, done: Damage, reported: Ended) -> Iterator[Fin
 
 
 def _silent(command: str, done: Damage, changed: str) -> Finding:
-    return Finding(PART, "another figure without a word", f"{command}, {Path(done.file).name} {changed.split(':')[0]}", done.told, changed)
+    return Finding(
+        PART,
+        "another figure without a word",
+        f"{command}, {Path(done.file).name} {changed.split(':')[0]}",
+        done.told,
+        changed,
+    )
 
 
 def _changed(before: Any, after: Any) -> str:

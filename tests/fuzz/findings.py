@@ -66,7 +66,9 @@ def place_of(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if re.search(r"/(supersnn|supersnn_cli|tune|analysis)/[^-]*$", frame.filename)]
     frame = (own or list(frames) or [None])[-1]
-    where = "?" if frame is None else re.sub(r"^.*/((?:supersnn|supersnn_cli|tune|analysis|tests)/)", r"\1", frame.filename)
+    where = (
+        "?" if frame is None else re.sub(r"^.*/((?:supersnn|supersnn_cli|tune|analysis|tests)/)", r"\1", frame.filename)
+    )
     return f"{where}:{frame.name if frame else '?'} {type(error).__name__}"
 
 

@@ -10,11 +10,61 @@ Path = tuple[str | int, ...]
 
 WORDS: tuple[str, ...] = (
     *("yes", "off", "~", "null", "", "0", "-1", "1e-2", "1.5", ".inf", "-.inf", ".nan", "NaN", "1e309", "0x10", "0o17"),
-    *("1_000", "2024-13-45", "2024-12-01", "2024-12-01 25:00:00", "12:30:45", "!!binary aGk=", "!!python/name:os.system"),
+    *(
+        "1_000",
+        "2024-13-45",
+        "2024-12-01",
+        "2024-12-01 25:00:00",
+        "12:30:45",
+        "!!binary aGk=",
+        "!!python/name:os.system",
+    ),
     *("!!set {a, b}", "!!omap [a: 1]", "!!timestamp 2024-01-01", "!!float x", "!!int 'x'", "!!null x", "!unknown x"),
-    *("&a [*a]", "&b {x: *b}", "*missing", "<<: *base", "{<<: {a: 1}}", "? [a, b]", "{[1, 2]: 3}", "{5: default}", "- - -"),
-    *("'", '"', "[", "{", "]", "}", "|", ">", "%", "@", "`", "#", "---", "...", "[resnet8, resnet8]", "{name: x}", "[]"),
-    *("{}", "[[]]", "{a: {b: {c: 1}}}", "é", "日本語", "\u202e", "🙂", "\t", "[bold]x[/bold]", "[/]", "a=b", "../../x", "/"),
+    *(
+        "&a [*a]",
+        "&b {x: *b}",
+        "*missing",
+        "<<: *base",
+        "{<<: {a: 1}}",
+        "? [a, b]",
+        "{[1, 2]: 3}",
+        "{5: default}",
+        "- - -",
+    ),
+    *(
+        "'",
+        '"',
+        "[",
+        "{",
+        "]",
+        "}",
+        "|",
+        ">",
+        "%",
+        "@",
+        "`",
+        "#",
+        "---",
+        "...",
+        "[resnet8, resnet8]",
+        "{name: x}",
+        "[]",
+    ),
+    *(
+        "{}",
+        "[[]]",
+        "{a: {b: {c: 1}}}",
+        "é",
+        "日本語",
+        "\u202e",
+        "🙂",
+        "\t",
+        "[bold]x[/bold]",
+        "[/]",
+        "a=b",
+        "../../x",
+        "/",
+    ),
     *("digits", "resnet8", "direct", "default", "x" * 300, "x" * 5000, "[" * 3000, "{a: " * 500, "- " * 2000),
     *("[" + "1, " * 20000 + "1]", "123456789012345678901234567890", "'" + "y" * 70000 + "'", "torchvision:resnet18"),
     *("folder:/nowhere", "folder:", "timm:x", "os:system", "module:attribute"),
@@ -23,12 +73,68 @@ WORDS: tuple[str, ...] = (
 
 VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, 1, 2, 3, 7, -1, 1.5, 0.5, 0.0, -0.0, 1e-9, 1e-300, 1e308, 10**30, -(10**30), float("inf")),
-    *(float("nan"), "", "x", "1", "1e-2", "1.0", "yes", "default", "off", [], {}, [[]], [1], [1, 2], [2, 1], [1, 1], ["a"]),
-    *([None], [True, False], {"a": 1}, {"x": {"y": 1}}, {5: "default"}, "x" * 300, "é" * 50, "[x]", "a b", "a/b", "../x"),
+    *(
+        float("nan"),
+        "",
+        "x",
+        "1",
+        "1e-2",
+        "1.0",
+        "yes",
+        "default",
+        "off",
+        [],
+        {},
+        [[]],
+        [1],
+        [1, 2],
+        [2, 1],
+        [1, 1],
+        ["a"],
+    ),
+    *(
+        [None],
+        [True, False],
+        {"a": 1},
+        {"x": {"y": 1}},
+        {5: "default"},
+        "x" * 300,
+        "é" * 50,
+        "[x]",
+        "a b",
+        "a/b",
+        "../x",
+    ),
     *("resnet8", "resnet14", "vgg8", "wrn16_2", "resnet9", "digits", "accuracy", "synaptic_ops", "relation"),
-    *("logit", "tpe", "grid", "random", "qmc", "cmaes", "nsga2", "gp", "nsga3", "hyperband", "median", "wilcoxon", "none"),
+    *(
+        "logit",
+        "tpe",
+        "grid",
+        "random",
+        "qmc",
+        "cmaes",
+        "nsga2",
+        "gp",
+        "nsga3",
+        "hyperband",
+        "median",
+        "wilcoxon",
+        "none",
+    ),
     *("compute", "torchvision:resnet18", "folder:/nowhere", "folder:", "bf16", "fp16", "plif", "relu", "adamw", "tdbn"),
-    *("train+validation", "overall", "con", ".", "-x", "2GB", "-1GB", [0.1, 0.9], [0.0, 1.0], [1, 1000], ["hard", "bogus"]),
+    *(
+        "train+validation",
+        "overall",
+        "con",
+        ".",
+        "-x",
+        "2GB",
+        "-1GB",
+        [0.1, 0.9],
+        [0.0, 1.0],
+        [1, 1000],
+        ["hard", "bogus"],
+    ),
     *([64, 16, 1], 10, 12, 16, 30, 64, 100, 1000, 2000, 10**6, 10**9, 255, 256, 4, 5, 8),
 )
 
@@ -65,11 +171,16 @@ def text(content: str, random: Random) -> tuple[str, bytes]:
             return "with CRLF", content.replace("\n", "\r\n").encode()
         case 8:
             data = content.encode()
-            where, what = random.randrange(len(data)), random.choice((b"\0", b"\xff", b"\x1b", b"\xc2\x85", b"\r", b"\x7f"))
+            where, what = (
+                random.randrange(len(data)),
+                random.choice((b"\0", b"\xff", b"\x1b", b"\xc2\x85", b"\r", b"\x7f")),
+            )
             return f"{what!r} at byte {where}", data[:where] + what + data[where:]
         case 9:
             word = random.choice(WORDS)
-            return f"{_word(word)} as line {at + 2}", "".join([*lines[: at + 1], word + "\n", *lines[at + 1 :]]).encode()
+            return f"{_word(word)} as line {at + 2}", "".join(
+                [*lines[: at + 1], word + "\n", *lines[at + 1 :]]
+            ).encode()
         case _:
             tokens = _tokens(content)
             begin, end = random.choice(tokens)
@@ -150,7 +261,9 @@ def values(data: Any, random: Random, more: Sequence[Callable[[Any, Random], tup
             new = random.choice((-old, old * 1000, old + 1, old - 1, old / 3, old * 1e6, old * 1e-9, str(old)))
             return f"{name}: {new!r}", replaced(data, path, new)
         case 5 if isinstance(old, list):
-            new = random.choice((old + old, old[:1], old[::-1], [*old, random.choice(VALUES)], dict.fromkeys(map(str, old))))
+            new = random.choice(
+                (old + old, old[:1], old[::-1], [*old, random.choice(VALUES)], dict.fromkeys(map(str, old)))
+            )
             return f"{name}: {_word(new)}", replaced(data, path, new)
         case _:
             new = random.choice(VALUES)

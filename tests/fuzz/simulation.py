@@ -89,7 +89,9 @@ def _drive(
         search.reconcile()
         running: list[Job] = []
         handed_out = 0
-        limit = 4 * len(arms) * max(sweep.search.trials, 4) * (1 if sweep.search.fair == "trials" else sweep.trial_epochs())
+        limit = (
+            4 * len(arms) * max(sweep.search.trials, 4) * (1 if sweep.search.fair == "trials" else sweep.trial_epochs())
+        )
         while True:
             while len(running) < 2 and (job := search.next_job()) is not None:
                 running.append(job)
@@ -114,7 +116,11 @@ def _train(search: Search, job: Job, sweep: SweepConfig, random: Random) -> None
     if random.random() < 0.05:
         search.ended(job.key, "failed:nan")
         return
-    wanted = {*range(1, MOST_EPOCHS + 1), *(epochs * seed for seed in range(1, min(sweep.search.seeds_per_trial, 4) + 1)), total}
+    wanted = {
+        *range(1, MOST_EPOCHS + 1),
+        *(epochs * seed for seed in range(1, min(sweep.search.seeds_per_trial, 4) + 1)),
+        total,
+    }
     level = random.random()
     for epoch in sorted(epoch for epoch in wanted if job.reported < epoch <= total):
         metrics = {

@@ -147,7 +147,14 @@ def _conditions(data: Any, random: Random) -> tuple[str, Any]:
 
 
 def _enqueue(data: Any, random: Random) -> tuple[str, Any]:
-    space = [*_section(data, "space"), "optimizer.lr", "neuron.treshold", "teacher.name", "student.architecture", "seed"]
+    space = [
+        *_section(data, "space"),
+        "optimizer.lr",
+        "neuron.treshold",
+        "teacher.name",
+        "student.architecture",
+        "seed",
+    ]
     trials = [
         {random.choice(space): random.choice(mutation.VALUES) for _ in range(random.randrange(3))}
         for _ in range(random.randrange(1, 4))
@@ -175,8 +182,40 @@ def _sampler(data: Any, random: Random) -> tuple[str, Any]:
 
 def _parameter(data: Any, random: Random) -> Any:
     """A search parameter, often one that makes no sense."""
-    numbers: tuple[Any, ...] = (0, 1, 2, 3, 0.1, 0.5, 0.9, 1.0, 1.5, 10, 64, 100, -1, 1e-9, 1e9, "1e-2", "x", None, True, 1e-300)
-    choices: tuple[Any, ...] = (*numbers, "hard", "bogus", "soft", "triangle", "cosine", "resnet8", "vgg8", "sgd", "adamw")
+    numbers: tuple[Any, ...] = (
+        0,
+        1,
+        2,
+        3,
+        0.1,
+        0.5,
+        0.9,
+        1.0,
+        1.5,
+        10,
+        64,
+        100,
+        -1,
+        1e-9,
+        1e9,
+        "1e-2",
+        "x",
+        None,
+        True,
+        1e-300,
+    )
+    choices: tuple[Any, ...] = (
+        *numbers,
+        "hard",
+        "bogus",
+        "soft",
+        "triangle",
+        "cosine",
+        "resnet8",
+        "vgg8",
+        "sgd",
+        "adamw",
+    )
     kind = random.choice(("uniform", "log", "int", "categorical", "categorical", "default", "odd"))
     if kind == "default":
         return kind
@@ -271,12 +310,16 @@ def try_file(told: str, content: bytes, number: int = 0) -> Iterator[Finding]:
             yield Finding(PART, kind, place, told, last_line(error))
             return
         for one in warned:
-            yield Finding(PART, "warning", _kind(f"{one.category.__name__} {one.message}"), told, f"{one.message}"[:300])
+            yield Finding(
+                PART, "warning", _kind(f"{one.category.__name__} {one.message}"), told, f"{one.message}"[:300]
+            )
 
 
 def _kind(text: str) -> str:
     text = re.sub(r"'[^']*'", "'…'", re.sub(r"/\S+", "PATH", text))
-    return re.sub(r"\b\w+(\.\w+)+(?= with value)", "KEY", re.sub(r"(value )\S+|-?\d+(\.\d+)?(e-?\d+)?", r"\1N", text))[:60]
+    return re.sub(r"\b\w+(\.\w+)+(?= with value)", "KEY", re.sub(r"(value )\S+|-?\d+(\.\d+)?(e-?\d+)?", r"\1N", text))[
+        :60
+    ]
 
 
 @functools.lru_cache(maxsize=32)
