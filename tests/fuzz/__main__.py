@@ -56,9 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in ("MLFLOW_TRACKING_URI", "SUPERSNN_OPTUNA_STORAGE", "SUPERSNN_STORE", "SUPERSNN_SHARED", "RAY_ADDRESS"):
         os.environ.pop(name, None)
     findings, ends = Findings(), time.monotonic() + 60 * options.minutes
-    rows = []
+    rows: list[tuple[str, int, float, float]] = []
     for position, name in enumerate(names):
-        began = time.monotonic()
+        began, computed = time.monotonic(), _computed()
         shares = [PARTS[other].share for other in names[position:]]
         deadline = began + (ends - began) * shares[0] / sum(shares)
         most = options.cases or PARTS[name].most
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(f"{name}: {finding.text()}", flush=True)
             if tried % 500 == 0:
                 print(f"{name}: {tried} cases in {time.monotonic() - began:.0f} s", flush=True)
-        rows.append((name, tried, time.monotonic() - began))
+        rows.append((name, tried, time.monotonic() - began, _computed() - computed))
     _summary(rows, findings)
     return 1 if findings.found else 0
 
@@ -102,11 +102,16 @@ def _numbered(finding: Finding, number: int) -> Finding:
     return dataclasses.replace(finding, number=number)
 
 
-def _summary(rows: Sequence[tuple[str, int, float]], findings: Findings) -> None:
+def _computed() -> float:
+    """The seconds of processor time so far, those of the processes that have ended included."""
+    return sum(os.times()[:4])
+
+
+def _summary(rows: Sequence[tuple[str, int, float, float]], findings: Findings) -> None:
     print()
-    for name, tried, seconds in rows:
+    for name, tried, seconds, computed in rows:
         found = findings.of(name)
-        print(f"== {name}: {tried} cases in {seconds:.0f} s, {len(found)} findings")
+        print(f"== {name}: {tried} cases in {seconds:.0f} s ({computed:.0f} s of CPU), {len(found)} findings")
         for finding in found:
             print(f"  {findings.times[finding.fault]:5d} × {finding.text()}")
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.fuzz.command import Ended, call
-from tests.fuzz.damages import SWEEP, Pristine, copy, pristine
+from tests.fuzz.damages import SWEEP, Pristine, copy, pristine, settle
 from tests.fuzz.damages import prepare as prepare_store
 from tests.fuzz.findings import Finding
 from tests.support.driver import may_mount
@@ -226,12 +226,12 @@ def _locales() -> Iterator[Scene]:
 
 
 def _folders() -> Iterator[Scene]:
-    yield Scene("no HOME", _outside(("doctor", "status", "data list", "again"), HOME=None))
+    yield Scene("no HOME", _outside(("doctor", "more"), HOME=None))
     for home in ("/nowhere", "", "/dev/null"):
-        yield Scene(f"HOME={home}", _outside(("doctor", "data list", "more"), HOME=home))
+        yield Scene(f"HOME={home}", _outside(("doctor", "data list", "again"), HOME=home))
     long = "FOLDER/" + "t" * 98
     for told, folder in (("missing", "/nowhere"), ("a file", "/etc/hostname"), ("empty", "")):
-        yield Scene(f"TMPDIR is {told}", _outside(("doctor", "more", "check", "export"), TMPDIR=folder))
+        yield Scene(f"TMPDIR is {told}", _outside(("doctor", "more", "export"), TMPDIR=folder))
     yield Scene("TMPDIR is long", _outside(("doctor", "more"), before=f"mkdir -p {long} && TMPDIR={long}"))
     yield Scene("SUPERSNN_STORE is a file", _inside(("data list",), SUPERSNN_STORE="/etc/hostname"))
     yield Scene("SUPERSNN_DATA is a file", _inside(("data list", "again", "evaluate"), SUPERSNN_DATA="/etc/hostname"))
@@ -298,18 +298,20 @@ def _databases() -> Iterator[Scene]:
 
 def _disks() -> Iterator[Scene]:
     if may_mount():
-        writing = (*READING, "report --html", "doctor", "again", "more", "verify")
+        writing = ("status", "status --json", "report", "report --html", "doctor", "check", "predict", "evaluate")
+        writing += ("export", "again", "more", "verify")
         yield Scene("a read-only store", _mounted(writing, "mount --bind -o ro FOLDER/store FOLDER/store"))
         for size in ("16k", "1m"):
             tiny = f"mkdir -p FOLDER/exported FOLDER/tiny && mount -t tmpfs -o size={size} none FOLDER/exported"
             yield Scene(f"no space for an export, {size}", _mounted(("export",), tiny))
         tiny = "mkdir -p FOLDER/tiny && mount -t tmpfs -o size=64k none FOLDER/tiny"
         yield Scene("TMPDIR is full", _mounted(("more", "export", "check"), f"{tiny} && export TMPDIR=FOLDER/tiny"))
-        full = "mount -t tmpfs -o size=24m none FOLDER/full && cp -a FOLDER/store FOLDER/full && head -c 24m /dev/zero > FOLDER/full/x"
-        full = f"mkdir -p FOLDER/full && {full}; mount --bind FOLDER/full/store FOLDER/store"
+        filled = "cp -a FOLDER/store FOLDER/full && head -c 24m /dev/zero > FOLDER/full/x"
+        full = f"mkdir -p FOLDER/full && mount -t tmpfs -o size=24m none FOLDER/full && {filled}"
+        full += "; mount --bind FOLDER/full/store FOLDER/store"
         yield Scene("a store on a full disk", _mounted(writing, full))
     for blocks in (1, 20, 100):
-        limited = ("report --html", "export", "again", "more", "verify", "evaluate", "check")
+        limited = ("report --html", "export", "more", "check")
         yield Scene(f"files of at most {blocks} KiB", _outside(limited, before=f"ulimit -f {blocks};"))
     yield Scene("few open files", _outside(("status", "report", "more", "export"), before="ulimit -n 40;"))
 
@@ -328,7 +330,7 @@ def _streams() -> Iterator[Scene]:
             ("nobody reads stdout", "| true"),
         ),
     ):
-        names = ("status", "report", "report --html", "dry run", "doctor", "again")
+        names = ("status", "report", "dry run", "doctor", "again")
         yield Scene(told, _outside(names if "stdout" in told else names[:2], after=after))
     for seconds in (0.05, 0.3, 0.8, 1.5, 2.5, 4.0):
         yield _interrupted(seconds)
@@ -351,6 +353,7 @@ def check(seed: int, number: int) -> tuple[str, list[Finding]]:
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
     try:
         copy(sound, folder / "store")
+        settle(sound, folder / "store")
         return scene.name, list(try_scene(scene, folder, sound))
     finally:
         shutil.rmtree(folder, ignore_errors=True)

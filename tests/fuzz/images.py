@@ -345,7 +345,7 @@ def _read(odd: Odd, data: Path, export: Path, dry: Ended, predicted: Ended) -> I
     try:
         raw = registry.read(DatasetConfig(name=f"folder:{data}"), "train")
     except (UserError, DamagedFile) as error:
-        if not _named(odd, str(error)):
+        if not _named(str(error)):
             yield Finding(PART, "the file is not named", "class folder", case, str(error)[:300])
         if len(str(error).splitlines()) > 1:
             yield Finding(PART, "more than a line", "class folder", case, str(error)[:300])
@@ -383,11 +383,11 @@ def _known(pixels: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]") -> bool:
     return bool((pixels == pixels[:1]).all()) and pixels[0].tobytes() in grey
 
 
-def _named(odd: Odd, text: str) -> bool:
+def _named(text: str) -> bool:
     return "odd" in text.lower() or "ódd" in text
 
 
 def _judged(odd: Odd, ended: Ended) -> Iterator[Finding]:
     yield from ended.faults(PART, odd.told, lines=2)
-    if ended.error is None and ended.code and not _named(odd, ended.err):
+    if ended.error is None and ended.code and not _named(ended.err):
         yield Finding(PART, "the file is not named", ended.command.split()[0], odd.told, ended.err[-300:])

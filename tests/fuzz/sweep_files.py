@@ -39,7 +39,7 @@ EVERYTHING = """\
 # A file that uses every feature.
 name: everything
 seed: 3
-dataset: {name: digits, images: 600, validation: 0.2, split_seed: 1, augment: {crop: 1, cutout: 2, flip: false, views: 2}}
+dataset: {name: digits, images: 600, validation: 0.2, split_seed: 1, augment: {crop: 1, cutout: 2, views: 2}}
 student: {architecture: resnet8, time_steps: 2, norm: tdbn, stem_stride: 1}
 neuron: {kind: plif, detach_reset: false, width: 0.5}
 teacher: {epochs: 2, lr: 0.05, seed: 4}
