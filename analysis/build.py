@@ -91,15 +91,7 @@ def _trial(trial: TrialRecord) -> Row:
 
 
 def _marks(arm: ArmRecord, number: int) -> Row:
-    return {"best": arm.best == number, "winner": _winner(arm) == number}
-
-
-def _winner(arm: ArmRecord) -> int | None:
-    """Return the winner's number; before a winner is chosen, that of the latest verified trial."""
-    if arm.winner is not None:
-        return arm.winner.trial
-    runs = arm.final_runs()
-    return runs[0].trial if runs else None
+    return {"best": arm.best == number, "winner": arm.verified_trial == number}
 
 
 def _ranked(state: SweepState) -> Iterator[Row]:
@@ -112,7 +104,7 @@ def _ranked(state: SweepState) -> Iterator[Row]:
 def _verified(state: SweepState, arms: Iterable[str]) -> Iterator[Row]:
     """A row for each fresh seed, in the order of `arms`, then by trial and seed."""
     for arm in (state.arms[name] for name in dict.fromkeys([*arms, *state.arms]) if name in state.arms):
-        winner = _winner(arm)
+        winner = arm.verified_trial
         for number in sorted(arm.verified):
             trial, won = arm.trials.get(number), number == winner
             about = {} if trial is None else {

@@ -107,7 +107,7 @@ def simulate(load: Load, costs: Costs) -> Reached:
     driver, tracking, store = Server(), Server(), Server()
     suggested, trained, last = 0, 0.0, 0.0
     order = itertools.count()
-    # The first trials are handed out at once and then wait for their slots' processes.
+    # The first trials start at once and then wait for their slots' processes.
     events: list[tuple[float, int, str, int]] = [(0.0, next(order), "ask", 0) for _ in range(load.slots)]
     while events:
         at, _, kind, left = heapq.heappop(events)
@@ -232,7 +232,7 @@ def measure(trials: int) -> dict[str, float]:
 def predict(trials: int) -> dict[str, float]:
     """Return the seconds that a driver takes over so many instant trials, and those simulated from a quarter of them.
 
-    The costs are means here, because a sum is foretold. The simulation has the real trials' epochs and no other cost.
+    The costs are means here, because a sum is predicted. The simulation has the real trials' epochs and no other cost.
     """
     known = run_instant_trials(trials // 4).costs(statistics.mean)
     known["ask_per_trial"] *= ARMS  # the trials here are all of one arm
@@ -268,7 +268,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--measure", type=int, metavar="N", help="time the driver's steps over N trials")
     parser.add_argument("--check", nargs=2, metavar=("STORE", "SWEEP"), help="compare with a sweep that has been run")
-    parser.add_argument("--predict", type=int, metavar="N", help="foretell the driver's time over N instant trials")
+    parser.add_argument("--predict", type=int, metavar="N", help="predict the driver's time over N instant trials")
     for name, default in vars(Costs()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=default, help=f"[{default:g}]")
     options = vars(parser.parse_args())

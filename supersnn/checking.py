@@ -1,15 +1,19 @@
-"""Verification of an export folder: checksums, and accuracies evaluated again."""
+"""Evaluation of an export folder: verified against its own figures, or tested on another data set."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from supersnn import exported
+from supersnn.config import DatasetConfig
 from supersnn.data import Images, training_data
 from supersnn.errors import UserError
-from supersnn.evaluation import evaluate
+from supersnn.evaluation import Evaluation, evaluate
 from supersnn.exported import LEDGER, METRICS, DamagedExport, Student
+from supersnn.files import printable
 from supersnn.test_set import open_test
 
 
@@ -35,33 +39,77 @@ def check(folder: Path, device: torch.device | str = "cpu") -> list[Comparison]:
     ledger. torch's number of threads is set to the training's, because results depend on it bit by bit.
 
     Raises:
-        UserError: the folder does not exist or is not writable, or the data set cannot be read or downloaded.
-        DamagedExport: a file is missing, changed, unreadable, or was added.
+        UserError: the folder does not exist or is not writable, or the data set cannot be read or downloaded, or has
+            other classes or images of another shape by now.
+        DamagedExport: a file is missing, changed, unreadable, or was added, or a recorded accuracy makes no sense.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder")
+        raise UserError(f"{printable(folder)}: no such folder")
     if not (folder / METRICS).is_file():
         raise DamagedExport(f"{folder / METRICS}: missing")
     student = exported.load(folder, device)
     if added := exported.added(folder):
         raise DamagedExport(f"{folder / added[0]}: not part of the export")
     dataset = student.config.dataset
+    figures = [figure for figure in ("val_accuracy", "test_accuracy") if _is_recorded(student, figure, folder)]
     torch.set_num_threads(student.config.train.threads)
-    comparisons = [_compared(student, "val_accuracy", training_data(dataset, device).validation)]
-    if student.metrics.get("test_accuracy") is not None:
-        try:
-            test = open_test(dataset, folder / LEDGER, f"check {folder.name}", device)
-        except OSError as error:
-            raise UserError(
-                f"{folder / LEDGER}: cannot be written, so the test images are not read: {error}"
-            ) from error
-        comparisons.append(_compared(student, "test_accuracy", test))
+    data = training_data(dataset, device)
+    student.preprocessing.kind.match(dataset.name, data.classes, tuple(data.validation.pixels.shape[1:]))
+    comparisons = [_compared(student, "val_accuracy", data.validation)]
+    if "test_accuracy" in figures:
+        comparisons.append(_compared(student, "test_accuracy", _test_images(student, dataset, folder, "check", device)))
     return comparisons
+
+
+def evaluate_on(student: Student, folder: Path, data: str, device: torch.device | str = "cpu") -> Evaluation:
+    """Evaluate an exported student on the test images of a data set, whose classes are matched by name.
+
+    Args:
+        student: on the device.
+        folder: its export folder; the access is recorded in its ledger before the images are evaluated.
+        data: name of the data set, as `dataset.name`.
+        device: of the student.
+
+    Returns:
+        The evaluation; `per_class` is in the order of the export's classes.
+
+    Raises:
+        UserError: the data set cannot be read, has other class names, another number of channels or another side, or
+            the ledger cannot be written; nothing is then recorded in it.
+    """
+    dataset = student.config.dataset.model_copy(update={"name": data})
+    test = _test_images(student, dataset, folder, "evaluate", device)
+    return evaluate(student.module, test, student.preprocessing.mean, student.preprocessing.std)
 
 
 def tolerance(images: int) -> float:
     """Return the tolerance of an accuracy on another machine: a tenth of a percentage point, or one image."""
     return max(0.001, 1 / images)
+
+
+def _test_images(
+    student: Student, dataset: DatasetConfig, folder: Path, purpose: str, device: torch.device | str
+) -> Images:
+    purpose = f"{purpose} {printable(folder.name)}"
+    try:
+        return open_test(dataset, folder / LEDGER, purpose, device, of=student.preprocessing.kind)
+    except OSError as error:
+        raise UserError(f"{folder / LEDGER}: cannot be written, so the test images are not read: {error}") from error
+
+
+def _is_recorded(student: Student, figure: str, folder: Path) -> bool:
+    """Return whether a figure is recorded, after the values that it is compared by are found to make sense."""
+    value, allowed = student.metrics.get(figure), student.metrics.get("tolerance", 0.0)
+    for key, found in ((figure, value), ("tolerance", allowed)):
+        absent = found is None and key == "test_accuracy"
+        if not absent and not _is_fraction(found):
+            raise DamagedExport(f"{folder / METRICS}: {key}: expected a number from 0 to 1, found {str(found)[:100]}")
+    return value is not None
+
+
+def _is_fraction(value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and math.isfinite(value) and 0 <= value <= 1
 
 
 def _compared(student: Student, figure: str, images: Images) -> Comparison:

@@ -36,8 +36,11 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safetensors.safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        return tensors, json.loads(header.get(_META, "{}"))
-    except (safetensors.SafetensorError, json.JSONDecodeError) as error:
+        meta = json.loads(header.get(_META, "{}"))
+        if not isinstance(meta, dict):
+            raise ValueError(f"its description is {type(meta).__name__}, expected a mapping")
+        return tensors, meta
+    except (safetensors.SafetensorError, ValueError, RecursionError) as error:
         raise DamagedFile(f"{path}: not a complete safetensors file: {error}") from error
 
 

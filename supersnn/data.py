@@ -1,17 +1,20 @@
 """Training data: train and validation split, normalisation constants and fingerprint. Test images are not included."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from supersnn.config import DatasetConfig
+from supersnn.config import DatasetConfig, TrainConfig
+from supersnn.config_model import with_values
 from supersnn.errors import UserError
 from supersnn.networks.base import ImageShape
-from supersnn.sources.base import RawImages
-from supersnn.sources.registry import read
+from supersnn.sources.base import RawImages, SkippedFile
+from supersnn.sources.registry import fetch, is_present, read, resolved
+from supersnn.sources.registry import inspect as inspect_part
 from supersnn.sources.split import stratified
 
 _SUBSET, _VALIDATION = 1, 2  # streams of the split seed
@@ -68,20 +71,7 @@ def training_data(config: DatasetConfig, device: torch.device | str = "cpu") -> 
         UserError: the images cannot be read or downloaded, or are too few.
     """
     raw = read(config, "train")
-    kept = torch.arange(len(raw.labels))
-    if config.images is not None:
-        if config.images > len(kept):
-            raise UserError(f"dataset.images: {config.images} exceeds the {len(kept)} training images of {config.name}")
-        _, kept = stratified(raw.labels, config.images, config.split_seed, _SUBSET)
-    count = round(config.validation * len(kept))
-    train_rows, validation_rows = stratified(raw.labels[kept], count, config.split_seed, _VALIDATION)
-    absent = torch.bincount(raw.labels[kept[train_rows]], minlength=len(raw.classes)) == 0
-    if count == 0 or absent.any():
-        name = raw.classes[int(absent.nonzero()[0])] if count else ""
-        problem = f"no training image of class {name!r}" if count else "the validation split empty"
-        raise UserError(
-            f"dataset.validation: {config.validation} of the {len(kept)} images of {config.name} leaves {problem}"
-        )
+    kept, train_rows, validation_rows = _split(raw.labels, raw.classes, config)
     train = images_at(raw, kept[train_rows] if config.train_on == "train" else kept)
     validation = images_at(raw, kept[validation_rows])
     mean, std = _moments(train.pixels)
@@ -94,6 +84,102 @@ def training_data(config: DatasetConfig, device: torch.device | str = "cpu") -> 
         std=std,
         fingerprint=fingerprint(raw.classes, train, validation),
     )
+
+
+@dataclass(frozen=True)
+class DataSummary:
+    """What a training with a data set would use, as `inspect` finds it.
+
+    present: it can be read without a download.
+    shape: None if it is not known, because of a fault or a download that is needed.
+    classes: number of training images by class, before `dataset.images` reduces them.
+    train, validation: sizes of the splits, as in `training_data`.
+    test: size of the test part; None if it is published on its own and so stays closed.
+    skipped: files of a folder that are not used.
+    fault: the error that a training would end with, in one line; None if there is none.
+    """
+
+    name: str
+    present: bool = True
+    shape: ImageShape | None = None
+    classes: Mapping[str, int] = field(default_factory=dict)
+    train: int = 0
+    validation: int = 0
+    test: int | None = None
+    skipped: tuple[SkippedFile, ...] = ()
+    fault: str | None = None
+
+    def __str__(self) -> str:
+        """Return a line for people; of the skipped files it names the first ones."""
+        if self.shape is None:
+            return f"{self.name}: {self.fault or 'not downloaded yet'}"
+        size = f"{self.shape.channels}×{self.shape.side}×{self.shape.side}"
+        test = "" if self.test is None else f", {self.test} test"
+        parts = [f"{len(self.classes)} classes, {size}, {self.train} train, {self.validation} validation{test} images"]
+        if self.skipped:
+            names = ", ".join(f"{file.name} ({file.reason})" for file in self.skipped[:5])
+            parts.append(f"{len(self.skipped)} skipped: {names}{', …' if len(self.skipped) > 5 else ''}")
+        return f"{self.name}: {'; '.join([*parts, *([self.fault] if self.fault else [])])}"
+
+
+def with_absolute_path(config: TrainConfig) -> TrainConfig:
+    """Return a training whose `folder:` and weights file hold in every working directory, as exports need it."""
+    values: dict[str, str] = {"dataset.name": resolved(config.dataset.name)}
+    if config.teacher.weights is not None:
+        values["teacher.weights"] = os.path.abspath(config.teacher.weights)
+    return with_values(config, values)
+
+
+def inspect(config: DatasetConfig, download: bool = False) -> DataSummary:
+    """Return what a training with a data set would use, without decoding the images of a folder.
+
+    Of a folder the files' headers are read, those of the test part too, whose pixels stay closed.
+
+    Args:
+        config: the data set.
+        download: fetch missing files, as a training does; without it a data set that is not there has no fault.
+    """
+    summary = DataSummary(config.name)
+    try:
+        if not is_present(config.name):
+            if not download:
+                return replace(summary, present=False)
+            fetch(config.name)
+        train = inspect_part(config, "train")
+        assert train is not None, "only test parts stay closed"
+        classes = {one.name: one.images for one in train.classes}
+        shape = ImageShape(train.channels, train.side)
+        summary = replace(summary, shape=shape, classes=classes, skipped=train.all_skipped)
+        labels = torch.arange(len(classes)).repeat_interleave(torch.tensor(list(classes.values())))
+        kept, train_rows, validation_rows = _split(labels, tuple(classes), config)
+        on = kept if config.train_on == "train+validation" else train_rows
+        summary = replace(summary, train=len(on), validation=len(validation_rows))
+        test = inspect_part(config, "test")
+        if test is not None:
+            skipped = tuple(dict.fromkeys((*train.all_skipped, *test.all_skipped)))
+            summary = replace(summary, test=test.images, skipped=skipped)
+    except UserError as error:
+        return replace(summary, fault=str(error))
+    return summary
+
+
+def _split(labels: Tensor, classes: Sequence[str], config: DatasetConfig) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the rows that `config.images` keeps, and the positions among them of the train and validation split."""
+    kept = torch.arange(len(labels))
+    if config.images is not None:
+        if config.images > len(kept):
+            raise UserError(f"dataset.images: {config.images} exceeds the {len(kept)} training images of {config.name}")
+        _, kept = stratified(labels, config.images, config.split_seed, _SUBSET)
+    count = round(config.validation * len(kept))
+    train_rows, validation_rows = stratified(labels[kept], count, config.split_seed, _VALIDATION)
+    absent = torch.bincount(labels[kept[train_rows]], minlength=len(classes)) == 0
+    if count == 0 or absent.any():
+        name = classes[int(absent.nonzero()[0])] if count else ""
+        problem = f"no training image of class {name!r}" if count else "the validation split empty"
+        raise UserError(
+            f"dataset.validation: {config.validation} of the {len(kept)} images of {config.name} leaves {problem}"
+        )
+    return kept, train_rows, validation_rows
 
 
 def images_at(raw: RawImages, rows: Tensor) -> Images:

@@ -1,4 +1,4 @@
-"""Evaluation of a network: accuracy, loss, firing rates, and density of every layer's inputs."""
+"""Evaluation of a network: accuracy, loss, firing rates, and the inputs of every layer."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,18 +12,18 @@ from torch.nn import functional
 from supersnn.augment import normalise
 from supersnn.data import Images
 from supersnn.networks.base import Network
-from supersnn.operations import weighted_layers
+from supersnn.operations import LayerInputs, fan_out, weighted_layers
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Evaluation of a network on a set of images; accuracies, rates and densities are fractions.
+    """Evaluation of a network on a set of images; accuracies and rates are fractions.
 
     per_class: accuracies; None for a class without images.
     rate: mean firing rate, the share of neurons and time steps with a spike, over all spiking layers; None without
         spiking layers.
     rates: the same by spiking layer.
-    density: share of non-zero input values, by convolution and linear layer.
+    inputs: of the convolutions and linear layers by name.
     """
 
     images: int
@@ -33,11 +33,39 @@ class Evaluation:
     per_class: tuple[float | None, ...]
     rate: float | None
     rates: dict[str, float]
-    density: dict[str, float]
+    inputs: dict[str, LayerInputs]
+
+
+class _InputTally:
+    """Count of the non-zero inputs of one layer by position, kept on the device."""
+
+    def __init__(self, layer: nn.Conv2d | nn.Linear) -> None:
+        self._layer = layer
+        self._nonzero: Tensor | float = 0.0
+        self._binary: Tensor | bool = True
+        self._values = 0
+        self._shape = torch.Size()
+
+    def add(self, inputs: Tensor) -> None:
+        signs = inputs.sign()
+        self._binary = self._binary & (signs == inputs).all()
+        # The channels are summed first: a sum over both dimensions of a channels-last map is slower.
+        ones = signs.abs_()
+        by_position = ones.sum(1).sum(0) if ones.dim() == 4 else ones.sum()
+        self._nonzero = self._nonzero + by_position.double()
+        self._values += inputs.numel()
+        self._shape = inputs.shape
+
+    def inputs(self, images: int) -> LayerInputs:
+        """Return what was counted over so many images."""
+        nonzero = torch.as_tensor(self._nonzero).cpu()
+        operations = float((nonzero * fan_out(self._layer, self._shape)).sum()) / images if self._values else 0.0
+        density = float(nonzero.sum()) / self._values if self._values else 0.0
+        return LayerInputs(density, operations, bool(self._binary))
 
 
 class _Tally:
-    """Count of the non-zero values at one position in the network, kept on the device."""
+    """Count of the spikes of one layer, kept on the device."""
 
     def __init__(self) -> None:
         self.nonzero: Tensor | float = 0.0
@@ -54,15 +82,15 @@ class _Tally:
 
 
 @contextmanager
-def _counting(network: Network) -> Iterator[tuple[dict[str, _Tally], dict[str, _Tally]]]:
+def _counting(network: Network) -> Iterator[tuple[dict[str, _Tally], dict[str, _InputTally]]]:
     """Count spikes after the spiking layers and non-zero inputs of the weighted layers, during the block."""
     spikes = {name: _Tally() for name in network.spiking_layers()}
-    inputs = {name: _Tally() for name, _ in weighted_layers(network)}
+    inputs = {name: _InputTally(layer) for name, layer in weighted_layers(network)}
 
     def after(tally: _Tally) -> Callable[[nn.Module, Any, Tensor], None]:
         return lambda _layer, _inputs, output: tally.add(output)
 
-    def before(tally: _Tally) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+    def before(tally: _InputTally) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         return lambda _layer, inputs: tally.add(inputs[0])
 
     hooks = [network.get_submodule(name).register_forward_hook(after(tally)) for name, tally in spikes.items()]
@@ -111,5 +139,5 @@ def evaluate(
         per_class=tuple(hit / n if n else None for hit, n in zip(hits, sizes, strict=True)),
         rate=fired / steps if steps else None,
         rates={name: tally.share for name, tally in spikes.items()},
-        density={name: tally.share for name, tally in inputs.items()},
+        inputs={name: tally.inputs(len(labels)) for name, tally in inputs.items()},
     )

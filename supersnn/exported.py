@@ -10,11 +10,12 @@ metrics.json          the metrics, and the SHA-256 of every other file and of th
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,8 @@ from supersnn.config import TrainConfig
 from supersnn.config import load as load_config
 from supersnn.config_model import to_yaml
 from supersnn.errors import UserError, prefix_errors
-from supersnn.files import DamagedFile, sha256
+from supersnn.files import DamagedFile, printable, sha256
+from supersnn.image_kind import ImageKind
 from supersnn.networks.base import ImageShape, Network
 from supersnn.networks.build import build_trained
 
@@ -55,21 +57,56 @@ class Preprocessing:
     classes: tuple[str, ...]
     layout: str = LAYOUT
 
+    def __post_init__(self) -> None:
+        """Check all values.
+
+        Raises:
+            ValueError: the text names the key, its value, and what was expected.
+        """
+        for key in ("channels", "side"):
+            _require(type(getattr(self, key)) is int and getattr(self, key) > 0, self, key, "a positive integer")
+        for key in ("mean", "std"):
+            values = getattr(self, key)
+            _require(isinstance(values, tuple) and all(map(_is_finite, values)), self, key, "finite numbers")
+            _require(len(values) == self.channels, self, key, f"{self.channels} numbers, one for each channel")
+        _require(all(value > 0 for value in self.std), self, "std", "positive numbers")
+        named = isinstance(self.classes, tuple) and all(isinstance(name, str) and name for name in self.classes)
+        _require(named and len(self.classes) > 1, self, "classes", "two or more names")
+        _require(len(set(self.classes)) == len(self.classes), self, "classes", "names that differ")
+        _require(self.layout == LAYOUT, self, "layout", repr(LAYOUT))
+
     @classmethod
     def of(cls, data: "TrainingData") -> "Preprocessing":
         """Return the preprocessing of a training's images."""
         return cls(data.shape.channels, data.shape.side, data.mean, data.std, data.classes)
+
+    @property
+    def kind(self) -> ImageKind:
+        """The images that a student with this preprocessing classifies."""
+        return ImageKind(ImageShape(self.channels, self.side), self.classes)
 
     @classmethod
     def read(cls, path: Path) -> "Preprocessing":
         """Return the preprocessing in a file.
 
         Raises:
-            ValueError, TypeError: the file has another content.
+            ValueError: the file has another content.
         """
-        plain: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        plain: Any = json.loads(path.read_text(encoding="utf-8"))
+        known = {field.name for field in fields(cls)}
+        if not isinstance(plain, dict) or not known - {"layout"} <= plain.keys() <= known:
+            raise ValueError(f"{path.name}: expected a mapping with the keys {', '.join(sorted(known))}")
         lists: dict[str, Any] = {key: tuple(value) for key, value in plain.items() if isinstance(value, list)}
         return cls(**(plain | lists))
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _require(right: bool, about: Preprocessing, key: str, expected: str) -> None:
+    if not right:
+        raise ValueError(f"preprocessing.json: {key}: expected {expected}, found {str(getattr(about, key))[:100]}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,21 +139,24 @@ class Student:
     def classify(self, path: Path) -> dict[str, str | float]:
         """Return the predicted `class` of an image file, and its `probability` by the softmax of the logits.
 
-        The image is cropped to its central square, resized, and converted to grey or RGB as the network requires.
+        The image is converted by the rules of `supersnn.sources.image_files`, as training images are, then cropped to
+        its central square, resized, and converted to grey or RGB as the network requires.
 
         Raises:
             UserError: the file is not a readable image.
         """
         import numpy as np
-        from PIL import Image, ImageOps
+        from PIL import ImageOps
+
+        from supersnn.sources.image_files import read_image
 
         side = self.preprocessing.side
+        converted = read_image(path).convert("L" if self.preprocessing.channels == 1 else "RGB")
         try:
-            with Image.open(path) as image:
-                converted = image.convert("L" if self.preprocessing.channels == 1 else "RGB")
-        except OSError as error:
-            raise UserError(f"{path}: not a readable image: {error}") from error
-        pixels = torch.from_numpy(np.array(ImageOps.fit(converted, (side, side)))).view(1, side, side, -1)
+            fitted = ImageOps.fit(converted, (side, side))
+        except (ValueError, MemoryError) as error:
+            raise UserError(f"{printable(path)}: cannot be resized to {side}×{side} pixels: {error}") from error
+        pixels = torch.from_numpy(np.array(fitted)).view(1, side, side, -1)
         probabilities = self.predict(pixels.permute(0, 3, 1, 2)).softmax(1)[0]
         best = int(probabilities.argmax())
         return {"class": self.preprocessing.classes[best], "probability": float(probabilities[best])}
@@ -154,11 +194,17 @@ def write(
 
 
 def ensure_replaceable(folder: Path) -> None:
-    """Check that a path is free, an empty folder or an export folder.
+    """Check that an export can be written at a path: it is free, an empty folder or an export folder.
 
     Raises:
-        UserError: it is a file, or a folder with other content.
+        UserError: it is a file or a folder with other content, or its place cannot be written to.
     """
+    existing = folder.absolute().parent
+    while not os.path.lexists(existing):
+        existing = existing.parent
+    if len(os.fsencode(folder.name)) > 200 or not os.path.isdir(existing) or not os.access(existing, os.W_OK):
+        reason = "the name has more than 200 bytes" if len(os.fsencode(folder.name)) > 200 else ""
+        raise UserError(f"{printable(folder)}: cannot be written: {reason or f'{existing} is no writable folder'}")
     if folder.is_dir() and ((folder / METRICS).is_file() or not any(folder.iterdir())):
         return
     if folder.exists():
@@ -180,15 +226,20 @@ def load(folder: Path, device: torch.device | str = "cpu") -> Student:
         UserError: the folder is no export folder.
         DamagedExport: one of its files is missing, changed or unreadable.
     """
-    if not (folder / METRICS).is_file():
-        raise UserError(f"{folder}: not an export folder: it has no {METRICS}")
-    metrics = _verified_metrics(folder)
+    if not os.path.isfile(folder / METRICS):
+        raise UserError(f"{printable(folder)}: not an export folder: it has no {METRICS}")
     try:
+        metrics = _verified_metrics(folder)
         config = load_config(folder / "config.yaml")
         preprocessing = Preprocessing.read(folder / "preprocessing.json")
         module = network(config, preprocessing, checkpoint.load(folder / "student.safetensors")[0])
-    except (UserError, DamagedFile, RuntimeError, TypeError, ValueError) as error:
-        raise DamagedExport(f"{folder}: the student cannot be loaded: {' '.join(str(error).split())}") from error
+    except DamagedExport:
+        raise
+    except OSError as error:
+        raise DamagedExport(f"{folder}: cannot be read: {error}") from error
+    except (UserError, DamagedFile, RuntimeError, ArithmeticError, MemoryError, ValueError) as error:
+        reason = " ".join(str(error).split())[:400]
+        raise DamagedExport(f"{folder}: the student cannot be loaded: {reason}") from error
     return Student(module.to(device), config, preprocessing, metrics)
 
 
@@ -209,9 +260,9 @@ def _verified_metrics(folder: Path) -> dict[str, Any]:
     """Return the metrics of a folder, after its checksums are verified."""
     try:
         metrics: dict[str, Any] = json.loads((folder / METRICS).read_text(encoding="utf-8"))
-        expected = dict(metrics["sha256"])
+        expected = {**metrics["sha256"]}
         own = metrics["metrics_sha256"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedExport(f"{folder / METRICS}: not the metrics of an export") from error
     if _own_sum(metrics) != own:
         raise DamagedExport(f"{folder / METRICS}: not the metrics that were exported (their SHA-256 differs)")

@@ -40,3 +40,9 @@ def sha256(path: Path) -> str:
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def printable(path: Path | str) -> str:
+    """Return a path or a name as one line that every UTF-8 terminal shows: other characters are escaped."""
+    text = str(path)
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -11,7 +11,15 @@ from supersnn.data import Images, TrainingData
 from supersnn.evaluation import Evaluation, evaluate
 from supersnn.networks.base import Network
 from supersnn.operations import Operations, count
-from supersnn.records.metrics import ENERGY, SPIKE_RATE, SYNAPTIC_OPS
+from supersnn.records.metrics import (
+    DENSE_OPS,
+    EFFECTIVE_ACS,
+    EFFECTIVE_MACS,
+    ENERGY,
+    MAC_OPS,
+    SPIKE_RATE,
+    SYNAPTIC_OPS,
+)
 
 
 @dataclass(frozen=True)
@@ -30,8 +38,16 @@ class Measurement:
     def costs(self) -> dict[str, float]:
         """Return what an inference costs by key; a network without spiking layers has no firing rate."""
         operations, rate = self.operations, self.evaluation.rate
-        found = {SYNAPTIC_OPS.key: operations.synaptic, "ops/mac": operations.mac, ENERGY.key: operations.energy_nj}
-        return found | ({} if rate is None else {SPIKE_RATE.key: rate})
+        counted = {
+            SYNAPTIC_OPS.key: operations.synaptic,
+            MAC_OPS.key: operations.mac,
+            ENERGY.key: operations.energy_nj,
+            EFFECTIVE_ACS.key: operations.effective_acs,
+            EFFECTIVE_MACS.key: operations.effective_macs,
+            DENSE_OPS.key: operations.dense,
+            SPIKE_RATE.key: rate,
+        }
+        return {key: value for key, value in counted.items() if value is not None}
 
 
 def measure(network: Network, images: Images, data: TrainingData) -> Measurement:
@@ -43,4 +59,4 @@ def measure(network: Network, images: Images, data: TrainingData) -> Measurement
         data: the training data that it was trained on: their mean and deviation, and the images' shape.
     """
     evaluation = evaluate(network, images, data.mean, data.std)
-    return Measurement(evaluation, count(network, data.shape, evaluation.density))
+    return Measurement(evaluation, count(network, data.shape, evaluation.inputs))

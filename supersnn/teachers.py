@@ -20,8 +20,8 @@ from supersnn.data import TrainingData
 from supersnn.errors import UserError, prefix_errors
 from supersnn.files import DamagedFile, sha256, write_atomically
 from supersnn.measurement import measure
-from supersnn.networks.base import Network
-from supersnn.networks.build import build, build_trained
+from supersnn.networks.base import ImageShape, Network
+from supersnn.networks.build import build, build_trained, require_buildable
 from supersnn.operations import Operations
 from supersnn.records.pairing import family
 from supersnn.training import train
@@ -30,6 +30,7 @@ Progress = Callable[[str, int, int], None]
 """Called with the name of the current stage, how many of its parts are done, and how many there are."""
 
 BATCH_SIZE = 64  # of every teacher's training
+_AGAIN = "delete the folder to train the teacher again"
 SAVE_EVERY = 30.0  # seconds of training that are lost at most when the process is killed
 
 
@@ -87,6 +88,30 @@ def address(config: TrainConfig, data: TrainingData) -> str:
     return digest(recipe(config), data.fingerprint, weights and _sha256(weights, "teacher.weights"))
 
 
+def require_available(config: TrainConfig, shape: ImageShape, classes: int) -> None:
+    """Check that the teacher that `config.teacher` describes can be trained, or imported from its weights file.
+
+    Nothing is trained or stored. That a file's weights belong to this split is checked when they are imported.
+
+    Args:
+        config: of the student's training; without a teacher nothing is checked.
+        shape: of the images.
+        classes: their number.
+
+    Raises:
+        UserError: the architecture is unknown or does not support the images, or the weights file is no file, cannot be
+            read, or belongs to another network.
+    """
+    if config.teacher.name is None:
+        return
+    own, weights = recipe(config), _weights_file(config)
+    if weights is not None:
+        _network(own, shape, classes, _read_weights(weights)[0])
+    else:
+        with prefix_errors("teacher.name"):
+            require_buildable(own.student, own.neuron, shape, classes)
+
+
 class TeacherStore:
     """A folder of teachers, each in a folder of its digest: `config.yaml`, `weights.safetensors`, `metrics.json`."""
 
@@ -109,7 +134,7 @@ class TeacherStore:
             UserError: the architecture is unknown or does not support the images, the training diverged, the weights
                 file cannot be read or belongs to another network, or the teacher was trained on another split and
                 may have seen the validation images.
-            DamagedFile: the stored weights differ from those that were written.
+            DamagedFile: a stored file is missing, or differs from what was written.
         """
         own, weights, name = recipe(config), _weights_file(config), address(config, data)
         folder = self.folder / name
@@ -174,10 +199,13 @@ def _checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     if not path.exists():
         return None
     try:
-        return checkpoint.load(path)
+        tensors, meta = checkpoint.load(path)
     except DamagedFile:
-        path.unlink()
-        return None
+        tensors, meta = {}, {}
+    if "training" in meta:
+        return tensors, meta
+    path.unlink()
+    return None
 
 
 def _import_weights(folder: Path, config: TrainConfig, data: TrainingData, path: Path) -> None:
@@ -213,7 +241,7 @@ def _write(
     seconds: float,
     known_split: bool,
 ) -> None:
-    network = _network(config, data, weights)
+    network = _network(config, data.shape, len(data.classes), weights)
     measured = measure(network, data.validation, data)
     checkpoint.save(folder / "weights.safetensors", weights, {"split": data.fingerprint if known_split else None})
     metrics: dict[str, Any] = {
@@ -233,19 +261,29 @@ def _write(
 
 
 def _load(folder: Path, data: TrainingData, device: torch.device | str) -> Teacher:
-    config = load(folder / "config.yaml")
-    metrics = json.loads((folder / "metrics.json").read_text())
+    """Return a stored teacher.
+
+    Raises:
+        UserError: it was trained on another split.
+        DamagedFile: one of its files is missing, changed or no teacher's.
+    """
+    metrics = _metrics(folder)
     if metrics["split"] != data.fingerprint:
         raise UserError(
             f"{folder}: this teacher was trained on split {metrics['split']}, expected {data.fingerprint}: it may "
             "have seen the validation images; delete the folder to train it again"
         )
     path = folder / "weights.safetensors"
-    if _sha256(path, "teacher") != metrics["weights_sha256"]:
-        raise DamagedFile(f"{path}: its SHA-256 differs from the one in metrics.json")
+    try:
+        if sha256(path) != metrics["weights_sha256"]:
+            raise DamagedFile(f"{path}: its SHA-256 differs from the one in metrics.json; {_AGAIN}")
+        config = load(folder / "config.yaml")
+        network = _network(config, data.shape, len(data.classes), checkpoint.load(path)[0]).to(device)
+    except (OSError, UserError) as error:
+        raise DamagedFile(f"{folder}: the teacher cannot be read: {error}; {_AGAIN}") from error
     return Teacher(
         config=config,
-        network=_network(config, data, checkpoint.load(path)[0]).to(device),
+        network=network,
         digest=folder.name,
         weights_digest=metrics["weights_sha256"][:16],
         family=metrics["family"],
@@ -257,11 +295,31 @@ def _load(folder: Path, data: TrainingData, device: torch.device | str) -> Teach
     )
 
 
-def _network(config: TrainConfig, data: TrainingData, weights: dict[str, Tensor]) -> Network:
+def _metrics(folder: Path) -> dict[str, Any]:
+    """Return the metrics of a stored teacher, after their types are checked."""
+    path = folder / "metrics.json"
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+        types = {"split": str, "weights_sha256": str, "family": str, "parameters": int, "known_split": bool}
+        numbers = dict.fromkeys(("val_accuracy", "seconds"), (int, float))
+        for key, expected in (types | numbers).items():
+            if not isinstance(metrics[key], expected):
+                raise ValueError(f"{key}: {str(metrics[key])[:100]}")
+        Operations(**metrics["operations"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DamagedFile(f"{path}: not the metrics of a teacher: {_line(error)}; {_AGAIN}") from error
+    return dict(metrics)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _network(config: TrainConfig, shape: ImageShape, classes: int, weights: dict[str, Tensor]) -> Network:
     """Return the frozen network with these weights, on the CPU."""
     try:
         with prefix_errors("teacher.name"):
-            return build_trained(config, data.shape, len(data.classes), weights)
+            return build_trained(config, shape, classes, weights)
     except RuntimeError as error:
         name = config.student.architecture
         reason = " ".join(str(error).split())[:300]

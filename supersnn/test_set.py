@@ -6,17 +6,24 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from supersnn.config import DatasetConfig
 from supersnn.data import Images, fingerprint, images_at
+from supersnn.image_kind import ImageKind
 from supersnn.sources.registry import read
 
 
 def open_test(
-    config: DatasetConfig, ledger: Path, purpose: str, device: torch.device | str = "cpu", weights: str | None = None
+    config: DatasetConfig,
+    ledger: Path,
+    purpose: str,
+    device: torch.device | str = "cpu",
+    weights: str | None = None,
+    of: ImageKind | None = None,
 ) -> Images:
     """Return the test images, on the device, after appending an entry to the ledger.
 
@@ -31,13 +38,18 @@ def open_test(
         device: of the returned images.
         weights: SHA-256 of the file with the weights that are tested, if known. An interrupted test continues under its
             entry: the same weights for the same purpose get no second one.
+        of: the images that the tested network classifies. The data set must have the same classes, which are matched by
+            name: the returned labels are positions in `of.classes`.
 
     Raises:
-        UserError: the images cannot be read or downloaded.
+        UserError: the images cannot be read or downloaded, or are of another kind than `of`; the ledger has no entry.
         OSError: the ledger cannot be written; no images are returned.
     """
     raw = read(config, "test")
     images = images_at(raw, torch.arange(len(raw.labels)))
+    if of is not None:
+        labels = of.match(config.name, raw.classes, tuple(images.pixels.shape[1:]))[images.labels]
+        images = replace(images, labels=labels)
     entry = {
         "dataset": config.name,
         "purpose": purpose,

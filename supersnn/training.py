@@ -33,6 +33,13 @@ from supersnn.shards import Shard
 
 SILENT, SATURATED = 0.001, 0.99  # mean firing rates below and above which a training has failed
 
+FAILURES = {
+    "nan": "its loss or a metric is not a finite number: the training diverged; try a smaller optimizer.lr",
+    "silent": f"its firing rate is below {SILENT}; try a lower neuron.threshold or other images",
+    "saturated": f"its firing rate is above {SATURATED}; try a higher neuron.threshold",
+}
+"""What the reasons of failed trainings mean, by the part of `EpochReport.ended` after ``failed:``."""
+
 _PRECISION = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _INITIAL, _PROJECTION, _ORDER, _NOISE = 1, 2, 3, 4  # streams of the training's seed
 _CHUNK = 2**23  # pixel values that are augmented at once; it does not change the result
@@ -66,6 +73,12 @@ class EpochReport:
     metrics: dict[str, float]
     ended: str | None
     _snapshot: Callable[[], Snapshot] = field(repr=False, compare=False)
+
+    @property
+    def failure(self) -> str | None:
+        """Why the training failed, in a sentence; None if it did not."""
+        reason = (self.ended or "").removeprefix("failed:")
+        return None if self.ended in (None, "finished") else f"{reason} in epoch {self.epoch}: {FAILURES[reason]}"
 
     def snapshot(self) -> Snapshot:
         """Return the state, copied to the CPU, from which `train(resume=…)` continues with the same bits.

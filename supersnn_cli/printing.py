@@ -22,23 +22,27 @@ def print_result(value: Any, table: Callable[[Any], Any], as_json: bool) -> None
 def table_of(values: Sequence[Any]) -> Any:
     """Return a table of mappings or plain objects: a row each, a column for each key or attribute of the first."""
     from rich.table import Table
+    from rich.text import Text  # without markup: data may contain brackets
 
     rows = [value if isinstance(value, Mapping) else vars(value) for value in values]
     table = Table(box=None, pad_edge=False)
     for key in rows[0] if rows else ():
-        table.add_column(str(key))
+        table.add_column(Text(str(key)), overflow="fold")
     for row in rows:
-        table.add_row(*(cell(value) for value in row.values()))
+        table.add_row(*(Text(cell(value)) for value in row.values()))
     return table
 
 
 def key_value_table(values: Mapping[str, Any]) -> Any:
     """Return a table of one mapping: a row for each key."""
     from rich.table import Table
+    from rich.text import Text  # without markup: data may contain brackets
 
     table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(overflow="fold")
+    table.add_column(overflow="fold")
     for key, value in values.items():
-        table.add_row(key, cell(value))
+        table.add_row(Text(key), Text(cell(value)))
     return table
 
 

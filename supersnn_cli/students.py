@@ -28,15 +28,15 @@ def evaluate(
     data: Annotated[str, typer.Option(help="A data set's name, or folder:PATH; its test images are opened.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Evaluate an exported student on test images; the opening is recorded in the export's ledger."""
+    """Evaluate an exported student on test images; the opening is recorded in the export's ledger.
+
+    Classes are matched by name: the data set must have the export's class names, channels and image size.
+    """
     from supersnn import exported
-    from supersnn.evaluation import evaluate as measure
-    from supersnn.test_set import open_test
+    from supersnn.checking import evaluate_on
 
     student = exported.load(folder)
-    dataset = student.config.dataset.model_copy(update={"name": data})
-    test = open_test(dataset, folder / exported.LEDGER, f"evaluate {folder.name}")
-    evaluation = measure(student.module, test, student.preprocessing.mean, student.preprocessing.std)
+    evaluation = evaluate_on(student, folder, data)
     result = {
         "images": evaluation.images,
         "accuracy": evaluation.accuracy,

@@ -18,18 +18,22 @@ def train(
     to: Annotated[Path | None, typer.Option(help="Write the trained student as an export folder.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train one student; a missing teacher or teacher cache is created first, as in a sweep."""
+    """Train one student; a missing teacher or teacher cache is created first, as in a sweep.
+
+    Exit code 1 if the training failed: nothing is exported then.
+    """
     import torch
 
     from supersnn.config import load
     from supersnn.config_model import with_values
-    from supersnn.data import training_data
+    from supersnn.data import training_data, with_absolute_path
     from supersnn.teacher_sources import teacher_source_for
     from supersnn.training import train as train_student
     from tune.description.sweep import parse_override
     from tune.store import Store
 
-    config = with_values(load(file), dict(parse_override(text) for text in set_), str(file))
+    values = dict(parse_override(text) for text in set_)
+    config = with_absolute_path(with_values(load(file), values, str(file)))
     if to is not None:
         from supersnn import exported
 
@@ -43,7 +47,7 @@ def train(
         seconds += report.metrics["time/epoch_s"]
         print_message(epoch_line(report, config.train.epochs))
     assert report is not None
-    if to is not None:
+    if to is not None and report.failure is None:
         from tune.outcome.single import export_training
 
         export_training(to, config, report, data, teacher_source, folder / "teachers")
@@ -57,6 +61,9 @@ def train(
         "ended": report.ended,
     }
     print_result(result, key_value_table, as_json)
+    if report.failure is not None:
+        print_message(f"the training failed: {report.failure}{'' if to is None else '; nothing was exported'}")
+        raise typer.Exit(1)
 
 
 def teach(

@@ -46,10 +46,14 @@ class SweepDriver:
         return self.studies.under_way() or not (self.studies.full() or self.budget.exhausted())
 
     def work_left(self) -> bool:
-        """Return whether anything is left to be done: trials, final runs, their events, or export folders."""
-        if self.search_left() or self.final_runs.left():
+        """Return whether anything is left to be done: trials, final runs, export folders, or any of their events."""
+        drivers = self.record.state.drivers
+        if self.search_left() or self.final_runs.left() or (drivers and drivers[-1].end is None):
             return True
-        return any(self._incomplete(arm, winner.trial) for arm, winner in self.final_runs.winners().items())
+        winners = self.final_runs.winners()
+        if winners and (self.record.state.overall is None or not (self.folder.best / "overall").exists()):
+            return True
+        return any(self._incomplete(arm, winner.trial) for arm, winner in winners.items())
 
     def _incomplete(self, arm: str, trial: int) -> bool:
         """Return whether an arm's winner is not recorded, verified and exported yet."""
@@ -58,6 +62,7 @@ class SweepDriver:
             recorded.winner is None
             or recorded.winner.trial != trial
             or len(recorded.final_runs()) < self.sweep.verify.seeds
+            or recorded.exported is None
             or not (self.folder.best / arm).exists()
         )
 
@@ -71,9 +76,9 @@ class SweepDriver:
                 driver=self.token, code=code_version(), versions=versions(), resumed=resumed, schema_version=SCHEMA
             )
         )
-        self.storage.write_text(self.storage.name(self.folder.owner), self.token)
         end: DriverEnd = "failed"
         try:
+            self.storage.write_text(self.storage.name(self.folder.owner), self.token)
             yield
             end = "done"
         except KeyboardInterrupt:

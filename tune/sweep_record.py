@@ -1,6 +1,7 @@
 """The driver's side of a sweep's record: writes the journal, keeps its state, saves snapshots, informs listeners."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from supersnn.records import snapshot
 from supersnn.records.events import AnyEvent
@@ -18,17 +19,14 @@ class SweepRecord:
 
     Attributes:
         state: what all events so far add up to.
-        faults: a line of text for what could not be read of the journal.
     """
 
     def __init__(self, folder: SweepFolder, constraints: Mapping[str, float]) -> None:
-        self.faults: list[str] = []
         self.listeners: list[Listener] = []
         self._folder = folder
         self._journal: Journal | None = None
-        self.state, _, self._since_snapshot = snapshot.current_state(
-            folder.snapshot, folder.journal, constraints, self.faults
-        )
+        self._complete = True
+        self.state, _, self._since_snapshot = snapshot.current_state(folder.snapshot, folder.journal, constraints)
 
     def open(self) -> None:
         """Begin to write; a torn last line of a killed driver is cut off."""
@@ -39,9 +37,11 @@ class SweepRecord:
         """Append an event to the journal, apply it to the state, and pass it to the listeners."""
         assert self._journal is not None, "the record is not open"
         before = self._journal.offset
+        self._complete = False  # until the state has what the journal has, should this be interrupted
         self._journal.append(event)
         self._since_snapshot += self._journal.offset - before
         self.state.apply(event)
+        self._complete = True
         for listener in self.listeners:
             listener(event)
         self._save_snapshot()
@@ -53,7 +53,8 @@ class SweepRecord:
         self._journal = None
 
     def _save_snapshot(self) -> None:
-        """Save a snapshot where enough was written, or read, since the last one."""
-        if self._since_snapshot >= snapshot.INTERVAL and self._journal is not None:
-            snapshot.save(self._folder.snapshot, self._folder.journal, self._journal.offset, self.state)
+        """Save a snapshot where enough was written, or read, since the last one; it is never needed."""
+        if self._since_snapshot >= snapshot.INTERVAL and self._journal is not None and self._complete:
             self._since_snapshot = 0
+            with suppress(OSError):
+                snapshot.save(self._folder.snapshot, self._folder.journal, self._journal.offset, self.state)

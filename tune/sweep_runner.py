@@ -50,7 +50,8 @@ class SweepRunner:
             exported.copy(folder.best / best, folder.best / "overall")
             for arm, name in [*((arm, arm) for arm in seeds), (best, "overall")]:
                 relative = (folder.best / name).relative_to(folder.path).as_posix()
-                self._record.write(WinnerExported(arm=arm, folder=relative, seed=seeds[arm]))
+                copied = best if name == "overall" else None
+                self._record.write(WinnerExported(arm=arm, folder=relative, seed=seeds[arm], best=copied))
 
     def _prepare(self) -> None:
         """Split the images, train every teacher and fill its cache before a trial needs them.

@@ -74,6 +74,16 @@ def build(config: NetworkConfig, neuron: NeuronConfig, shape: ImageShape, classe
     return ARCHITECTURES[name](layers, shape, classes)
 
 
+def require_buildable(config: NetworkConfig, neuron: NeuronConfig, shape: ImageShape, classes: int) -> None:
+    """Check that `build` returns a network for these arguments, in little time and memory.
+
+    Raises:
+        UserError: see `build`.
+    """
+    with torch.random.fork_rng([]), torch.device("meta"):
+        build(config, neuron, shape, classes)
+
+
 def build_trained(config: TrainConfig, shape: ImageShape, classes: int, weights: Mapping[str, Tensor]) -> Network:
     """Return the frozen network of a training with stored weights, on the CPU, in evaluation mode.
 

@@ -134,7 +134,7 @@ class TrialEnded(Event):
     """A trial has ended: `end` is ``finished``, ``stopped`` or ``failed:REASON``.
 
     `value` is the validation accuracy that it is judged by, None where it has none; `feasible` whether its last
-    metrics are within the sweep's constraints, None in journals of schema 1.
+    metrics are within the sweep's constraints, None in journals of schema 1 and where they are not known.
     """
 
     event: Literal["end"] = "end"
@@ -193,13 +193,15 @@ class WinnerVerified(Event):
 class WinnerExported(Event):
     """An export folder was written, for an arm's winner or (``overall``) the best arm's again.
 
-    `folder` is relative to the sweep's folder (absolute in journals of schema 1); `seed` is that of the weights.
+    `folder` is relative to the sweep's folder (absolute in journals of schema 1), `seed` is that of the weights, `best`
+    names the arm that `overall` is a copy of.
     """
 
     event: Literal["export"] = "export"
     arm: str
     folder: str
     seed: int
+    best: str | None = None
 
 
 class SweepClosed(Event):

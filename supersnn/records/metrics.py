@@ -44,6 +44,13 @@ SYNAPTIC_OPS = Metric(
 )
 ENERGY = Metric("energy/nj", "energy_nj", "energy an image", "nJ", "minimize", cost=True, constrainable=True)
 MAC_OPS = Metric("ops/mac", "mac", "multiply-accumulates an image", "", "minimize", constrainable=True)
+EFFECTIVE_ACS = Metric(
+    "ops/effective_ac", "effective_acs", "effective ACs an image (NeuroBench)", "", "minimize", constrainable=True
+)
+EFFECTIVE_MACS = Metric(
+    "ops/effective_mac", "effective_macs", "effective MACs an image (NeuroBench)", "", "minimize", constrainable=True
+)
+DENSE_OPS = Metric("ops/dense", "dense_ops", "dense operations an image (NeuroBench)", "", "minimize")
 EPOCH_SECONDS = Metric("time/epoch_s", "epoch_s", "time of an epoch", "s", "minimize")
 
 METRICS: dict[str, Metric] = {
@@ -57,6 +64,9 @@ METRICS: dict[str, Metric] = {
         SPIKE_RATE,
         SYNAPTIC_OPS,
         MAC_OPS,
+        EFFECTIVE_ACS,
+        EFFECTIVE_MACS,
+        DENSE_OPS,
         ENERGY,
         Metric("train/loss", "train_loss", "training loss", "", "minimize"),
         *(
@@ -72,7 +82,7 @@ METRICS: dict[str, Metric] = {
 
 COSTS: tuple[Metric, ...] = tuple(metric for metric in METRICS.values() if metric.cost)
 """The costs of inference, the first of which the report shows first."""
-INFERENCE: tuple[Metric, ...] = (*COSTS, MAC_OPS)
+INFERENCE: tuple[Metric, ...] = (*COSTS, MAC_OPS, EFFECTIVE_ACS, EFFECTIVE_MACS, DENSE_OPS)
 """What exports report of an inference besides its accuracy."""
 CONSTRAINABLE: tuple[str, ...] = tuple(metric.key for metric in METRICS.values() if metric.constrainable)
 """The keys that `search.constraints` may bound."""

@@ -6,17 +6,27 @@ from its start.
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import get_args
 
 from pydantic import TypeAdapter, ValidationError
 
 from supersnn.files import write_atomically
 from supersnn.records import journal
-from supersnn.records.state import SweepState
+from supersnn.records.events import AnyEvent
+from supersnn.records.state import ArmRecord, DriverSession, SweepState, TrialRecord
 
-VERSION = 1
-"""Of the snapshot's format: one of another version is not read."""
+VERSION = hashlib.sha256(
+    repr(
+        [
+            [model.model_fields["event"].default for model in get_args(AnyEvent)],
+            *([field.name for field in fields(one)] for one in (SweepState, ArmRecord, TrialRecord, DriverSession)),
+        ]
+    ).encode()
+).hexdigest()[:16]
+"""Of the snapshot's format: it changes with the kinds of events and the fields of the state, so that no version of this
+package takes up a state that was made without events or fields that it knows."""
 INTERVAL = 8 << 20
 """Bytes of journal after which a driver saves another snapshot: reading so much takes a fraction of a second."""
 _EDGE = 4096
@@ -26,7 +36,7 @@ _EDGE = 4096
 class Snapshot:
     """A state, the length of the journal that it follows from, and a digest of that part's first and last bytes."""
 
-    version: int
+    version: str
     offset: int
     check: str
     state: SweepState
@@ -41,31 +51,34 @@ def save(path: Path, journal_path: Path, offset: int, state: SweepState) -> None
     write_atomically(path, _ADAPTER.dump_json(snapshot))
 
 
-def load(path: Path, journal_path: Path) -> tuple[SweepState, int] | None:
-    """Return a saved state and the offset behind it, None without one that belongs to this journal."""
+def load(
+    path: Path, journal_path: Path, constraints: Mapping[str, float] | None = None
+) -> tuple[SweepState, int] | None:
+    """Return a saved state and the offset behind it, None without one that belongs to this journal.
+
+    One with other constraints than those given does not.
+    """
     try:
         snapshot = _ADAPTER.validate_json(path.read_bytes())
-        if snapshot.version == VERSION and snapshot.check == _check(journal_path, snapshot.offset):
+        same = constraints is None or snapshot.state.constraints == dict(constraints)
+        if same and snapshot.version == VERSION and snapshot.check == _check(journal_path, snapshot.offset):
             return snapshot.state, snapshot.offset
     except (OSError, ValidationError):
         pass
     return None
 
 
-def current_state(
-    path: Path, journal_path: Path, constraints: Mapping[str, float], faults: list[str] | None = None
-) -> tuple[SweepState, int, int]:
-    """Return the state that follows from a whole journal, its length, and how much of that was read.
+def current_state(path: Path, journal_path: Path, constraints: Mapping[str, float]) -> tuple[SweepState, int, int]:
+    """Return the state that follows from the complete journal, its length, and how much of that was read.
 
     Args:
         path: of a snapshot, which may be missing.
         journal_path: of the journal, which may be missing.
         constraints: the sweep's `search.constraints`.
-        faults: see `journal.read`.
     """
-    state, start = load(path, journal_path) or (SweepState(dict(constraints)), 0)
+    state, start = load(path, journal_path, constraints) or (SweepState(dict(constraints)), 0)
     offset = start
-    for event, end in journal.read(journal_path, start, faults=faults):
+    for event, end in journal.read(journal_path, start, faults=state.faults):
         state.apply(event)
         offset = end
     return state, offset, offset - start

@@ -105,6 +105,8 @@ class ArmRecord:
         best: the number of the best trial; see `better`.
         winner: the last choice of a winner.
         ranked, verified: final runs by trial and seed.
+        exported: the export folder of the winner with all of its final runs so far; None where it is still to be
+            written.
     """
 
     name: str
@@ -117,6 +119,7 @@ class ArmRecord:
     winner: WinnerChosen | None = None
     ranked: dict[int, dict[int, TrialRanked]] = field(default_factory=dict)
     verified: dict[int, dict[int, WinnerVerified]] = field(default_factory=dict)
+    exported: WinnerExported | None = None
 
     @property
     def ended(self) -> int:
@@ -126,16 +129,23 @@ class ArmRecord:
     @property
     def best_trial(self) -> TrialRecord | None:
         """The best trial: the highest value among those trained to the end within the constraints."""
-        return None if self.best is None else self.trials[self.best]
+        best = self.best  # once: another thread may be drawing while it changes
+        return None if best is None else self.trials[best]
 
     @property
     def best_value(self) -> float | None:
         """The validation accuracy of the best trial."""
-        return None if self.best is None else self.trials[self.best].value
+        trial = self.best_trial
+        return None if trial is None else trial.value
+
+    @property
+    def verified_trial(self) -> int | None:
+        """The winner; before one is chosen, the trial that was verified last."""
+        return self.winner.trial if self.winner is not None else next(reversed(self.verified), None)
 
     def final_runs(self) -> list[WinnerVerified]:
         """Return the winner's verified trainings by seed; before a winner is chosen, those of the latest trial."""
-        trial = self.winner.trial if self.winner is not None else next(reversed(self.verified), None)
+        trial = self.verified_trial
         runs = self.verified.get(trial, {}) if trial is not None else {}
         return [runs[seed] for seed in sorted(runs)]
 
@@ -181,10 +191,12 @@ class SweepState:
         drivers: every driver, in order.
         data: the images and their split, once known.
         teachers, refitted: by digest. `caches`: by the cache's digest.
+        overall: the export folder of the best arm; None where it is still to be written.
         searching: whether trials are being searched for, not ranked or verified.
         training_seconds: of all trials' trainings together.
         updated: the time of the last event.
         orphans: trials that have events, but no start: an arm, a number, and the kind of the event.
+        faults: a line of text for what could not be read of the journal.
     """
 
     constraints: dict[str, float] = field(default_factory=dict)
@@ -194,10 +206,12 @@ class SweepState:
     teachers: dict[str, TeacherTrained] = field(default_factory=dict)
     caches: dict[str, TeacherCached] = field(default_factory=dict)
     refitted: dict[str, TeacherRefitted] = field(default_factory=dict)
+    overall: WinnerExported | None = None
     searching: bool = True
     training_seconds: float = 0.0
     updated: float | None = None
     orphans: set[tuple[str, int, str]] = field(default_factory=set)
+    faults: list[str] = field(default_factory=list)
 
     def apply(self, event: AnyEvent) -> bool:
         """Take the next event; return False where it adds nothing, as a repeated epoch does."""
@@ -225,15 +239,18 @@ class SweepState:
             case WinnerChosen():
                 new = self.arm(event.arm).winner != event
                 self.arm(event.arm).winner, self.searching = event, False
+                self._needs_export(event.arm)
             case TrialRanked():
                 new = _add(self.arm(event.arm).ranked.setdefault(event.trial, {}), event.seed, event)
                 self.searching = False
                 epochs = self._epochs_per_seed(event) if new else 0
             case WinnerVerified():
                 new = _add(self.arm(event.arm).verified.setdefault(event.trial, {}), event.seed, event)
+                if new:
+                    self._needs_export(event.arm)
                 epochs = self._epochs_per_seed(event) if new else 0
             case WinnerExported():
-                pass
+                self._export(event)
         self._account(event, new, epochs)
         return new
 
@@ -252,6 +269,22 @@ class SweepState:
         for name, arm in self.arms.items():
             for number, trial in arm.trials.items():
                 yield (name, number), trial
+
+    def best_arm(self, by_search: bool) -> str | None:
+        """Return the arm with the best winner, the first of equal ones; None where no arm has a verified one.
+
+        Args:
+            by_search: by the winners' values in the search, not by the mean validation accuracy of their final runs:
+                for final runs that were trained on the validation images.
+        """
+
+        def worth(arm: ArmRecord) -> float:
+            accuracy = measures.mean_of((run.metrics for run in arm.final_runs()), measures.VAL_ACCURACY.key)
+            value = arm.winner.value if by_search and arm.winner is not None else accuracy
+            return float("-inf") if value is None else value
+
+        verified = [arm for arm in self.arms.values() if arm.winner is not None and arm.final_runs()]
+        return max(verified, key=worth).name if verified else None
 
     def stop_running(self) -> None:
         """Forget what was under way: its driver is gone."""
@@ -292,6 +325,16 @@ class SweepState:
         self.stop_running()
         if self.drivers:
             self.drivers[-1].end = event.end
+
+    def _needs_export(self, arm: str) -> None:
+        """Note that an arm's export folder is out of date, and with it that of the best arm."""
+        self.arm(arm).exported = self.overall = None
+
+    def _export(self, event: WinnerExported) -> None:
+        if event.arm in self.arms and not event.folder.endswith("overall"):
+            self.arms[event.arm].exported = event
+        else:
+            self.overall = event
 
     def _start(self, event: TrialStarted) -> None:
         arm = self.arm(event.arm)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+import torch
 from torch import Tensor
 
 Part = Literal["train", "test"]
@@ -27,6 +28,56 @@ class RawImages:
         return RawImages(self.pixels[rows], self.labels[rows], self.classes)
 
 
+@dataclass(frozen=True)
+class SkippedFile:
+    """A file or folder that is not used.
+
+    name: relative to the data set's folder.
+    reason: one of ``hidden``, ``other type``, ``linked folder``, ``not in a class folder``.
+    """
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ClassContents:
+    """What a part has of one class: the number of images, and for class folders their names and what is not used."""
+
+    name: str
+    images: int
+    files: tuple[str, ...] = ()
+    skipped: tuple[SkippedFile, ...] = ()
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a part consists of, found without decoding images.
+
+    skipped: what is not used and is in no class folder.
+    """
+
+    classes: tuple[ClassContents, ...]
+    channels: int
+    side: int
+    skipped: tuple[SkippedFile, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return tuple(one.name for one in self.classes)
+
+    @property
+    def images(self) -> int:
+        """Number of images."""
+        return sum(one.images for one in self.classes)
+
+    @property
+    def all_skipped(self) -> tuple[SkippedFile, ...]:
+        """Everything that is not used, in class folders and outside of them."""
+        return (*self.skipped, *(file for one in self.classes for file in one.skipped))
+
+
 class Source(Protocol):
     """A data set; nothing is read before `read` is called."""
 
@@ -39,6 +90,9 @@ class Source(Protocol):
         Raises:
             UserError: the images cannot be downloaded or are not as expected; the text says which files to put where.
         """
+
+    def inspect(self, part: Part) -> Contents:
+        """Return what a part consists of; the same errors as `read`, except for damaged pixels of the user's files."""
 
 
 class NamedSource(Source, Protocol):
@@ -61,6 +115,13 @@ class NamedSource(Source, Protocol):
         Raises:
             UserError: a download fails; the text says which files to put where.
         """
+
+
+def contents_of(images: RawImages) -> Contents:
+    """Return what some images consist of."""
+    counts = torch.bincount(images.labels, minlength=len(images.classes)).tolist()
+    classes = tuple(ClassContents(name, count) for name, count in zip(images.classes, counts, strict=True))
+    return Contents(classes, channels=images.pixels.shape[1], side=images.pixels.shape[2])
 
 
 def data_root() -> Path:

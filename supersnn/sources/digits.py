@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from supersnn.errors import UserError
-from supersnn.sources.base import Part, RawImages
+from supersnn.sources.base import Contents, Part, RawImages, contents_of
 
 _FILE = "datasets/data/digits.csv.gz"
 
@@ -48,6 +48,10 @@ class Digits:
         grey, labels = _grey_and_labels(_require())
         pixels = (torch.from_numpy(grey) * (255 / 16)).round().to(torch.uint8).view(-1, 1, 8, 8)
         return RawImages(pixels, torch.from_numpy(labels).long(), tuple("0123456789"))
+
+    def inspect(self, part: Part) -> Contents:
+        """Return what it consists of."""
+        return contents_of(self.read(part))
 
 
 def _library() -> Path | None:

@@ -1,16 +1,25 @@
-"""`folder:PATH`: the user's own images, a folder for each class."""
+"""`folder:PATH`: the user's own images, a folder for each class.
+
+Used are the files of `SUFFIXES` in class folders, at any depth; links to files and class folders that are links are
+followed. Hidden files and folders (`.ipynb_checkpoints`, `._a.png`) and those that systems add (`__MACOSX`) are never
+used. What else is not used is listed by `inspect`. A file that is used must be a good image.
+"""
 
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from supersnn.errors import UserError
+from supersnn.files import printable
 from supersnn.sources import image_files
-from supersnn.sources.base import Part, RawImages
-from supersnn.sources.cache import cached
+from supersnn.sources.base import ClassContents, Contents, Part, RawImages, SkippedFile
+from supersnn.sources.cache import cached, stored_shape
 
-_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".webp")
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".webp")
+_OF_SYSTEMS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "lost+found")
+HIDDEN, OTHER_TYPE, LINKED, OUTSIDE = "hidden", "other type", "linked folder", "not in a class folder"
 
 
 @dataclass(frozen=True)
@@ -21,37 +30,84 @@ class Folder:
 
     def has_test(self) -> bool:
         """Return whether both parts exist."""
-        return (self.path / "train").is_dir() and (self.path / "test").is_dir()
+        return os.path.isdir(self.path / "train") and os.path.isdir(self.path / "test")
 
     def read(self, part: Part) -> RawImages:
         """Return the images in order of their paths; the test part must have the train part's shape and classes."""
-        tree = self.path / "train" if (self.path / "train").is_dir() else self.path
-        classes = class_names(tree)
+        classes = self._classes(part)
         if part == "train":
-            return read_tree(tree, classes)
-        if unknown := set(class_names(self.path / "test")) - set(classes):
-            raise UserError(f"{self.path / 'test' / min(unknown)}: no class of this name in {tree}")
+            return read_tree(self._tree("train"), classes)
         channels, side = self.read("train").pixels.shape[1:3]
-        return read_tree(self.path / "test", classes, (channels, side))
+        return read_tree(self._tree("test"), classes, (channels, side))
+
+    def inspect(self, part: Part) -> Contents:
+        """Return what a part consists of: file names, and the shape by the files' headers.
+
+        Raises:
+            UserError: the errors of `read`, except those for damage behind a file's header.
+        """
+        classes, tree = self._classes(part), self._tree(part)
+        shape = None
+        if part == "test":
+            train = self.inspect("train")
+            shape = train.channels, train.side
+        found = [scan(tree, name, self.path) for name in classes]
+        files = [(name, label) for label, one in enumerate(found) for name in one.files]
+        channels, side = shape_of(tree, files, classes, shape)
+        return Contents(tuple(found), channels, side, tuple(self._outside(part)))
+
+    def _tree(self, part: Part) -> Path:
+        return self.path / part if part == "test" or os.path.isdir(self.path / "train") else self.path
+
+    def _classes(self, part: Part) -> tuple[str, ...]:
+        """Return the train part's class names, among which those of this part are."""
+        tree = self._tree("train")
+        classes = class_names(tree)
+        if part == "test" and (unknown := set(class_names(self.path / "test")) - set(classes)):
+            raise UserError(f"{printable(self.path / 'test' / min(unknown))}: no class of this name in {tree}")
+        return classes
+
+    def _outside(self, part: Part) -> list[SkippedFile]:
+        """Return what is in no class folder: beside the class folders, and with "train" beside train and test."""
+        tree = self._tree(part)
+        levels = [tree] if part == "test" or tree == self.path else [self.path, tree]
+        parts = {self.path / "train"} | ({self.path / "test"} if self.has_test() else set())
+        return [
+            SkippedFile(printable(os.path.relpath(entry.path, self.path)), HIDDEN if hidden(entry.name) else OUTSIDE)
+            for level in levels
+            for entry in sorted(os.scandir(level), key=lambda entry: entry.name)
+            if hidden(entry.name) or not (entry.is_dir() if level == tree else Path(entry.path) in parts)
+        ]
+
+
+def hidden(name: str) -> bool:
+    """Return whether a file or folder of this name is never used."""
+    return name.startswith(".") or name in _OF_SYSTEMS
 
 
 def class_names(tree: Path) -> tuple[str, ...]:
     """Return the names of a tree's class folders, sorted.
 
     Raises:
-        UserError: the folder does not exist, or has fewer than two classes.
+        UserError: the folder does not exist or cannot be read, or has fewer than two classes.
     """
-    if not tree.is_dir():
-        raise UserError(f"dataset.name: folder {tree} does not exist")
-    names = tuple(sorted(entry.name for entry in os.scandir(tree) if entry.is_dir() and entry.name[0] != "."))
+    if not os.path.isdir(tree):
+        raise UserError(f"dataset.name: folder {printable(tree)} does not exist")
+    try:
+        names = tuple(sorted(entry.name for entry in os.scandir(tree) if entry.is_dir() and not hidden(entry.name)))
+    except OSError as error:
+        raise UserError(f"dataset.name: folder {printable(tree)} cannot be read: {error.strerror}") from error
     if len(names) < 2:
-        raise UserError(f"dataset.name: {tree} has {len(names)} class folders; expected two or more")
+        raise UserError(f"dataset.name: {printable(tree)} has {len(names)} class folders; expected two or more")
+    for name in names:
+        if not name.isprintable():
+            raise UserError(f"{printable(tree / name)}: expected a class name in UTF-8 without control characters")
     return names
 
 
 def read_tree(tree: Path, classes: tuple[str, ...], shape: tuple[int, int] | None = None) -> RawImages:
     """Return the images in a tree's class folders, at any depth; see `read_files`."""
-    files = [(name, label) for label, folder in enumerate(classes) for name in _images(tree, folder)]
+    files = [(name, label) for label, folder in enumerate(classes) for name in scan(tree, folder, tree).files]
     return read_files(tree, files, classes, shape)
 
 
@@ -65,20 +121,70 @@ def read_files(
     Raises:
         UserError: `files` is empty, and the errors of `image_files.decode`.
     """
-    if not files:
-        raise UserError(f"dataset.name: no images ({', '.join(_SUFFIXES)}) in the class folders of {tree}")
-    listing = []
-    for name, label in files:
-        status = os.stat(f"{tree}/{name}")
-        listing.append((name, label, status.st_size, status.st_mtime_ns))
-    key = [str(tree.resolve()), listing, classes, shape]
+    key = _key(tree, files, classes, shape)
     return cached("folder", key, lambda: image_files.decode(tree, files, classes, shape))
 
 
-def _images(tree: Path, folder: str) -> list[str]:
-    """Return the images under a folder of the tree, at any depth, as sorted paths relative to the tree."""
-    images = []
-    for parent, _, names in os.walk(tree / folder):
+def shape_of(
+    tree: Path, files: Sequence[tuple[str, int]], classes: tuple[str, ...], shape: tuple[int, int] | None
+) -> tuple[int, int]:
+    """Return channels and side of what `read_files` would return, from its cache or the files' headers."""
+    stored = stored_shape("folder", _key(tree, files, classes, shape))
+    if stored is not None:
+        return stored[1], stored[2]
+    return image_files.check_headers(tree, [name for name, _ in files], shape)
+
+
+def scan(tree: Path, folder: str, root: Path) -> ClassContents:
+    """Return the files under a folder of a tree, at any depth.
+
+    Args:
+        tree: the used files' names, sorted, are relative to it.
+        folder: name of the class folder; it may be missing.
+        root: the skipped files' names are relative to it.
+
+    Raises:
+        UserError: a folder cannot be read.
+    """
+    used, skipped = [], []
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise UserError(f"{printable(error.filename)}: folder cannot be read: {error.strerror}") from error
+
+    for parent, folders, names in os.walk(tree / folder, onerror=refuse):
+
+        def skip(name: str, reason: str, parent: str = parent) -> None:
+            skipped.append(SkippedFile(printable(os.path.relpath(os.path.join(parent, name), root)), reason))
+
+        for name in sorted(folders):
+            if hidden(name) or os.path.islink(os.path.join(parent, name)):
+                skip(name, HIDDEN if hidden(name) else LINKED)
+        folders[:] = [name for name in folders if not hidden(name)]  # os.walk does not follow links
         relative = Path(parent).relative_to(tree).as_posix()
-        images += [f"{relative}/{n}" for n in names if n.lower().endswith(_SUFFIXES) and n[0] != "."]
-    return sorted(images)
+        for name in sorted(names):
+            if hidden(name) or not name.lower().endswith(SUFFIXES):
+                skip(name, HIDDEN if hidden(name) else OTHER_TYPE)
+            else:
+                used.append(f"{relative}/{name}")
+    return ClassContents(folder, len(used), tuple(sorted(used)), tuple(skipped))
+
+
+def _key(
+    tree: Path, files: Sequence[tuple[str, int]], classes: tuple[str, ...], shape: tuple[int, int] | None
+) -> list[object]:
+    """Return everything that decoded images depend on."""
+    if not files:
+        raise UserError(f"dataset.name: no images ({', '.join(SUFFIXES)}) in the class folders of {printable(tree)}")
+    listing = []
+    for name, label in files:
+        path = f"{tree}/{name}"
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            problem = "a broken link" if os.path.islink(path) else f"cannot be read: {error.strerror}"
+            raise UserError(f"{printable(path)}: {problem}: restore or delete it") from error
+        if not stat.S_ISREG(status.st_mode):
+            raise UserError(f"{printable(path)}: not a regular file: delete it")
+        listing.append((name, label, status.st_size, status.st_mtime_ns))
+    return [image_files.RULES, str(tree.resolve()), listing, classes, shape]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from supersnn.sources.base import Part, RawImages, data_root
+from supersnn.sources.base import Contents, Part, RawImages, contents_of, data_root
 from supersnn.sources.cache import cached
 from supersnn.sources.files import File, obtain
 
@@ -46,6 +46,10 @@ class Published:
     def read(self, part: Part) -> RawImages:
         """Return one part; its files are downloaded and verified only when it is not cached yet."""
         return cached(self.name, [part, [file.md5 for file in self.files[part]]], lambda: self._decoded(part))
+
+    def inspect(self, part: Part) -> Contents:
+        """Return what a part consists of; its files are decoded unless they are cached."""
+        return contents_of(self.read(part))
 
     def _decoded(self, part: Part) -> RawImages:
         obtain(self.files[part], self.folder, self.name)

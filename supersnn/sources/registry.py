@@ -1,11 +1,14 @@
 """Registry of data sets by name (`dataset.name`), and access to their images."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from supersnn.config import DatasetConfig
 from supersnn.errors import UserError, nearest
-from supersnn.sources.base import NamedSource, Part, RawImages, Source
+from supersnn.sources.base import Contents, NamedSource, Part, RawImages, Source
 from supersnn.sources.cifar import CIFAR10, CIFAR100
 from supersnn.sources.digits import Digits
 from supersnn.sources.folder import Folder
@@ -68,15 +71,64 @@ def read(config: DatasetConfig, part: Part) -> RawImages:
     if source.has_test():
         return source.read(part)
     images = source.read("train")
-    count = round(config.test * len(images.labels))
-    if count in (0, len(images.labels)):
-        raise UserError(f"dataset.test: {config.test} of {len(images.labels)} images leaves a part empty")
-    train, test = stratified(images.labels, count, _TEST_SEED)
+    train, test = _split(images.labels, config)
     return images.take(train if part == "train" else test)
 
 
+def is_present(name: str) -> bool:
+    """Return whether a data set can be read without a download.
+
+    Raises:
+        UserError: the name is unknown.
+    """
+    return name.startswith(_FOLDER) or _named(name).present()
+
+
+def inspect(config: DatasetConfig, part: Part) -> Contents | None:
+    """Return what a part consists of, without decoding the files of a folder.
+
+    Of a part that is split off (see `read`) the sizes by class are known, not the files. The test part of a published
+    data set stays closed: None.
+
+    Raises:
+        UserError: see `read`; damage behind the header of a folder's image is not found.
+    """
+    source = _source(config.name)
+    if source.has_test():
+        return source.inspect(part) if part == "train" or isinstance(source, Folder) else None
+    whole = source.inspect("train")
+    labels = torch.arange(len(whole.classes)).repeat_interleave(torch.tensor([one.images for one in whole.classes]))
+    train, test = _split(labels, config)
+    counts = torch.bincount(labels[train if part == "train" else test], minlength=len(whole.classes)).tolist()
+    classes = [replace(one, images=count, files=()) for one, count in zip(whole.classes, counts, strict=True)]
+    return replace(whole, classes=tuple(classes))
+
+
+def resolved(name: str) -> str:
+    """Return a data set's name with the absolute path of a `folder:`, so that it holds in every working directory."""
+    return f"{_FOLDER}{_path(name).resolve()}" if name.startswith(_FOLDER) else name
+
+
+def _split(labels: Tensor, config: DatasetConfig) -> tuple[Tensor, Tensor]:
+    """Return the rows that remain, and those of the test part that is split off."""
+    count = round(config.test * len(labels))
+    if count in (0, len(labels)):
+        raise UserError(f"dataset.test: {config.test} of {len(labels)} images leaves a part empty")
+    return stratified(labels, count, _TEST_SEED)
+
+
 def _source(name: str) -> Source:
-    return Folder(Path(name.removeprefix(_FOLDER)).expanduser()) if name.startswith(_FOLDER) else _named(name)
+    return Folder(_path(name)) if name.startswith(_FOLDER) else _named(name)
+
+
+def _path(name: str) -> Path:
+    path = name.removeprefix(_FOLDER)
+    if not path.strip() or "\0" in path:
+        raise UserError(f"dataset.name: {name!r}: expected the path of a folder after {_FOLDER!r}")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"dataset.name: {name!r}: {error}") from error
 
 
 def _named(name: str) -> NamedSource:

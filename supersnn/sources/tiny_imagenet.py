@@ -12,9 +12,9 @@ from zipfile import ZipFile
 from filelock import FileLock
 
 from supersnn.errors import UserError
-from supersnn.sources.base import Part, RawImages, data_root
+from supersnn.sources.base import Contents, Part, RawImages, contents_of, data_root
 from supersnn.sources.files import File, obtain
-from supersnn.sources.folder import class_names, read_files, read_tree
+from supersnn.sources.folder import class_names, read_files, read_tree, scan
 
 _ARCHIVE = File(
     "tiny-imagenet-200.zip",
@@ -74,3 +74,11 @@ class TinyImageNet:
                 raise UserError(f"{annotations}: {name}: class {class_name!r} is not in {self.folder / 'train'}")
             files.append((f"images/{name}", label[class_name]))
         return read_files(annotations.parent, files, classes, _SHAPE)
+
+    def inspect(self, part: Part) -> Contents:
+        """Return what the train part consists of, by its file names; other parts are read."""
+        if part == "test":
+            return contents_of(self.read(part))
+        self.fetch()
+        tree = self.folder / "train"
+        return Contents(tuple(scan(tree, name, self.folder) for name in class_names(tree)), *_SHAPE)

@@ -15,9 +15,9 @@ from tests.support.records import events
 from tune.description.sweep import SweepConfig
 
 SMALL: dict[str, Any] = {
-    "dataset": {"name": "digits", "images": 400},
+    "dataset": {"name": "digits", "images": 400, "augment": {"views": 1}},
     "student": {"architecture": "resnet8"},
-    "teacher": {"epochs": 1, "views": 1},
+    "teacher": {"epochs": 1},
     "train": {"epochs": 2, "batch_size": 16},
     "verify": {"seeds": 1},
 }

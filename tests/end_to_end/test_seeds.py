@@ -5,7 +5,7 @@ import json
 import re
 import statistics
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import optuna
 import pytest
@@ -190,7 +190,8 @@ def test_hyperband_from_the_file_to_the_report(tmp_path: Path) -> None:
         tmp_path / "sweep.yaml",
         tmp_path / "store",
         arms={"logit": {"teachers": ["vgg8"]}},
-        teacher={"epochs": 1, "views": 2},
+        dataset={"name": "digits", "images": 400, "augment": {"views": 2}},
+        teacher={"epochs": 1},
         train={"epochs": 4, "batch_size": 16},
         search={**search, "enqueue": enqueue},
     )
@@ -237,3 +238,27 @@ def test_a_constraint_that_no_trial_meets_leaves_no_winner(store: Store) -> None
     before = store.sweep("seeds").journal.read_bytes()
     run(sweep, store)
     assert store.sweep("seeds").journal.read_bytes() == before
+
+
+def test_an_export_that_was_interrupted_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folders of the earlier export are there, but lack the seed that was verified since."""
+    store = Store(tmp_path)
+    sweep = sweep_with(trials=1, scheduler="none")
+    run(sweep, store)
+    more = with_values(sweep, {"verify.seeds": 2})
+
+    def interrupted(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tune.outcome.export.Exporter.arm", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(more, store)
+    with open_sweep(more, store) as driver:
+        assert driver.work_left()
+    run(more, store)
+    for name in ("direct", "overall"):
+        metrics = json.loads((store.sweep("seeds").best / name / "metrics.json").read_text(encoding="utf-8"))
+        assert metrics["verified_seeds"] == 2
+    with open_sweep(more, store) as driver:
+        assert not driver.work_left()

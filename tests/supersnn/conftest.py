@@ -28,7 +28,7 @@ def bars() -> TrainingData:
     return TrainingData(train, validation, ImageShape(1, 8), tuple("abcd"), mean, std, "0123456789abcdef")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def configured() -> Callable[..., TrainConfig]:
     """A small training, with the values of some dotted keys (a double underscore for the dot) replaced."""
 

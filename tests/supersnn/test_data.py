@@ -1,18 +1,33 @@
 """The cuts of a training's images, their measures and their fingerprint."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from supersnn.config import AugmentConfig, DatasetConfig
-from supersnn.data import fingerprint, training_data
+from supersnn.config import AugmentConfig, DatasetConfig, TrainConfig
+from supersnn.data import fingerprint, inspect, training_data, with_absolute_path
 from supersnn.errors import UserError
 from supersnn.sources.registry import read
 
 DIGITS = DatasetConfig(name="digits")
+
+
+@pytest.fixture
+def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with 20 images to train and 4 to test."""
+    monkeypatch.setenv("SUPERSNN_DATA", str(tmp_path / "data"))
+    for part, count in (("train", 10), ("test", 2)):
+        for name in ("a", "b"):
+            (tmp_path / "set" / part / name).mkdir(parents=True)
+            for number in range(count):
+                Image.new("L", (8, 8), number).save(tmp_path / "set" / part / name / f"{number}.png")
+    return tmp_path / "set"
 
 
 def test_the_cuts_are_parts_of_the_training_part_and_do_not_meet() -> None:
@@ -131,3 +146,74 @@ def test_a_final_training_sees_the_validation_images_too() -> None:
     assert torch.equal(final.train.index, both)
     assert final.fingerprint != usual.fingerprint
     assert final.mean != usual.mean
+
+
+def test_inspecting_tells_what_training_would_use() -> None:
+    for values in ({}, {"images": 300, "validation": 0.3}, {"train_on": "train+validation"}):
+        config = DatasetConfig.model_validate({"name": "digits", **values})
+        summary, data = inspect(config), training_data(config)
+        assert summary.fault is None
+        assert (summary.train, summary.validation) == (len(data.train), len(data.validation))
+        assert (summary.shape, tuple(summary.classes)) == (data.shape, data.classes)
+        assert (summary.test, sum(summary.classes.values())) == (359, 1438)
+    assert str(inspect(DatasetConfig(name="digits"))) == (
+        "digits: 10 classes, 1×8×8, 1222 train, 216 validation, 359 test images"
+    )
+
+
+def test_inspecting_a_folder_names_what_is_skipped(images: Path) -> None:
+    (images / "train" / "a" / "x.gif").write_bytes(b"")
+    summary = inspect(DatasetConfig(name=f"folder:{images}"))
+    assert (summary.train, summary.validation, summary.test, summary.fault) == (17, 3, 4, None)
+    assert summary.classes == {"a": 10, "b": 10}
+    assert str(summary).endswith("4 test images; 1 skipped: train/a/x.gif (other type)")
+
+
+def test_a_broken_test_part_is_known_before_training(images: Path) -> None:
+    (images / "test" / "b" / "0.png").write_bytes(b"")
+    summary = inspect(DatasetConfig(name=f"folder:{images}"))
+    assert summary.train == 17
+    assert summary.fault is not None
+    assert "test/b/0.png: not a readable image" in summary.fault
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"name": "digit"},
+        {"name": "folder:/no/where"},
+        {"name": "folder:" + "n" * 300},
+        {"name": "digits", "images": 5000},
+        {"name": "digits", "validation": 1e-9},
+        {"name": "digits", "test": 1e-9},
+        {"name": "digits", "images": 12, "validation": 0.9},
+    ],
+)
+def test_inspecting_finds_the_fault_of_training(values: dict[str, Any]) -> None:
+    config = DatasetConfig.model_validate(values)
+    with pytest.raises(UserError) as refused:
+        training_data(config)
+    assert inspect(config).fault == str(refused.value)
+
+
+def test_a_data_set_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPERSNN_DATA", str(tmp_path))
+    summary = inspect(DatasetConfig(name="cifar10"))
+    assert (summary.present, summary.fault, str(summary)) == (False, None, "cifar10: not downloaded yet")
+    monkeypatch.setattr("urllib.request.urlopen", no_network)
+    fault = inspect(DatasetConfig(name="cifar10"), download=True).fault
+    assert fault is not None
+    assert "cifar10 cannot be downloaded" in fault
+
+
+def no_network(*_: object, **__: object) -> None:
+    raise OSError("no network")
+
+
+def test_paths_of_a_training_become_absolute(configured: Callable[..., TrainConfig], tmp_path: Path) -> None:
+    relative = configured(dataset__name=f"folder:{os.path.relpath(tmp_path)}", teacher__weights="w.pt")
+    absolute = with_absolute_path(relative)
+    assert absolute.dataset.name == f"folder:{tmp_path}"
+    assert absolute.teacher.weights == str(Path.cwd() / "w.pt")
+    assert with_absolute_path(absolute) == absolute
+    assert with_absolute_path(configured()) == configured()

@@ -66,7 +66,8 @@ def test_it_equals_a_count_image_by_image(network: Network, bars: TrainingData, 
     spiking = list(network.spiking_layers())
     assert found.rates == pytest.approx({name: share(seen[name]) for name in spiking}, abs=1e-4)
     assert found.rate == pytest.approx(share([t for name in spiking for t in seen[name]]), abs=1e-4)
-    assert found.density == pytest.approx({n: share(seen[n]) for n in seen if n not in spiking}, abs=1e-4)
+    density = {name: inputs.density for name, inputs in found.inputs.items()}
+    assert density == pytest.approx({n: share(seen[n]) for n in seen if n not in spiking}, abs=1e-4)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -84,4 +85,5 @@ def test_an_artificial_network_has_no_rate(configured: Callable[..., TrainConfig
     found = evaluate(build(config.student, config.neuron, bars.shape, 4), bars.validation, bars.mean, bars.std)
     assert found.rate is None
     assert found.rates == {}
-    assert 0 < found.density["readout"] <= 1
+    assert 0 < found.inputs["readout"].density <= 1
+    assert not found.inputs["readout"].binary

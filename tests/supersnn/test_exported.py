@@ -1,9 +1,11 @@
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -204,3 +206,92 @@ def test_an_image_file_is_classified(export: Exported, bars: TrainingData, tmp_p
     (tmp_path / "none.png").write_text("no image")
     with pytest.raises(UserError, match=r"none\.png: not a readable image"):
         student.classify(tmp_path / "none.png")
+
+
+def with_right_sums(folder: Path) -> None:
+    """Make a changed export's checksums right again."""
+    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics["sha256"] = exported._sums(folder)
+    metrics["metrics_sha256"] = exported._own_sum(metrics)
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("side", value) for value in (-1, 0, 8.0, True, "8", None, [8])),
+        *(("channels", value) for value in (0, 3, -1, None)),
+        *(("mean", value) for value in ([math.nan], [], [0.5, 0.5], ["a"], [True], 0.5, None, [None])),
+        *(("std", value) for value in ([0.0], [-1.0], [math.inf], [])),
+        *(("classes", value) for value in ([], ["a"], ["a"] * 4, ["a", "b", "c", 1], [*"abc", ""], "abcd", None)),
+        ("classes", ["a", "b", "c"]),
+        ("layout", "BHWC uint8"),
+        ("more", 1),
+        ("mean", KeyError),
+    ],
+)
+def test_a_preprocessing_that_makes_no_sense_is_damage(export: Exported, key: str, value: object) -> None:
+    """Even where the checksums are right."""
+    folder, path = export[0], export[0] / "preprocessing.json"
+    plain = json.loads(path.read_text())
+    if value is KeyError:
+        del plain[key]
+    else:
+        plain[key] = value
+    path.write_text(json.dumps(plain))
+    with_right_sums(folder)
+    with pytest.raises(DamagedExport, match="the student cannot be loaded") as refused:
+        exported.load(folder)
+    assert "\n" not in str(refused.value)
+
+
+FILES = ("config.yaml", "student.safetensors", "preprocessing.json")
+CONTENTS = (b"", "a: é".encode("latin-1"), b"[1, 2]", b"[" * 1500, bytes(100))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [(name, content) for name in FILES for content in (*CONTENTS, *FILES) if content != name],
+)
+def test_files_of_another_content_are_damage(export: Exported, name: str, content: bytes | str) -> None:
+    """Contents, and other files of the export; even where the checksums are right."""
+    folder = export[0]
+    (folder / name).write_bytes((folder / content).read_bytes() if isinstance(content, str) else content)
+    with_right_sums(folder)
+    with pytest.raises(DamagedExport) as refused:
+        exported.load(folder)
+    assert "\n" not in str(refused.value)
+
+
+NO_METRICS = [b"\xe9", b"5", b"null", b"[" * 5000, b'{"sha256": [["a", "b"]], "metrics_sha256": 1}']
+
+
+@pytest.mark.parametrize("content", NO_METRICS)
+def test_metrics_of_another_content_are_damage(export: Exported, content: bytes) -> None:
+    (export[0] / "metrics.json").write_bytes(content)
+    with pytest.raises(DamagedExport, match="not the metrics"):
+        exported.load(export[0])
+
+
+def test_a_transparent_shape_is_classified_as_in_training(
+    configured: Callable[..., TrainConfig], bars: TrainingData, tmp_path: Path
+) -> None:
+    """The same rules as for class folders: black ink that lies in alpha is ink on white."""
+    config = configured(neuron__kind="relu", student__time_steps=1)
+    weights = build(config.student, config.neuron, bars.shape, 4).state_dict()
+    exported.write(tmp_path / "export", config, weights, Preprocessing.of(bars), {})
+    student = exported.load(tmp_path / "export")
+    alpha = np.zeros((8, 8), np.uint8)
+    alpha[2:6, 3:5] = 255
+    Image.fromarray(np.stack([np.zeros_like(alpha)] * 3 + [alpha], 2), "RGBA").save(tmp_path / "alpha.png")
+    Image.fromarray(255 - alpha).save(tmp_path / "ink.png")
+    assert student.classify(tmp_path / "alpha.png") == student.classify(tmp_path / "ink.png")
+    Image.fromarray(np.zeros_like(alpha)).save(tmp_path / "black.png")
+    assert student.classify(tmp_path / "alpha.png") != student.classify(tmp_path / "black.png")
+
+
+@pytest.mark.parametrize("name", ["n" * 250, "file/export"])
+def test_a_place_that_cannot_be_written_is_known_before_a_training(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        exported.ensure_replaceable(tmp_path / name)

@@ -1,5 +1,6 @@
 """Cached and online teacher outputs: equal values, atomic files, addresses, and the choice between the two."""
 
+import json
 import math
 import pickle
 import threading
@@ -16,6 +17,7 @@ from supersnn import teacher_cache
 from supersnn.augment import normalise
 from supersnn.config import LossConfig, TrainConfig
 from supersnn.data import TrainingData
+from supersnn.files import DamagedFile, sha256
 from supersnn.losses import TeacherOutputs
 from supersnn.networks.base import Network, Output
 from supersnn.teacher_cache import TeacherCache, is_complete
@@ -286,3 +288,136 @@ def test_teacher_source_for(
     assert math.isfinite(report.metrics["train/loss"])
     teacher_source_for(config, bars, tmp_path, progress=lambda stage, _, __: stages.append(stage))
     assert len(stages) == (4 if views == 2 else 2)
+
+
+def zeros(path: Path) -> None:
+    np.save(path, np.zeros_like(np.load(path)))
+
+
+def shifted(path: Path) -> None:
+    np.save(path, np.roll(np.load(path), 1, axis=0))
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES = [zeros, shifted, cut, empty, flipped]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_outputs_are_computed_again(
+    configured: Configured, bars: TrainingData, teacher: Teacher, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    config, kinds = configured(**TAUGHT), [LOGITS, VECTORS1]
+    cache = TeacherCache.open(tmp_path, teacher, bars, config, kinds)
+    before = {path.name: path.read_bytes() for path in cache.folder.glob("*.npy")}
+    damage(cache.folder / "vectors1-1.npy")
+    assert not is_complete(tmp_path, teacher, bars, config, kinds)
+    stages: list[tuple[str, int]] = []
+    again = TeacherCache.open(
+        tmp_path, teacher, bars, config, kinds, progress=lambda stage, view, _: stages.append((stage, view))
+    )
+    assert stages == [("teacher cache resnet8: vectors1-1.npy was damaged", 2)]
+    assert {path.name: path.read_bytes() for path in again.folder.glob("*.npy")} == before
+    assert json.loads((again.folder / "manifest.json").read_text())["replaced"] == ["vectors1-1.npy"]
+    assert is_complete(tmp_path, teacher, bars, config, kinds)
+    assert again.digest == cache.digest
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, Path.unlink])
+def test_no_training_reads_damaged_outputs(
+    configured: Configured, bars: TrainingData, teacher: Teacher, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    """Damaged after the cache was opened, and before another process reads it."""
+    config = configured(**TAUGHT)
+    cache = TeacherCache.open(tmp_path, teacher, bars, config, [LOGITS])
+    damage(cache.folder / "logits-0.npy")
+    outputs_of(cache, bars, config, 1)
+    with pytest.raises(DamagedFile, match=r"logits-0\.npy: ") as refused:
+        outputs_of(cache, bars, config, 0)
+    assert "\n" not in str(refused.value)
+
+
+def test_outputs_are_verified_once(
+    configured: Configured, bars: TrainingData, teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verified: list[str] = []
+
+    def counted(path: Path) -> str:
+        verified.append(path.name)
+        return sha256(path)
+
+    monkeypatch.setattr(teacher_cache, "sha256", counted)
+    for _ in range(3):
+        cache = TeacherCache.open(tmp_path, teacher, bars, configured(**TAUGHT), [LOGITS])
+        outputs_of(cache, bars, configured(**TAUGHT), 0)
+    written = ["logits-0.npy", "logits-1.npy"]
+    assert verified.count("logits-0.npy") == 2, "once when it was written, once when it was opened"
+    assert sorted(set(verified)) == written
+    for path in cache.folder.glob("*.sha256"):
+        assert path.read_text() == f"{sha256(path.with_suffix('.npy'))}  {path.stem}.npy\n"
+
+
+def test_a_cache_without_checksums_gets_them(
+    configured: Configured, bars: TrainingData, teacher: Teacher, tmp_path: Path
+) -> None:
+    """Written by an older version: nothing is computed again, except for files of another form."""
+    config = configured(**TAUGHT)
+    cache = TeacherCache.open(tmp_path, teacher, bars, config, [LOGITS])
+    views: list[int] = []
+
+    def opened() -> None:
+        TeacherCache.open(tmp_path, teacher, bars, config, [LOGITS], progress=lambda _, view, __: views.append(view))
+
+    def age() -> None:
+        manifest = json.loads((cache.folder / "manifest.json").read_text())
+        del manifest["checksums"]
+        (cache.folder / "manifest.json").write_text(json.dumps(manifest))
+        for path in cache.folder.glob("*.sha256"):
+            path.unlink()
+
+    age()
+    assert is_complete(tmp_path, teacher, bars, config, [LOGITS])
+    opened()
+    assert views == []
+    assert len(list(cache.folder.glob("*.sha256"))) == 2
+    zeros(cache.folder / "logits-0.npy")
+    opened()
+    assert views == [1]
+    age()
+    cut(cache.folder / "logits-1.npy")
+    assert not is_complete(tmp_path, teacher, bars, config, [LOGITS])
+    opened()
+    assert views == [1, 2]
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"seconds": "x"}', "[" * 100_000])
+def test_a_damaged_manifest_is_written_again(
+    configured: Configured, bars: TrainingData, teacher: Teacher, tmp_path: Path, content: str | None
+) -> None:
+    config = configured(**TAUGHT)
+    manifest = TeacherCache.open(tmp_path, teacher, bars, config, [LOGITS]).folder / "manifest.json"
+    if content is None:
+        manifest.unlink()
+    else:
+        manifest.write_text(content)
+    with pytest.raises(DamagedFile, match=r"manifest\.json: not the manifest of a teacher cache"):
+        TeacherCache(manifest.parent, [LOGITS])
+    views: list[int] = []
+    cache = TeacherCache.open(
+        tmp_path, teacher, bars, config, [LOGITS], progress=lambda _, view, __: views.append(view)
+    )
+    assert (views, cache.seconds) == ([], 0.0)
+    (cache.folder / "logits-0.sha256").unlink()
+    assert not is_complete(tmp_path, teacher, bars, config, [LOGITS]), "nothing proves the outputs"

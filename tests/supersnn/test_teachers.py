@@ -14,7 +14,8 @@ from supersnn.data import TrainingData
 from supersnn.errors import UserError
 from supersnn.evaluation import evaluate
 from supersnn.files import DamagedFile
-from supersnn.teachers import Teacher, TeacherStore, recipe
+from supersnn.networks.base import ImageShape
+from supersnn.teachers import Teacher, TeacherStore, recipe, require_available
 
 Configured = Callable[..., TrainConfig]
 TAUGHT = {"teacher__name": "resnet8", "loss__logit__weight": 1.0}
@@ -216,3 +217,69 @@ def test_weights_that_do_not_fit_are_named(
         store.get(configured(**TAUGHT, teacher__weights=str(tmp_path / "b.pt")), bars)
     with pytest.raises(UserError, match=r"teacher\.weights: .*c\.pt cannot be read"):
         store.get(configured(**TAUGHT, teacher__weights=str(tmp_path / "c.pt")), bars)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        *(("metrics.json", content) for content in ("", "[]", "{}", '{"split": 1}', "[" * 3000, "\xe9")),
+        ("config.yaml", "a: 1"),
+        ("config.yaml", "\xe9"),
+        ("weights.safetensors", None),
+        ("config.yaml", None),
+        ("metrics.json", None),
+    ],
+)
+def test_damaged_and_missing_files_are_one_line(
+    configured: Configured, bars: TrainingData, shared: TeacherStore, tmp_path: Path, name: str, content: str | None
+) -> None:
+    shutil.copytree(shared.folder, tmp_path / "teachers")
+    store = TeacherStore(tmp_path / "teachers")
+    (path,) = store.folder.glob(f"*/{name}")
+    if content is None:
+        path.unlink()
+    else:
+        path.write_text(content, encoding="latin-1")
+    with pytest.raises(DamagedFile, match=f"{path.parent}.*; delete the folder to train the teacher again") as refused:
+        store.get(configured(**TAUGHT), bars)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory, configured: Configured, bars: TrainingData) -> TeacherStore:
+    """A store with one trained teacher, that of `TAUGHT`, which no test changes."""
+    store = TeacherStore(tmp_path_factory.mktemp("shared") / "teachers")
+    store.get(configured(**TAUGHT), bars)
+    return store
+
+
+def test_a_checkpoint_of_something_else_is_not_resumed(
+    configured: Configured, bars: TrainingData, store: TeacherStore
+) -> None:
+    config = configured(**TAUGHT)
+    unfinished = store.folder / f".{teachers.address(config, bars)}"
+    unfinished.mkdir(parents=True)
+    checkpoint.save(unfinished / "checkpoint.safetensors", {"a": torch.ones(1)}, {})
+    epochs: list[int] = []
+    store.get(config, bars, progress=lambda _, epoch, __: epochs.append(epoch))
+    assert epochs == [1, 2]
+
+
+def test_whether_a_teacher_can_be_had_is_known_without_training_it(
+    configured: Configured, shared: TeacherStore, tmp_path: Path
+) -> None:
+    def check(**values: object) -> None:
+        require_available(configured(**TAUGHT | values), ImageShape(1, 8), 4)
+
+    (weights,) = shared.folder.glob("*/weights.safetensors")
+    check()
+    check(teacher__weights=str(weights))
+    require_available(configured(), ImageShape(1, 8), 4)
+    (tmp_path / "text.pt").write_text("no weights")
+    for path in ("none.pt", "text.pt", ".", "n" * 300):
+        with pytest.raises(UserError, match=r"teacher\.weights: .* cannot be read"):
+            check(teacher__weights=str(tmp_path / path))
+    with pytest.raises(UserError, match=r"teacher\.weights: the tensors do not match teacher\.name 'vgg8'"):
+        check(teacher__weights=str(weights), teacher__name="vgg8")
+    with pytest.raises(UserError, match=r"teacher\.name: 'torchvision:vit_b_16' does not support images of side 8"):
+        check(teacher__name="torchvision:vit_b_16")

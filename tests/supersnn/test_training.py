@@ -57,6 +57,7 @@ def test_a_training_learns_and_reports_every_epoch(configured: Configured, bars:
     assert [report.epoch for report in reports] == [1, 2, 3, 4, 5, 6]
     assert [report.ended for report in reports] == [None] * 5 + ["finished"]
     names = "train/loss loss/label val/accuracy val/loss spikes/rate ops/synaptic ops/mac energy/nj time/epoch_s"
+    names += " ops/effective_ac ops/effective_mac ops/dense"
     for report in reports:
         assert report.metrics.keys() == set(names.split())
         assert all(math.isfinite(value) for value in report.metrics.values())

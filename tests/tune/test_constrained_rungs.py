@@ -2,6 +2,7 @@
 
 import math
 import random
+from typing import Any
 
 import optuna
 import pytest
@@ -14,6 +15,20 @@ from tune.search.studies import Studies
 
 EPOCHS, TRIALS = 12, 20
 BOUNDS = {"spikes/rate": 0.12}
+
+
+def plain_sweep(scheduler: str, seed: int, bounds: dict[str, float], **search: object) -> dict[str, Any]:
+    """Return a sweep of one arm with bounds."""
+    return {
+        "name": "bounded",
+        "seed": seed,
+        "dataset": {"name": "digits"},
+        "student": {"architecture": "resnet8"},
+        "train": {"epochs": EPOCHS},
+        "arms": {"direct": {}},
+        "space": {"neuron.threshold": "default", "optimizer.lr": "default"},
+        "search": {"trials": TRIALS, "scheduler": scheduler, "constraints": bounds, **search},
+    }
 
 
 def test_without_constraints_the_value_is_the_accuracy() -> None:
@@ -39,31 +54,65 @@ def test_rates_that_rise_are_predicted_from_finished_trials_also_after_a_restart
     for number in range(LEAST_FINISHED):
         assert rungs.value(number, 1, 0.5, {"spikes/rate": 0.07}) == 0.5
         rungs.value(number, 2, 0.6, {"spikes/rate": 0.14})
-        known.append(rungs.finished(number))
-    assert known[0] == {"1": {"spikes/rate": pytest.approx(2.0)}, "2": {"spikes/rate": 1.0}}
+        known.append(dict(rungs.steps(number)))
+        rungs.finish(number, finished=True)
+    assert known[0] == {"1": {"spikes/rate": 0.07}, "2": {"spikes/rate": 0.14}}
     restarted = ConstrainedRungs(BOUNDS)
-    for ratios in known:
-        restarted.recall(ratios)
+    for steps in known:
+        restarted.learn(steps)
     for one in (rungs, restarted):
         assert one.value(7, 1, 0.5, {"spikes/rate": 0.07}) == pytest.approx(-(0.14 - 0.12) / 0.12)
         assert one.value(8, 1, 0.5, {"spikes/rate": 0.059}) == 0.5
-        one.dropped(7)
-        assert one.finished(7) == {}
+        one.finish(7, finished=False)
+        assert one.steps(7) == {}
+
+
+@pytest.mark.parametrize("objectives", [["accuracy"], ["accuracy", "synaptic_ops"]])
+def test_stops_are_the_same_when_the_driver_dies_in_the_middle_of_every_trial(objectives: list[str]) -> None:
+    def ends(dies: bool) -> dict[str, tuple[int, bool]]:
+        config = parse(SweepConfig, plain_sweep("asha", 3, BOUNDS, objectives=objectives), "test")
+        storage = optuna.storages.InMemoryStorage()
+        live, found = Studies(config, resolve(config), storage), dict[str, tuple[int, bool]]()
+        while (assignment := live.next()) is not None:
+            key, draw = assignment.key, random.Random(assignment.key)
+            level, rate = draw.random(), draw.uniform(0.05, 0.3)
+            for epoch in range(1, EPOCHS + 1):
+                if dies and epoch == 5:
+                    live = Studies(config, resolve(config), storage)
+                    again = live.next()
+                    assert again is not None
+                    assert (again.key, again.values) == (key, assignment.values)
+                now = rate * (0.6 + 0.4 * epoch / EPOCHS)
+                metrics = {"val/accuracy": level * epoch / EPOCHS, "spikes/rate": now, "ops/synaptic": 1e6 * now}
+                stopped = live.report(key, epoch, metrics)
+                if stopped or epoch == EPOCHS:
+                    live.finish(key, "stopped" if stopped else "finished")
+                    found[key] = epoch, stopped
+                    break
+        return found
+
+    uninterrupted = ends(dies=False)
+    assert {stopped for _, stopped in uninterrupted.values()} == {True, False}
+    assert ends(dies=True) == uninterrupted
+
+
+def test_an_infeasible_trial_takes_no_feasible_one_off_the_front() -> None:
+    plain = plain_sweep("asha", 0, {"spikes/rate": 0.2}, objectives=["accuracy", "synaptic_ops"])
+    plain["search"] |= {"min_epochs": 1, "trials": 6}
+    config = parse(SweepConfig, plain, "test")
+    live = Studies(config, resolve(config), optuna.storages.InMemoryStorage())
+    for accuracy, operations, rate in [(0.9, 10.0, 0.9), (0.8, 90.0, 0.1), (0.7, 80.0, 0.1), (0.6, 85.0, 0.1)]:
+        assignment = live.next()
+        assert assignment is not None
+        live.report(assignment.key, 1, {"val/accuracy": accuracy, "ops/synaptic": operations, "spikes/rate": rate})
+    sparse = live.next()
+    assert sparse is not None
+    assert not live.report(sparse.key, 1, {"val/accuracy": 0.5, "ops/synaptic": 50.0, "spikes/rate": 0.1})
 
 
 def searched(scheduler: str, seed: int, bounds: dict[str, float]) -> tuple[float | None, int]:
     """Search an arm whose accurate students fire too much, and fire more as they train; return its best, and epochs."""
-    plain = {
-        "name": "bounded",
-        "seed": seed,
-        "dataset": {"name": "digits"},
-        "student": {"architecture": "resnet8"},
-        "train": {"epochs": EPOCHS},
-        "arms": {"direct": {}},
-        "space": {"neuron.threshold": "default", "optimizer.lr": "default"},
-        "search": {"trials": TRIALS, "scheduler": scheduler, "constraints": bounds},
-    }
-    config = parse(SweepConfig, plain, "test")
+    config = parse(SweepConfig, plain_sweep(scheduler, seed, bounds), "test")
     live, noise, spent = Studies(config, resolve(config), optuna.storages.InMemoryStorage()), random.Random(seed), 0
     while (assignment := live.next()) is not None:
         threshold = float(str(assignment.values["neuron.threshold"]))

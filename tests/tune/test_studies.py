@@ -146,7 +146,7 @@ def test_a_death_between_the_decision_to_stop_and_its_record_still_stops() -> No
     again = studies(config, storage)
     assert again.counts[arm].stopped >= 1
     assert stopped in again.ended()
-    assert again.ended()[stopped].end == "stopped"
+    assert again.ended()[stopped] == "stopped"
     study = optuna.load_study(study_name=f"tiny/{arm}", storage=storage)
     assert study.trials[int(number)].state == TrialState.PRUNED
 
@@ -309,6 +309,68 @@ def test_a_warm_start_from_another_task_gives_start_designs_and_no_values() -> N
         assert values == [params for _, params in best]
 
 
+def test_a_warm_start_of_the_same_task_keeps_constraints_and_survives_a_death(monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = optuna.storages.InMemoryStorage()
+    earlier = sweep(trials=4, constraints={"spikes/rate": 0.45}, sampler="tpe")
+    live = studies(earlier, storage)
+    while (assignment := live.next()) is not None:
+        end(live, assignment.key, 0.3 + assignment.number / 10)
+    later = with_values(earlier, {"name": "later", "search.warm_start": ["tiny"]})
+    real, added = optuna.Study.add_trial, list[object]()
+
+    def dies(study: optuna.Study, trial: FrozenTrial) -> None:
+        if len(added) == 2:
+            raise KeyboardInterrupt
+        added.append(trial)
+        real(study, trial)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.Study, "add_trial", dies)
+        with pytest.raises(KeyboardInterrupt):
+            studies(later, storage)
+    for _ in range(2):
+        studies(later, storage)
+    for arm in ARMS:
+        known = optuna.load_study(study_name=f"later/{arm}", storage=storage).get_trials(deepcopy=False)
+        assert [trial.user_attrs["warm_start_trial"] for trial in known] == [0, 1, 2, 3]
+        feasible = [all(excess <= 0 for excess in trial.constraints.values()) for trial in known]
+        assert feasible == [True, True, False, False]
+
+
+def test_another_judgement_is_another_task() -> None:
+    storage = optuna.storages.InMemoryStorage()
+    earlier = sweep(trials=3)
+    live = studies(earlier, storage)
+    while (assignment := live.next()) is not None:
+        end(live, assignment.key, 0.5)
+    changes: list[dict[str, object]] = [
+        {"search.objectives": ["accuracy", "synaptic_ops"]},
+        {"search.constraints": {"spikes/rate": 0.1}},
+        {"search.seeds_per_trial": 2},
+        {"student.time_steps": 4},
+        {"dataset.split_seed": 1},
+    ]
+    for number, change in enumerate(changes):
+        later = with_values(earlier, {"name": f"later{number}", "search.warm_start": ["tiny"], **change})
+        studies(later, storage)
+        known = optuna.load_study(study_name=f"later{number}/direct", storage=storage)
+        assert known.get_trials(deepcopy=False) == []
+        assert len(known.user_attrs["start_designs"]["tiny"]) == 3
+
+
+def test_a_design_varies_conditional_parameters_too() -> None:
+    space = {
+        "neuron.reset": {"categorical": ["hard", "soft"]},
+        "neuron.width": {"log": [0.25, 4.0], "when": {"neuron.reset": "soft"}},
+    }
+    config = parse(SweepConfig, {**sweep(trials=24, sampler="qmc").model_dump(mode="json"), "space": space}, "test")
+    live, widths = studies(config), set[object]()
+    while (assignment := live.next()) is not None:
+        widths.add(assignment.values.get("neuron.width"))
+        end(live, assignment.key, 0.5)
+    assert len(widths) > 6
+
+
 @pytest.mark.parametrize("same_task", [True, False])
 @pytest.mark.parametrize("moved", [0.0, 0.9])
 def test_a_warm_start_helps_where_optima_agree_and_costs_little_where_they_differ(
@@ -413,7 +475,7 @@ def test_a_death_between_the_decision_to_stop_and_its_record_with_two_objectives
         again = studies(config, storage)
         assert again.counts[arm].stopped == 1
         assert again.counts[arm].failed == 0
-        assert again.ended()[stopped].end == "stopped"
+        assert again.ended()[stopped] == "stopped"
     rungs = optuna.load_study(study_name=f"tiny/{arm}:rungs", storage=storage)
     assert rungs.trials[int(number)].state == TrialState.PRUNED
 

@@ -56,7 +56,7 @@ def test_what_cannot_be_read_is_reported_and_kept(tmp_path: Path) -> None:
     with folder.journal.open("ab") as file:
         file.write(b"garbage\n")
     record = SweepRecord(folder, {})
-    assert len(record.faults) == 1
+    assert len(record.state.faults) == 1
     assert record.state.arms["a"].trials[0].epochs == 1
     fill(record, 2)
     assert b"garbage" in folder.journal.read_bytes()

@@ -1,1 +1,1 @@
-"""After the search: fresh seeds, the test opened once, export folders and their cards."""
+"""After the search: ranking and verification, the test set opened once, export folders and model cards."""

@@ -43,7 +43,7 @@ def card(config: TrainConfig, metrics: Mapping[str, Any], data: TrainingData) ->
         inference=[
             (metric.title, _shown(metric, metrics[metric.column]))
             for metric in INFERENCE
-            if metrics[metric.column] is not None
+            if metrics.get(metric.column) is not None
         ],
     )
 

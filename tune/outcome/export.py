@@ -24,7 +24,7 @@ from supersnn.errors import UserError, nearest
 from supersnn.files import write_atomically
 from supersnn.operations import AC_PJ, MAC_PJ
 from supersnn.records.events import TeacherRefitted
-from supersnn.records.metrics import INFERENCE, SYNAPTIC_OPS, VAL_ACCURACY, mean_of
+from supersnn.records.metrics import INFERENCE, SYNAPTIC_OPS, VAL_ACCURACY
 from supersnn.records.snapshot import current_state
 from supersnn.records.state import SweepState, TrialRecord
 from tune.description.arms import resolve
@@ -69,11 +69,10 @@ class Exporter:
         Raises:
             UserError: nothing is verified yet.
         """
-        arms = self.verified_arms()
-        if not arms:
+        best = self._state.best_arm(by_search=self.sweep.verify.train_on != "train")
+        if best is None:
             raise UserError(f"sweep {self.sweep.name!r}: no arm has a verified winner yet")
-        by_search = self.sweep.verify.train_on != "train"
-        return max(arms, key=lambda arm: self._search_value(arm) if by_search else self._validated(arm))
+        return best
 
     def arm(self, arm: str, to: Path) -> dict[str, Any]:
         """Write an arm's verified winner; return its metrics.
@@ -237,15 +236,6 @@ class Exporter:
             return None
         values = [run.value for run in record.ranked.get(number, {}).values() if run.value is not None]
         return statistics.fmean(values) if values else None
-
-    def _search_value(self, arm: str) -> float:
-        winner = self._state.arms[arm].winner
-        return winner.value if winner is not None and winner.value is not None else float("-inf")
-
-    def _validated(self, arm: str) -> float:
-        """Return the mean validation accuracy of an arm's final runs."""
-        mean = mean_of((run.metrics for run in self._state.arms[arm].final_runs()), VAL_ACCURACY.key)
-        return float("-inf") if mean is None else mean
 
     def _teacher(self, config: TrainConfig) -> dict[str, Any] | None:
         """Return what the teacher cost: the refitted one where the training is a final one on more images."""

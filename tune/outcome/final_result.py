@@ -1,4 +1,4 @@
-"""What a final run leaves behind: its measurements, in `result.json` of its folder."""
+"""The result of a final run: its measurements, in `result.json` of its folder."""
 
 import json
 from pathlib import Path

@@ -4,6 +4,7 @@ With several objectives Optuna can neither report nor prune; then a second study
 with the same numbers, carries the reports and the rungs.
 """
 
+import itertools
 import warnings
 from collections import deque
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from supersnn.config import TrainConfig
 from supersnn.config_model import digest, flatten
-from supersnn.records.metrics import OBJECTIVES, SYNAPTIC_OPS, VAL_ACCURACY, feasible, judged, violations
+from supersnn.records.metrics import OBJECTIVES, SYNAPTIC_OPS, VAL_ACCURACY, judged, violations
 from supersnn.records.state import rank
 from tune.description.arms import Arm
 from tune.description.space import Values, startup_design, suggest
@@ -26,12 +27,14 @@ from tune.search.constrained_rungs import ConstrainedRungs
 from tune.search.pruning import pruner
 from tune.search.samplers import DESIGNED, sampler
 
-STOP, END, WARM, OPS, RATIOS = "stopped_after", "end", "warm_start", "synaptic_ops", "metric_ratios"
+STOP, END, WARM, OPS, BOUNDED = "stopped_after", "end", "warm_start", "synaptic_ops", "bounded_metrics"
 """User attributes of a trial: the epoch after which it was to stop, how it ended, the sweep it was taken over from,
-and (of a rung's trial) its accuracy and synaptic operations by step, and what predictions need (`ConstrainedRungs`)."""
+and (of a rung's trial), by step: its accuracy, synaptic operations and feasibility; its constrained metrics."""
 
 TASK, DESIGNS = "task", "start_designs"
-"""User attributes of a study: what its values are comparable with, and start designs from another task."""
+"""User attributes of a study: what its values are comparable with, and start designs by the sweep they are from."""
+SOURCE = "warm_start_trial"
+"""The user attribute of a trial that was taken over with its number there."""
 TRANSFERRED = 3
 """How many trials of another task become start designs."""
 
@@ -50,15 +53,6 @@ class Assignment:
     def key(self) -> str:
         """The trial's name in its sweep, ``ARM/N``."""
         return f"{self.arm}/{self.number}"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a trial ended: `feasible` is whether it was within the constraints, None where the study does not know."""
-
-    end: str
-    value: float | None
-    feasible: bool | None
 
 
 @dataclass
@@ -104,10 +98,10 @@ class ArmStudy:
         self._live_rungs: dict[int, Trial] = {}
         self._reported: dict[int, int] = {}
         self._last: dict[int, Mapping[str, float]] = {}
-        self._seen: dict[int, dict[int, tuple[float, float]]] = {}
+        self._seen: dict[int, dict[int, tuple[float, float, bool]]] = {}
         self._rung_values = ConstrainedRungs(sweep.search.constraints)
         self._rung_ids: list[int] = []
-        self._waiting = 0
+        self._waiting = self._warm = 0
         self.interrupted: deque[FrozenTrial] = deque()
         self.counts = Counts()
         self.since_best = 0
@@ -120,22 +114,28 @@ class ArmStudy:
         self._rung_ids = [trial._trial_id for trial in rungs.values()]
         for trial in self._study.get_trials(deepcopy=False):
             self._waiting += trial.state == TrialState.WAITING
+            self._warm += WARM in trial.user_attrs
             if trial.state == TrialState.WAITING or WARM in trial.user_attrs:
                 continue
             self.counts.suggested += 1
             rung = rungs.get(trial.number, trial)
             self.counts.epochs += self._epochs(rung)
             for step, noted in rung.user_attrs.get(OPS, {}).items():
-                first_format = not isinstance(noted, list)  # operations alone, the accuracy as the reported value
-                seen = (rung.intermediate_values.get(int(step), 0.0), noted) if first_format else tuple(noted)
+                first_format = isinstance(noted, int | float)  # operations alone, the accuracy as the reported value
+                seen = (rung.intermediate_values.get(int(step), 0.0), noted, True) if first_format else tuple(noted)
                 self._seen.setdefault(int(step), {})[trial.number] = seen
-            self._rung_values.recall(rung.user_attrs.get(RATIOS, {}))
+            steps = rung.user_attrs.get(BOUNDED, {})
+            if trial.state == TrialState.COMPLETE:
+                self._rung_values.learn(steps)
+            elif trial.state == TrialState.RUNNING:
+                self._rung_values.resume(trial.number, steps)
             if trial.state == TrialState.RUNNING and STOP in rung.user_attrs:
                 Trial(self._study, trial._trial_id).set_user_attr(END, "stopped")
                 self._study.tell(trial.number, state=TrialState.PRUNED if self._one else TrialState.FAIL)
                 if not self._one:
                     self._rungs.tell(trial.number, state=TrialState.PRUNED)
                 self.counts.stopped += 1
+                self.since_best += 1
             elif trial.state == TrialState.RUNNING:
                 self.interrupted.append(trial)
             else:
@@ -156,7 +156,7 @@ class ArmStudy:
         frozen = self.interrupted.popleft()
         rungs = self._rungs.get_trials(deepcopy=False)
         reported = self._epochs(rungs[frozen.number]) if frozen.number < len(rungs) else 0
-        self._study.sampler = sampler(self._sweep, self.arm, frozen.number)
+        self._study.sampler = sampler(self._sweep, self.arm, frozen.number - self._warm)
         return self._assign(Trial(self._study, frozen._trial_id), reported)
 
     def interrupt(self, number: int) -> None:
@@ -164,7 +164,6 @@ class ArmStudy:
         for table in (self._live, self._live_rungs, self._reported):
             del table[number]
         self._last.pop(number, None)
-        self._rung_values.dropped(number)
         self.counts.running -= 1
         self.interrupted.append(self._study.get_trials(deepcopy=False)[number])
 
@@ -173,8 +172,8 @@ class ArmStudy:
         search, number = self._sweep.search, self.counts.suggested
         if self._waiting:
             self._waiting -= 1
-        elif number < len(given := [*search.enqueue, *self._study.user_attrs.get(DESIGNS, [])]):
-            self._study.enqueue_trial(dict(given[number]))
+        elif number < len(given := self._start_designs()):
+            self._study.enqueue_trial(given[number])
         elif number < search.startup_trials() and search.sampler in DESIGNED:
             design = startup_design(self.arm.parameters, number, search.startup_trials(), self._sweep.seed)
             self._study.enqueue_trial(design)
@@ -214,9 +213,11 @@ class ArmStudy:
             return False
         rung = self._live_rungs[number]
         value = self._rung_values.value(number, step, own if self._paired else accuracy, metrics)
-        rung.report(value, step)
+        if steps := self._rung_values.steps(number):
+            rung.set_user_attr(BOUNDED, steps)
         if not self._one:
-            self._note_operations(number, step, metrics)
+            self._note_operations(number, step, metrics, value >= 0)
+        rung.report(value, step)
         spared = value >= 0 and self._on_front(number, step)
         stop = epoch < self._sweep.trial_epochs() and rung.should_prune() and not spared
         if stop:
@@ -236,29 +237,25 @@ class ArmStudy:
         last = max(rung.intermediate_values, default=0)
         return last * self._sweep.train.epochs if self._paired else last
 
-    def _note_operations(self, number: int, step: int, metrics: Mapping[str, float]) -> None:
+    def _note_operations(self, number: int, step: int, metrics: Mapping[str, float], feasible: bool) -> None:
         values = judged(metrics)
         accuracy, operations = values[VAL_ACCURACY.key], values[SYNAPTIC_OPS.key]
         assert accuracy is not None
         assert operations is not None
-        self._seen.setdefault(step, {})[number] = accuracy, operations
+        self._seen.setdefault(step, {})[number] = accuracy, operations, feasible
         noted = {step: seen[number] for step, seen in self._seen.items() if number in seen}
         self._live_rungs[number].set_user_attr(OPS, noted)
 
     def _on_front(self, number: int, step: int) -> bool:
-        """Whether, with several objectives, no other trial was both as accurate and as sparse at this step."""
+        """Whether, with several objectives, no other feasible trial was as accurate and as sparse at this step."""
         if self._one:
             return False
-        accuracy, ops = self._seen[step][number]
+        accuracy, operations, _ = self._seen[step][number]
         others = (seen for other, seen in self._seen[step].items() if other != number)
-        return not any(a >= accuracy and o <= ops for a, o in others)
+        return not any(feasible and a >= accuracy and o <= operations for a, o, feasible in others)
 
-    def finish(self, number: int, end: str) -> bool | None:
-        """Close a trial with its last metrics: `end` is ``finished``, ``stopped``, or ``failed:REASON``.
-
-        Returns:
-            whether its last metrics are within the constraints, None where it has none.
-        """
+    def finish(self, number: int, end: str) -> None:
+        """Close a trial with its last metrics: `end` is ``finished``, ``stopped``, or ``failed:REASON``."""
         trial, metrics = self._live.pop(number), self._last.pop(number, {})
         rung = self._live_rungs.pop(number)
         del self._reported[number]
@@ -267,9 +264,7 @@ class ArmStudy:
         if state in (TrialState.COMPLETE, TrialState.PRUNED):
             for metric, excess in violations(metrics, self._sweep.search.constraints).items():
                 trial.set_constraint(metric, excess)
-        if state == TrialState.COMPLETE and (ratios := self._rung_values.finished(number)):
-            rung.set_user_attr(RATIOS, ratios)
-        self._rung_values.dropped(number)
+        self._rung_values.finish(number, finished=state == TrialState.COMPLETE)
         if state == TrialState.PRUNED and not self._one:
             state = TrialState.FAIL
         with warnings.catch_warnings():
@@ -280,7 +275,6 @@ class ArmStudy:
                 self._rungs.tell(rung, values[0] if values else None, state=_STATES.get(end, state))
         self.counts.running -= 1
         self._count(frozen)
-        return feasible(metrics, self._sweep.search.constraints) if metrics else None
 
     def _values(self, metrics: Mapping[str, float]) -> list[float]:
         """What a finished trial is judged by, an objective each."""
@@ -290,15 +284,14 @@ class ArmStudy:
 
     def _count(self, trial: FrozenTrial) -> None:
         """Count a trial that has ended, and remember the best feasible one."""
-        outcome = _outcome(trial)
         self.since_best += 1
         if trial.state == TrialState.COMPLETE:
             self.counts.finished += 1
             best, this = self.best, (trial.values[0], trial.number)
-            if outcome.feasible and (best is None or rank(*this) < rank(*best)):
+            if _is_feasible(trial) and (best is None or rank(*this) < rank(*best)):
                 self.since_best = 0 if best is None or this[0] > best[0] else self.since_best
                 self.best = this
-        elif outcome.end == "stopped":
+        elif _end(trial) == "stopped":
             self.counts.stopped += 1
         else:
             self.counts.failed += 1
@@ -307,9 +300,9 @@ class ArmStudy:
         """Return the epochs that the running trials still have before them."""
         return sum(self._sweep.trial_epochs() - reported for reported in self._reported.values())
 
-    def ended(self) -> dict[int, Outcome]:
+    def ended(self) -> dict[int, str]:
         """Return how every own trial that has ended did, by its number."""
-        return {trial.number: _outcome(trial) for trial in self._own_ended()}
+        return {trial.number: _end(trial) for trial in self._own_ended()}
 
     def _own_ended(self) -> list[FrozenTrial]:
         trials = self._study.get_trials(deepcopy=False)
@@ -323,7 +316,7 @@ class ArmStudy:
     def ranking(self) -> list[tuple[float, int]]:
         """Return accuracy and number of the finished, feasible trials, the best first."""
         complete = (trial for trial in self._own_ended() if trial.state == TrialState.COMPLETE)
-        eligible = ((trial.values[0], trial.number) for trial in complete if _outcome(trial).feasible)
+        eligible = ((trial.values[0], trial.number) for trial in complete if _is_feasible(trial))
         return sorted(eligible, key=lambda pair: rank(*pair))
 
     def warm_start(self, earlier: Study, sweep: str) -> None:
@@ -334,25 +327,38 @@ class ArmStudy:
         else is taken.
         """
         attributes = self._study.user_attrs
-        if sweep in attributes.get(WARM, []):
-            return
+        known = [trial for trial in self._study.get_trials(deepcopy=False) if trial.user_attrs.get(WARM) == sweep]
+        if sweep in attributes.get(WARM, []) or any(SOURCE not in trial.user_attrs for trial in known):
+            return  # done, the latter by a version that noted it on its trials alone
         complete = [trial for trial in earlier.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
-        usable = [(trial, known) for trial in complete if (known := self._within(trial.params))]
+        usable = [(trial, params) for trial in complete if (params := self._within(trial.params))]
         if earlier.user_attrs.get(TASK) == task(self._sweep):
-            for trial, known in usable:
-                self._study.add_trial(self._known_trial(trial, known, sweep))
+            there = {trial.user_attrs[SOURCE] for trial in known}  # a driver may have died half-way
+            for trial, params in usable:
+                if trial.number not in there:
+                    self._study.add_trial(self._known_trial(trial, params, sweep))
+                    self._warm += 1
         else:
-            feasible_ones = [(trial, known) for trial, known in usable if _outcome(trial).feasible]
-            feasible_ones.sort(key=lambda pair: rank(pair[0].values[0], pair[0].number))
-            designs = [known for _, known in feasible_ones[:TRANSFERRED]]
-            self._study.set_user_attr(DESIGNS, [*attributes.get(DESIGNS, []), *designs])
+            eligible = [(trial, params) for trial, params in usable if _is_feasible(trial)]
+            eligible.sort(key=lambda pair: rank(pair[0].values[0], pair[0].number))
+            designs = [params for _, params in eligible[:TRANSFERRED]]
+            self._study.set_user_attr(DESIGNS, {**attributes.get(DESIGNS, {}), sweep: designs})
         self._study.set_user_attr(WARM, [*attributes.get(WARM, []), sweep])
 
     def _known_trial(self, trial: FrozenTrial, params: dict[str, Any], sweep: str) -> FrozenTrial:
         distributions = {key: self.arm.parameters[key].distribution() for key in params}
         return optuna.trial.create_trial(
-            values=trial.values, params=params, distributions=distributions, user_attrs={WARM: sweep}
+            values=trial.values,
+            params=params,
+            distributions=distributions,
+            constraints=trial.constraints,
+            user_attrs={WARM: sweep, SOURCE: trial.number},
         )
+
+    def _start_designs(self) -> list[dict[str, Any]]:
+        """Return the values that are tried first: those of the sweep file, then the best of other tasks."""
+        transferred = self._study.user_attrs.get(DESIGNS, {}).values()
+        return [dict(values) for values in (*self._sweep.search.enqueue, *itertools.chain(*transferred))]
 
     def _within(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """The values of keys that are searched here too; nothing where one lies outside its range."""
@@ -368,18 +374,24 @@ class ArmStudy:
 
 
 def task(sweep: SweepConfig) -> str:
-    """Return a digest of what makes the values of two sweeps comparable: split of the images, student, epochs."""
-    split = sweep.dataset.model_dump(mode="json", exclude={"augment"})
-    return digest(split, sweep.student.model_dump(mode="json"), sweep.train.epochs)
+    """Return a digest of what makes the values of two sweeps comparable.
+
+    It is of the split of the images, the student, the epochs, the seeds a trial, objectives and constraints.
+    """
+    split, student = sweep.dataset.model_dump(mode="json", exclude={"augment"}), sweep.student.model_dump(mode="json")
+    search = sweep.search
+    judged_by = [list(search.objectives), dict(search.constraints), search.seeds_per_trial]
+    return digest(split, student, sweep.train.epochs, judged_by)
 
 
-def _outcome(trial: FrozenTrial) -> Outcome:
-    """Return how a trial of this study ended; its constraints are known where it was trained to the end."""
-    stopped = trial.state == TrialState.PRUNED
-    end = trial.user_attrs.get(END, "stopped" if stopped else "failed:unknown")
-    if trial.state != TrialState.COMPLETE:
-        return Outcome(end, None, None)
-    return Outcome(end, trial.values[0], all(excess <= 0 for excess in trial.constraints.values()))
+def _end(trial: FrozenTrial) -> str:
+    """Return how a trial of this study ended."""
+    return str(trial.user_attrs.get(END, "stopped" if trial.state == TrialState.PRUNED else "failed:unknown"))
+
+
+def _is_feasible(trial: FrozenTrial) -> bool:
+    """Return whether a trial that was trained to its end is within the constraints."""
+    return all(excess <= 0 for excess in trial.constraints.values())
 
 
 _STATES = {"finished": TrialState.COMPLETE, "stopped": TrialState.PRUNED}

@@ -1,4 +1,4 @@
-"""What may end a search before every arm has had its trials: hours, GPU-hours, stagnation, a full disk."""
+"""Limits that end a search before every arm has had its trials: hours, GPU-hours, stagnation, a full disk."""
 
 import shutil
 import time

@@ -10,15 +10,18 @@ median, over the arm's finished trials, of the ratio of the last value to the va
 """
 
 import statistics
+from collections import deque
 from collections.abc import Mapping
 
 from supersnn.records.metrics import judged, violations
 
-Ratios = dict[str, dict[str, float]]
-"""By step and metric, a finished trial's last value over its value at that step."""
+Steps = dict[str, dict[str, float]]
+"""A trial's constrained metrics by step, as the study keeps them (keys of JSON are texts)."""
 
 LEAST_FINISHED = 3
 """How many finished trials a prediction needs; before that a metric is taken to stay as it is."""
+LATEST = 100
+"""How many finished trials a prediction looks at, at most."""
 
 
 class ConstrainedRungs:
@@ -26,45 +29,46 @@ class ConstrainedRungs:
 
     def __init__(self, constraints: Mapping[str, float]) -> None:
         self._constraints = constraints
-        self._running: dict[int, dict[int, dict[str, float]]] = {}
-        self._ratios: dict[tuple[int, str], list[float]] = {}
+        self._running: dict[int, Steps] = {}
+        self._ratios: dict[tuple[str, str], deque[float]] = {}
 
     def value(self, number: int, step: int, accuracy: float, metrics: Mapping[str, float]) -> float:
         """Return a running trial's value at a step: its accuracy, or a negative number where it seems infeasible."""
         if not self._constraints:
             return accuracy
-        values = {
-            key: value for key, value in judged(metrics).items() if key in self._constraints and value is not None
-        }
-        self._running.setdefault(number, {})[step] = values
-        predicted = {key: value * self._growth(step, key) for key, value in values.items()}
+        bounded = ((key, value) for key, value in judged(metrics).items() if key in self._constraints)
+        values = {key: value for key, value in bounded if value is not None}
+        self._running.setdefault(number, {})[str(step)] = values
+        predicted = {key: value * self._growth(str(step), key) for key, value in values.items()}
         excesses = violations(predicted, self._constraints)
         worst = max((excess / abs(self._constraints[key] or 1.0) for key, excess in excesses.items()), default=0.0)
         return accuracy if worst <= 0 else -worst
 
-    def finished(self, number: int) -> Ratios:
-        """Take a trial that was trained to its end into the predictions; return what `recall` needs of it."""
+    def steps(self, number: int) -> Steps:
+        """Return what is known of a running trial, for the study to keep; nothing without constraints."""
+        return self._running.get(number, {})
+
+    def resume(self, number: int, steps: Steps) -> None:
+        """Take up a trial that an earlier driver had under way."""
+        if steps:
+            self._running[number] = dict(steps)
+
+    def finish(self, number: int, finished: bool) -> None:
+        """Forget a trial; one that was trained to its end serves the predictions from now on."""
         steps = self._running.pop(number, {})
+        if finished:
+            self.learn(steps)
+
+    def learn(self, steps: Steps) -> None:
+        """Take a trial that was trained to its end into the predictions."""
         if not steps:
-            return {}
-        last = steps[max(steps)]
-        ratios = {
-            str(step): {key: last[key] / value for key, value in values.items() if value > 0 and key in last}
-            for step, values in steps.items()
-        }
-        self.recall(ratios)
-        return ratios
+            return
+        last = steps[max(steps, key=int)]
+        for step, values in steps.items():
+            for key, value in values.items():
+                if value > 0 and key in last:
+                    self._ratios.setdefault((step, key), deque(maxlen=LATEST)).append(last[key] / value)
 
-    def dropped(self, number: int) -> None:
-        """Forget a trial that was stopped, failed or interrupted."""
-        self._running.pop(number, None)
-
-    def recall(self, ratios: Ratios) -> None:
-        """Take a trial that has finished under an earlier driver into the predictions."""
-        for step, values in ratios.items():
-            for key, ratio in values.items():
-                self._ratios.setdefault((int(step), key), []).append(ratio)
-
-    def _growth(self, step: int, key: str) -> float:
-        known = self._ratios.get((step, key), [])
+    def _growth(self, step: str, key: str) -> float:
+        known = self._ratios.get((step, key), ())
         return statistics.median(known) if len(known) >= LEAST_FINISHED else 1.0

@@ -76,9 +76,14 @@ def sampler(sweep: SweepConfig, arm: Arm, number: int) -> BaseSampler:
 
     It is seeded by the sweep's seed, the arm and the number, so that the same earlier trials lead to the same
     suggestion, also after a restart. A design (`qmc`, `grid`) has one seed for all trials.
+
+    Args:
+        sweep: whose sampler it is.
+        arm: whose parameters are sampled.
+        number: of the trial in its arm, those of a warm start not counted.
     """
     name, startup = sweep.search.sampler, sweep.search.startup_trials()
-    seed = int(digest(sweep.seed, arm.name, -1 if name in ("qmc", "grid") else number), 16) % 2**31
+    seed, design_seed = (int(digest(sweep.seed, arm.name, part), 16) % 2**31 for part in (number, -1))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         match name:
@@ -89,7 +94,12 @@ def sampler(sweep: SweepConfig, arm: Arm, number: int) -> BaseSampler:
             case "random":
                 return optuna.samplers.RandomSampler(seed=seed)
             case "qmc":
-                return optuna.samplers.QMCSampler(seed=seed, warn_asynchronous_seeding=False)
+                return optuna.samplers.QMCSampler(
+                    seed=design_seed,
+                    independent_sampler=optuna.samplers.RandomSampler(seed=seed),  # of conditional parameters
+                    warn_asynchronous_seeding=False,
+                    warn_independent_sampling=False,
+                )
             case "gp":
                 return optuna.samplers.GPSampler(seed=seed, n_startup_trials=startup)
             case "cmaes":
@@ -102,7 +112,7 @@ def sampler(sweep: SweepConfig, arm: Arm, number: int) -> BaseSampler:
                 return optuna.samplers.NSGAIIISampler(seed=seed, population_size=max(startup, 2))
             case "grid":
                 return optuna.samplers.GridSampler(
-                    {key: _grid(parameter) for key, parameter in arm.parameters.items()}, seed=seed
+                    {key: _grid(parameter) for key, parameter in arm.parameters.items()}, seed=design_seed
                 )
 
 

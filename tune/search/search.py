@@ -5,7 +5,7 @@ from pathlib import Path
 from supersnn.config_model import flatten
 from supersnn.errors import UserError
 from supersnn.records.events import AnyEvent, EpochReported, TrialEnded, TrialStarted
-from supersnn.records.metrics import VAL_ACCURACY, judged
+from supersnn.records.metrics import VAL_ACCURACY, feasible, judged
 from supersnn.records.pairing import family, pairing
 from tune.search.arm_study import Assignment
 from tune.search.budget import Budget
@@ -40,7 +40,6 @@ class Search:
         self._folder, self._storage, self._token, self._seeds = folder, storage, token, seeds
         self._sweep = storage.name(folder)
         self._running: dict[str, Assignment] = {}
-        self._last: dict[str, tuple[int, float | None]] = {}
         self.halted: UserError | None = None
 
     def next_job(self) -> Job | None:
@@ -54,9 +53,8 @@ class Search:
             return None
         key = assignment.key
         self._running[key] = assignment
-        self._last[key] = assignment.reported, None
         self._storage.remove(self._trial_folder(key), f"{TRACEBACK}*")  # of an earlier attempt
-        self._record.write(_started(assignment))
+        self._record.write(_started(assignment, self._recorded_epochs(key)))
         return Job(
             key=key,
             config=assignment.config.model_dump(mode="json"),
@@ -80,7 +78,6 @@ class Search:
             metrics: dict[str, float | None] = dict(report.metrics)
             self._record.write(EpochReported(arm=arm, trial=number, epoch=report.epoch, metrics=metrics))
         stop = self.studies.report(key, report.epoch, report.metrics)
-        self._last[key] = report.epoch, judged(report.metrics).get(VAL_ACCURACY.key)
         if report.ended is not None or stop:
             self.ended(key, report.ended or "stopped")
         return stop or report.ended is not None
@@ -92,15 +89,13 @@ class Search:
         """
         if self._running.pop(key, None) is None:
             return
-        epochs, value = self._last.pop(key)
-        feasible = self.studies.finish(key, end)
-        self._write_end(key, end, epochs, value, feasible)
+        self.studies.finish(key, end)
+        self._write_end(key, end)
         self._remove_checkpoints(key)
 
     def requeue(self, key: str) -> None:
         """Take a trial back that could not start where it was sent; it is the next to be suggested."""
         if self._running.pop(key, None) is not None:
-            del self._last[key]
             self.studies.requeue(key)
 
     def halt(self, reason: UserError) -> None:
@@ -126,10 +121,10 @@ class Search:
     def reconcile(self) -> None:
         """Record the end of each trial that has ended in the studies, but not in the journal."""
         left_behind = self._storage.folders(f"{self._sweep}/{TRIALS}")
-        for key, outcome in self.studies.ended().items():
+        for key, end in self.studies.ended().items():
             trial = self._record.state.trial(*split_key(key))
             if trial is None or trial.end is None:
-                self._write_end(key, outcome.end, self._recorded_epochs(key), outcome.value, outcome.feasible)
+                self._write_end(key, end)
             if key in left_behind:
                 self._remove_checkpoints(key)
 
@@ -144,13 +139,25 @@ class Search:
     def _remove_checkpoints(self, key: str) -> None:
         self._storage.remove(self._trial_folder(key), CHECKPOINTS)
 
-    def _write_end(self, key: str, end: str, epochs: int, value: float | None, feasible: bool | None) -> None:
+    def _write_end(self, key: str, end: str) -> None:
+        """Record a trial's end, with what the record has of its last epoch."""
         arm, number = split_key(key)
-        self._record.write(TrialEnded(arm=arm, trial=number, end=end, epochs=epochs, value=value, feasible=feasible))
+        trial = self._record.state.trial(arm, number)
+        epochs, metrics = (0, {}) if trial is None else (trial.epochs, trial.metrics)
+        self._record.write(
+            TrialEnded(
+                arm=arm,
+                trial=number,
+                end=end,
+                epochs=epochs,
+                value=judged(metrics).get(VAL_ACCURACY.key),
+                feasible=feasible(metrics, self._record.state.constraints) if metrics else None,
+            )
+        )
 
 
-def _started(assignment: Assignment) -> AnyEvent:
-    """Return the event of a trial that is sent to a worker now."""
+def _started(assignment: Assignment, recorded: int) -> AnyEvent:
+    """Return the event of a trial that is sent to a worker now, of which the journal has so many epochs."""
     student, teacher = assignment.config.student.architecture, assignment.config.teacher.name
     student_family, teacher_family = family(student), family(teacher) if teacher else None
     return TrialStarted(
@@ -158,7 +165,7 @@ def _started(assignment: Assignment) -> AnyEvent:
         trial=assignment.number,
         config=flatten(assignment.config),
         params=assignment.values,
-        resumed_at=assignment.reported,
+        resumed_at=recorded,
         student_family=student_family,
         teacher_family=teacher_family,
         pairing=pairing(student_family, teacher_family),

@@ -18,7 +18,7 @@ from supersnn.errors import UserError
 from tune.description.arms import Arm
 from tune.description.space import Values
 from tune.description.sweep import SweepConfig
-from tune.search.arm_study import ArmStudy, Assignment, Counts, Outcome
+from tune.search.arm_study import ArmStudy, Assignment, Counts
 
 optuna.logging.set_verbosity(logging.WARNING)
 
@@ -100,10 +100,10 @@ class Studies:
         arm, number = split_key(key)
         return self._arms[arm].report(number, epoch, metrics)
 
-    def finish(self, key: str, end: str) -> bool | None:
+    def finish(self, key: str, end: str) -> None:
         """Close a trial with its last metrics; see `ArmStudy.finish`."""
         arm, number = split_key(key)
-        return self._arms[arm].finish(number, end)
+        self._arms[arm].finish(number, end)
 
     def requeue(self, key: str) -> None:
         """Count a running trial as interrupted: it is the next to be suggested."""
@@ -123,8 +123,8 @@ class Studies:
         patience = self._sweep.search.stagnation
         return patience is not None and all(study.since_best >= patience for study in self._arms.values())
 
-    def ended(self) -> dict[str, Outcome]:
-        """Return how every trial that has ended did, by its key."""
+    def ended(self) -> dict[str, str]:
+        """Return how every trial that has ended did, by its key: ``finished``, ``stopped`` or ``failed:REASON``."""
         return {f"{name}/{number}": end for name, study in self._arms.items() for number, end in study.ended().items()}
 
     def ranking(self, arm: str) -> list[tuple[float, int]]:

@@ -1,1 +1,1 @@
-"""A sweep seen from a terminal: conducted, watched live, looked at from outside."""
+"""Commands seen from a terminal: launching a sweep, its live board, status, the environment check."""

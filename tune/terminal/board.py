@@ -1,7 +1,6 @@
 """The board: a sweep's state drawn for a terminal, with its throughput and the time left."""
 
 import time
-from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Group
@@ -22,14 +21,13 @@ class Board:
     Attributes:
         sweep: its configuration.
         state: its state, which goes on changing.
-        faults: what could not be read of the journal.
         stage: what the driver is doing.
         note: what it has done last, where no table shows it.
         driven: whether a driver is at work.
     """
 
-    def __init__(self, sweep: SweepConfig, state: SweepState, faults: Sequence[str] = ()) -> None:
-        self.sweep, self.state, self.faults = sweep, state, tuple(faults)
+    def __init__(self, sweep: SweepConfig, state: SweepState) -> None:
+        self.sweep, self.state = sweep, state
         self.stage, self.note = "starting", ""
         self.driven = False
 
@@ -88,7 +86,7 @@ class Board:
         table.add_column("with", ratio=1, no_wrap=True, overflow="ellipsis")
         for row in self.rows.values():
             table.add_row(*self._cells(row))
-        return Group(self._headline(), table, *(Text(fault, style="yellow") for fault in self.faults))
+        return Group(self._headline(), table, *(Text(fault, style="yellow") for fault in self.state.faults))
 
     def _left_to_search(self, row: ArmRecord, usual: float) -> float:
         """Return the epochs that an arm's search has left, where a trial takes `usual` ones."""
@@ -120,7 +118,7 @@ class Board:
             best = f"{trial.value:.1%}"
             values = f"#{trial.number} " + " ".join(f"{_short(key)}={_value(v)}" for key, v in trial.params.items())
         ends = [str(row.counts[end]) for end in ENDS]
-        seeds = sum(map(len, list(row.verified.values())))
+        seeds = len(row.final_runs())
         verified = f"{seeds}/{self.sweep.verify.seeds}" if seeds else ""
         return [row.name, f"{row.ended}/{self.trials}", *ends, running, verified, best, values]
 

@@ -59,7 +59,7 @@ def launch(
         if not driver.work_left():
             return SweepResult(driver.folder, False, _catch_up(driver))
         with Display(Board(sweep, driver.record.state)) as display:
-            for fault in driver.record.faults:
+            for fault in driver.record.state.faults:
                 display.notice(JournalFault(fault))
             driver.record.listeners.append(display.event)
             pending = _run(driver, display.notice, address or os.environ.get("RAY_ADDRESS"), local)

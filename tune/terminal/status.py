@@ -14,9 +14,8 @@ from tune.terminal.throughput import epochs_per_second, trials_per_hour
 def board_of(folder: SweepFolder) -> Board:
     """Return the sweep's board as of now."""
     sweep = parse(SweepConfig, read_yaml(folder.config), str(folder.config))
-    faults: list[str] = []
-    state, *_ = current_state(folder.snapshot, folder.journal, sweep.search.constraints, faults)
-    board = Board(sweep, state, faults)
+    state, *_ = current_state(folder.snapshot, folder.journal, sweep.search.constraints)
+    board = Board(sweep, state)
     board.driven = is_locked(folder)
     board.stage = "running" if board.driven else state.ended or "not running"
     return board
@@ -38,7 +37,7 @@ def summary(folder: SweepFolder) -> dict[str, Any]:
         "left_s": board.seconds_left(),
         "trials_per_hour": trials_per_hour(drivers),
         "epochs_per_s": epochs_per_second(drivers),
-        "faults": list(board.faults),
+        "faults": list(board.state.faults),
         "arms": {
             name: {
                 "trials": board.trials,
@@ -46,7 +45,7 @@ def summary(folder: SweepFolder) -> dict[str, Any]:
                 **{end: row.counts[end] for end in ENDS},
                 "best_val": row.best_value,
                 "best_trial": row.best,
-                "verified": sum(map(len, row.verified.values())),
+                "verified": len(row.final_runs()),
             }
             for name, row in board.rows.items()
         },

@@ -1,9 +1,8 @@
 """The verified results of an arm, as MLflow's arm and sweep runs have them: pure functions of `ArmRecord`."""
 
 import statistics
-from collections.abc import Iterable
 
-from supersnn.records.metrics import COSTS, TEST_ACCURACY, VAL_ACCURACY, mean_of
+from supersnn.records.metrics import COSTS, TEST_ACCURACY, mean_of
 from supersnn.records.state import ArmRecord
 
 
@@ -26,8 +25,3 @@ def mean_costs(arm: ArmRecord) -> dict[str, float | None]:
     """Return the verified means of the costs of inference."""
     runs = [run.metrics for run in arm.final_runs()]
     return {cost.key: mean_of(runs, cost.key) for cost in COSTS}
-
-
-def best_validated(arms: Iterable[ArmRecord]) -> ArmRecord:
-    """Return the arm whose final runs have the highest mean validation accuracy, the first of equal ones."""
-    return max(arms, key=lambda arm: mean_of((run.metrics for run in arm.final_runs()), VAL_ACCURACY.key) or 0.0)

@@ -30,7 +30,7 @@ from supersnn.records.metrics import VAL_ACCURACY
 from supersnn.records.state import ArmRecord, SweepState, TrialRecord
 from tune.tracking.changes import Change, Dataset, Export, Run, Status, joined, params
 from tune.tracking.runs import Runs, labels
-from tune.tracking.standings import accuracies, best_validated, mean_costs, summary
+from tune.tracking.standings import accuracies, mean_costs, summary
 
 CHANGING = ("search.", "verify.", "resources.")
 """The sweep's sections that a continued sweep may change: MLflow never changes a param."""
@@ -254,7 +254,8 @@ class Tree:
     def _average(self, arm: ArmRecord, time: float) -> None:
         """Add an arm's verified results, and the sweep's: those of the arm whose fresh seeds validate best."""
         self._change(self._runs.arm(arm.name)).add_points(summary(arm) | mean_costs(arm), time, len(accuracies(arm)))
-        best = best_validated(self.state.arms.values())
+        by_search = (self.config.get("verify") or {}).get("train_on", "train") != "train"
+        best = self.state.arms[self.state.best_arm(by_search) or arm.name]
         change = self._change(self._runs.sweep())
         change.tags["supersnn.best_arm"] = best.name
         change.add_points(summary(best), time, sum(len(accuracies(arm)) for arm in self.state.arms.values()))

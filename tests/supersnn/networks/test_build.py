@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from supersnn.config import NetworkConfig, NeuronConfig
 from supersnn.errors import UserError
 from supersnn.networks.base import ImageShape, Network
-from supersnn.networks.build import ARCHITECTURES, build, require_known
+from supersnn.networks.build import ARCHITECTURES, build, require_buildable, require_known
 from supersnn.neurons import LIF, PLIF
 
 RELU = NeuronConfig(kind="relu")
@@ -234,3 +234,27 @@ def test_an_unknown_architecture_is_the_users_mistake(name: str) -> None:
         with pytest.raises(UserError, match=f"^'{name}' is unknown") as error:
             act(name)
         assert "did you mean" in str(error.value) or "known: resnet8" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "neuron"),
+    [("resnet8", NeuronConfig()), ("vgg16", RELU), ("torchvision:resnet18", RELU), ("torchvision:alexnet", RELU)],
+)
+def test_what_can_be_built_is_known_without_building_it(name: str, neuron: NeuronConfig) -> None:
+    state = torch.random.get_rng_state()
+    require_buildable(NetworkConfig(architecture=name), neuron, ImageShape(1, 8), 10)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("name", "neuron", "problem"),
+    [
+        ("torchvision:resnet18", NeuronConfig(), "'torchvision:resnet18' has no spiking form"),
+        ("torchvision:vit_b_16", RELU, "does not support images of side 8"),
+        ("resnet9", NeuronConfig(), "'resnet9' is unknown"),
+    ],
+)
+def test_what_cannot_be_built_is_known_without_building_it(name: str, neuron: NeuronConfig, problem: str) -> None:
+    for look in (require_buildable, build):
+        with pytest.raises(UserError, match=problem):
+            look(NetworkConfig(architecture=name), neuron, ImageShape(1, 8), 10)

@@ -11,13 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from PIL import Image
 
+from supersnn.config import DatasetConfig
 from supersnn.errors import UserError
-from supersnn.sources import image_files, tiny_imagenet
+from supersnn.sources import image_files, registry, tiny_imagenet
 from supersnn.sources.base import RawImages
 from supersnn.sources.folder import Folder
+from supersnn.sources.registry import read
 
 RANDOM = np.random.default_rng(0)
 
@@ -114,12 +117,9 @@ def test_the_first_odd_size_is_named(tree: Path, shape: tuple[int, ...], found: 
         Folder(tree).read("train")
 
 
-def test_what_is_no_eight_bit_image_is_named(tree: Path) -> None:
+def test_what_is_no_image_is_named(tree: Path) -> None:
     (tree / "bee" / "1.png").write_bytes(b"text")
     with pytest.raises(UserError, match=r"bee/1.png: not a readable image"):
-        Folder(tree).read("train")
-    Image.fromarray(np.zeros((6, 6), np.uint16)).save(tree / "bee" / "1.png")
-    with pytest.raises(UserError, match=r"bee/1.png: pixel format 'I;16'"):
         Folder(tree).read("train")
 
 
@@ -231,3 +231,128 @@ def test_a_missing_tiny_imagenet_says_what_goes_where(tiny_zip: Path, data_folde
     with pytest.raises(UserError, match=r"put tiny-imagenet-200.zip into the folder") as refused:
         tiny_imagenet.TinyImageNet().read("train")
     assert str(data_folder) in str(refused.value)
+
+
+def test_hidden_files_and_folders_are_never_used(tree: Path) -> None:
+    """Copies in `.ipynb_checkpoints` and files of systems, at any depth; a set beside it without them is the same."""
+    before = Folder(tree).read("train")
+    for name in (".ipynb_checkpoints/0.png", "ant/.ipynb_checkpoints/0-checkpoint.png", "ant/._0.png"):
+        write(tree / name)
+    for name in ("__MACOSX/ant/._0.png", "ant/__MACOSX/0.png", "ant/more/.hidden.png", "@eaDir/0.png"):
+        write(tree / name)
+    (tree / "bee" / ".DS_Store").write_bytes(b"\0")
+    after = Folder(tree).read("train")
+    assert after.classes == before.classes
+    assert torch.equal(after.pixels, before.pixels)
+    contents = Folder(tree).inspect("train")
+    assert contents.images == 12
+    assert {(file.name, file.reason) for file in contents.all_skipped} == {
+        (".ipynb_checkpoints", "hidden"),
+        ("__MACOSX", "hidden"),
+        ("@eaDir", "hidden"),
+        ("ant/.ipynb_checkpoints", "hidden"),
+        ("ant/__MACOSX", "hidden"),
+        ("ant/._0.png", "hidden"),
+        ("ant/more/.hidden.png", "hidden"),
+        ("bee/.DS_Store", "hidden"),
+    }
+
+
+def test_what_is_not_used_is_named(tree: Path, tmp_path: Path) -> None:
+    write(tree / "ant" / "more" / "deep.png")
+    for name in ("stray.png", "ant/a.gif", "ant/more/b.tif", "bee/notes.txt"):
+        (tree / name).write_bytes(b"")
+    (tmp_path / "elsewhere").mkdir()
+    (tree / "cat" / "others").symlink_to(tmp_path / "elsewhere")
+    contents = Folder(tree).inspect("train")
+    assert contents.names == ("ant", "bee", "cat")
+    assert [one.images for one in contents.classes] == [5, 4, 4]
+    assert contents.classes[0].files == (*(f"ant/{number}.png" for number in range(4)), "ant/more/deep.png")
+    assert [[(file.name, file.reason) for file in one.skipped] for one in contents.classes] == [
+        [("ant/a.gif", "other type"), ("ant/more/b.tif", "other type")],
+        [("bee/notes.txt", "other type")],
+        [("cat/others", "linked folder")],
+    ]
+    assert [(file.name, file.reason) for file in contents.skipped] == [("stray.png", "not in a class folder")]
+    assert len(Folder(tree).read("train").labels) == contents.images
+
+
+def test_folders_beside_train_and_test_are_named(tmp_path: Path) -> None:
+    for part in ("train", "test", "val"):
+        for name in ("a", "b"):
+            write(tmp_path / "set" / part / name / "0.png")
+    (tmp_path / "set" / "test" / "a" / "1.gif").write_bytes(b"")
+    source = Folder(tmp_path / "set")
+    assert [file.name for file in source.inspect("train").all_skipped] == ["val"]
+    assert [file.name for file in source.inspect("test").all_skipped] == ["test/a/1.gif"]
+
+
+def test_links_to_files_and_class_folders_are_followed(tree: Path, tmp_path: Path) -> None:
+    linked = tmp_path / "linked"
+    (linked / "ant").mkdir(parents=True)
+    (linked / "bee").symlink_to(tree / "bee")
+    (linked / "ant" / "0.png").symlink_to(tree / "ant" / "0.png")
+    images = Folder(linked).read("train")
+    assert images.labels.tolist() == [0, 1, 1, 1, 1]
+    assert torch.equal(images.pixels[1:], Folder(tree).read("train").pixels[4:8])
+
+
+def test_what_should_be_an_image_and_is_none_is_refused(tree: Path) -> None:
+    link = tree / "bee" / "9.png"
+    link.symlink_to("nowhere.png")
+    for look in (Folder(tree).read, Folder(tree).inspect):
+        with pytest.raises(UserError, match=r"bee/9\.png: a broken link: restore or delete it"):
+            look("train")
+    link.unlink()
+    os.mkfifo(link)
+    for look in (Folder(tree).read, Folder(tree).inspect):
+        with pytest.raises(UserError, match=r"bee/9\.png: not a regular file"):
+            look("train")
+
+
+def test_inspecting_reads_no_pixels_and_finds_the_first_fault(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image.Image, "load", lambda _: pytest.fail("pixels were decoded"))
+    contents = Folder(tree).inspect("train")
+    assert (contents.channels, contents.side) == (3, 6)
+    monkeypatch.undo()
+    monkeypatch.setenv("SUPERSNN_DATA", str(tree.parent / "data"))
+    write(tree / "bee" / "1.png", (6, 5, 3))
+    with pytest.raises(UserError, match=r"bee/1\.png: 5×6 pixels"):
+        Folder(tree).inspect("train")
+
+
+def test_decoded_images_are_inspected_without_their_files(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Folder(tree).read("train")
+    monkeypatch.setattr(Image, "open", lambda _: pytest.fail("a file was opened"))
+    contents = Folder(tree).inspect("train")
+    assert (contents.channels, contents.side, contents.images) == (3, 6, 12)
+
+
+def test_names_of_classes_that_are_no_text_are_refused(tree: Path) -> None:
+    (tree / os.fsdecode(b"caf\xe9")).mkdir()
+    with pytest.raises(UserError, match=r"caf\\udce9: expected a class name in UTF-8") as refused:
+        Folder(tree).read("train")
+    str(refused.value).encode()
+
+
+def test_changed_pixels_in_the_kept_copy_are_found(tree: Path, data_folder: Path) -> None:
+    first = Folder(tree).read("train")
+    (copy,) = (data_folder / "cache").glob("*.safetensors")
+    content = bytearray(copy.read_bytes())
+    for place in (len(content) - 1, len(content) - 500):
+        content[place] ^= 1
+        copy.write_bytes(content)
+        assert torch.equal(Folder(tree).read("train").pixels, first.pixels)
+        assert copy.read_bytes() != content
+    safetensors.torch.save_file({"pixels": first.pixels.contiguous(), "labels": first.labels}, copy)
+    assert Folder(tree).read("train").classes == first.classes
+
+
+@pytest.mark.parametrize(
+    "name", ["folder:", "folder: ", "folder:a\0b", "folder:~no-such-user/a", "folder:" + "n" * 300]
+)
+def test_paths_that_cannot_be_are_one_line(name: str) -> None:
+    for look in (read, registry.inspect):
+        with pytest.raises(UserError, match=r"dataset\.name: ") as refused:
+            look(DatasetConfig(name=name), "train")
+        assert "\n" not in str(refused.value)

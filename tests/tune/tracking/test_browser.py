@@ -4,12 +4,9 @@ The screenshots go to the folder that SUPERSNN_SCREENSHOTS names, or beside the 
 """
 
 import base64
-import contextlib
 import json
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -27,6 +24,7 @@ from supersnn.config import TrainConfig
 from supersnn.networks.base import ImageShape
 from supersnn.networks.build import build
 from supersnn.records.events import AnyEvent, WinnerExported
+from tests.support.servers import free_port, running
 
 if TYPE_CHECKING:
     from tests.tune.tracking.conftest import TrackedSweep
@@ -81,35 +79,6 @@ class Browser:
         path = self.pictures / f"{name}.png"
         path.write_bytes(base64.b64decode(self.command("GET", "/screenshot")))
         return path
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-@contextlib.contextmanager
-def running(command: list[str], ready: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """Run a program in the background, from when the page `ready` is served until the end of the block."""
-    with subprocess.Popen(command, start_new_session=True, text=True, **options) as process:
-        try:
-            deadline = time.monotonic() + 120
-            while not answers(ready):
-                assert process.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.2)
-            yield process
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
-
-
-def answers(page: str) -> bool:
-    try:
-        urllib.request.urlopen(page, timeout=5).close()
-    except OSError:
-        return False
-    return True
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ import pytest
 
 from supersnn.errors import UserError
 from supersnn.records.events import AnyEvent
+from tests.support.servers import free_port
 
 if TYPE_CHECKING:
     from tests.tune.tracking.conftest import TrackedRun, TrackedSweep
@@ -33,9 +33,7 @@ class Server:
     """An MLflow server that can be stopped, killed and started again."""
 
     def __init__(self, folder: Path, backend: str, *options: str, **environment: str) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         self.log = folder / "server.log"
         storage = ["--backend-store-uri", backend, "--artifacts-destination", str(folder / "served")]
