@@ -1,10 +1,14 @@
 """A command of `supersnn` in this process, and what holds of its end whatever happened before."""
 
+import atexit
 import contextlib
 import io
+import os
 import re
+import shutil
 import signal
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -78,12 +82,37 @@ def at_most(seconds: float) -> Iterator[None]:
         raise TooSlow(f"more than {seconds:g} s")
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
+    timer = signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_REAL, *timer)
+
+
+@contextlib.contextmanager
+def variables(**values: str) -> Iterator[None]:
+    """Set some of the environment's variables in the block."""
+    before = dict(os.environ)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def lasting_folder(prefix: str) -> Path:
+    """Return a new folder that is removed when this process ends, not when one of its forks does."""
+    folder, owner = Path(tempfile.mkdtemp(prefix=prefix)), os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == owner:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
+    return folder
 
 
 class _Stream(io.TextIOWrapper):

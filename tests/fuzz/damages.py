@@ -24,7 +24,7 @@ from PIL import Image
 
 from supersnn.config_model import digest
 from tests.fuzz import mutation
-from tests.fuzz.command import Ended, call
+from tests.fuzz.command import Ended, call, lasting_folder
 from tests.fuzz.findings import Finding
 from tune.tracking.server import uri_for
 
@@ -103,11 +103,7 @@ class Pristine:
 @functools.cache
 def pristine() -> Pristine:
     """Run the small sweep, and the commands on it; the folder is removed at the process's end."""
-    import atexit
-
-    folder = Path(tempfile.mkdtemp(prefix="fuzz-store-"))
-    owner = os.getpid()
-    atexit.register(lambda: os.getpid() == owner and shutil.rmtree(folder, ignore_errors=True))
+    folder = lasting_folder("fuzz-store-")
     (folder / "sweep.yaml").write_text(yaml.safe_dump(CONFIG, sort_keys=False), encoding="utf-8")
     Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8) * 3).save(folder / "image.png")
     store = folder / "store"
@@ -303,7 +299,8 @@ def settle(sound: Pristine, store: Path) -> None:
 
 def try_damage(sound: Pristine, store: Path, done: Damage, random: Random) -> Iterator[Finding]:
     """Run the commands on a damaged store; yield what does not hold."""
-    folder, at = store / "sweeps" / SWEEP, ["--store", store]
+    folder = store / "sweeps" / SWEEP
+    at: list[str | Path] = ["--store", store]
     before = _openings(store)
     judge = functools.partial(_judged, done)
     if "/best/" in done.file:

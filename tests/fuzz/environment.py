@@ -4,7 +4,6 @@ What must hold: each command ends with a known exit code and a few lines without
 and nothing is written outside the store.
 """
 
-import contextlib
 import functools
 import os
 import re
@@ -18,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.fuzz.command import Ended, call
+from tests.fuzz.command import Ended, call, variables
 from tests.fuzz.damages import SWEEP, Pristine, copy, pristine, settle
 from tests.fuzz.damages import prepare as prepare_store
 from tests.fuzz.findings import Finding
@@ -64,24 +63,13 @@ def _commands(folder: Path, sound: Pristine) -> dict[str, list[str | Path]]:
 READING = ("status", "status --json", "report", "dry run", "data list", "check", "predict", "evaluate", "export")
 
 
-@contextlib.contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    before = dict(os.environ)
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
 def _inside(
     names: Sequence[str], encoding: str = "utf-8", **values: str
 ) -> Callable[[Path, Pristine], Iterator[Ended]]:
     """Commands in this process, with some variables."""
 
     def play(folder: Path, sound: Pristine) -> Iterator[Ended]:
-        with _environment(**{name: value.replace("FOLDER", str(folder)) for name, value in values.items()}):
+        with variables(**{name: value.replace("FOLDER", str(folder)) for name, value in values.items()}):
             for name in names:
                 yield call(_commands(folder, sound)[name], SECONDS, encoding)
 
@@ -113,12 +101,17 @@ def process(
 
 
 def _outside(
-    names: Sequence[str], before: str = "", after: str = "", **values: str | None
+    names: Sequence[str],
+    before: str = "",
+    after: str = "",
+    environment: Mapping[str, str | None] | None = None,
+    **values: str | None,
 ) -> Callable[[Path, Pristine], Iterator[Ended]]:
     """Commands in processes of their own."""
 
     def play(folder: Path, sound: Pristine) -> Iterator[Ended]:
-        given = {name: value.replace("FOLDER", str(folder)) if value else value for name, value in values.items()}
+        chosen = {**(environment or {}), **values}
+        given = {name: value.replace("FOLDER", str(folder)) if value else value for name, value in chosen.items()}
         for name in names:
             yield process(_commands(folder, sound)[name], before.replace("FOLDER", str(folder)), after, given)
 
@@ -211,9 +204,16 @@ def _locales() -> Iterator[Scene]:
     for encoding in ("ascii", "latin-1", "cp1252", "utf-16"):
         yield Scene(f"an output in {encoding}", _inside((*READING, "doctor", "again"), encoding))
     yield Scene("an output in ascii of a sweep at work", _inside(("more",), "ascii"))
-    plain = {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": None}
+    plain: dict[str, str | None] = {
+        "LC_ALL": "C",
+        "LANG": "C",
+        "PYTHONUTF8": "0",
+        "PYTHONCOERCECLOCALE": "0",
+        "PYTHONIOENCODING": None,
+    }
     yield Scene(
-        "LC_ALL=C without UTF-8 mode", _outside(("status", "report", "dry run", "doctor", "check", "again"), **plain)
+        "LC_ALL=C without UTF-8 mode",
+        _outside(("status", "report", "dry run", "doctor", "check", "again"), environment=plain),
     )
     yield Scene("PYTHONIOENCODING=ascii", _outside(("status", "report", "dry run"), PYTHONIOENCODING="ascii"))
     yield Scene("an unknown locale", _outside(("status", "report"), LC_ALL="xx_YY.UTF-8", LANG="xx"))
@@ -298,7 +298,16 @@ def _databases() -> Iterator[Scene]:
 
 def _disks() -> Iterator[Scene]:
     if may_mount():
-        writing = ("status", "status --json", "report", "report --html", "doctor", "check", "predict", "evaluate")
+        writing: tuple[str, ...] = (
+            "status",
+            "status --json",
+            "report",
+            "report --html",
+            "doctor",
+            "check",
+            "predict",
+            "evaluate",
+        )
         writing += ("export", "again", "more", "verify")
         yield Scene("a read-only store", _mounted(writing, "mount --bind -o ro FOLDER/store FOLDER/store"))
         for size in ("16k", "1m"):

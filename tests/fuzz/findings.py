@@ -65,11 +65,11 @@ def place_of(error: BaseException) -> str:
     """Return the line of our own code that an exception passed last, and the exception's kind."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if re.search(r"/(supersnn|supersnn_cli|tune|analysis)/[^-]*$", frame.filename)]
-    frame = (own or list(frames) or [None])[-1]
-    where = (
-        "?" if frame is None else re.sub(r"^.*/((?:supersnn|supersnn_cli|tune|analysis|tests)/)", r"\1", frame.filename)
-    )
-    return f"{where}:{frame.name if frame else '?'} {type(error).__name__}"
+    if not frames:
+        return type(error).__name__
+    frame = (own or frames)[-1]
+    where = re.sub(r"^.*/((?:supersnn|supersnn_cli|tune|analysis|tests)/)", r"\1", frame.filename)
+    return f"{where}:{frame.name} {type(error).__name__}"
 
 
 def last_line(error: BaseException) -> str:

@@ -26,7 +26,7 @@ from supersnn.config import DatasetConfig
 from supersnn.errors import UserError
 from supersnn.files import DamagedFile
 from supersnn.sources import registry
-from tests.fuzz.command import Ended, call
+from tests.fuzz.command import Ended, call, lasting_folder, variables
 from tests.fuzz.findings import Finding, last_line, place_of
 
 PART = "images"
@@ -252,11 +252,7 @@ def _not_files() -> Iterator[Odd]:
 @functools.cache
 def student() -> Path:
     """An export folder of a student of the digits, made once; it is removed at the process's end."""
-    import atexit
-
-    folder = Path(tempfile.mkdtemp(prefix="fuzz-student-"))
-    owner = os.getpid()
-    atexit.register(lambda: os.getpid() == owner and shutil.rmtree(folder, ignore_errors=True))
+    folder = lasting_folder("fuzz-student-")
     config = {
         "dataset": {"name": "digits", "images": 200},
         "student": {"architecture": "resnet8", "time_steps": 1},
@@ -285,7 +281,7 @@ def count() -> int:
 def check(seed: int, number: int) -> tuple[str, list[Finding]]:
     """Try an odd file; return it in words, and what does not hold."""
     odd = odd_files(seed)[number]
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as name, variables(SUPERSNN_DATA=f"{name}/cache"):
         return odd.told, list(try_image(odd, Path(name)))
 
 
@@ -293,7 +289,6 @@ def try_image(odd: Odd, folder: Path) -> Iterator[Finding]:
     """Yield what does not hold of an odd file."""
     export = folder / "export"
     shutil.copytree(student(), export)
-    os.environ["SUPERSNN_DATA"] = str(folder / "cache")
     alone = folder / odd.name
     odd.put(alone)
     alone = alone if os.path.lexists(alone) else next(folder.rglob(odd.name))

@@ -170,12 +170,10 @@ def text(content: str, random: Random) -> tuple[str, bytes]:
         case 7:
             return "with CRLF", content.replace("\n", "\r\n").encode()
         case 8:
-            data = content.encode()
-            where, what = (
-                random.randrange(len(data)),
-                random.choice((b"\0", b"\xff", b"\x1b", b"\xc2\x85", b"\r", b"\x7f")),
-            )
-            return f"{what!r} at byte {where}", data[:where] + what + data[where:]
+            encoded = content.encode()
+            where = random.randrange(len(encoded))
+            what = random.choice((b"\0", b"\xff", b"\x1b", b"\xc2\x85", b"\r", b"\x7f"))
+            return f"{what!r} at byte {where}", encoded[:where] + what + encoded[where:]
         case 9:
             word = random.choice(WORDS)
             return f"{_word(word)} as line {at + 2}", "".join(
@@ -246,12 +244,15 @@ def values(data: Any, random: Random, more: Sequence[Callable[[Any, Random], tup
     path = random.choice(list(paths(data)))
     name = ".".join(map(str, path))
     old = value_at(data, path)
+    new: Any
     match random.randrange(8):
         case 0:
             return f"without {name}", without(data, path)
         case 1:
-            new = f"{path[-1]}"[:-1] + "z"
-            return f"{name} as {new}", replaced(without(data, path), (*path[:-1], new), old) if _named(path) else data
+            misspelt = str(path[-1])[:-1] + "z"
+            if not isinstance(path[-1], str):
+                return "unchanged", data
+            return f"{name} as {misspelt}", replaced(without(data, path), (*path[:-1], misspelt), old)
         case 2:
             return f"{name} at the top", replaced(data, (str(path[-1]),), old)
         case 3:
@@ -268,7 +269,3 @@ def values(data: Any, random: Random, more: Sequence[Callable[[Any, Random], tup
         case _:
             new = random.choice(VALUES)
             return f"{name}: {_word(new)}", replaced(data, path, new)
-
-
-def _named(path: Path) -> bool:
-    return isinstance(path[-1], str)

@@ -50,7 +50,7 @@ def simulate(sweep: SweepConfig, arms: Mapping[str, Arm], seed: int) -> Iterator
     The budget is cut to what takes a second. A driver dies once, in the middle.
     """
     most = MOST_TRIALS.get(sweep.search.sampler, 14)
-    cut = {"search.hours": None, "search.gpu_hours": None}
+    cut: dict[str, Any] = {"search.hours": None, "search.gpu_hours": None}
     if sweep.search.trials > most:
         cut["search.trials"] = most
     sweep = with_values(sweep, cut)

@@ -221,6 +221,7 @@ def _parameter(data: Any, random: Random) -> Any:
         return kind
     if kind == "odd":
         return random.choice(mutation.VALUES)
+    parameter: dict[str, Any]
     if kind == "categorical":
         parameter = {kind: [random.choice(choices) for _ in range(random.randrange(0, 5))]}
     else:
@@ -260,9 +261,10 @@ def mutant(seed: int, number: int) -> tuple[str, bytes]:
     name = random.choice(list(sources()))
     content = sources()[name]
     if random.random() < 0.35:
-        told, data = mutation.text(content, random)
-        return f"{name}: {told}", data
-    plain, told = yaml.safe_load(content), []
+        done, data = mutation.text(content, random)
+        return f"{name}: {done}", data
+    told: list[str] = []
+    plain = yaml.safe_load(content)
     for _ in range(random.choice((1, 1, 1, 2, 3))):
         what, plain = mutation.values(plain, random, MEANINGFUL)
         told.append(what)
