@@ -11,7 +11,7 @@ METHOD      := data/method
 METHOD_DATA := fashion-mnist $(patsubst %,folder:%,$(wildcard data/cifar10-jpeg))
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-test install-bench demo test chaos bench bench-method lint ui constraints image-check clean
+.PHONY: help install install-test install-bench demo test fuzz chaos bench bench-method lint ui constraints image-check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -45,6 +45,9 @@ demo: install  ## run a real sweep on handwritten digits, in a few minutes
 
 test: install-test lint  ## linter, types, import contracts, unit tests, a small sweep
 	$(BIN)/python -m pytest -m 'not slow and not chaos'
+
+fuzz: install-test  ## mutate sweep files, stores, images and the environment; at most 15 minutes
+	$(BIN)/python -m tests.fuzz --minutes 15
 
 chaos: install-test  ## kill drivers and workers at random moments of real sweeps; minutes
 	$(BIN)/python -m pytest -m chaos tests/end_to_end/test_chaos.py
