@@ -23,7 +23,7 @@ Tags, each after `supersnn.`: `key` (unique: sweep @ journal / arm / trial / ver
 `pairing` (none, homogeneous, heterogeneous), `teacher`, `teacher_family`, `teacher_digest`, `teacher_accuracy`,
 `teacher_parameters`, `student`, `student_family`, `split` (its fingerprint), `seed`, `code` (version),
 `sampled` (the keys that were searched), `end` (finished, stopped, failed:REASON), `feasible` (yes, no; of trials of a
-sweep with `search.constraints`), `traceback` (path), `winner`, `export` (path), `test_opened` (when a verification
+sweep with `search.constraints`), `traceback` (path in the store), `winner`, `export` (likewise), `test_opened` (when a verification
 opened the test images, UTC). An arm's tags list every distinct value of its trials'.
 
 Params: the flat dotted keys of the configuration, strings as they are, anything else as JSON. An arm's are its
