@@ -98,7 +98,7 @@ def table(results: Mapping[str, Any]) -> list[dict[str, str]]:
             "best\nval %": percent(arm["best_val"]),
             "test %\n± sd": percent(arm["test_mean"]) + spread,
             **({"IQM\n%": percent(arm["test_iqm"])} if skewed else {}),
-            **{cost.column.replace("_", "\n"): metric_text(cost, arm[cost.column]) for cost in COSTS},
+            **{cost.column.replace("_nj", "_nJ").replace("_", "\n"): metric_text(cost, arm[cost.column]) for cost in COSTS},
         })  # fmt: skip
     return rows
 
