@@ -7,6 +7,7 @@ import pandas as pd
 
 from analysis.checks import problems
 from analysis.journal import SweepRecord
+from analysis.stored import StoredArm
 from analysis.tables import LAYERS, LEDGER, PROBLEMS, RANKED, TEACHERS, TRIALS, VERIFIED, Sweep, typed
 from supersnn.records.metrics import by_column, judged
 from supersnn.records.state import ArmRecord, SweepState, TrialRecord
@@ -15,16 +16,20 @@ Row = dict[str, Any]
 
 
 def build(
-    name: str, config: Mapping[str, Any], record: SweepRecord, verified: Mapping[str, Any], ledger: list[Row]
+    name: str,
+    config: Mapping[str, Any],
+    record: SweepRecord,
+    verified: Mapping[str, StoredArm] | None = None,
+    ledger: list[Row] | None = None,
 ) -> Sweep:
     """Return a sweep's tables.
 
     Args:
         name: the sweep's name, written into each table.
-        config: the sweep file, as a mapping.
+        config: the sweep file, as `analysis.stored.checked` returns it.
         record: its state and its epochs.
-        verified: `verified.json`, which is only compared with the journal; may be empty.
-        ledger: the test ledger's lines.
+        verified: the arms of `verified.json`, which are only compared with the journal; may be empty.
+        ledger: the test ledger's lines, None where it is not known.
     """
     state = record.state
     epochs = record.epochs.drop_duplicates(["arm", "trial", "epoch"])
@@ -39,11 +44,11 @@ def build(
         trials=_trials(name, state),
         epochs=epochs,
         ranked=table(_ranked(state), RANKED),
-        verified=table(_verified(state, config.get("arms") or {}), VERIFIED),
+        verified=table(_verified(state, config.get("arms") or {}, ledger or []), VERIFIED),
         layers=table(_layers(state), LAYERS),
         teachers=table(_teachers(state), TEACHERS),
-        ledger=table(ledger, LEDGER),
-        problems=table(problems(record, config, verified), PROBLEMS),
+        ledger=table(ledger or [], LEDGER),
+        problems=table(problems(record, config, verified or {}, ledger), PROBLEMS),
         name=name,
         config=config,
         state=state,
@@ -69,6 +74,7 @@ def _trials(name: str, state: SweepState) -> pd.DataFrame:
 def _trial(trial: TrialRecord) -> Row:
     state, _, reason = (trial.end or "running").partition(":")
     return {
+        **{name: value for name, value in trial.params.items() if "." in name},
         "trial": trial.number,
         "state": state,
         "reason": reason or None,
@@ -86,7 +92,6 @@ def _trial(trial: TrialRecord) -> Row:
         "teacher": trial.teacher,
         "teacher_family": trial.teacher_family,
         "pairing": trial.pairing,
-        **trial.params,
     }
 
 
@@ -101,8 +106,9 @@ def _ranked(state: SweepState) -> Iterator[Row]:
             yield from (run.model_dump(include=set(RANKED)) for run in runs.values())
 
 
-def _verified(state: SweepState, arms: Iterable[str]) -> Iterator[Row]:
+def _verified(state: SweepState, arms: Iterable[str], ledger: Iterable[Row]) -> Iterator[Row]:
     """A row for each fresh seed, in the order of `arms`, then by trial and seed."""
+    images = {line["purpose"]: line["count"] for line in ledger}
     for arm in (state.arms[name] for name in dict.fromkeys([*arms, *state.arms]) if name in state.arms):
         winner = arm.verified_trial
         for number in sorted(arm.verified):
@@ -116,7 +122,8 @@ def _verified(state: SweepState, arms: Iterable[str]) -> Iterator[Row]:
             for seed in sorted(arm.verified[number]):
                 run = arm.verified[number][seed]
                 yield {"arm": arm.name, "trial": number, "seed": seed, "winner": won, **about,
-                       "seconds": run.seconds, **by_column(run.metrics)}  # fmt: skip
+                       "seconds": run.seconds, **by_column(run.metrics), "ended": run.ended,
+                       "images": images.get(f"verify {arm.name}/{number}/{seed}")}  # fmt: skip
 
 
 def _layers(state: SweepState) -> Iterator[Row]:

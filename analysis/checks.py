@@ -1,12 +1,13 @@
 """Inconsistent or incomplete records of a sweep: reported, never dropped silently."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from analysis.journal import SweepRecord
+from analysis.stored import StoredArm
 from supersnn.records.metrics import TEST_ACCURACY, VAL_ACCURACY, by_column, judged
 from supersnn.records.state import SweepState
 
@@ -14,13 +15,19 @@ TOLERANCE = 1e-6
 Problem = dict[str, Any]
 
 
-def problems(record: SweepRecord, config: Mapping[str, Any], stored: Mapping[str, Any]) -> Iterator[Problem]:
+def problems(
+    record: SweepRecord,
+    config: Mapping[str, Any],
+    stored: Mapping[str, StoredArm],
+    openings: Sequence[Mapping[str, Any]] | None,
+) -> Iterator[Problem]:
     """Yield each problem as `{"problem": text}`, with `arm` and `trial` where it is one trial's.
 
     Args:
         record: the sweep's state, its epochs as reported, and the faults of its files.
         config: the sweep file, as a mapping.
-        stored: `verified.json`, or an empty mapping.
+        stored: the arms of `verified.json`, or an empty mapping.
+        openings: the test ledger, None where it is not known.
     """
     state = record.state
     complete = bool(state.drivers) and state.drivers[-1].end == "done"
@@ -30,6 +37,8 @@ def problems(record: SweepRecord, config: Mapping[str, Any], stored: Mapping[str
     yield from _of_trials(state, complete)
     yield from _of_final_runs(state, config, complete)
     yield from _of_stored(state, stored)
+    if openings is not None:
+        yield from _of_openings(state, openings)
     yield from _of_teachers(state)
 
 
@@ -74,7 +83,7 @@ def _of_final_runs(state: SweepState, config: Mapping[str, Any], complete: bool)
     wanted = (config.get("verify") or {}).get("seeds")
     for name in config.get("arms") or {}:
         seeds = len(state.arms[name].final_runs()) if name in state.arms else 0
-        if complete and wanted is not None and seeds < int(wanted):
+        if complete and wanted is not None and seeds < wanted:
             yield {"arm": name, "problem": f"{seeds} of {wanted} fresh seeds are verified, though the sweep is done"}
     for arm in state.arms.values():
         for runs in arm.verified.values():
@@ -83,21 +92,32 @@ def _of_final_runs(state: SweepState, config: Mapping[str, Any], complete: bool)
                     yield _about(arm.name, run.trial, f"seed {run.seed}: verified without a test accuracy")
 
 
-def _of_stored(state: SweepState, stored: Mapping[str, Any]) -> Iterator[Problem]:
+def _of_stored(state: SweepState, stored: Mapping[str, StoredArm]) -> Iterator[Problem]:
     """Compare `verified.json` with the journal."""
-    for name, entry in (stored.get("arms") or {}).items():
-        trial = int(entry["trial"])
-        runs = state.arms[name].verified.get(trial, {}) if name in state.arms else {}
-        for result in entry.get("results") or []:
-            seed = int(result["seed"])
-            if seed not in runs:
-                yield _about(name, trial, f"seed {seed}: in verified.json, but not in the journal")
+    for name, entry in stored.items():
+        runs = state.arms[name].verified.get(entry.trial, {}) if name in state.arms else {}
+        for result in entry.results:
+            if result.seed not in runs:
+                yield _about(name, entry.trial, f"seed {result.seed}: in verified.json, but not in the journal")
                 continue
-            for column, value in by_column(runs[seed].metrics).items():
-                other = result.get(column)
-                if value is not None and other is not None and not _close(value, other):
-                    text = f"{column} is {value:.4f} in the journal and {other:.4f} in verified.json"
-                    yield _about(name, trial, f"seed {seed}: {text}")
+            others = result.model_extra or {}
+            for column, value in by_column(runs[result.seed].metrics).items():
+                other = others.get(column)
+                if value is not None and other is not None and not _equal(value, other):
+                    text = f"{column} is {value:.4f} in the journal and {_short(other)} in verified.json"
+                    yield _about(name, entry.trial, f"seed {result.seed}: {text}")
+
+
+def _of_openings(state: SweepState, openings: Sequence[Mapping[str, Any]]) -> Iterator[Problem]:
+    """Compare the number of tested final runs with the ledger's, which has a line for each."""
+    tested = [run for arm in state.arms.values() for runs in arm.verified.values() for run in runs.values()
+              if run.metrics.get(TEST_ACCURACY.key) is not None]  # fmt: skip
+    if len(openings) < len(tested):
+        text = f"{len(openings)} openings of the test images, but the journal has {len(tested)} tested final runs"
+        yield {"problem": f"test-ledger.jsonl: {text}"}
+    if len(sets := {(str(line["dataset"]), int(line["count"])) for line in openings}) > 1:
+        found = ", ".join(f"{count} of {dataset}" for dataset, count in sorted(sets)[:4])
+        yield {"problem": f"test-ledger.jsonl: its lines name different test images: {found}"}
 
 
 def _of_teachers(state: SweepState) -> Iterator[Problem]:
@@ -108,6 +128,14 @@ def _of_teachers(state: SweepState) -> Iterator[Problem]:
     trained = {teacher.name for teacher in [*state.teachers.values(), *state.refitted.values()]}
     for name in sorted({trial.teacher for _, trial in state.trials() if trial.teacher is not None} - trained):
         yield {"problem": f"teacher {name}: used by trials, but its training is not in the journal"}
+
+
+def _equal(value: float, other: object) -> bool:
+    return isinstance(other, int | float) and not isinstance(other, bool) and _close(value, other)
+
+
+def _short(value: object) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else repr(value)[:40]
 
 
 def _close(a: float, b: float) -> bool:

@@ -1,4 +1,4 @@
-"""Findings besides the answer, in sentences: equal budgets, constraints, teachers, selection bias, test openings."""
+"""Findings besides the answer, in sentences: cautions, equal budgets, constraints, teachers, bias, test openings."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,10 +12,14 @@ from analysis.sentences import answer_to, duration, listed, number, percent, sig
 from analysis.tables import Sweep, records
 from supersnn.records.metrics import METRICS
 
+NAMED = 6
+"""Failed final runs that a sentence names; the page lists all."""
+
 
 def findings(sweep: Sweep, verdicts: pd.DataFrame) -> list[str]:
     """Return the sentences below a sweep's answer."""
     return [
+        *cautions(sweep, verdicts),
         *_other_verdicts(verdicts),
         *_control(verdicts),
         *_constraints(sweep),
@@ -26,6 +30,52 @@ def findings(sweep: Sweep, verdicts: pd.DataFrame) -> list[str]:
         *_reach(verdicts),
         *_openness(sweep),
     ]
+
+
+def cautions(sweep: Sweep, verdicts: pd.DataFrame) -> list[str]:
+    """Return what a reader of the numbers must know first: failed final runs, and differences that means hide."""
+    return [*_failed_final_runs(sweep), *_uneven_arms(sweep), *_uneven_differences(verdicts)]
+
+
+def failed_final_runs(sweep: Sweep) -> list[dict[str, Any]]:
+    """Return the winners' final runs that did not train to their end: `arm`, `trial`, `seed`, `reason`, `test`."""
+    runs = sweep.verified[sweep.verified["winner"] & sweep.verified["ended"].ne("finished")]
+    return [
+        {"arm": row["arm"], "trial": row["trial"], "seed": row["seed"],
+         "reason": str(row["ended"]).removeprefix("failed:"), "test": row["test"]}
+        for row in records(runs)
+    ]  # fmt: skip
+
+
+def _failed_final_runs(sweep: Sweep) -> Iterator[str]:
+    runs = failed_final_runs(sweep)
+    if runs:
+        named = listed(f"{run['arm']} seed {run['seed']} ({run['reason']})" for run in runs[:NAMED])
+        more = f" and {len(runs) - NAMED} more" if len(runs) > NAMED else ""
+        total = int(sweep.verified["winner"].sum())
+        yield (f"{len(runs)} of {total} final runs failed: {named}{more}. What they scored on the test images is in "
+               "the means and the verdicts.")  # fmt: skip
+
+
+def _uneven_arms(sweep: Sweep) -> Iterator[str]:
+    for row in records(compare.arms(sweep.verified)):
+        if compare.uneven(row["mean"], row["iqm"], row["se"]):
+            yield (f"The seeds of {row['arm']} are skewed: their interquartile mean is {percent(row['iqm'])} %, their "
+                   f"mean {percent(row['mean'])} %.")  # fmt: skip
+
+
+def _uneven_differences(verdicts: pd.DataFrame) -> Iterator[str]:
+    for row in records(verdicts):
+        pair = f"{row['a']} − {row['b']}"
+        if isinstance(row["far_seed"], str):
+            yield (f"{pair}: one seed ({row['far_seed']}) is far from the rest; without it the difference is "
+                   f"{signed(row['without_far'])} instead of {signed(row['difference'])} points.")  # fmt: skip
+        if row["collapsed"]:
+            yield (f"{pair}: all {row['n']} differences are {signed(row['difference'])} points, to a test image: "
+                   "check that the seeds were used; the interval says nothing about other seeds.")  # fmt: skip
+        if compare.uneven(row["difference"], row["iqm"], row["se"]):
+            yield (f"{pair}: the differences are skewed: their interquartile mean is {signed(row['iqm'])}, their mean "
+                   f"{signed(row['difference'])} points.")  # fmt: skip
 
 
 def _other_verdicts(verdicts: pd.DataFrame) -> Iterator[str]:
@@ -94,7 +144,7 @@ def _teacher_cost(sweep: Sweep) -> Iterator[str]:
 def _teacher_strength(sweep: Sweep) -> Iterator[str]:
     """Say whether the effect of heterogeneity can be separated from that of a better teacher."""
     table = pairings.matrix(sweep.trials, sweep.teachers)
-    paired = table[table["teacher"].notna() & (table["arm"] != CONTROL)]
+    paired = table[table["teacher"].notna() & (table["arm"] != CONTROL) & (table["trials"] > 0)]
     if paired["pairing"].nunique() < 2:
         return
     effect = records(pairings.teacher_effect(table))[0]

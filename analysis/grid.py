@@ -1,6 +1,6 @@
 """A table of the page: headings, numbers in their units, and each cell's sort key."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -14,15 +14,16 @@ ROWS = 60
 METRIC_COLUMNS = METRICS | {metric.column: metric for metric in METRICS.values()}
 """Metrics by key and by column."""
 PERCENT = {"value", "best", "search_value", "score", "spread", "direct", "expected", "median", "mean", "low", "high",
-           "importance", "chance", "iqm", "sd", "teacher_val", "val_accuracy"}  # fmt: skip
-POINTS = {"difference", "gain", "shrinkage"}
+           "importance", "chance", "iqm", "sd", "se", "teacher_val", "val_accuracy"}  # fmt: skip
+POINTS = {"difference", "gain", "shrinkage", "iqm_points", "without_far"}
 SECONDS = {"seconds", "compute", "teacher_seconds", "bank_seconds", "search", "verify", "total"}
 HEADINGS = {
     "value": "validation, %", "best": "best val., %", "low": "low, %", "high": "high, %",
     "val_accuracy": "validation, %", "seconds": "training", "bank_seconds": "cache",
     "difference": "difference, points", "gain": "gain, points", "importance": "importance, %", "chance": "chance, %",
     "p": "p (Holm)", "prob_improvement": "P(better)", "p_raw": "p, raw", "p_floor": "smallest p",
-    "expected": "expected, %", "rate": "firing rate",
+    "expected": "expected, %", "rate": "firing rate", "iqm": "IQM, %", "iqm_points": "IQM, points",
+    "se": "standard error, %",
 } | {column: sentences.heading(metric) for column, metric in METRIC_COLUMNS.items()}  # fmt: skip
 
 
@@ -48,6 +49,10 @@ def grid(frame: pd.DataFrame, most: int = ROWS) -> Grid:
     """Return the first rows of a table as shown."""
     columns = [str(column) for column in frame.columns]
     rows = [[_cell(column, row[column]) for column in columns] for row in records(frame.head(most))]
+    numeric = {k for row in rows for k, cell in enumerate(row) if cell.numeric}
+    rows = [
+        [replace(cell, numeric=k in numeric) if not cell.key else cell for k, cell in enumerate(row)] for row in rows
+    ]
     return Grid([HEADINGS.get(column, column.replace("_", " ")) for column in columns], rows, max(0, len(frame) - most))
 
 

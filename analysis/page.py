@@ -14,8 +14,9 @@ from analysis.build import constraints
 from analysis.figures.style import description
 from analysis.findings import findings
 from analysis.grid import grid
-from analysis.results import answer, results
+from analysis.results import answer, differs, results
 from analysis.sections import Chapter, chapters
+from analysis.stored import LATEST
 from analysis.tables import Sweep, best_first, collect, records
 from supersnn.records.metrics import COSTS
 
@@ -57,6 +58,7 @@ def _part(sweep: Sweep, margin: float, prefix: str) -> dict[str, Any]:
         "teachers": grid(_teachers(sweep.teachers)),
         "trials": grid(_trials(sweep), TRIAL_ROWS),
         "failures": grid(_failures(sweep.trials)),
+        "failed_final_runs": grid(pd.DataFrame(summary["failed_final_runs"])),
         "problems": grid(sweep.problems.drop(columns=["sweep"])),
         "ledger": grid(_ledger(sweep)),
         "config": yaml.safe_dump(dict(sweep.config), sort_keys=False, allow_unicode=True),
@@ -80,7 +82,7 @@ def _headline(verdicts: pd.DataFrame) -> dict[str, str]:
     rows = [row for row in records(verdicts) if row["n"]]
     if not rows:
         return {"answer": answer(verdicts), "evidence": ""}
-    evidence = sentences.evidence(rows[0])
+    evidence = f"{sentences.evidence(rows[0])}; {sentences.scope(rows[0])}"
     return {"answer": sentences.claim(rows[0]) + ".", "evidence": _unbroken(evidence[:1].upper() + evidence[1:] + ".")}
 
 
@@ -90,9 +92,10 @@ def _unbroken(text: str) -> str:
 
 
 def _arms(summary: dict[str, Any]) -> pd.DataFrame:
+    skewed = any(differs(row["test_mean"], row["test_iqm"], row["test_se"]) for row in summary["arms"].values())
     return pd.DataFrame([
         {"arm": arm, "teacher": str(row["teacher"] or "none"), "trials": row["trials"], "best": row["best_val"],
-         "seeds": len(row["verified"]), "test": row["test_mean"],
+         "seeds": len(row["verified"]), "test": row["test_mean"], **({"iqm": row["test_iqm"]} if skewed else {}),
          "95 % interval": sentences.between(row["test_low"], row["test_high"], sentences.percent),
          **{cost.column: row[cost.column] for cost in COSTS},
          "seconds": row["cpu_s"]}
@@ -100,12 +103,16 @@ def _arms(summary: dict[str, Any]) -> pd.DataFrame:
     ])  # fmt: skip
 
 
-def _verdicts(verdicts: pd.DataFrame) -> pd.DataFrame:
+def _verdicts(verdicts: pd.DataFrame, sweeps: int = 1) -> pd.DataFrame:
+    """Return the verdicts as shown; of several sweeps, with how many of them have each comparison."""
+    rows = records(verdicts)
+    skewed = any(differs(row["difference"], row["iqm"], row["se"]) for row in rows)
     return pd.DataFrame([
-        {"comparison": f"{row['a']} − {row['b']}", "difference": row["difference"],
+        {"comparison": f"{row['a']} − {row['b']}", **({"sweeps": f"{row['blocks']} of {sweeps}"} if sweeps > 1 else {}),
+         "difference": row["difference"], **({"iqm_points": row["iqm"]} if skewed else {}),
          "95 % interval": sentences.between(row["low"], row["high"], sentences.signed), "p": row["p"],
          "prob_improvement": row["prob_improvement"], "pairs": row["n"], "verdict": row["verdict"]}
-        for row in records(verdicts)
+        for row in rows
     ])  # fmt: skip
 
 
@@ -143,12 +150,13 @@ def _ledger(sweep: Sweep) -> pd.DataFrame:
 def _facts(sweep: Sweep, summary: dict[str, Any]) -> list[tuple[str, str]]:
     student = (sweep.config.get("student") or {}).get("architecture")
     spent = sum(table["seconds"].sum() for table in (sweep.trials, sweep.ranked, sweep.verified))
+    failed = len(summary["failed_final_runs"])
     teachers = sweep.teachers["seconds"].sum() + sweep.teachers["bank_seconds"].sum()
     return [
         ("data", str(summary["dataset"] or "–")),
         ("student", str(student or "–")),
         ("trials", f"{len(sweep.trials)} in {len(sweep.arms)} arms"),
-        ("verified", f"{int(sweep.verified['winner'].sum())} fresh seeds"),
+        ("verified", f"{int(sweep.verified['winner'].sum())} fresh seeds" + (f", {failed} failed" if failed else "")),
         ("training", sentences.duration(spent)),
         ("teachers", sentences.duration(teachers)),
     ]
@@ -172,7 +180,7 @@ def _provenance(sweep: Sweep) -> list[tuple[str, str]]:
 def _moment(seconds: float | None) -> str:
     if seconds is None or pd.isna(seconds):
         return "–"
-    return datetime.fromtimestamp(float(seconds), UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return datetime.fromtimestamp(min(float(seconds), LATEST), UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _across(sweeps: list[Sweep], margin: float) -> dict[str, Any]:
@@ -181,6 +189,6 @@ def _across(sweeps: list[Sweep], margin: float) -> dict[str, Any]:
     verdicts = compare.verdicts(tables.verified, margin=margin)
     return {
         **_headline(verdicts),
-        "verdicts": grid(_verdicts(verdicts)),
+        "verdicts": grid(_verdicts(verdicts, len(sweeps))),
         "complete": all(sweep.complete for sweep in sweeps),
     }

@@ -10,42 +10,44 @@ from analysis.arms import CONTROL
 from analysis.budget import expected_best
 from analysis.tables import records
 
-COLUMNS = ["sweep", "arm", "dataset", "student", "teacher", "teacher_family", "pairing", "trials", "score", "spread",
-           "direct", "gain", "seconds", "teacher_seconds", "teacher_val", "teacher_parameters"]  # fmt: skip
+COLUMNS = ["sweep", "arm", "dataset", "student", "teacher", "teacher_family", "pairing", "trials", "finished", "score",
+           "spread", "direct", "gain", "seconds", "teacher_seconds", "teacher_val", "teacher_parameters"]  # fmt: skip
 NOT_SEPARABLE = "cannot be separated from the other terms with these teachers"
 NEGLIGIBLE = 1e-6
 """Tolerance below which a column of length one counts as zero."""
 
 
 def matrix(trials: pd.DataFrame, teachers: pd.DataFrame) -> pd.DataFrame:
-    """Return a row for each pairing of student and teacher (missing: none) of each arm.
+    """Return a row for each pairing of student and teacher (missing: none) of each arm that had a trial.
 
     `score` is the expected best of n of its eligible trials' validation accuracies, n being the fewest that any
     pairing of that sweep and student has, so that more trials alone give no pairing an advantage; `spread` is their
     standard deviation, `gain` the score less that without a teacher (`direct`), `seconds` the mean cost of an eligible
-    trial, `teacher_seconds` the cost of the teacher and its cache.
+    trial, `teacher_seconds` the cost of the teacher and its cache. A pairing without an eligible trial has no score;
+    `finished` counts the trials that were trained to the end, within the constraints or not.
     """
-    done = trials[trials["eligible"]]
     known = {(row["sweep"], row["name"]): row for row in records(teachers[~teachers["refitted"]])}
     rows = []
-    for (sweep, student), part in done.groupby(["sweep", "student"], sort=False):
-        groups: dict[Any, pd.DataFrame] = dict(list(part.groupby(["arm", "teacher"], sort=False, dropna=False)))
-        fewest = min(len(group) for group in groups.values())
+    for (sweep, student), part in trials.groupby(["sweep", "student"], sort=False):
+        every: dict[Any, pd.DataFrame] = dict(list(part.groupby(["arm", "teacher"], sort=False, dropna=False)))
+        groups = {key: group[group["eligible"]] for key, group in every.items()}
+        fewest = min((len(group) for group in groups.values() if len(group)), default=0)
         scores = {key: float(expected_best(group["value"].to_numpy(), [fewest])["expected"].iloc[-1])
-                  for key, group in groups.items()}  # fmt: skip
-        direct = next((score for (_, teacher), score in scores.items() if not isinstance(teacher, str)), np.nan)
+                  if len(group) else np.nan for key, group in groups.items()}  # fmt: skip
+        alone = [score for (_, teacher), score in scores.items() if not isinstance(teacher, str)]
+        direct = next((score for score in alone if not np.isnan(score)), np.nan)
         for (arm, teacher), group in groups.items():
             with_teacher = isinstance(teacher, str)
             about = known.get((sweep, teacher))
             rows.append({
                 "sweep": sweep, "arm": arm, "student": student, "teacher": teacher if with_teacher else None,
-                "trials": len(group),
+                "trials": len(group), "finished": int((every[arm, teacher]["state"] == "finished").sum()),
                 "score": scores[arm, teacher], "spread": group["value"].std(ddof=1), "direct": direct,
                 "gain": scores[arm, teacher] - direct if with_teacher else 0.0, "seconds": group["seconds"].mean(),
                 "teacher_seconds": 0.0 if about is None else about["seconds"] + about["bank_seconds"],
                 "teacher_val": np.nan if about is None else about["val_accuracy"],
                 "teacher_parameters": np.nan if about is None else about["parameters"],
-                **{c: group[c].iloc[0] for c in ("dataset", "teacher_family", "pairing")},
+                **{c: every[arm, teacher][c].iloc[0] for c in ("dataset", "teacher_family", "pairing")},
             })  # fmt: skip
     return pd.DataFrame(rows, columns=COLUMNS)
 

@@ -1,6 +1,7 @@
 """Entry points to the reports: results as JSON, rows of the printed tables, CSV and Parquet files, the page."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 
@@ -10,35 +11,60 @@ from analysis import compare
 from analysis.page import render
 from analysis.results import results, table, verdict_table
 from analysis.tables import Sweep, Tables
-from supersnn.files import write_atomically
+from supersnn.errors import UserError
+from supersnn.files import atomic_file, write_atomically
 
 __all__ = ["results", "table", "verdict_table", "write_csv", "write_html", "write_parquet"]
 
 
 def write_html(sweeps: Iterable[Sweep], path: Path | str, margin: float = compare.MARGIN) -> None:
-    """Write the report of one or several sweeps as one self-contained page, atomically."""
-    write_atomically(Path(path), render(list(sweeps), margin))
+    """Write the report of one or several sweeps as one self-contained page, atomically.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    page = render(list(sweeps), margin).encode("utf-8", "replace")
+    with _writing(Path(path)):
+        write_atomically(Path(path), page)
 
 
 def write_csv(tables: Tables, folder: Path | str) -> list[Path]:
-    """Write each table, and the verdicts, as CSV into a folder; return the files."""
+    """Write each table, and the verdicts, as CSV into a folder; return the files.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
     written = []
     for name, frame in _frames(tables).items():
         written.append(Path(folder) / f"{name}.csv")
-        written[-1].parent.mkdir(parents=True, exist_ok=True)
-        frame.to_csv(written[-1], index=False)
+        with _writing(written[-1]), atomic_file(written[-1]) as unfinished:
+            frame.to_csv(unfinished, index=False, errors="replace")
     return written
 
 
 def write_parquet(tables: Tables, folder: Path | str) -> list[Path]:
-    """Write each table, and the verdicts, as Parquet into a folder; return the files."""
+    """Write each table, and the verdicts, as Parquet into a folder; return the files.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
     written = []
     for name, frame in _frames(tables).items():
         written.append(Path(folder) / f"{name}.parquet")
-        written[-1].parent.mkdir(parents=True, exist_ok=True)
         mixed = [c for c in frame if frame[c].dtype == object]
-        frame.astype(dict.fromkeys(mixed, "str")).to_parquet(written[-1], index=False)
+        with _writing(written[-1]), atomic_file(written[-1]) as unfinished:
+            frame.astype(dict.fromkeys(mixed, "str")).to_parquet(unfinished, index=False)
     return written
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Name the file that cannot be written in the block."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"{path}: cannot be written: {reason}; name a place that can be written to") from error
 
 
 def _frames(tables: Tables) -> dict[str, pd.DataFrame]:

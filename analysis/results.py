@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from analysis import budget, compare
-from analysis.sentences import answer_to, between, metric_text, percent, signed
+from analysis.findings import cautions, failed_final_runs
+from analysis.sentences import between, full_answer, metric_text, percent, signed
 from analysis.tables import Sweep, records
 from supersnn.records.metrics import COSTS
 
@@ -19,7 +20,8 @@ def results(sweep: Sweep, margin: float = compare.MARGIN) -> dict[str, Any]:
     """Return the sweep's results as JSON values: unknown ones are None, accuracies are fractions.
 
     `gpu_s` and `cpu_s` are the arm's own trainings: search, ranking and verification; `teacher_s` is the additional
-    cost of its teachers and their caches, refitted ones included.
+    cost of its teachers and their caches, refitted ones included. `cautions` are sentences to read with the numbers;
+    `problem_lines` are the `problems` that the page lists.
     """
     verdicts = compare.verdicts(sweep.verified, margin=margin)
     summaries = {str(row["arm"]): row for row in records(compare.arms(sweep.verified))}
@@ -33,10 +35,18 @@ def results(sweep: Sweep, margin: float = compare.MARGIN) -> dict[str, Any]:
         "verdicts": records(verdicts),
         "answer": answer(verdicts),
         "margin": margin,
+        "cautions": cautions(sweep, verdicts),
+        "failed_final_runs": failed_final_runs(sweep),
         "problems": len(sweep.problems),
+        "problem_lines": [_problem_line(row) for row in records(sweep.problems)],
         "provenance": dict(sweep.provenance),
     })  # fmt: skip
     return values
+
+
+def _problem_line(row: Mapping[str, Any]) -> str:
+    trial = "" if pd.isna(row["trial"]) else f"/{row['trial']:.0f}"
+    return row["problem"] if pd.isna(row["arm"]) else f"{row['arm']}{trial}: {row['problem']}"
 
 
 def _arm(sweep: Sweep, arm: str, summary: Mapping[str, Any], cost: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,6 +68,7 @@ def _arm(sweep: Sweep, arm: str, summary: Mapping[str, Any], cost: Mapping[str, 
         "test_sd": summary.get("sd"),
         "test_low": summary.get("low"),
         "test_high": summary.get("high"),
+        "test_se": summary.get("se"),
         "test_iqm": summary.get("iqm"),
         "shrinkage": summary.get("shrinkage") if sweep.held_out else None,
         **{cost.column: verified[cost.column].mean() if verified[cost.column].notna().any()
@@ -72,8 +83,12 @@ def _arm(sweep: Sweep, arm: str, summary: Mapping[str, Any], cost: Mapping[str, 
 
 
 def table(results: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return the arms of `results` as rows of a printed table, narrow enough for a terminal: heading → text."""
+    """Return the arms of `results` as rows of a printed table, narrow enough for a terminal: heading → text.
+
+    The interquartile mean has a column where it is far from an arm's mean.
+    """
     rows = []
+    skewed = any(differs(arm["test_mean"], arm["test_iqm"], arm["test_se"]) for arm in results["arms"].values())
     for name, arm in results["arms"].items():
         spread = "" if arm["test_sd"] is None else f" ± {percent(arm['test_sd'])}"
         rows.append({
@@ -82,6 +97,7 @@ def table(results: Mapping[str, Any]) -> list[dict[str, str]]:
             "trials": str(arm["trials"]),
             "best\nval %": percent(arm["best_val"]),
             "test %\n± sd": percent(arm["test_mean"]) + spread,
+            **({"IQM\n%": percent(arm["test_iqm"])} if skewed else {}),
             **{cost.column.replace("_", "\n"): metric_text(cost, arm[cost.column]) for cost in COSTS},
         })  # fmt: skip
     return rows
@@ -89,10 +105,12 @@ def table(results: Mapping[str, Any]) -> list[dict[str, str]]:
 
 def verdict_table(results: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return the verdicts of `results` as rows of a printed table: heading → text."""
+    skewed = any(differs(row["difference"], row["iqm"], row["se"]) for row in results["verdicts"])
     return [
         {
             "comparison": f"{row['a']} − {row['b']}",
             "points": signed(row["difference"]),
+            **({"IQM": signed(row["iqm"])} if skewed else {}),
             "95 % interval": between(row["low"], row["high"], signed),
             "p (Holm)": "–" if row["p"] is None else f"{row['p']:.3g}",
             "verdict": row["verdict"],
@@ -101,10 +119,15 @@ def verdict_table(results: Mapping[str, Any]) -> list[dict[str, str]]:
     ]
 
 
+def differs(mean: float | None, middle: float | None, error: float | None) -> bool:
+    """Return `compare.uneven` of plain values, of which None is not known."""
+    return not (mean is None or middle is None or error is None) and compare.uneven(mean, middle, error)
+
+
 def answer(verdicts: pd.DataFrame) -> str:
     """Return the first verdict, which answers the sweep's question, as a sentence."""
     rows = [row for row in records(verdicts) if row["n"]]
-    return answer_to(rows[0]) if rows else "No two arms have verified results that can be paired yet."
+    return full_answer(rows[0]) if rows else "No two arms have verified results that can be paired yet."
 
 
 def _first(frame: pd.DataFrame, column: str) -> Any:

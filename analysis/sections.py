@@ -14,6 +14,7 @@ from supersnn.records.metrics import COSTS
 
 MARGINALS = 4
 """Number of parameters whose marginals are drawn: the most important ones in any arm."""
+NO_TRIAL = " A pairing whose trials were all stopped, failed or outside the constraints has no gain, and is named."
 RELATION, THRESHOLD = "loss.relation.weight", "neuron.threshold"
 
 
@@ -65,7 +66,8 @@ def _results(sweep: Sweep, verdicts: pd.DataFrame, margin: float) -> Iterator[Pi
     if (verdicts["n"] > 0).any():
         note = (f"Mean difference over seeds with its 95 % interval. The grey band is ±{100 * margin:.2g} points: a "
                 "difference whose 90 % interval is within it counts as equivalent.")  # fmt: skip
-        table = verdicts.drop(columns=["p_error", "unpaired"])
+        table = verdicts.drop(columns=["p_error", "unpaired", "collapsed", "far_seed", "without_far"])
+        table = table.rename(columns={"iqm": "iqm_points"})
         drawn = outcomes.verdict_intervals(verdicts, margin, sweep.arms)
         yield Picture("verdicts", "Differences between arms", note, drawn, table)
 
@@ -96,11 +98,13 @@ def _search(sweep: Sweep) -> Iterator[Picture]:
 
 def _teachers(sweep: Sweep) -> Iterator[Picture]:
     table = pairings.matrix(sweep.trials, sweep.teachers)
-    if not (table["teacher"].notna() & table["gain"].notna()).any():
+    if not (table["teacher"].notna() & table["direct"].notna()).any():
         return
     note = ("Expected best of as many eligible trials as the rarest pairing has, less that of the same student "
             "without a teacher. Points of validation accuracy on which the search selected.")  # fmt: skip
-    yield Picture("pairings", "Gain by pairing", note, tradeoffs.pairing_matrix(table), table.drop(columns=["sweep"]))
+    note += NO_TRIAL if (table["trials"] == 0).any() else ""
+    yield Picture("pairings", "Gain by pairing", note, tradeoffs.pairing_matrix(table),
+                  table.drop(columns=["sweep"]), least=260 + 150 * table["student"].nunique())  # fmt: skip
 
 
 def _costs(sweep: Sweep) -> Iterator[Picture]:

@@ -8,8 +8,12 @@ from supersnn.records.metrics import Metric
 
 
 def claim(row: Mapping[str, Any]) -> str:
-    """Return a verdict, a row of `compare.verdicts` with pairs, as a sentence without its full stop."""
-    a, b, difference = str(row["a"]), row["b"], signed(row["difference"])
+    """Return a verdict, a row of `compare.verdicts` with pairs, as a sentence without its full stop.
+
+    Of one sweep, with one search an arm, it is about the winners that the searches found; of several, about the arms.
+    """
+    difference = signed(row["difference"])
+    a, b = (f"the winner found for {arm}" if row["blocks"] == 1 else str(arm) for arm in (row["a"], row["b"]))
     head = a[:1].upper() + a[1:]
     match row["verdict"]:
         case "better" | "worse":
@@ -18,6 +22,8 @@ def claim(row: Mapping[str, Any]) -> str:
             return f"{head} is {row['verdict']} than {b} by {size} points of test accuracy{small}"
         case "equivalent":
             return f"{head} and {b} are equivalent: they differ by {difference} points of test accuracy"
+        case "too few seeds" if difference in ("+0.00", "−0.00"):
+            return f"No difference seen between {a} and {b}, which so few seeds cannot confirm"
         case "too few seeds":
             return f"{head} differs from {b} by {difference} points of test accuracy, which so few seeds cannot confirm"
     return f"No difference found between {a} and {b}: {difference} points of test accuracy"
@@ -30,9 +36,23 @@ def evidence(row: Mapping[str, Any]) -> str:
     return f"{interval}, Holm-adjusted p = {row['p']:.2g}, {row['n']} paired seed{'s' if row['n'] != 1 else ''}"
 
 
+ONE_SEARCH = "one search each; the search's own luck is not in this interval"
+"""What the evidence of one sweep leaves out."""
+
+
+def scope(row: Mapping[str, Any]) -> str:
+    """Return what a verdict speaks for: how many searches of each arm."""
+    return ONE_SEARCH if row["blocks"] == 1 else f"over {row['blocks']} sweeps"
+
+
 def answer_to(row: Mapping[str, Any]) -> str:
     """Return a verdict and its evidence as a sentence."""
     return f"{claim(row)} ({evidence(row)})."
+
+
+def full_answer(row: Mapping[str, Any]) -> str:
+    """Return a verdict, its evidence and its scope as a sentence."""
+    return f"{claim(row)} ({evidence(row)}; {scope(row)})."
 
 
 def between(low: float | None, high: float | None, form: Callable[[float | None], str]) -> str:
@@ -62,6 +82,13 @@ def number(value: float | None) -> str:
     return f"{value:.3g}"
 
 
+def quantity(value: float | None) -> str:
+    """Return a quantity with a unit to three digits, in that unit: thousands are separated by commas."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 99.95 else f"{value:.3g}"
+
+
 def heading(metric: Metric) -> str:
     """Return a metric's title with the unit in which it is shown."""
     unit = {"fraction": "%"}.get(metric.unit, metric.unit)
@@ -70,7 +97,9 @@ def heading(metric: Metric) -> str:
 
 def metric_text(metric: Metric, value: float | None) -> str:
     """Return a metric's value in the unit of its heading."""
-    return percent(value) if metric.unit == "fraction" else number(value)
+    if metric.unit == "fraction":
+        return percent(value)
+    return quantity(value) if metric.unit else number(value)
 
 
 def duration(seconds: float | None) -> str:

@@ -8,15 +8,20 @@ in the tables.
 import json
 import os
 import re
+import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
+from http.client import HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.error import HTTPError
+from urllib.parse import unquote, urlsplit
+from urllib.request import urlopen
 
 from analysis.build import constraints
 from analysis.journal import SweepRecord, record_of
+from analysis.stored import checked
 from supersnn.config_model import read_yaml
 from supersnn.errors import UserError
 from supersnn.records.events import (
@@ -49,6 +54,18 @@ Point = tuple[str, str, int, float, int]
 """Run, metric, step, value, time in milliseconds."""
 Epochs = dict[str, list[AnyEvent]]
 """Run → its epochs in order."""
+LENGTHS: Mapping[str, int] = {"arm": 1, "trial": 2, "verification": 4}
+"""Levels of runs below the sweep's → the parts of their keys after the sweep's."""
+PATIENCE = 10
+"""Seconds to wait for a server's first answer."""
+LINE = 300
+"""Characters of an error's text that are shown."""
+SETTINGS: Mapping[str, str] = {
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+}
+"""Of the client, where the environment has none: its own let a server that hangs keep us for a quarter of an hour."""
 LAYER = f"{SPIKE_RATE.key}/"
 """The prefix of a verification's firing rate of one layer."""
 ENDS: Mapping[str, DriverEnd] = {"FINISHED": "done", "KILLED": "interrupted", "FAILED": "failed"}
@@ -57,33 +74,118 @@ ENDS: Mapping[str, DriverEnd] = {"FINISHED": "done", "KILLED": "interrupted", "F
 def read(tracking_uri: str, experiment: str) -> tuple[dict[str, Any], SweepRecord]:
     """Return the latest sweep of an experiment: its file's mapping, its state and its epochs.
 
+    Runs whose tags are not those of `tune.tracking` are left out, which is a fault of the record.
+
     Raises:
-        UserError: there is no such experiment, no sweep in it, or no server.
+        UserError: there is no such experiment, no sweep in it, or no server that answers.
     """
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
+    from requests import RequestException
+    from sqlalchemy.exc import SQLAlchemyError
 
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    client = MlflowClient(tracking_uri, tracking_uri)
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    shown = _shown(tracking_uri)
+    _check_address(tracking_uri, shown)
     try:
+        client = MlflowClient(tracking_uri, tracking_uri)
         stored = client.get_experiment_by_name(experiment)
         if stored is None:
             known = ", ".join(sorted(known.name for known in client.search_experiments()))
-            raise UserError(f"{tracking_uri}: no experiment {experiment!r}; known: {known}")
+            raise UserError(f"{shown}: no experiment {experiment!r}; known: {known}")
+        if stored.lifecycle_stage == "deleted":
+            restore = f"mlflow experiments restore --experiment-id {stored.experiment_id}"
+            raise UserError(f"{shown}: experiment {experiment!r} is deleted; restore it: {restore}")
         runs = list(_runs(client, stored.experiment_id))
         sweeps = [run for run in runs if _tag(run, "level") == "sweep"]
         if not sweeps:
-            raise UserError(f"{tracking_uri}: no sweep in experiment {experiment!r}")
-        root = max(sweeps, key=lambda run: int(run.info.start_time))
+            raise UserError(f"{shown}: no sweep in experiment {experiment!r}")
+        root = max(sweeps, key=_start)
         own = [run for run in runs if _tag(run, "journal") == _tag(root, "journal")]
-        levels = {
-            level: [run for run in own if _tag(run, "level") == level] for level in ("arm", "trial", "verification")
-        }
+        levels = {level: [run for run in own if _tag(run, "level") == level] for level in LENGTHS}
+        faults = []
+        for level, length in LENGTHS.items():
+            usable = [run for run in levels[level] if _usable(run, level, length)]
+            if left_out := len(levels[level]) - len(usable):
+                faults.append(f"{left_out} runs of level {level} are left out: their tags are not those of a sweep")
+            levels[level] = usable
         epochs = _epochs(client, levels["trial"])
-        config, versions, faults = _artifacts(client, root, levels["arm"])
-    except MlflowException as error:
-        raise UserError(f"{tracking_uri}: {str(error).splitlines()[0]}") from error
-    return config, record_of(_events(root, levels, epochs, versions), constraints(config), faults)
+        config, versions, of_artifacts = _artifacts(client, root, levels["arm"])
+    except (MlflowException, RequestException, SQLAlchemyError, ImportError, OSError, ValueError) as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{shown}: cannot be read: {text.replace(tracking_uri, shown)[:LINE]}") from error
+    config, of_config = checked(config, "config.yaml")
+    events = _events(root, levels, epochs, versions)
+    return config, record_of(events, constraints(config), [*faults, *of_artifacts, *of_config])
+
+
+def _check_address(tracking_uri: str, shown: str) -> None:
+    """Refuse an address that the client would wait for, or make a new database at.
+
+    Raises:
+        UserError: one line that says what is not there.
+    """
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        parts = urlsplit(tracking_uri)
+        scheme = parts.scheme.partition("+")[0]
+        if scheme in ("http", "https"):
+            with suppress(HTTPError):  # any answer will do
+                urlopen(tracking_uri.rstrip("/") + "/health", timeout=PATIENCE).close()
+            return
+    except (OSError, ValueError, HTTPException) as error:  # URLError is an OSError
+        reason = getattr(error, "reason", None) or error
+        raise UserError(f"{shown}: no answer from an MLflow server: {reason}") from error
+    if scheme == "sqlite":
+        path = Path(unquote(tracking_uri.partition("///")[2].partition("?")[0]))
+        if not path.is_file():
+            raise UserError(f"{shown}: no such database: expected the store's mlflow.db, as sqlite:///FOLDER/mlflow.db")
+        if not _is_ours(path):  # MLflow's client would fill it with tables
+            raise UserError(f"{shown}: not a database of MLflow: expected the store's mlflow.db")
+    elif scheme in DATABASES:  # MLflow's client would try again for an hour
+        try:
+            timeout = {"connect_timeout": PATIENCE} if scheme in ("postgresql", "mysql") else {}
+            engine = create_engine(tracking_uri, connect_args=timeout)
+            engine.connect().close()
+            engine.dispose()
+        except (SQLAlchemyError, ImportError) as error:
+            reason = " ".join(str(error).split()).replace(tracking_uri, shown)[:LINE]
+            raise UserError(f"{shown}: no such database, or no answer from it: {reason}") from error
+    elif not (scheme == "file" and Path(unquote(parts.path)).is_dir()) and not tracking_uri.startswith("databricks"):
+        expected = "http(s)://HOST:PORT, sqlite:///FILE, or another database's address"
+        raise UserError(f"{shown}: not the address of an MLflow server: expected {expected}")
+
+
+def _is_ours(path: Path) -> bool:
+    """Return whether a file is a SQLite database with MLflow's tables."""
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+            tables = {name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")}
+    except sqlite3.Error:
+        return False
+    return {"experiments", "runs", "alembic_version"} <= tables
+
+
+def _shown(address: str) -> str:
+    """Return an address without its password."""
+    return re.sub(r"(//[^/@:]*):[^@/]*@", r"\1:…@", address)
+
+
+def _usable(run: "Run", level: str, length: int) -> bool:
+    """Return whether a run's tags name an arm, and a trial and a seed where its level has them."""
+    parts = _tag(run, "key").split("/")[1:]
+    if level == "arm":
+        winner = _tag(run, "winner")
+        return bool(_tag(run, "arm")) and (not winner or winner.isdecimal())
+    return len(parts) == length and parts[1].isdecimal() and (length < 4 or parts[3].isdecimal())
+
+
+def _start(run: "Run") -> int:
+    """Return when a run began in milliseconds, 0 where that is not known."""
+    return int(run.info.start_time or 0)
 
 
 def _runs(client: "MlflowClient", experiment_id: str) -> Iterator["Run"]:
@@ -100,10 +202,12 @@ def _events(
     root: "Run", levels: Mapping[str, list["Run"]], epochs: Epochs, versions: Mapping[str, str]
 ) -> Iterator[AnyEvent]:
     """Yield the runs as the events of a journal."""
-    yield SweepStarted(time=root.info.start_time / 1000, code=_tag(root, "code"), versions=dict(versions))
-    yield DatasetSplit(time=root.info.start_time / 1000, split=_tag(root, "split") or None)
+    yield SweepStarted(
+        time=_start(root) / 1000, code=_tag(root, "code"), versions={key: str(value) for key, value in versions.items()}
+    )
+    yield DatasetSplit(time=_start(root) / 1000, split=_tag(root, "split") or None)
     yield from _teachers(root, levels["trial"])
-    for run in sorted(levels["trial"], key=lambda run: int(run.info.start_time)):
+    for run in sorted(levels["trial"], key=_start):
         yield from _trial(run, epochs.get(run.info.run_id, []))
     for run in levels["arm"]:
         if trial := _tag(run, "winner"):
@@ -113,7 +217,7 @@ def _events(
         layers = sorted((name for name in run.data.metrics if name.startswith(LAYER)), key=_numbers_by_value)
         yield WinnerVerified(
             time=_end(run), arm=arm, trial=int(trial), seed=int(seed), config=_params(run),
-            seconds=_end(run) - run.info.start_time / 1000,
+            seconds=_end(run) - _start(run) / 1000, ended=_tag(run, "end") or "finished",
             metrics={name: value for name, value in run.data.metrics.items() if name not in layers},
             rates={name.removeprefix(LAYER): run.data.metrics[name] for name in layers},
         )  # fmt: skip
@@ -128,11 +232,12 @@ def _teachers(root: "Run", trials: Iterable["Run"]) -> Iterator[TeacherTrained]:
         if name := _tag(run, "teacher"):
             first.setdefault(name, run)
     for name, run in first.items():
+        epochs = _params(run).get("teacher.epochs")
         facts = {key: root.data.metrics.get(f"teacher/{name}/{key}")
                  for key in ("parameters", "val_accuracy", "seconds")}  # fmt: skip
         yield TeacherTrained.model_validate({
-            "time": root.info.start_time / 1000, "name": name, "digest": _tag(run, "teacher_digest"),
-            "family": _tag(run, "teacher_family"), "epochs": _params(run).get("teacher.epochs"),
+            "time": _start(root) / 1000, "name": name, "digest": _tag(run, "teacher_digest"),
+            "family": _tag(run, "teacher_family"), "epochs": epochs if isinstance(epochs, int) else None,
             "split": _tag(root, "split") or None, **facts,
         })  # fmt: skip
 
@@ -140,7 +245,7 @@ def _teachers(root: "Run", trials: Iterable["Run"]) -> Iterator[TeacherTrained]:
 def _trial(run: "Run", epochs: Iterable[AnyEvent]) -> Iterator[AnyEvent]:
     config, (arm, trial) = _params(run), _tag(run, "key").split("/")[1:]
     yield TrialStarted(
-        time=run.info.start_time / 1000, arm=arm, trial=int(trial), config=config,
+        time=_start(run) / 1000, arm=arm, trial=int(trial), config=config,
         params={key: config[key] for key in _tag(run, "sampled").split() if key in config},
         student_family=_tag(run, "student_family") or None, teacher_family=_tag(run, "teacher_family") or None,
         pairing=_tag(run, "pairing") or None,
@@ -222,7 +327,7 @@ def _artifacts(
     """Return the sweep file, the versions, and faults; where the sweep file cannot be read, the arms' names alone."""
     from mlflow.exceptions import MlflowException
 
-    named: dict[str, Any] = {_tag(run, "arm"): {} for run in sorted(arms, key=lambda run: int(run.info.start_time))}
+    named: dict[str, Any] = {_tag(run, "arm"): {} for run in sorted(arms, key=_start)}
     mappings: list[dict[str, Any]] = []
     faults = []
     for name, otherwise in (("config.yaml", {"arms": named}), ("environment.json", {})):
@@ -257,4 +362,4 @@ def _tag(run: "Run", name: str) -> str:
 
 
 def _end(run: "Run") -> float:
-    return (run.info.end_time or run.info.start_time) / 1000
+    return int(run.info.end_time or _start(run)) / 1000

@@ -34,6 +34,22 @@ def iqm(values: ArrayLike) -> Floats:
     return np.asarray((x * weight).sum(-1) / weight.sum())
 
 
+def far_from_rest(values: ArrayLike, level: float = 0.01) -> int | None:
+    """Return the position of the one of [n] values that does not belong to the others, None for none.
+
+    The two-sided test of Grubbs 1969, "Procedures for Detecting Outlying Observations in Samples", which assumes that
+    the others are normal: of samples without an outlier, a share of `level` has one by it. Needs four values.
+    """
+    x = np.asarray(values, dtype=float)
+    n = len(x)
+    if n < 4:
+        return None
+    position = int(np.argmax(np.abs(x - x.mean())))
+    rest = np.delete(x, position)
+    distance, spread = abs(x[position] - rest.mean()), rest.std(ddof=1) * np.sqrt(n / (n - 1))
+    return position if distance > stats.t.ppf(1 - level / (2 * n), n - 2) * spread else None
+
+
 def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     """Return Student's interval of the mean of [..., n] values; infinite for a single value."""
     x = np.asarray(values, dtype=float)

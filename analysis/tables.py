@@ -21,10 +21,11 @@ TRIALS = {  # `feasible`, `eligible`: as in `TrialRecord`; `best`: its arm's bes
     "seconds": "float64", "seed": "float64", "dataset": "str", "student": "str", "student_family": "str",
     "teacher": "str", "teacher_family": "str", "pairing": "str", "best": "bool", "winner": "bool",
 }  # fmt: skip
-VERIFIED = {
+VERIFIED = {  # `images`: how many it was tested on, if known; `ended`: ``finished`` or ``failed:REASON``
     "sweep": "str", "arm": "str", "trial": "int64", "seed": "int64", VAL_ACCURACY.column: "float64",
     TEST_ACCURACY.column: "float64", "search_value": "float64", **{cost.column: "float64" for cost in COSTS},
     "seconds": "float64", "dataset": "str", "student": "str", "teacher": "str", "pairing": "str", "winner": "bool",
+    "images": "float64", "ended": "str",
 }  # fmt: skip
 RANKED = {
     "sweep": "str", "arm": "str", "trial": "int64", "seed": "int64", "value": "float64", "seconds": "float64",

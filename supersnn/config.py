@@ -13,6 +13,9 @@ from supersnn.config_model import (
     ConfigModel,
     Count,
     Fraction,
+    Integer,
+    Name,
+    Number,
     Positive,
     Weight,
     parse,
@@ -33,9 +36,9 @@ class AugmentConfig(ConfigModel):
     so that arms differ in nothing else.
     """
 
-    crop: int = Field(0, ge=0)
+    crop: Integer = Field(0, ge=0)
     flip: bool = False
-    cutout: int = Field(0, ge=0)
+    cutout: Integer = Field(0, ge=0)
     views: Count | Literal["off"] = 16
 
     @field_validator("views", mode="before")
@@ -56,7 +59,7 @@ class DatasetConfig(ConfigModel):
     name: str
     validation: Fraction = 0.15
     test: Fraction = 0.2
-    split_seed: int = Field(0, ge=0)
+    split_seed: Integer = Field(0, ge=0)
     images: Count | None = None
     train_on: Literal["train", "train+validation"] = "train"
     augment: AugmentConfig = AugmentConfig()
@@ -68,7 +71,7 @@ class NetworkConfig(ConfigModel):
     `norm`: batch norm with statistics over time and batch together; `tdbn` scales it by the threshold.
     """
 
-    architecture: str
+    architecture: Name
     time_steps: Count = 2
     norm: Literal["bn", "tdbn"] = "bn"
     stem_stride: Literal[1, 2, 4] | None = None
@@ -92,9 +95,9 @@ class TeacherConfig(ConfigModel):
     `weights` is a file with the weights of a trained network; the teacher is then imported instead of trained.
     """
 
-    name: str | None = None
+    name: Name | None = None
     epochs: Count = 20
-    seed: int = Field(0, ge=0)
+    seed: Integer = Field(0, ge=0)
     lr: Positive = 0.1
     weight_decay: Weight = 5e-4
     weights: str | None = None
@@ -104,7 +107,7 @@ class LabelLossConfig(ConfigModel):
     """Cross-entropy of the logits' mean over time (`mean`), or mean of every step's cross-entropy (`per_step`, TET)."""
 
     kind: Literal["mean", "per_step"] = "mean"
-    smoothing: float = Field(0.0, ge=0, lt=1)
+    smoothing: Number = Field(0.0, ge=0, lt=1)
 
 
 class RelationLossConfig(ConfigModel):
@@ -148,10 +151,10 @@ class OptimizerConfig(ConfigModel):
 
     name: Literal["sgd", "adamw"] = "sgd"
     lr: Positive = 0.1
-    momentum: float = Field(0.9, ge=0, lt=1)
+    momentum: Number = Field(0.9, ge=0, lt=1)
     weight_decay: Weight = 5e-4
     schedule: Literal["cosine", "constant"] = "cosine"
-    warmup: float = Field(0.1, ge=0, lt=1)
+    warmup: Number = Field(0.1, ge=0, lt=1)
     clip: Positive | None = None
 
 
@@ -163,7 +166,7 @@ class LoopConfig(ConfigModel):
     """
 
     epochs: Count = 12
-    batch_size: int = Field(64, ge=2)
+    batch_size: Integer = Field(64, ge=2)
     threads: Count = 1
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     channels_last: bool = True
@@ -193,7 +196,7 @@ class TrainConfig(ConfigModel):
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     train: LoopConfig = LoopConfig()
-    seed: int = Field(0, ge=0)
+    seed: Integer = Field(0, ge=0)
 
     @model_validator(mode="before")
     @classmethod
@@ -203,9 +206,11 @@ class TrainConfig(ConfigModel):
     @model_validator(mode="after")
     def _teacher_and_terms(self) -> Self:
         terms = self.loss.terms_on()
+        if type(self) is not TrainConfig:  # the arms of a sweep have the teachers
+            return self
         if terms and self.teacher.name is None:
             raise ValueError(f"loss.{terms[0]}.weight is above zero, which requires teacher.name")
-        if self.teacher.name is not None and not terms and type(self) is TrainConfig:
+        if self.teacher.name is not None and not terms:
             raise ValueError(
                 f"teacher.name is {self.teacher.name!r}, but the weight of every loss term with a teacher is zero: "
                 f"set one of {', '.join(f'loss.{term}.weight' for term in LOSS_TERMS)}"

@@ -5,22 +5,42 @@ A validation error is one line that names the file, the key, the value found, an
 
 import hashlib
 import json
-from collections.abc import Hashable, Iterator, Mapping
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
-from supersnn.errors import UserError, nearest
+from supersnn.errors import UserError, nearest, shortened
 
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-Positive = Annotated[float, Field(gt=0)]
-Weight = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
+
+def _no_truth_value(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError(f"expected a number, found {str(value).lower()} (YAML reads yes, no, on and off as that)")
+    return value
+
+
+Integer = Annotated[int, BeforeValidator(_no_truth_value)]
+Number = Annotated[float, BeforeValidator(_no_truth_value)]
+Fraction = Annotated[Number, Field(gt=0, lt=1)]
+Positive = Annotated[Number, Field(gt=0)]
+Weight = Annotated[Number, Field(ge=0)]
+Count = Annotated[Integer, Field(ge=1)]
+Name = Annotated[str, Field(min_length=1, max_length=100)]
 
 Scalar = str | int | float | bool | None
+
+_DEEPEST, _MOST_VALUES, _MOST_BYTES = 20, 100_000, 2_000_000
+"""How deep the data of a file may be nested, how many values it may have (aliases included), and how many bytes."""
+_LONGEST = 4096
+"""How many characters a text may have; as many as a path."""
+_MESSAGES = 3
+"""How many mistakes an error lists before it only counts the others."""
 
 EXCLUDE_DEFAULT_FROM_DIGEST = "excluded from digests while it has its default"
 """Annotation of keys that were added later: while they have their default, they do not change a digest."""
@@ -40,15 +60,146 @@ class ConfigModel(BaseModel):
 S = TypeVar("S", bound=ConfigModel)
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """PyYAML's safe loader, except that a repeated key in a mapping is an error."""
+_TAG = "tag:yaml.org,2002:"
+_TAGS = {_TAG + name for name in ("bool", "float", "int", "map", "merge", "null", "seq", "str")}
+_FLOAT = re.compile(
+    r"""[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?$
+    |[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+$
+    |[-+]?\.(?:inf|Inf|INF)$
+    |\.(?:nan|NaN|NAN)$""",
+    re.VERBOSE,
+)
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)
-        return super().construct_mapping(node, deep)
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader with the floats of YAML 1.2 (`1e-2`), without dates, and without repeated keys."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._flattened = set[int]()
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Return the value of a node of a plain type."""
+        if node.tag not in _TAGS:
+            raise _fault(f"tag {node.tag!r} is not supported", node)
+        return super().construct_object(node, deep)
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Insert the mappings under `<<`: the node's own keys override theirs, and earlier mappings later ones.
+
+        PyYAML's own method loses what a mapping overrides when that mapping is itself inserted into another.
+
+        Raises:
+            ConstructorError: a key is given twice.
+        """
+        if id(node) in self._flattened:
+            return
+        self._flattened.add(id(node))
+        own, inherited, keys = [], [], set[str]()
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in keys:
+                    raise _fault(f"key {key.value!r} is given twice", key)
+                keys.add(key.value)
+            if key.tag != f"{_TAG}merge":
+                own.append((key, value))
+                continue
+            for source in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                if not isinstance(source, yaml.MappingNode):
+                    raise _fault("expected a mapping, or a list of them, under <<", source)
+                self.flatten_mapping(source)
+                inherited += source.value
+        node.value = []
+        for key, value in inherited:
+            if not isinstance(key, yaml.ScalarNode) or key.value not in keys:
+                node.value.append((key, value))
+                keys.add(str(key.value))
+        node.value += own
+
+
+def _fault(problem: str, node: yaml.Node) -> yaml.constructor.ConstructorError:
+    return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+
+
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's safe dumper; it quotes text that `_Loader` would read as a number."""
+
+
+for _yaml, _others in ((_Loader, ("float", "timestamp")), (_Dumper, ("float",))):
+    _yaml.yaml_implicit_resolvers = {
+        first: [(tag, form) for tag, form in forms if tag.removeprefix(_TAG) not in _others]
+        for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    _yaml.add_implicit_resolver(f"{_TAG}float", _FLOAT, list("-+0123456789."))
+
+
+def parse_yaml(text: str) -> Any:
+    """Return the plain values of a YAML text: mappings with keys of text, lists, text, numbers, truth values, null.
+
+    Numbers as `1e-2` are numbers, as in YAML 1.2, and dates are text.
+
+    Raises:
+        ValueError: the text is not YAML, repeats a key, or has anything else; one line.
+    """
+    try:
+        data = yaml.load(text, Loader=_Loader)
+    except RecursionError:
+        raise ValueError(f"not valid: nested too deeply; expected at most {_DEEPEST} levels") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
+        raise ValueError(f"not valid YAML: {where}{shortened(str(error.problem or error.context), 200)}") from None
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, OverflowError) as error:
+        raise ValueError(f"not valid YAML: {shortened(str(error), 200)}") from None
+    _require_plain(data)
+    return data
+
+
+def _require_plain(data: Any) -> None:
+    """Refuse data that no configuration needs, and that would fail somewhere later, and cycles.
+
+    Raises:
+        ValueError: with the dotted key.
+    """
+    waiting: list[tuple[str, Any, int]] = [("", data, 0)]
+    seen = 0
+    while waiting:
+        name, value, depth = waiting.pop()
+        seen += 1
+        if seen > _MOST_VALUES:
+            raise ValueError(f"too many values; expected at most {_MOST_VALUES:,}, aliases included")
+        if depth > _DEEPEST:
+            raise ValueError(f"not valid: nested too deeply; expected at most {_DEEPEST} levels")
+        children: list[tuple[str, Any]] = []
+        if isinstance(value, dict):
+            for key in value:
+                if not isinstance(key, str):
+                    where = f"{name}: " if name else ""
+                    raise ValueError(f"{where}key {key!r} is {_kind(key)}; expected text: put it in quotes")
+                _require_printable(name, key)
+            children = [(f"{name}.{key}".removeprefix("."), child) for key, child in value.items()]
+        elif isinstance(value, list):
+            children = [(f"{name}.{position}", child) for position, child in enumerate(value)]
+        elif isinstance(value, str):
+            _require_printable(name, value)
+        elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise ValueError(f"{shortened(name)}: the number has more than 64 bits")
+        waiting += [(key, child, depth + 1) for key, child in reversed(children)]
+
+
+def _require_printable(name: str, text: str) -> None:
+    if len(text) > _LONGEST:
+        raise ValueError(f"{shortened(name)}: {shortened(text)!r} has more than {_LONGEST:,} characters")
+    for character in text:
+        if unicodedata.category(character) in ("Cc", "Cs"):
+            where = f"{shortened(name)}: " if name else ""
+            raise ValueError(f"{where}{shortened(text)!r} has the control character {character!a}")
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, bool):
+        return "a truth value"
+    return "a number" if isinstance(value, int | float) else "null" if value is None else "not text"
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -58,11 +209,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
         UserError: the file is missing, is not YAML, repeats a key, or is not a mapping.
     """
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
+            raise UserError(f"{path}: not a configuration: larger than {_MOST_BYTES:,} bytes")
+        data = parse_yaml(content.decode("utf-8-sig"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not valid YAML: not UTF-8 text: {error.reason} at byte {error.start}") from error
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
     if not isinstance(data, dict):
         raise UserError(f"{path}: expected a mapping of keys, found {type(data).__name__}")
     return data
@@ -70,7 +227,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def to_yaml(config: ConfigModel) -> str:
     """Return the configuration as YAML, with all keys, in the order of its fields."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    return yaml.dump(config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False)
 
 
 def parse(model: type[S], data: Mapping[str, Any], origin: str) -> S:
@@ -82,24 +239,54 @@ def parse(model: type[S], data: Mapping[str, Any], origin: str) -> S:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise UserError("; ".join(_messages(model, error, origin))) from error
+        messages = list(_messages(model, data, error, origin))
+        others = f"; and {len(messages) - _MESSAGES} more" if len(messages) > _MESSAGES else ""
+        raise UserError("; ".join(messages[:_MESSAGES]) + others) from None
 
 
-def _messages(model: type[ConfigModel], error: ValidationError, origin: str) -> Iterator[str]:
-    for detail in error.errors():
-        key = ".".join(str(part) for part in detail["loc"])
+def _messages(model: type[ConfigModel], data: Mapping[str, Any], error: ValidationError, origin: str) -> Iterator[str]:
+    by_place: dict[tuple[int | str, ...], list[ErrorDetails]] = {}
+    for detail in error.errors(include_url=False):
+        by_place.setdefault(_place(model, data, detail), []).append(detail)
+    for place, details in by_place.items():
+        detail, found = details[0], shortened(repr(details[0]["input"]))
+        key = shortened(".".join(map(str, place)), 200)
+        where = f"{origin}: {key}" if key else origin
         if detail["type"] == "extra_forbidden":
-            known = _fields_at(model, detail["loc"][:-1])
-            parent = "".join(f"{part}." for part in detail["loc"][:-1])
-            hint = nearest(str(detail["loc"][-1]), known).replace("mean '", f"mean '{parent}")
+            known = _fields_at(model, place[:-1])
+            parent = "".join(f"{part}." for part in place[:-1])
+            hint = nearest(str(place[-1]), known).replace("mean '", f"mean '{parent}")
             expected = "" if hint else f"; known keys: {', '.join(known)}"
-            yield f"{origin}: {key}: unknown key{hint}{expected}"
+            yield f"{where}: unknown key{hint}{expected}"
         elif detail["type"] == "missing":
-            yield f"{origin}: {key}: this key is required"
+            yield f"{where}: this key is required"
         elif detail["type"] == "value_error":
-            yield f"{origin}: {key + ': ' if key else ''}{detail['msg'].removeprefix('Value error, ')}"
+            yield f"{where}: {detail['msg'].removeprefix('Value error, ')}"
+        elif detail["type"] in ("model_type", "dict_type"):
+            yield f"{where}: expected a section with keys, found {found}"
+        elif detail["type"] == "string_type" and len(details) > 1:
+            yield f"{where}: expected text, a number, true, false or null, found {found}"
         else:
-            yield f"{origin}: {key}: {detail['msg'][0].lower()}{detail['msg'][1:]}, found {detail['input']!r}"
+            yield f"{where}: {detail['msg'][0].lower()}{detail['msg'][1:]}, found {found}"
+
+
+def _place(model: type[ConfigModel], data: Any, detail: ErrorDetails) -> tuple[int | str, ...]:
+    """Return the keys that lead to a mistake in the data; pydantic also names the members of unions."""
+    place: list[int | str] = []
+    annotation: Any = model
+    for part in detail["loc"]:
+        field = _fields(annotation).get(str(part))
+        annotation = field.annotation if field is not None else None
+        if isinstance(data, Mapping) and part in data:
+            data = data[str(part)]
+        elif isinstance(data, list | tuple) and isinstance(part, int) and part < len(data):
+            data = data[part]
+        elif field is not None or detail["type"] == "missing":
+            data = None
+        else:
+            continue
+        place.append(part)
+    return tuple(place)
 
 
 def _fields_at(model: type[ConfigModel], path: tuple[int | str, ...]) -> list[str]:
@@ -115,14 +302,14 @@ def _fields_at(model: type[ConfigModel], path: tuple[int | str, ...]) -> list[st
 
 def _fields(annotation: Any) -> dict[str, FieldInfo]:
     is_model = isinstance(annotation, type) and issubclass(annotation, ConfigModel)
-    return annotation.model_fields if is_model else {}
+    return {field.alias or name: field for name, field in annotation.model_fields.items()} if is_model else {}
 
 
 def _fields_of_values(annotation: Any) -> list[str]:
     """Return the keys of the models in a mapping such as `dict[str, ConfigModel]`."""
     for argument in getattr(annotation, "__args__", ()):
         if isinstance(argument, type) and issubclass(argument, ConfigModel):
-            return list(argument.model_fields)
+            return list(_fields(argument))
     return []
 
 

@@ -14,7 +14,7 @@ from supersnn.errors import UserError
 from supersnn.networks.base import ImageShape
 from supersnn.sources.base import RawImages, SkippedFile
 from supersnn.sources.registry import fetch, is_present, read, resolved
-from supersnn.sources.registry import inspect as inspect_part
+from supersnn.sources.registry import inspect as inspect_parts
 from supersnn.sources.split import stratified
 
 _SUBSET, _VALIDATION = 1, 2  # streams of the split seed
@@ -145,7 +145,8 @@ def inspect(config: DatasetConfig, download: bool = False) -> DataSummary:
             if not download:
                 return replace(summary, present=False)
             fetch(config.name)
-        train = inspect_part(config, "train")
+        parts = inspect_parts(config)
+        train = next(parts)
         assert train is not None, "only test parts stay closed"
         classes = {one.name: one.images for one in train.classes}
         shape = ImageShape(train.channels, train.side)
@@ -154,7 +155,7 @@ def inspect(config: DatasetConfig, download: bool = False) -> DataSummary:
         kept, train_rows, validation_rows = _split(labels, tuple(classes), config)
         on = kept if config.train_on == "train+validation" else train_rows
         summary = replace(summary, train=len(on), validation=len(validation_rows))
-        test = inspect_part(config, "test")
+        test = next(parts)
         if test is not None:
             skipped = tuple(dict.fromkeys((*train.all_skipped, *test.all_skipped)))
             summary = replace(summary, test=test.images, skipped=skipped)

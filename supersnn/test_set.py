@@ -70,7 +70,8 @@ def opened_at(ledger: Path, purpose: str, weights: str) -> float:
     matches = _has({"purpose": purpose, "weights": weights})
     for line in ledger.read_text(encoding="utf-8", errors="replace").splitlines():
         if matches(line):
-            return float(json.loads(line)["time"])
+            with suppress(KeyError, TypeError, ValueError):  # a damaged line: another may be whole
+                return float(json.loads(line)["time"])
     raise ValueError(f"{ledger}: no entry for {purpose!r} with these weights")
 
 

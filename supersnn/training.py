@@ -129,7 +129,7 @@ def train(
         )
     if config.teacher.name is not None and teacher_source is None:
         raise ValueError(f"a training with the teacher {config.teacher.name!r} requires a teacher_source")
-    if resume is not None and resume[1]["training"] != _identity(config, data):
+    if resume is not None and not is_snapshot_of(resume, config, data):
         raise ValueError("the snapshot to resume from belongs to another configuration or split")
     check_shards(config.train.shards, min(config.train.batch_size, len(data.train)), device)
     return _epochs(config, data, teacher_source, resume, device)
@@ -178,6 +178,11 @@ def augmented(images: Images, rows: Tensor, view: int, config: TrainConfig) -> T
 def view_of(epoch: int, config: AugmentConfig) -> int:
     """Return the view that is trained on in an epoch, counted from 0."""
     return epoch if config.views == "off" else epoch % config.views
+
+
+def is_snapshot_of(snapshot: Snapshot, config: TrainConfig, data: TrainingData) -> bool:
+    """Return whether a snapshot is of a training with this configuration on these images."""
+    return bool(snapshot[1]["training"] == _identity(config, data))
 
 
 def _identity(config: TrainConfig, data: TrainingData) -> str:

@@ -4,6 +4,7 @@ Tables and JSON go to standard output, progress and error messages to standard e
 error or failed check, 2 usage error, 130 interrupted.
 """
 
-from supersnn_cli.application import app, exit_code, main
+from supersnn_cli.application import app, main
+from supersnn_cli.failures import exit_code
 
 __all__ = ["app", "exit_code", "main"]

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from supersnn_cli import environment, results, students, sweeps, trainings
-from supersnn_cli.printing import print_message
+from supersnn_cli.failures import exit_code, message
+from supersnn_cli.printing import print_any_character, print_message
 
 COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
     "Run": (sweeps.sweep, sweeps.verify, trainings.train, trainings.teach),
@@ -50,7 +51,8 @@ def _application(
 
 
 def main() -> None:
-    """Run the command line; a usage error is printed as one line and ends with exit code 2."""
+    """Run the command line; an error that is not the program's own is printed as one line, see `exit_code`."""
+    print_any_character()
     try:
         app(standalone_mode=True)
     except KeyboardInterrupt:
@@ -59,15 +61,5 @@ def main() -> None:
         code = exit_code(error)
         if code is None:
             raise
-        print_message(f"supersnn: {error}")
+        print_message(f"supersnn: {message(error)}")
         sys.exit(code)
-
-
-def exit_code(error: Exception) -> int | None:
-    """Return 2 for a usage error, 1 for a damaged file, None for an internal error, which keeps its traceback."""
-    from supersnn.errors import UserError
-    from supersnn.files import DamagedFile
-
-    if isinstance(error, UserError):
-        return 2
-    return 1 if isinstance(error, DamagedFile) else None

@@ -1,5 +1,6 @@
 """Commands around a sweep: `init`, `doctor`, `ui`, `data list` and `data get`."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -18,12 +19,17 @@ def init(file: Annotated[Path, typer.Argument(help="The file to write.")] = Path
 
 
 def doctor(store: StoreOption = None, as_json: JsonOption = False) -> None:
-    """Check Python, packages, devices, store and databases; exit code 1 if a requirement is missing."""
+    """Check Python, packages, devices, store, data, databases and Ray; exit code 1 if something must be fixed."""
     from tune.store import Store
-    from tune.terminal.doctor import examine
+    from tune.terminal.doctor import examine, verdict
 
     findings = examine(Store.at(store))
-    print_result([vars(finding) for finding in findings], table_of, as_json)
+    if as_json:
+        print(json.dumps([vars(finding) for finding in findings]))
+    else:
+        rows = [{"": "" if finding.ok else "!", "check": finding.what, "found": finding.found} for finding in findings]
+        print_result(rows, table_of, as_json=False)
+    print_message(verdict(findings))
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
 

@@ -1,12 +1,41 @@
 """Output helpers: tables and JSON on standard output, messages and progress on standard error."""
 
+import codecs
+import io
 import json
 import sys
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from supersnn.training import EpochReport
+
+PROBLEMS = 10
+"""Problems of a sweep's folder that are printed; the JSON and the page have all."""
+
+
+PLAIN = {"±": "+/-", "−": "-", "–": "-", "·": "|", "…": "...", "×": "x", "→": "->", "≤": "<=", "≥": ">=", "µ": "u"}
+"""What is printed for characters that the terminal's encoding lacks."""
+
+
+def print_any_character() -> None:
+    """Print characters that the encoding of standard output or standard error lacks in another form; never raise."""
+    codecs.register_error("supersnn.plain", _plain)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="supersnn.plain")
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    """Return the replacement of characters that cannot be encoded, and where to go on."""
+    assert isinstance(error, UnicodeEncodeError)
+    return "".join(map(_plain_character, error.object[error.start : error.end])), error.end
+
+
+def _plain_character(character: str) -> str:
+    decomposed = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
+    return PLAIN.get(character) or decomposed or "?"
 
 
 def print_result(value: Any, table: Callable[[Any], Any], as_json: bool) -> None:
@@ -56,7 +85,7 @@ def cell(value: object) -> str:
 
 
 def print_results(results: Mapping[str, Any]) -> None:
-    """Print a sweep's arms, verdicts and answer, as in its report."""
+    """Print a sweep's arms, verdicts, answer, cautions and problems, as in its report."""
     from rich.console import Console
 
     from analysis.report import table, verdict_table
@@ -66,7 +95,12 @@ def print_results(results: Mapping[str, Any]) -> None:
         if rows:
             console.print(table_of(rows))
             console.print()
-    print(results["answer"])
+    for line in (results["answer"], *results["cautions"]):
+        print(line)
+    for line in results["problem_lines"][:PROBLEMS]:
+        print(f"problem: {line}")
+    if (more := len(results["problem_lines"]) - PROBLEMS) > 0:
+        print(f"and {more} more problems: supersnn report --json or --html lists them")
 
 
 def epoch_line(report: "EpochReport", epochs: int) -> str:

@@ -52,6 +52,7 @@ def report(
     """Print the results and verdicts of sweeps, finished or running; optionally write the page and the tables."""
     from analysis import load
     from analysis import report as reports
+    from analysis.tables import collect
     from tune.store import Store
 
     opened = Store.at(store)
@@ -59,8 +60,7 @@ def report(
     if html is not None:
         reports.write_html(loaded, html)
     if csv is not None:
-        for tables in loaded:
-            reports.write_csv(tables, csv)
+        reports.write_csv(collect(loaded), csv)
     results = [reports.results(tables) for tables in loaded]
     if as_json:
         print(json.dumps(results[0] if len(results) == 1 else results))

@@ -2,17 +2,19 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from supersnn_cli.failures import exit_code, message
 from supersnn_cli.options import AddressOption, JsonOption, LocalOption, SetOption, SharedOption, StoreOption
 from supersnn_cli.printing import print_message, print_result, print_results
 
 if TYPE_CHECKING:
     from tune.description.sweep import SweepConfig
-    from tune.store import Store
+    from tune.store import Store, SweepFolder
     from tune.terminal.launch import SweepResult
 
 
@@ -23,22 +25,27 @@ def sweep(
     address: AddressOption = None,
     local: LocalOption = False,
     shared: SharedOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the file and print the plan; run nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check all that the sweep needs, print the plan, run nothing.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run a sweep, or continue it: teachers, search, verification, exports, report."""
     from tune.description import sweep as sweeps
 
     described = sweeps.load(config, tuple(set_))
-    if dry_run:
-        from tune.description.arms import resolve
-        from tune.description.plan import plan, plan_table
-
-        print_result(plan(described, resolve(described, str(config))), plan_table, as_json)
-        return
     from tune.store import Store
 
     opened = Store.at(store, _shared_address(shared, local))
+    if dry_run:
+        from tune.description.arms import resolve
+        from tune.description.inspection import inspect_sweep
+        from tune.description.plan import plan, plan_table
+
+        arms = resolve(described, str(config))
+        data = inspect_sweep(described, arms, opened, str(config))
+        print_result(plan(described, arms, data), plan_table, as_json)
+        return
     _run(described, opened, str(config), f"supersnn sweep {config}", address=address, local=local, as_json=as_json)
 
 
@@ -78,14 +85,42 @@ def status(
 
     opened = Store.at(store)
     names = [sweep_name] if sweep_name else opened.names()
+    if not names:
+        print_message(f"no sweeps in {opened.path}")
     folders = [opened.existing(name) for name in names]
+    if sweep_name:
+        _show([summary(folders[0]) if as_json else board_of(folders[0])], as_json)
+        return
+    shown, faults = _each(folders, summary if as_json else board_of)
+    _show(shown, as_json)
+    for fault in faults:
+        print_message(fault)
+    if faults:
+        raise typer.Exit(1)
+
+
+def _show(views: list[Any], as_json: bool) -> None:
+    """Print the boards of sweeps, or their summaries as one JSON document."""
     if as_json:
-        print(json.dumps([summary(folder) for folder in folders]))
+        print(json.dumps(views))
         return
     from rich.console import Console
 
+    for view in views:
+        Console().print(view)
+
+
+def _each(folders: "list[SweepFolder]", view: "Callable[[SweepFolder], Any]") -> tuple[list[Any], list[str]]:
+    """Return the views of all sweeps that can be read, and a line for each of the others."""
+    views, faults = [], []
     for folder in folders:
-        Console().print(board_of(folder))
+        try:
+            views.append(view(folder))
+        except Exception as error:
+            if exit_code(error) is None:
+                raise
+            faults.append(message(error))
+    return views, faults
 
 
 def _shared_address(given: str | None, local: bool) -> str | None:
@@ -117,6 +152,9 @@ def _run(
         print_message(f"interrupted; run the same command to continue: {command}")
         raise
     _print_sweep(store, result, as_json)
+    if not result.any_winner:
+        print_message("no arm has a winner")
+        raise typer.Exit(1)
 
 
 def _print_sweep(store: "Store", result: "SweepResult", as_json: bool) -> None:

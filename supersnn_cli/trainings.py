@@ -29,6 +29,7 @@ def train(
     from supersnn.data import training_data, with_absolute_path
     from supersnn.teacher_sources import teacher_source_for
     from supersnn.training import train as train_student
+    from tune.description.inspection import inspect_training
     from tune.description.sweep import parse_override
     from tune.store import Store
 
@@ -38,6 +39,7 @@ def train(
         from supersnn import exported
 
         exported.ensure_replaceable(to)
+    inspect_training(config, str(file))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     data = training_data(config.dataset, device)
     folder = Store.at(store).path

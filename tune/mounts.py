@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import unquote
 
 from supersnn.errors import UserError
+from tune.sqlite import sqlite_path
 
 NETWORK = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "lustre", "glusterfs", "9p", "beegfs", "gpfs"}
@@ -32,19 +32,10 @@ def refuse_shared_sqlite(databases: Mapping[str, str], mounts: Path = MOUNTS) ->
         UserError: a database is on such a file system.
     """
     for setting, url in databases.items():
-        path = _sqlite_path(url)
+        path = sqlite_path(url)
         type_ = file_system(path, mounts) if path else None
         if type_ is not None and (type_ in NETWORK or type_.startswith("fuse.")):
             raise UserError(
                 f"{path} is on a network file system ({type_}), where SQLite's locks are not reliable and the database "
                 f"may be damaged; set {setting} to a PostgreSQL server, or to sqlite:///… on a local disk of the driver"
             )
-
-
-def _sqlite_path(url: str) -> Path | None:
-    """Return the file of an SQLite URL; None for another database, or one in memory."""
-    scheme, slashes, rest = url.partition(":///")
-    name = unquote(rest.partition("?")[0])
-    if not slashes or not scheme.startswith("sqlite") or name in ("", ":memory:"):
-        return None
-    return Path(name)

@@ -29,7 +29,55 @@ class JournalFault:
     fault: str
 
 
-Notice = StageStarted | NodeExcluded | JournalFault
+@dataclass(frozen=True)
+class StudiesRebuilt:
+    """The studies of some arms were gone, or lacked trials, and have been rebuilt from the journal's `trials`."""
+
+    arms: tuple[str, ...]
+    trials: int
+
+
+@dataclass(frozen=True)
+class ArmWithoutWinner:
+    """An arm has no winner at the end of the sweep, and why."""
+
+    arm: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Preparing:
+    """Teachers are being trained and cached by workers: the names of those that are not ready; none when all are."""
+
+    teachers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a piece of work in this process is: ``teacher resnet8``, 3 of 12."""
+
+    what: str
+    done: int
+    of: int
+
+
+@dataclass(frozen=True)
+class DatabaseChanged:
+    """The store's MLflow database was repaired or upgraded: one line."""
+
+    text: str
+
+
+Notice = (
+    StageStarted
+    | NodeExcluded
+    | JournalFault
+    | StudiesRebuilt
+    | ArmWithoutWinner
+    | Preparing
+    | Progress
+    | DatabaseChanged
+)
 Notify = Callable[[Notice], None]
 """Takes a notice; called in the driver's own thread."""
 

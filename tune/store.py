@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from supersnn.errors import UserError, nearest
+from tune.sqlite import sqlite_url
 from tune.storage import Storage, is_address, storage_at
 
 DEFAULT = "supersnn-store"
@@ -108,7 +109,7 @@ class Store:
     @property
     def optuna_url(self) -> str:
         """The URL of the studies' database."""
-        return os.environ.get("SUPERSNN_OPTUNA_STORAGE") or f"sqlite:///{self.path / 'optuna.db'}"
+        return os.environ.get("SUPERSNN_OPTUNA_STORAGE") or sqlite_url(self.path / "optuna.db")
 
     def sweep(self, name: str) -> SweepFolder:
         """Return the folder of a sweep, which need not exist."""

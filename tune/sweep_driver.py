@@ -1,19 +1,27 @@
 """One driver of one sweep: everything that it has before work starts, and whether any work is left."""
 
+import json
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+from supersnn.config_model import to_yaml
+from supersnn.errors import UserError
+from supersnn.files import write_atomically
 from supersnn.records.events import SCHEMA, DriverEnd, SweepClosed, SweepStarted
 from tune.description.arms import Arm, resolve
+from tune.description.fixed import fixed_digest
 from tune.description.sweep import SweepConfig
+from tune.notices import Notice, StudiesRebuilt
 from tune.outcome.final_runs import FinalRuns
 from tune.search.budget import Budget
-from tune.search.studies import Studies, open_storage
+from tune.search.messages import disk_is_full
+from tune.search.rebuild import arms_to_rebuild, discard_unused, owner_of, rebuild
+from tune.search.studies import Studies, open_storage, split_key
 from tune.storage import Storage
 from tune.store import Store, SweepFolder
-from tune.sweep_lock import locked
+from tune.sweep_lock import locked, require_same_configuration, require_same_trainings
 from tune.sweep_record import SweepRecord
 from tune.versions import code_version, versions
 
@@ -26,8 +34,10 @@ class SweepDriver:
         sweep, arms: what is to be done.
         store, folder, storage: where the sweep is stored, and what driver and workers share.
         token: identifies this driver; workers of another one may write nothing more.
+        sweep_id: the sweep's identity, which the journal and the studies share.
         record: the sweep's events and state.
         studies, final_runs, budget: the search, what follows it, and what ends it early.
+        notices: what people should know of how the sweep was found.
     """
 
     sweep: SweepConfig
@@ -36,62 +46,112 @@ class SweepDriver:
     folder: SweepFolder
     storage: Storage
     token: str
+    sweep_id: str
     record: SweepRecord
     studies: Studies
     final_runs: FinalRuns
     budget: Budget
+    notices: tuple[Notice, ...] = ()
 
     def search_left(self) -> bool:
         """Return whether trials are left to be run."""
         return self.studies.under_way() or not (self.studies.full() or self.budget.exhausted())
 
     def work_left(self) -> bool:
-        """Return whether anything is left to be done: trials, final runs, export folders, or any of their events."""
+        """Return whether anything is left to be done: trials, final runs, their events, results, or export folders."""
         drivers = self.record.state.drivers
-        if self.search_left() or self.final_runs.left() or (drivers and drivers[-1].end is None):
+        if self.search_left() or self._unrecorded() or self.final_runs.left() or (drivers and drivers[-1].end is None):
             return True
         winners = self.final_runs.winners()
-        if winners and (self.record.state.overall is None or not (self.folder.best / "overall").exists()):
+        if winners and not (self._results_are_written() and self._overall_is_written()):
             return True
         return any(self._incomplete(arm, winner.trial) for arm, winner in winners.items())
 
+    def _unrecorded(self) -> bool:
+        """Return whether the journal lacks an event of something done: it lost a line, or a driver died before one."""
+        state, trials = self.record.state, (self.record.state.trial(*split_key(key)) for key in self.studies.ended())
+        teachers = {name for arm in self.arms.values() for name in arm.teachers}
+        return (
+            state.data is None
+            or any(state.teacher_named(name) is None for name in teachers)
+            or any(trial is None or trial.end is None for trial in trials)
+        )
+
+    def _results_are_written(self) -> bool:
+        """Return whether `verified.json` is a complete file."""
+        try:
+            return isinstance(json.loads(self.folder.verified.read_text(encoding="utf-8")), dict)
+        except (OSError, ValueError):
+            return False
+
+    def _overall_is_written(self) -> bool:
+        """Return whether the best arm's export folder is there and recorded."""
+        return self.record.state.overall is not None and (self.folder.best / "overall").exists()
+
     def _incomplete(self, arm: str, trial: int) -> bool:
         """Return whether an arm's winner is not recorded, verified and exported yet."""
-        recorded = self.record.state.arm(arm)
+        recorded, rankings = self.record.state.arm(arm), self.final_runs.rankings()
         return (
             recorded.winner is None
             or recorded.winner.trial != trial
             or len(recorded.final_runs()) < self.sweep.verify.seeds
             or recorded.exported is None
             or not (self.folder.best / arm).exists()
+            or any(run.seed not in recorded.ranked.get(run.trial, {}) for run in rankings if run.arm == arm)
         )
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """Open the record for writing, take the sweep over from earlier drivers, and record how this one ends."""
-        resumed = bool(self.record.state.drivers)
-        self.record.open()
-        self.record.write(
-            SweepStarted(
-                driver=self.token, code=code_version(), versions=versions(), resumed=resumed, schema_version=SCHEMA
-            )
-        )
+        """Open the record for writing, take the sweep over from earlier drivers, and record how this one ends.
+
+        Raises:
+            UserError: the disk is full, whatever was written there.
+        """
         end: DriverEnd = "failed"
         try:
-            self.storage.write_text(self.storage.name(self.folder.owner), self.token)
+            self._begin()
             yield
+            self.record.write(SweepClosed(driver=self.token, end="done"))
             end = "done"
         except KeyboardInterrupt:
             end = "interrupted"
             raise
+        except Exception as error:
+            if disk_is_full(error) and not isinstance(error, UserError):
+                raise UserError(
+                    f"{self.folder.path}: the disk is full; free some space and rerun the same command: nothing is lost"
+                ) from error
+            raise
         finally:
-            self.record.write(SweepClosed(driver=self.token, end=end))
-            self.record.close()
+            if end != "done":
+                with suppress(OSError):  # the first error is the one that is told
+                    self.record.write(SweepClosed(driver=self.token, end=end))
+            with suppress(OSError):
+                self.record.close()
+
+    def _begin(self) -> None:
+        """Take the sweep over."""
+        resumed = bool(self.record.state.drivers)
+        self.record.open()
+        self.record.write(
+            SweepStarted(
+                driver=self.token,
+                sweep_id=self.sweep_id,
+                config=fixed_digest(self.sweep),
+                code=code_version(),
+                versions=versions(),
+                resumed=resumed,
+                schema_version=SCHEMA,
+            )
+        )
+        self.storage.write_text(self.storage.name(self.folder.owner), self.token)
 
 
 @contextmanager
 def open_sweep(sweep: SweepConfig, store: Store, origin: str = "sweep") -> Iterator[SweepDriver]:
-    """Lock a sweep and read its record; nothing is started or written but its description.
+    """Lock a sweep, read its record, and compare that with the configuration and the studies.
+
+    Nothing is started. What is written is the sweep's description, and studies that are gone, from the journal.
 
     Args:
         sweep: what is to be done.
@@ -100,25 +160,41 @@ def open_sweep(sweep: SweepConfig, store: Store, origin: str = "sweep") -> Itera
 
     Raises:
         UserError: the sweep's file is wrong, another driver holds the sweep, it exists with a different configuration,
-            or a sweep of another store is at the shared address.
+            its studies are another sweep's, or a sweep of another store is at the shared address.
     """
     arms = resolve(sweep, origin)
-    with locked(sweep, store) as folder:
+    with locked(sweep.name, store) as folder:
         token = uuid.uuid4().hex
         record = SweepRecord(folder, sweep.search.constraints)
-        studies = Studies(sweep, arms, open_storage(store.optuna_url))
-        driver = SweepDriver(
+        state = record.state
+        require_same_configuration(sweep, folder, state)
+        if state.ran and state.config is None and not folder.config.exists():
+            require_same_trainings(sweep, arms, record.events(("start",)))
+        shared, earlier = store.storage, {session.driver for session in state.drivers}
+        shared.require_owner(shared.name(folder.owner), earlier)
+        storage = open_storage(store.optuna_url)
+        incomplete = arms_to_rebuild(sweep, storage, state, str(folder.journal))
+        sweep_id = state.identity or owner_of(sweep, storage) or token
+        write_atomically(folder.config, to_yaml(sweep))
+        if not state.ran:
+            discard_unused(sweep, storage)
+        notices: tuple[Notice, ...] = ()
+        if incomplete:
+            events = record.events(("start", "epoch", "end"))
+            trials = rebuild(sweep, {name: arms[name] for name in incomplete}, storage, state, events, sweep_id)
+            notices = (StudiesRebuilt(tuple(incomplete), trials),)
+        studies = Studies(sweep, arms, storage)
+        yield SweepDriver(
             sweep=sweep,
             arms=arms,
             store=store,
             folder=folder,
-            storage=store.storage,
+            storage=shared,
             token=token,
+            sweep_id=sweep_id,
             record=record,
             studies=studies,
-            final_runs=FinalRuns(sweep, studies, folder, store, token),
-            budget=Budget(sweep, studies, folder.path, record.state),
+            final_runs=FinalRuns(sweep, studies, folder, store, token, state),
+            budget=Budget(sweep, studies, folder.path, state),
+            notices=notices,
         )
-        earlier = {session.driver for session in record.state.drivers}
-        driver.storage.require_owner(driver.storage.name(folder.owner), earlier)
-        yield driver

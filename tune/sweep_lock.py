@@ -1,65 +1,131 @@
 """One driver a sweep: its lock, and the rule by which a sweep may be continued."""
 
-from collections.abc import Iterator
+import fcntl
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import filelock
 
-from supersnn.config_model import flatten, parse, read_yaml, to_yaml
+from supersnn.config_model import flatten, parse, read_yaml
 from supersnn.errors import UserError
-from supersnn.files import write_atomically
+from supersnn.records.events import AnyEvent, TrialStarted
+from supersnn.records.state import SweepState
+from tune.description.arms import Arm
+from tune.description.fixed import MAY_CHANGE, fixed_digest
 from tune.description.sweep import SweepConfig
 from tune.store import Store, SweepFolder
 
-MAY_CHANGE = ("search.trials", "search.hours", "search.gpu_hours", "verify.seeds", "resources.")
-"""Prefixes of the keys that a sweep may be continued with another value of."""
-
 
 @contextmanager
-def locked(sweep: SweepConfig, store: Store) -> Iterator[SweepFolder]:
-    """Hold a sweep for this driver, and store its description; the lock ends with the process, however that ends.
+def locked(name: str, store: Store) -> Iterator[SweepFolder]:
+    """Hold a sweep for this driver; the lock ends with the process, however that ends.
 
     Raises:
-        UserError: another driver holds it, or it exists with a different configuration.
+        UserError: another driver holds it.
     """
-    folder = store.sweep(sweep.name)
+    folder = store.sweep(name)
     folder.path.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder.lock)
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout as error:
-        raise UserError(f"sweep {sweep.name!r}: another driver is running it (it holds {folder.lock})") from error
+        raise UserError(f"sweep {name!r}: another driver is running it (it holds {folder.lock})") from error
     try:
-        _require_same_configuration(sweep, folder)
-        write_atomically(folder.config, to_yaml(sweep))
         yield folder
     finally:
         lock.release()
 
 
-def is_locked(folder: SweepFolder) -> bool:
-    """Return whether a driver holds the sweep."""
-    lock = filelock.FileLock(folder.lock)
+def is_locked(folder: SweepFolder) -> bool | None:
+    """Return whether a driver holds the sweep, None where that cannot be told; nothing is created or written."""
     try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
+        file = os.open(folder.lock, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
-    lock.release()
+    except OSError:  # the file system has no locks
+        return None
+    finally:
+        os.close(file)
     return False
 
 
-def _require_same_configuration(sweep: SweepConfig, folder: SweepFolder) -> None:
-    if not folder.config.exists():
+def require_same_configuration(sweep: SweepConfig, folder: SweepFolder, state: SweepState) -> None:
+    """Check that a sweep is continued with the configuration that it was begun with.
+
+    That is the one whose digest the journal has; what the folder's `config.yaml` is needed for is to name the keys that
+    differ. Journals of versions that recorded no digest are those of their `config.yaml`. A sweep of which nothing has
+    run yet may change altogether.
+
+    Raises:
+        UserError: another value of a key that is not one of `MAY_CHANGE`.
+    """
+    if not state.ran or state.config == fixed_digest(sweep):
         return
-    before = flatten(parse(SweepConfig, read_yaml(folder.config), str(folder.config)))
-    now = flatten(sweep)
+    stored = _stored(folder, state.config)
+    if stored is None and state.config is None:
+        return
+    before, now = flatten(stored) if stored is not None else {}, flatten(sweep)
     different = [
         f"{key}: {before.get(key)!r} before, {now.get(key)!r} now"
         for key in sorted(before.keys() | now.keys())
         if before.get(key) != now.get(key) and not key.startswith(MAY_CHANGE)
     ]
+    if stored is None:
+        raise UserError(
+            f"sweep {sweep.name!r} already exists with a different configuration ({folder.config} is missing or was "
+            "changed, so that the keys cannot be named): use a new name, or the sweep's own file"
+        )
     if different:
         raise UserError(
             f"sweep {sweep.name!r} already exists with a different configuration ({'; '.join(different)}): "
             "use a new name, or restore these values"
         )
+
+
+def require_same_trainings(sweep: SweepConfig, arms: Mapping[str, Arm], starts: Iterable[AnyEvent]) -> None:
+    """Check a sweep whose configuration is lost against the first trial of each arm in its journal.
+
+    Raises:
+        UserError: the sweep's file gives another training for one of them.
+    """
+    checked: set[str] = set()
+    for event in starts:
+        if not isinstance(event, TrialStarted) or event.arm in checked:
+            continue
+        checked.add(event.arm)
+        now = flatten(arms[event.arm].config(event.params)) if event.arm in arms else {}
+        different = [
+            f"{key}: {before!r} before, {now[key]!r} now"
+            for key, before in event.config.items()
+            if key in now and now[key] != before
+        ]
+        if different or not now:
+            found = "; ".join(different) or f"arm {event.arm!r} is missing"
+            raise UserError(
+                f"sweep {sweep.name!r} already exists with a different configuration ({found}): "
+                "use a new name, or the sweep's own file"
+            )
+
+
+def _stored(folder: SweepFolder, expected: str | None) -> SweepConfig | None:
+    """Return the configuration in `config.yaml`, None where that is missing or not the one with the expected digest.
+
+    Raises:
+        UserError: it cannot be read, and no digest is known.
+    """
+    if not folder.config.exists():
+        return None
+    try:
+        stored = parse(SweepConfig, read_yaml(folder.config), str(folder.config))
+    except UserError:
+        if expected is None:
+            raise
+        return None
+    return stored if expected in (None, fixed_digest(stored)) else None

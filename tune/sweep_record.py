@@ -1,9 +1,9 @@
 """The driver's side of a sweep's record: writes the journal, keeps its state, saves snapshots, informs listeners."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 
-from supersnn.records import snapshot
+from supersnn.records import journal, snapshot
 from supersnn.records.events import AnyEvent
 from supersnn.records.journal import Journal
 from tune.store import SweepFolder
@@ -27,6 +27,11 @@ class SweepRecord:
         self._journal: Journal | None = None
         self._complete = True
         self.state, _, self._since_snapshot = snapshot.current_state(folder.snapshot, folder.journal, constraints)
+
+    def events(self, kinds: Collection[str]) -> Iterator[AnyEvent]:
+        """Yield the events of some kinds in the journal, in order."""
+        for event, _ in journal.read(self._folder.journal, kinds=kinds):
+            yield event
 
     def open(self) -> None:
         """Begin to write; a torn last line of a killed driver is cut off."""

@@ -63,7 +63,7 @@ class SweepRunner:
             self._storage.get_or_create(f"{TEACHERS}/{digest}", lambda: None)
         if self._state.data is None:
             self._record.write(inspect_dataset(self._driver.arms, self._executor))
-        for prepared in prepare(self._driver.arms, self._storage, self._executor):
+        for prepared in prepare(self._driver.arms, self._storage, self._executor, self._notify):
             for event in prepared.events():
                 if event.digest not in self._state.teachers and event.digest not in self._state.caches:
                     self._record.write(event)
@@ -75,6 +75,7 @@ class SweepRunner:
         search = Search(
             driver.studies, self._record, driver.budget, driver.folder.path, self._storage, driver.token, seeds
         )
+        driver.studies.claim(driver.sweep_id)
         search.reconcile()
         if driver.search_left():
             self._executor.search(search)
@@ -111,7 +112,8 @@ class SweepRunner:
 
     def _refit(self) -> None:
         """Train the winners' teachers again where the final runs see more images than the search."""
-        for prepared in prepare(self._driver.final_runs.refitted(self._driver.arms), self._storage, self._executor):
+        refitted = self._driver.final_runs.refitted(self._driver.arms)
+        for prepared in prepare(refitted, self._storage, self._executor, self._notify):
             if prepared.teacher.digest not in self._state.refitted:
                 facts = prepared.teacher.model_dump(exclude={"event", "time"})
                 seconds = prepared.cache.seconds if prepared.cache is not None else 0.0

@@ -24,8 +24,9 @@ def importances(table: pd.DataFrame, arms: Sequence[str] = ()) -> go.Figure:
     important = "; ".join(f"{arm} {listed(parameters) or 'none'}" for arm, parameters in above.items())
     fig = figure(f"Importance of each parameter by arm. Above the level of chance: {important}.",
                  x="share of importance, %", height=120 + len(order) * (16 + 13 * len(parts)))  # fmt: skip
+    step = min(0.2, 0.8 / max(1, len(parts)))
     for k, (arm, part, style) in enumerate(parts):
-        y = [order.index(parameter) + ((len(parts) - 1) / 2 - k) * 0.2 for parameter in part["parameter"]]
+        y = [order.index(parameter) + ((len(parts) - 1) / 2 - k) * step for parameter in part["parameter"]]
         value, low, high = (100 * part[c].to_numpy() for c in ("importance", "low", "high"))
         fig.add_scatter(
             x=100 * part["chance"], y=y, mode="markers", name="level of chance", showlegend=k == 0,

@@ -11,6 +11,7 @@ from analysis.sentences import heading, listed
 from analysis.tables import records
 from supersnn.records.metrics import SYNAPTIC_OPS, Metric
 
+NO_TRIAL = "no finished trial"
 MOST = 300
 """Maximal number of trials drawn for each arm besides those on the front."""
 
@@ -20,7 +21,7 @@ def pareto(points: pd.DataFrame, cost: Metric = SYNAPTIC_OPS, arms: Sequence[str
     counts = listed(f"{part['front'].sum()} of {arm}" for arm, part, _ in by_arm(points, arms))
     fig = figure(f"Validation accuracy against {cost.title}. Trials on the Pareto front: {counts}.",
                  x=heading(cost), y="validation accuracy, %", height=420)  # fmt: skip
-    form = "~s" if points["cost"].max() >= 1 else "~g"
+    form, few = (",~f", ",.4~r") if cost.unit else ("~s", ".4~s") if points["cost"].max() >= 1 else ("~g", ".4~g")
     for arm, part, style in by_arm(points, arms):
         kept = (part["front"] | part["winner"]).to_numpy(copy=True)
         off = np.flatnonzero(~kept)
@@ -32,7 +33,7 @@ def pareto(points: pd.DataFrame, cost: Metric = SYNAPTIC_OPS, arms: Sequence[str
             marker={"color": style.faint(0.85), "symbol": style.symbol,
                     "size": [12 if won else small for won in drawn["winner"]],
                     "line": {"color": INK, "width": [2 if won else 0 for won in drawn["winner"]]}},
-            hovertemplate=f"{arm}, trial %{{customdata}}<br>%{{x:.4{form}}}, %{{y:.2f}} %<extra></extra>",
+            hovertemplate=f"{arm}, trial %{{customdata}}<br>%{{x:{few}}}, %{{y:.2f}} %<extra></extra>",
         )  # fmt: skip
     for _, part in points[points["front"]].sort_values("cost").groupby("sweep", sort=False):
         fig.add_scatter(x=part["cost"].tolist(), y=(100 * part["value"]).tolist(), mode="lines", showlegend=False,
@@ -49,12 +50,17 @@ def pairing_matrix(pairings: pd.DataFrame) -> go.Figure:
     paired["column"] = paired["student"] + (" · " + paired["sweep"] if paired["sweep"].nunique() > 1 else "")
     rows, columns = list(dict.fromkeys(paired["row"])), list(dict.fromkeys(paired["column"]))
     gain, text = np.full((len(rows), len(columns)), np.nan), np.full((len(rows), len(columns)), "", dtype=object)
+    missing: list[tuple[str, str, str]] = []
     for row in records(paired):
         cell = rows.index(row["row"]), columns.index(row["column"])
         gain[cell] = 100 * row["gain"]
-        text[cell] = f"{100 * row['gain']:+.2f}<br>{row['pairing']}, {row['trials']} trials"
+        if row["trials"]:
+            text[cell] = f"{100 * row['gain']:+.2f}<br>{row['pairing']}, {row['trials']} trials"
+        else:
+            missing.append((row["row"], row["column"], NO_TRIAL if not row["finished"] else "no feasible trial"))
     known = records(paired.dropna(subset=["gain"]).nlargest(1, "gain"))
     best = "".join(f" Largest: {t['teacher']} for {t['student']}, {100 * t['gain']:+.2f}." for t in known)
+    best += "".join(f" {teacher} for {student}: {text}." for teacher, student, text in missing)
     fig = figure(f"Gain of each student with each teacher, points of validation accuracy over none.{best}",
                  x="student", y="teacher", height=130 + 58 * len(rows))  # fmt: skip
     limit = max(0.5, float(np.abs(gain[np.isfinite(gain)]).max(initial=0.0)))
@@ -64,6 +70,8 @@ def pairing_matrix(pairings: pd.DataFrame) -> go.Figure:
         zmin=-limit, zmax=limit, xgap=3, ygap=3, hovertemplate="%{y} → %{x}: %{text}<extra></extra>",
         colorbar={"title": {"text": "points"}, "thickness": 10, "outlinewidth": 0},
     )  # fmt: skip
+    for row_name, column, words in missing:
+        fig.add_annotation(x=column, y=row_name, text=words, showarrow=False)
     fig.update_yaxes(autorange="reversed", showgrid=False)
     fig.update_xaxes(showgrid=False)
     return fig

@@ -8,9 +8,13 @@
   function draw(plot) {
     if (plot.dataset.drawn) return;
     plot.dataset.drawn = "yes";
+    render(plot, ink());
+  }
+
+  function render(plot, colour, size = {}) {
     const { data, layout } = JSON.parse(document.getElementById(plot.dataset.plot).textContent);
-    layout.font = { ...layout.font, color: ink() };
-    Plotly.newPlot(plot, data, layout, { displayModeBar: false, responsive: true });
+    layout.font = { ...layout.font, color: colour };
+    Plotly.newPlot(plot, data, { ...layout, ...size }, { displayModeBar: false, responsive: true });
   }
 
   function recolour(colour) {
@@ -40,11 +44,50 @@
   setTimeout(rest);
 
   dark.addEventListener("change", () => recolour(ink()));
+
+  // Paper: a figure is drawn anew for the width that it has there, in CSS pixels, whatever the window's. The view box
+  // shrinks it further where the paper is narrower; figures with a minimal width are drawn at that and shrunk.
+  const PAPER = { wide: 680, half: 420 };
+
+  function onPaper(plot) {
+    plot.dataset.drawn = "yes";
+    const wide = plot.closest("figure").classList.contains("wide");
+    const width = Math.max(wide ? PAPER.wide : PAPER.half, Number(plot.dataset.least));
+    const height = wide ? parseFloat(plot.style.height) : Math.min(parseFloat(plot.style.height), 320);
+    render(plot, "#333333", { width, height, autosize: false });
+    plot.style.aspectRatio = `${width} / ${height}`;
+    for (const svg of plot.querySelectorAll(".main-svg")) svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  }
+
+  function onScreen(plot) {
+    plot.style.aspectRatio = "";
+    render(plot, ink());
+  }
+
+  // A button is not repeated with its table's head on the next page, text is.
+  function replaceButtons() {
+    for (const button of document.querySelectorAll("th button")) {
+      const text = document.createElement("span");
+      text.className = "printed";
+      text.innerHTML = button.innerHTML;
+      button.after(text);
+    }
+  }
+
   window.addEventListener("beforeprint", () => {
-    plots.forEach(draw);
-    recolour("#333333");
+    plots.forEach(onPaper);
+    replaceButtons();
   });
-  window.addEventListener("afterprint", () => recolour(ink()));
+  window.addEventListener("afterprint", () => {
+    plots.forEach(onScreen);
+    document.querySelectorAll("th .printed").forEach((text) => text.remove());
+  });
+
+  // Say so where a table or a figure has more to the right than is shown.
+  const overflowing = new ResizeObserver((entries) => {
+    for (const { target } of entries) target.previousElementSibling.hidden = target.scrollWidth <= target.clientWidth + 1;
+  });
+  document.querySelectorAll(".hint + .scroll").forEach((region) => overflowing.observe(region));
 
   function key(row, column) {
     const cell = row.cells[column];
@@ -74,7 +117,7 @@
       head.classList.toggle("number", rows.some((row) => row.cells[column].classList.contains("number")));
       const button = document.createElement("button");
       button.type = "button";
-      button.textContent = head.textContent;
+      button.append(...head.childNodes);
       button.addEventListener("click", () => sort(table, column));
       head.replaceChildren(button);
     });

@@ -40,10 +40,16 @@ class Event(BaseModel):
 
 
 class SweepStarted(Event):
-    """A driver has begun to work on the sweep. `resumed`: another one has before it."""
+    """A driver has begun to work on the sweep. `resumed`: another one has before it.
+
+    `sweep_id` is the sweep's identity, which its first driver has made and its studies carry, and `config` a digest of
+    what may not change in its configuration. Both are None in journals of versions that had no such fields.
+    """
 
     event: Literal["sweep"] = "sweep"
     driver: str = ""
+    sweep_id: str | None = None
+    config: str | None = None
     code: str | None = None
     versions: dict[str, str] = {}
     resumed: bool = False

@@ -1,5 +1,6 @@
 """The journal: every event of a sweep, one JSON object a line, appended by the driver alone, never changed."""
 
+import codecs
 import json
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -48,13 +49,13 @@ def read(
         if wanted is not None and line.startswith(b'{"event":"') and not line.startswith(wanted):
             continue
         try:
-            event = parse(line)
+            event = parse(line.removeprefix(codecs.BOM_UTF8))
         except ValueError as error:
             if faults is not None:
                 faults.append(f"{path.name}: the line that ends at byte {end} is no event: {error}")
             continue
         if event is None:
-            kind = str(json.loads(line)["event"])
+            kind = str(json.loads(line.removeprefix(codecs.BOM_UTF8))["event"])
             unknown[kind] = unknown.get(kind, 0) + 1
         elif kinds is None or event.event in kinds:
             yield event, end

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from supersnn.config_model import digest
 from supersnn.records import metrics as measures
 from supersnn.records.events import (
     AnyEvent,
@@ -195,6 +196,7 @@ class SweepState:
         searching: whether trials are being searched for, not ranked or verified.
         training_seconds: of all trials' trainings together.
         updated: the time of the last event.
+        sweep_id, config: the first and the last that a driver's start has, see `SweepStarted`.
         orphans: trials that have events, but no start: an arm, a number, and the kind of the event.
         faults: a line of text for what could not be read of the journal.
     """
@@ -212,6 +214,8 @@ class SweepState:
     updated: float | None = None
     orphans: set[tuple[str, int, str]] = field(default_factory=set)
     faults: list[str] = field(default_factory=list)
+    sweep_id: str | None = None
+    config: str | None = None
 
     def apply(self, event: AnyEvent) -> bool:
         """Take the next event; return False where it adds nothing, as a repeated epoch does."""
@@ -237,9 +241,11 @@ class SweepState:
             case TeacherRefitted():
                 new = _add(self.refitted, event.digest, event)
             case WinnerChosen():
-                new = self.arm(event.arm).winner != event
+                before = self.arm(event.arm).winner
+                new = before is None or (before.trial, before.value) != (event.trial, event.value)
                 self.arm(event.arm).winner, self.searching = event, False
-                self._needs_export(event.arm)
+                if new:
+                    self._needs_export(event.arm)
             case TrialRanked():
                 new = _add(self.arm(event.arm).ranked.setdefault(event.trial, {}), event.seed, event)
                 self.searching = False
@@ -292,6 +298,19 @@ class SweepState:
             arm.running.clear()
 
     @property
+    def identity(self) -> str | None:
+        """The sweep's identity; in journals without one it follows from their first driver. None before any driver."""
+        if self.sweep_id is None and self.drivers:
+            return digest(self.drivers[0].driver, self.drivers[0].began)
+        return self.sweep_id
+
+    @property
+    def ran(self) -> bool:
+        """Whether anything was done: images split, a teacher trained, a trial started."""
+        worked = (arm.trials or arm.ranked or arm.verified or arm.winner for arm in self.arms.values())
+        return bool(self.data or self.teachers or self.caches or self.orphans) or any(worked)
+
+    @property
     def split(self) -> str | None:
         """The fingerprint of the split, from the first event that has it."""
         known = [self.data.split if self.data else None, *(teacher.split for teacher in self.teachers.values())]
@@ -318,6 +337,8 @@ class SweepState:
 
     def _begin(self, event: SweepStarted) -> None:
         self.stop_running()
+        self.sweep_id = self.sweep_id or event.sweep_id
+        self.config = event.config or self.config
         times = event.time, event.time, event.time, event.time
         self.drivers.append(DriverSession(event.driver, event.code, event.versions, *times))
 

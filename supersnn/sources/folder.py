@@ -40,15 +40,18 @@ class Folder:
         channels, side = self.read("train").pixels.shape[1:3]
         return read_tree(self._tree("test"), classes, (channels, side))
 
-    def inspect(self, part: Part) -> Contents:
+    def inspect(self, part: Part, shape: tuple[int, int] | None = None) -> Contents:
         """Return what a part consists of: file names, and the shape by the files' headers.
+
+        Args:
+            part: which part.
+            shape: channels and side of the train part; None: they are looked up for the test part.
 
         Raises:
             UserError: the errors of `read`, except those for damage behind a file's header.
         """
         classes, tree = self._classes(part), self._tree(part)
-        shape = None
-        if part == "test":
+        if part == "test" and shape is None:
             train = self.inspect("train")
             shape = train.channels, train.side
         found = [scan(tree, name, self.path) for name in classes]

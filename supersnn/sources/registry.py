@@ -1,5 +1,6 @@
 """Registry of data sets by name (`dataset.name`), and access to their images."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -84,24 +85,26 @@ def is_present(name: str) -> bool:
     return name.startswith(_FOLDER) or _named(name).present()
 
 
-def inspect(config: DatasetConfig, part: Part) -> Contents | None:
-    """Return what a part consists of, without decoding the files of a folder.
+def inspect(config: DatasetConfig) -> Iterator[Contents | None]:
+    """Yield what the train part consists of, then the test part, without decoding the files of a folder.
 
-    Of a part that is split off (see `read`) the sizes by class are known, not the files. The test part of a published
-    data set stays closed: None.
+    Of parts that are split (see `read`) the sizes by class are known, not the files. The test part of a published data
+    set stays closed: None.
 
     Raises:
         UserError: see `read`; damage behind the header of a folder's image is not found.
     """
     source = _source(config.name)
-    if source.has_test():
-        return source.inspect(part) if part == "train" or isinstance(source, Folder) else None
     whole = source.inspect("train")
+    if source.has_test():
+        yield whole
+        yield source.inspect("test", (whole.channels, whole.side)) if isinstance(source, Folder) else None
+        return
     labels = torch.arange(len(whole.classes)).repeat_interleave(torch.tensor([one.images for one in whole.classes]))
-    train, test = _split(labels, config)
-    counts = torch.bincount(labels[train if part == "train" else test], minlength=len(whole.classes)).tolist()
-    classes = [replace(one, images=count, files=()) for one, count in zip(whole.classes, counts, strict=True)]
-    return replace(whole, classes=tuple(classes))
+    for rows in _split(labels, config):
+        counts = torch.bincount(labels[rows], minlength=len(whole.classes)).tolist()
+        classes = [replace(one, images=count, files=()) for one, count in zip(whole.classes, counts, strict=True)]
+        yield replace(whole, classes=tuple(classes))
 
 
 def resolved(name: str) -> str:

@@ -64,6 +64,31 @@ def test_equivalence_follows_the_margin() -> None:
     assert not compare.verdicts(table, margin=0.0004).iloc[0]["equivalent"]
 
 
+def test_equivalence_needs_five_pairs_and_a_spread_of_a_test_image() -> None:
+    for pairs, word in ((2, "too few seeds"), (4, "too few seeds"), (5, "equivalent"), (8, "equivalent")):
+        assert compare.verdicts(results({"direct": [0.5] * pairs, "logit": [0.5] * pairs})).iloc[0]["verdict"] == word
+    flat = results({"direct": [0.5] * 8, "logit": [0.5] * 8}, images=1000.0)
+    assert compare.verdicts(flat).iloc[0]["verdict"] == "no difference found"
+    spread = {"direct": [0.5] * 8, "logit": [0.499, 0.501] * 4}
+    for images, word in ((1000.0, "equivalent"), (500.0, "no difference found")):
+        assert compare.verdicts(results(spread, images=images)).iloc[0]["verdict"] == word
+
+
+def test_a_seed_far_from_the_rest_and_collapsed_differences_are_marked() -> None:
+    rng = np.random.default_rng(0)
+    scores = {"direct": 0.9 + rng.normal(0, 0.002, 10), "logit": 0.92 + rng.normal(0, 0.002, 10)}
+    usual = compare.verdicts(results(scores)).iloc[0]
+    assert (usual["far_seed"], usual["collapsed"]) == (None, False)
+    scores["logit"][7] = 0.1
+    row = compare.verdicts(results(scores)).iloc[0]
+    assert row["far_seed"] == "7"
+    assert row["without_far"] == pytest.approx(np.delete(scores["logit"] - scores["direct"], 7).mean())
+    assert compare.uneven(row["difference"], row["iqm"], row["se"]) is False  # one seed also makes the error large
+    assert compare.verdicts(results({"direct": [0.5] * 3, "logit": [0.75] * 3})).iloc[0]["collapsed"]
+    assert compare.uneven(0.0, 0.02, 0.01)
+    assert not compare.uneven(0.0, 0.02, np.nan)
+
+
 def test_too_few_seeds_say_so() -> None:
     table = results({"direct": [0.1, 0.2, 0.3, 0.4, 0.5], "logit": [0.3, 0.4, 0.5, 0.7, 0.8]})
     row = compare.verdicts(table).iloc[0]

@@ -1,5 +1,6 @@
 """Gains by pairing at equal trials, and the effects of a stronger teacher and of heterogeneity separated."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pandas as pd
 import pytest
 
 from analysis import load, pairings
+from analysis.figures import tradeoffs
+from analysis.figures.style import description
 from analysis.tables import records
 
 Write = Callable[..., Path]
@@ -54,6 +57,23 @@ def test_gain_is_taken_at_equal_trials(synthetic: Write) -> None:
     assert matrix.loc[("heterogeneous", "vgg8"), "trials"] == len(vgg)
     assert matrix.loc[("heterogeneous", "vgg8"), "teacher_seconds"] == 32.0
     assert matrix.loc[("heterogeneous", "vgg8"), "seconds"] == pytest.approx(7.5)
+
+
+def test_a_teacher_without_a_finished_trial_is_named(synthetic: Write) -> None:
+    folder = synthetic(trials=8)
+    lines = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
+    teachers = {(e["arm"], e["trial"]): e["config"]["teacher.name"] for e in lines if e["event"] == "start"}
+    for event in lines:
+        if event["event"] == "end" and teachers[event["arm"], event["trial"]] == "wrn16_2":
+            event["end"] = "stopped"
+    (folder / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    sweep = load.sweep(folder)
+    table = pairings.matrix(sweep.trials, sweep.teachers).dropna(subset=["teacher"]).set_index("teacher")
+    assert table["trials"].to_dict()["wrn16_2"] == table["finished"].to_dict()["wrn16_2"] == 0
+    assert table["gain"].isna().to_dict() == {"resnet8": False, "vgg8": False, "wrn16_2": True}
+    picture = tradeoffs.pairing_matrix(table.reset_index())
+    assert [(note.y, note.text) for note in picture.layout.annotations] == [("wrn16_2", "no finished trial")]
+    assert "wrn16_2 for resnet8: no finished trial." in description(picture)
 
 
 def test_one_better_teacher_is_not_heterogeneity() -> None:

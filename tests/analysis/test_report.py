@@ -228,6 +228,68 @@ def test_ledger_shows_the_beginning_of_the_weights_digest_where_there_is_one(syn
     assert first["purpose"] in page([load.sweep(folder)], tmp_path)
 
 
+def test_failed_final_runs_are_named_and_counted(synthetic: Write, tmp_path: Path) -> None:
+    folder = synthetic()
+    lines = (folder / "journal.jsonl").read_text().splitlines()
+    number = next(k for k, line in enumerate(lines) if '"verified"' in line and '"seed":1003' in line)
+    event = json.loads(lines[number])
+    lines[number] = json.dumps(event | {"ended": "failed:silent"})
+    (folder / "journal.jsonl").write_text("\n".join(lines) + "\n")
+    sweep = load.sweep(folder)
+    results = report.results(sweep)
+    run = {key: event[key] for key in ("arm", "trial", "seed")}
+    test = event["metrics"]["test/accuracy"]
+    assert results["failed_final_runs"] == [{**run, "reason": "silent", "test": pytest.approx(test)}]
+    sentence = f"1 of 30 final runs failed: {run['arm']} seed 1003 (silent)."
+    assert any(line.startswith(sentence) for line in results["cautions"])
+    text = without_data(page([sweep], tmp_path))
+    assert sentence in text
+    assert "<h3>Failed final runs</h3>" in text
+    assert "30 fresh seeds, 1 failed" in text
+
+
+def test_a_skewed_arm_has_its_interquartile_mean_beside_the_mean(synthetic: Write, tmp_path: Path) -> None:
+    folder = synthetic(noise=0.0005)
+    lines = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
+    for event in lines:
+        if event["event"] == "verified" and event["arm"] == "direct" and event["seed"] in (1000, 1001):
+            event["metrics"]["test/accuracy"] -= 0.1
+    (folder / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    sweep = load.sweep(folder)
+    results = report.results(sweep)
+    arm = results["arms"]["direct"]
+    assert arm["test_iqm"] - arm["test_mean"] > arm["test_se"]
+    assert report.table(results)[0]["IQM\n%"] == f"{100 * arm['test_iqm']:.2f}"
+    assert "IQM" in report.verdict_table(results)[1]
+    assert any(line.startswith("The seeds of direct are skewed") for line in results["cautions"])
+    assert ">IQM, %</th>" in page([sweep], tmp_path)
+
+
+def test_energy_has_one_unit(sweep: Sweep, tmp_path: Path) -> None:
+    assert report.table(report.results(sweep))[0]["energy\nnj"] == "12,720"
+    text = page([sweep], tmp_path)
+    assert ">12,720</td>" in text
+    cells = re.findall(r'data-label="energy an image, nJ">([^<]*)<', without_data(text))
+    assert cells
+    assert all(re.fullmatch(r"[\d,.]+", cell) for cell in cells)
+    drawn = re.search(r'id="s0-energy-nj">(.*?)</script>', text, re.DOTALL)
+    assert drawn is not None
+    assert json.loads(drawn.group(1))["layout"]["xaxis"]["tickformat"] == ",~f"
+
+
+def test_one_search_an_arm_is_about_its_winners_and_several_sweeps_about_arms(synthetic: Write, tmp_path: Path) -> None:
+    first = load.sweep(synthetic("one", gains={"heterogeneous": 0.03}))
+    answer = report.results(first)["answer"]
+    assert answer.startswith("The winner found for heterogeneous is better than the winner found for homogeneous by ")
+    assert "one search each; the search's own luck is not in this interval" in answer
+    arms = {"direct": [None], "heterogeneous": ["vgg8"]}
+    second = load.sweep(synthetic("two", seed=1, gains={"heterogeneous": 0.03}, arms=arms))
+    text = without_data(page([first, second], tmp_path))
+    rows = re.findall(r'data-label="comparison">([^<]*)</td><td[^>]*data-label="sweeps">([^<]*)<', text)
+    assert rows == [("heterogeneous − homogeneous", "1 of 2"), ("homogeneous − direct", "1 of 2"),
+                    ("heterogeneous − direct", "2 of 2")]  # fmt: skip
+
+
 def test_page_of_several_sweeps_joins_their_verdicts(synthetic: Write, tmp_path: Path) -> None:
     sweeps = collect([load.sweep(synthetic("one", seed=1)), load.sweep(synthetic("two", seed=2, dataset="cifar10"))])
     text = without_data(page(sweeps, tmp_path))

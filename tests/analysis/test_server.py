@@ -1,8 +1,10 @@
 """A sweep from MLflow has the same tables as from its folder; requests to a server name many runs at once."""
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -92,7 +94,7 @@ def test_tables_from_mlflow_are_those_from_the_folder(synthetic: Write, tmp_path
     for name, keys in {"trials": ["arm", "trial"], "epochs": ["arm", "trial", "epoch"],
                        "verified": ["arm", "trial", "seed"], "teachers": ["name"]}.items():  # fmt: skip
         first, second = (getattr(tables, name).sort_values(keys, ignore_index=True) for tables in (remote, local))
-        unknown = ["bank_seconds", "epochs"] if name == "teachers" else []
+        unknown = {"teachers": ["bank_seconds", "epochs"], "verified": ["images"]}.get(name, [])
         pd.testing.assert_frame_equal(
             first.drop(columns=unknown), second.drop(columns=unknown), check_like=True, rtol=0, atol=2e-3
         )
@@ -101,6 +103,53 @@ def test_tables_from_mlflow_are_those_from_the_folder(synthetic: Write, tmp_path
     assert layers["rate"].tolist() == [0.25, 0.2, 0.15]
     with pytest.raises(UserError, match="no experiment 'digit'; known: Default, digits"):
         load.from_mlflow(uri, "digit")
+
+
+def test_an_experiment_that_is_deleted_and_runs_without_tags(synthetic: Write, tmp_path: Path) -> None:
+    folder = synthetic(trials=2, epochs=2, seeds=2)
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    mirror = Mirror(uri, folder)
+    mirror.write()
+    complete = load.from_mlflow(uri, "digits")
+    mirror.run("trial", "", {}, (1.0, 2.0))
+    mirror.run("trial", "/direct/x", {}, (1.0, 2.0))
+    mirror.run("verification", "/direct/0", {}, (1.0, 2.0))
+    mirror.client.create_run(mirror.experiment)
+    sweep = load.from_mlflow(uri, "digits")
+    assert sweep.trials.equals(complete.trials)
+    assert sweep.verified.equals(complete.verified)
+    text = "\n".join(sweep.problems["problem"])
+    assert "2 runs of level trial are left out" in text
+    assert "1 runs of level verification are left out" in text
+    mirror.client.delete_experiment(mirror.experiment)
+    with pytest.raises(UserError, match="experiment 'digits' is deleted; restore it: mlflow experiments restore"):
+        load.from_mlflow(uri, "digits")
+
+
+def test_wrong_addresses_are_one_line_and_make_no_database(tmp_path: Path) -> None:
+    other = tmp_path / "other.db"
+    other.write_bytes(b"")
+    for uri, text in {
+        "": "not the address of an MLflow server",
+        "ftp://host/x": "not the address of an MLflow server",
+        "http://127.0.0.1:1": "no answer from an MLflow server",
+        f"sqlite:///{tmp_path}/none.db": "no such database",
+        f"sqlite:///{other}": "not a database of MLflow",
+        "postgresql://me:secret@127.0.0.1:1/x": "//me:…@127.0.0.1:1/x: no such database, or no answer",
+    }.items():
+        with pytest.raises(UserError, match=text) as refused:
+            load.from_mlflow(uri, "digits")
+        assert len(str(refused.value).splitlines()) == 1
+        assert "secret" not in str(refused.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["other.db"]
+    assert other.read_bytes() == b""
+
+
+def test_a_server_that_hangs_is_waited_for_a_limited_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "PATIENCE", 0.2)
+    silent = socket.create_server(("127.0.0.1", 0))
+    with closing(silent), pytest.raises(UserError, match="no answer from an MLflow server: timed out"):
+        load.from_mlflow(f"http://127.0.0.1:{silent.getsockname()[1]}", "digits")
 
 
 @pytest.fixture

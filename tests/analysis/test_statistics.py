@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.statistics import blocked_interval, holm, iqm, prob_improvement, sign_flip, t_interval
+from analysis.statistics import blocked_interval, far_from_rest, holm, iqm, prob_improvement, sign_flip, t_interval
 
 SIX = np.array([0.4, 1.2, -0.3, 0.8, 0.5, 0.6])
 
@@ -98,3 +98,22 @@ def test_interquartile_mean_by_hand() -> None:
     assert iqm([0, 1, 2, 3, 100, 101]) == pytest.approx((0.5 * 1 + 2 + 3 + 0.5 * 100) / 3)
     assert iqm(np.arange(8.0)) == pytest.approx(stats.trim_mean(np.arange(8.0), 0.25))
     assert iqm([7.0]) == 7.0
+
+
+def test_far_from_rest_by_the_published_critical_value() -> None:
+    # Grubbs 1969, two-sided at 1 %: 2.482 standard deviations for ten values.
+    rest = np.array([-1.0, 1.0] * 4 + [0.0])
+    found = []
+    for distance in np.linspace(3.0, 6.0, 3001):
+        x = np.append(rest, distance)
+        if far_from_rest(x) is not None:
+            assert far_from_rest(x) == 9
+            found.append((x[9] - x.mean()) / x.std(ddof=1))
+    assert found[0] == pytest.approx(2.482, abs=2e-3)
+    assert far_from_rest([0.0, 0.0, 9.0]) is None
+    assert far_from_rest([0.5] * 6) is None
+
+
+def test_far_from_rest_keeps_its_level() -> None:
+    draws = np.random.default_rng(5).standard_normal((3000, 8))
+    assert np.mean([far_from_rest(x) is not None for x in draws]) == pytest.approx(0.01, abs=0.006)

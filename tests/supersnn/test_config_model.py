@@ -16,6 +16,7 @@ from supersnn.config_model import (
     flatten,
     merge,
     parse,
+    parse_yaml,
     read_yaml,
     to_yaml,
     unflatten,
@@ -70,13 +71,80 @@ def test_two_mistakes_are_both_told() -> None:
         ("\xff", "not valid YAML"),
         ("- name\n", "expected a mapping of keys, found list"),
         ("", "expected a mapping of keys, found NoneType"),
+        ("a: " + "[" * 3000, "nested too deeply"),
+        ("a: &a [*a]", "nested too deeply"),
+        ("a: &a {b: 1}\nc: {<<: *a, d: 1, d: 2}", "line 2, column 19: key 'd' is given twice"),
+        ("space: {5: default}", "space: key 5 is a number; expected text: put it in quotes"),
+        ("off: 1", "key False is a truth value"),
+        ("a: {<<: 5}", "expected a mapping, or a list of them, under <<"),
+        ("a: {? {b: c} : d}", "found unhashable key"),
+        ("a: !!int x", "not valid YAML: invalid literal"),
+        ("a: !!set {b}", "tag .* is not supported"),
+        ("a: !!float ''", "not valid YAML"),
+        ("a: " + "9" * 5000, "not valid YAML"),
+        ("a: 99999999999999999999", "a: the number has more than 64 bits"),
+        ('a: "b\\0"', "control character"),
+        ('a: "\\uD800"', "control character"),
+        ("a: " + "b" * 70_000, "more than 4,096 characters"),
+        ("\n".join([f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9 if n else ['1'])}]" for n in range(9)]), "too many"),
     ],
 )
 def test_what_is_no_mapping_in_yaml_is_refused(tmp_path: Path, text: str, complaint: str) -> None:
     path = tmp_path / "cart.yaml"
     path.write_bytes(text.encode("latin-1"))
-    with pytest.raises(UserError, match=f"cart.yaml: .*{complaint}"):
+    with pytest.raises(UserError, match=f"cart.yaml: .*{complaint}") as caught:
         read_yaml(path)
+    assert len(str(caught.value)) < 400
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-2", 0.01),
+        ("1E5", 1e5),
+        ("-3e2", -300.0),
+        (".5", 0.5),
+        ("1.", 1.0),
+        ("5", 5),
+        ("2024-13-45", "2024-13-45"),
+        ("2024-01-02", "2024-01-02"),
+        ("off", False),
+        ("1e", "1e"),
+        ("e5", "e5"),
+        ("'1e-2'", "1e-2"),
+    ],
+)
+def test_numbers_are_those_of_yaml_1_2_and_dates_are_text(text: str, value: object) -> None:
+    read = parse_yaml(f"a: {text}")["a"]
+    assert (read, type(read)) == (value, type(value))
+
+
+@pytest.mark.parametrize("name", ["1e-2", "1e5", ".5", "off", "2024-01-02", "null", "0x10", "a b"])
+def test_text_that_looks_like_something_else_stays_text(name: str) -> None:
+    assert parse_yaml(to_yaml(Cart(name=name)))["name"] == name
+
+
+def test_merge_keys_insert_a_mapping_that_other_keys_override() -> None:
+    text = "a: &a {x: 1, y: 1}\nb: &b {<<: *a, y: 2}\nc: {<<: *b, z: 3}\nd: {<<: [*b, *a]}"
+    assert parse_yaml(text) == {
+        "a": {"x": 1, "y": 1},
+        "b": {"x": 1, "y": 2},
+        "c": {"x": 1, "y": 2, "z": 3},
+        "d": {"x": 1, "y": 2},
+    }
+
+
+def test_a_truth_value_is_no_number() -> None:
+    with pytest.raises(UserError, match=r"^x: front\.size: expected a number, found true \(YAML reads yes"):
+        parse(Cart, {"name": "a", "front": {"size": True}}, "x")
+
+
+def test_a_long_complaint_is_shortened() -> None:
+    with pytest.raises(UserError) as caught:
+        parse(Cart, {f"key{n}": 1 for n in range(1000)} | {"name": [0] * 70_000}, "x")
+    assert "and 998 more" in str(caught.value)
+    assert len(str(caught.value)) < 400
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from supersnn.config_model import parse
 from supersnn.data import training_data
 from supersnn.exported import Preprocessing
 from supersnn.networks.build import build
-from supersnn_cli.application import exit_code
+from supersnn_cli.failures import exit_code
 from supersnn_cli.printing import key_value_table, print_result, table_of
 from tests.support.cli import invoke, run, run_json
 

@@ -1,6 +1,7 @@
 """Free slots and excluded nodes of a cluster, and what the hooks of Ray Tune make of them, without a cluster."""
 
 import json
+import sqlite3
 import time
 from types import SimpleNamespace
 from typing import Any, cast
@@ -128,7 +129,7 @@ def test_no_usable_nodes_waits_for_an_autoscaler_and_for_a_first_node() -> None:
 
 def test_the_searcher_suggests_up_to_the_capacity() -> None:
     cluster = Cluster("a")
-    suggested = searcher.StudySearcher(as_search(FakeSearch("x/0", "x/1", "x/2")), cluster.state)
+    suggested = searcher.StudySearcher(as_search(FakeSearch("x/0", "x/1", "x/2")), cluster.state, searcher.DriverWork())
     configs = [suggested.suggest(name) for name in ("one", "two", "three")]
     assert [config["job"]["key"] for config in configs if isinstance(config, dict)] == ["x/0", "x/1"]
     assert isinstance(configs[0], dict)
@@ -139,7 +140,7 @@ def test_the_searcher_suggests_up_to_the_capacity() -> None:
 
 def test_the_searcher_halts_the_search_where_no_trial_can_run() -> None:
     cluster, search = Cluster("a"), FakeSearch("x/0", "x/1")
-    suggested = searcher.StudySearcher(as_search(search), cluster.state)
+    suggested = searcher.StudySearcher(as_search(search), cluster.state, searcher.DriverWork())
     assert isinstance(suggested.suggest("one"), dict)
     cluster.state.exclude(NodeMismatch("a", "other torch"))
     assert suggested.suggest("two") is None
@@ -151,7 +152,7 @@ def test_the_searcher_halts_the_search_where_no_trial_can_run() -> None:
 
 def test_the_scheduler_requeues_a_trial_whose_node_differs() -> None:
     cluster, search = Cluster("a", "b"), FakeSearch()
-    scheduler = searcher.StudyScheduler(as_search(search), cluster.state)
+    scheduler = searcher.StudyScheduler(as_search(search), cluster.state, searcher.DriverWork())
     trial = SimpleNamespace(config={"job": {"key": "x/0"}})
     mismatch = json.dumps(vars(NodeMismatch("a", "other torch")))
     assert scheduler.on_trial_result(None, trial, {"node_mismatch": mismatch}) == "STOP"
@@ -165,7 +166,7 @@ def test_the_scheduler_requeues_a_trial_whose_node_differs() -> None:
 
 def test_the_stopper_ends_the_run_and_checks_every_few_seconds(clock: list[float]) -> None:
     cluster, search = Cluster("a"), FakeSearch()
-    stopper = searcher.NoUsableNodesStopper(as_search(search), cluster.state)
+    stopper = searcher.SearchStopper(as_search(search), cluster.state, searcher.DriverWork())
     checked = []
     for clock[0] in (101.0, 106.0):
         checked.append(stopper.stop_all())
@@ -175,3 +176,30 @@ def test_the_stopper_ends_the_run_and_checks_every_few_seconds(clock: list[float
     assert checked == [False, False, False, True]
     assert [call[0] for call in search.calls] == ["halt"]
     assert "other torch" in search.calls[0][1]
+
+
+class BrokenDatabase(FakeSearch):
+    """A search whose bookkeeping fails."""
+
+    def reported(self, key: str, report: Report) -> bool:
+        raise sqlite3.OperationalError(f"database is locked: {key}, epoch {report.epoch}")
+
+
+def test_what_the_driver_raises_in_a_hook_ends_the_run_and_is_no_failure_of_the_trial() -> None:
+    cluster, search, driver = Cluster("a"), BrokenDatabase("x/0", "x/1"), searcher.DriverWork()
+    hooks = as_search(search), cluster.state, driver
+    suggested, scheduler, stopper = (
+        hook(*hooks) for hook in (searcher.StudySearcher, searcher.StudyScheduler, searcher.SearchStopper)
+    )
+    assert isinstance(suggested, searcher.StudySearcher)
+    assert isinstance(scheduler, searcher.StudyScheduler)
+    assert isinstance(stopper, searcher.SearchStopper)
+    assert isinstance(suggested.suggest("one"), dict)
+    trial = SimpleNamespace(config={"job": {"key": "x/0"}})
+    report = json.dumps(vars(Report(1, {"val/accuracy": 0.5}, None)))
+    assert scheduler.on_trial_result(None, trial, {"report": report}) == "STOP"
+    assert str(driver.error) == "database is locked: x/0, epoch 1"
+    assert stopper.stop_all()
+    suggested.on_trial_complete("one", error=True)
+    assert suggested.suggest("two") == Searcher.FINISHED
+    assert search.calls == []

@@ -9,17 +9,21 @@ from typing import Any, NoReturn
 import pytest
 
 from supersnn.config import TrainConfig
+from supersnn.config_model import digest, flatten, with_values
 from supersnn.errors import UserError
-from supersnn.files import sha256
+from supersnn.files import DamagedFile, sha256
 from supersnn.networks.build import build
+from supersnn.records.events import TrialRanked, WinnerVerified
+from supersnn.records.state import SweepState
 from tune.description.arms import resolve
 from tune.description.space import Values
 from tune.description.sweep import SweepConfig
 from tune.execution.local import LocalExecutor
 from tune.execution.trial import StaleDriverError
 from tune.outcome import final_training
+from tune.outcome.final_result import FinalResult
 from tune.outcome.final_runs import RANKED, RANKING_SEEDS, VERIFIED, FinalRuns
-from tune.outcome.final_training import RESULT, WEIGHTS, FinalRun, train_final
+from tune.outcome.final_training import RESULT, WEIGHTS, FinalRun, stored_result, train_final
 from tune.storage import storage_at
 from tune.store import Store
 
@@ -48,15 +52,18 @@ class Studies:
 
 
 Made = Callable[..., FinalRuns]
+ONE = {"direct": [(0.8, 4)]}
 RANKINGS = {"direct": [(0.8, 4), (0.7, 1), (0.6, 0)], "heterogeneous": [(0.9, 2)]}
 
 
 @pytest.fixture
 def finals(tmp_path: Path) -> Made:
-    def make(rankings: Mapping[str, list[tuple[float, int]]] = RANKINGS, **plan: Any) -> FinalRuns:
+    def make(
+        rankings: Mapping[str, list[tuple[float, int]]] = RANKINGS, state: SweepState | None = None, **plan: Any
+    ) -> FinalRuns:
         sweep = SweepConfig.model_validate({**SWEEP, "verify": {"seeds": 3, **plan}})
-        store = Store(tmp_path)
-        return FinalRuns(sweep, Studies(sweep, rankings), store.sweep("s"), store, "token")  # type: ignore[arg-type]
+        store, studies = Store(tmp_path), Studies(sweep, rankings)
+        return FinalRuns(sweep, studies, store.sweep("s"), store, "token", state)  # type: ignore[arg-type]
 
     return make
 
@@ -64,8 +71,8 @@ def finals(tmp_path: Path) -> Made:
 def end(item: FinalRun, **result: Any) -> None:
     folder = Path(item.job.store, item.job.folder)
     folder.mkdir(parents=True)
-    columns = {"seed": item.seed, "images": 45, "seconds": 1.0, "ended": "finished", **result}
-    (folder / RESULT).write_text(json.dumps(columns))  # the format of the first version
+    columns = {"seed": item.seed, "config": digest(item.config), "images": 45, "seconds": 1.0, "ended": "finished"}
+    (folder / RESULT).write_text(json.dumps({**columns, **result}))  # metrics as the first version had them
 
 
 def test_the_same_seeds_serve_every_arm_one_after_another(finals: Made) -> None:
@@ -111,6 +118,95 @@ def test_work_is_left_until_the_last_result_is_there(finals: Made) -> None:
     assert not one.left()
     assert finals(seeds=4).left()
     assert not finals({}).left()
+
+
+def verified(item: FinalRun, **changed: Any) -> SweepState:
+    """The state of a sweep whose journal has the verification of a run."""
+    state, metrics = SweepState(), {"val/accuracy": 0.5, "test/accuracy": 0.4}
+    facts = {"config": flatten(item.config), "metrics": metrics, "seconds": 1.0} | changed
+    state.apply(WinnerVerified(arm=item.arm, trial=item.trial, seed=item.seed, **facts))
+    return state
+
+
+@pytest.mark.parametrize("values", [{"optimizer.lr": 0.3}, {"seed": 1001}])
+def test_a_result_of_another_training_is_never_taken(finals: Made, values: dict[str, Any]) -> None:
+    one = finals(ONE, seeds=1)
+    (item,) = one.verifications()
+    end(item, val=0.5, test=0.4, config=digest(with_values(item.config, values)))
+    with pytest.raises(DamagedFile, match=r"direct/4/1000/result\.json: the result of another training.*move the file"):
+        one.left()
+    with pytest.raises(DamagedFile, match="another training"):
+        train_final(item)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (
+            {"metrics": {"val/accuracy": 0.5, "test/accuracy": 0.3}},
+            r"test/accuracy is 0\.4 here and 0\.3 in the journal",
+        ),
+        ({"seconds": 2.0}, r"seconds is 1\.0 here and 2\.0 in the journal"),
+        ({"config": {"optimizer.lr": 0.3}}, r"the journal has it with optimizer\.lr: 0\.3"),
+    ],
+)
+def test_a_result_is_the_one_that_the_journal_has(finals: Made, changed: dict[str, Any], words: str) -> None:
+    (item,) = finals(ONE, seeds=1).verifications()
+    end(item, val=0.5, test=0.4)
+    same, other = finals(ONE, verified(item), seeds=1), finals(ONE, verified(item, **changed), seeds=1)
+    assert not same.left()
+    with pytest.raises(DamagedFile, match=words):
+        other.left()
+
+
+def test_a_result_that_names_no_training_is_taken_as_the_journal_has_it(finals: Made) -> None:
+    """Those of earlier versions: refused where they are tested and the journal has no event, else trained again."""
+    (item,) = finals(ONE, seeds=1).verifications()
+    end(item, val=0.5, test=0.4, config=None)
+    assert not finals(ONE, verified(item), seeds=1).left()
+    with pytest.raises(DamagedFile, match=r"optimizer\.lr"):
+        finals(ONE, verified(item, config={"optimizer.lr": 0.3}), seeds=1).left()
+    with pytest.raises(DamagedFile, match="does not say which training it is of"):
+        finals(ONE, seeds=1).left()
+    two = {"direct": [(0.8, 4), (0.7, 1)]}
+    ranking = finals(two, top=2, rank_seeds=1).rankings()[0]
+    end(ranking, val=0.5, config=None)
+    storage = Store(Path(ranking.job.store)).storage
+    assert stored_result(ranking, storage) is None
+    taken = stored_result(ranking, storage, TrialRanked(arm="direct", trial=4, seed=ranking.seed, value=0.5))
+    assert taken is not None
+    assert taken.val == 0.5
+
+
+@pytest.mark.parametrize("content", ["", "{", "5", "[]", "{}", '{"seed": "x"}', "\xff"])
+def test_a_damaged_result_is_one_line(finals: Made, content: str) -> None:
+    one = finals(ONE, seeds=1)
+    (item,) = one.verifications()
+    end(item, val=0.5)
+    Path(item.job.store, item.job.folder, RESULT).write_text(content, encoding="latin-1")
+    with pytest.raises(DamagedFile, match=r"result\.json: damaged: ") as caught:
+        one.left()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_lost_result_file_is_written_again_from_the_journal(finals: Made, tmp_path: Path) -> None:
+    (item,) = finals(ONE, seeds=1).verifications()
+    (tmp_path / "sweeps" / "s").mkdir(parents=True)
+    (tmp_path / "sweeps" / "s" / "owner").write_text("token")
+    result = train_final(item)
+    facts = result.model_dump(include={"metrics", "rates", "seconds", "opened", "ended"})
+    one = finals(ONE, verified(item, **facts), seeds=1)
+    (tmp_path / item.job.folder / RESULT).unlink()
+    assert one.left()
+    assert list(one.run([item], Idle())) == [(item, result)]  # type: ignore[arg-type]
+
+
+class Idle:
+    """An executor that nothing is left for."""
+
+    def tasks(self, _function: object, items: list[FinalRun]) -> list[tuple[FinalRun, FinalResult]]:
+        assert items == []
+        return []
 
 
 def test_final_trainings_may_see_the_validation_images_with_a_teacher_of_their_own(finals: Made) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 from rich.console import Console
 
 from supersnn.config_model import parse
+from supersnn.data import inspect
 from tune.description.arms import resolve
 from tune.description.plan import cost, plan, plan_table
 from tune.description.sweep import SweepConfig
@@ -79,3 +80,17 @@ def test_the_table_has_a_line_a_part_and_the_total() -> None:
     ):
         assert row.split() in rows
     assert ["total", "90", "462"] in rows
+
+
+def test_the_plan_has_what_is_known_of_the_images() -> None:
+    sweep = described()
+    arms = resolve(sweep)
+    found = plan(sweep, arms, inspect(sweep.dataset))
+    data = found["data"]
+    assert (data["train"], data["validation"], data["test"], len(data["classes"])) == (1222, 216, 359, 10)
+    assert data["shape"] == {"channels": 1, "side": 8}
+    console = Console(width=160)
+    with console.capture() as shown:
+        console.print(plan_table(found))
+    assert "digits: 10 classes, 1×8×8, 1222 train" in shown.get()
+    assert "data" not in plan(sweep, arms)

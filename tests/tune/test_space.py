@@ -25,6 +25,12 @@ def test_parameter_needs_exactly_one_kind() -> None:
         ({"categorical": ["a", "a"]}, "distinct"),
         ({"log": [1, 2], "step": 1}, "step"),
         ({"int": [1.5, 2]}, "int"),
+        ({"int": [1, 9], "step": 0.5}, "step: expected an integer with int, found 0.5"),
+        ({"int": [1, 9], "step": 9}, "step: 9 leaves one value of"),
+        ({"uniform": [0, 1], "step": 1e-12}, "leaves too many values"),
+        ({"uniform": [-1e308, 1e308]}, "within"),
+        ({"uniform": [False, True]}, "expected a number"),
+        ({"categorical": list(range(1001))}, "at most 1000 values"),
     ],
 )
 def test_parameter_refused(wrong: dict[str, object], word: str) -> None:
@@ -81,3 +87,34 @@ def test_the_start_up_design_visits_every_stratum_once() -> None:
         assert sorted(int(float(str(design[key]))) for design in designs) == list(range(10))
     assert [d["x"] for d in designs] != [d["y"] for d in designs]
     assert designs != [startup_design(parameters, number, 10, seed=1) for number in range(10)]
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        SearchParameter(uniform=(0.1, 0.3), step=0.1),
+        SearchParameter(uniform=(0.3, 2.0), step=0.3),
+        SearchParameter(uniform=(0.1, 0.95)),
+        SearchParameter(integer=(1, 10), step=4),
+        SearchParameter(log=(0.01, 0.3)),
+        SearchParameter(categorical=("a", None, 1.5)),
+    ],
+)
+def test_a_parameter_accepts_all_that_it_proposes(parameter: SearchParameter) -> None:
+    """Optuna warns where a range is no multiple of its step, or a value is outside: warnings are errors here."""
+    shares = [share / 50 for share in range(50)] + [1 - 1e-12]
+    proposed = [*map(parameter.at, shares), *parameter.samples(), *parameter.grid()]
+    assert all(map(parameter.accepts, proposed))
+    fixed = study()
+    for value in proposed:
+        fixed.enqueue_trial({"x": value})
+        assert parameter.suggest(fixed.ask(), "x") == value
+
+
+def test_what_a_parameter_accepts_has_its_type() -> None:
+    assert SearchParameter(uniform=(0, 2)).accepts(1)
+    assert not SearchParameter(uniform=(0, 2)).accepts(True)
+    assert not SearchParameter(uniform=(0, 2)).accepts("1")
+    assert not SearchParameter(integer=(0, 2)).accepts(1.0)
+    assert not SearchParameter(categorical=(1, 2)).accepts(True)
+    assert not SearchParameter(uniform=(0, 1), step=0.5).accepts(0.25)

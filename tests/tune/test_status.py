@@ -14,11 +14,11 @@ from supersnn.records.events import SweepStarted
 from supersnn.records.events import parse as parse_event
 from supersnn.records.state import SweepState
 from tune.description.sweep import SweepConfig
-from tune.notices import NodeExcluded, StageStarted
+from tune.notices import NodeExcluded, Preparing, Progress, StageStarted
 from tune.store import Store, SweepFolder
 from tune.terminal.board import Board
 from tune.terminal.display import Display
-from tune.terminal.status import board_of, summary
+from tune.terminal.status import UNKNOWN, board_of, summary
 
 PLAIN: dict[str, Any] = {
     "name": "hand",
@@ -216,3 +216,62 @@ def test_an_excluded_node_is_one_line(capsys: pytest.CaptureFixture[str]) -> Non
     with Display(Board(parse(SweepConfig, PLAIN, "test"), SweepState())) as display:
         display.notice(NodeExcluded("n (10.0.0.1)", "torch is older there"))
     assert capsys.readouterr().err == "node n (10.0.0.1) is excluded: torch is older there\n"
+
+
+def drawn(board: Board, width: int) -> str:
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(board)
+    return console.export_text()
+
+
+def test_a_narrow_board_keeps_the_best_values(folder: SweepFolder) -> None:
+    board = board_of(write(folder, [*FIRST, *SECOND]))
+    running = {number: number % 4 for number in range(100, 112)}
+    for row in board.rows.values():
+        row.running.update(running)
+        assert row.best_trial is not None
+        row.best_trial.params["neuron.threshold"] = 0.5
+    assert "12 at 0–3/4" in drawn(board, 140)
+    assert "threshold=" in drawn(board, 160)
+    for width in (140, 80, 64):
+        text = drawn(board, width)
+        assert all("80.0%" in line for line in text.splitlines() if line.startswith("direct"))
+        assert max(map(len, text.splitlines())) <= width
+    assert "threshold=" not in drawn(board, 80)
+
+
+def test_values_in_square_brackets_are_shown(folder: SweepFolder) -> None:
+    board = board_of(write(folder, [*FIRST, *SECOND]))
+    trial = board.rows["direct"].best_trial
+    assert trial is not None
+    trial.params.clear()
+    trial.params["dataset.name"] = "folder:a[b]/[/x]"
+    assert "folder:a[b]/[/x]" in drawn(board, 200)
+
+
+def test_teachers_show_their_progress(folder: SweepFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    with Display(board_of(write(folder, FIRST[:1]))) as display:
+        display.notice(StageStarted("teachers"))
+        display.notice(Preparing(("resnet14", "vgg8")))
+        display._printed = float("-inf")
+        display.notice(Progress("teacher resnet14", 3, 12))
+        display.notice(Progress("teacher resnet14", 4, 12))
+        assert "teacher resnet14: epoch 4 of 12 for 0:00" in drawn(display.board, 120)
+        display.notice(Progress("teacher cache resnet14", 1, 16))
+        assert "teacher cache resnet14: view 1 of 16" in drawn(display.board, 120)
+        display.notice(Preparing(("vgg8",)))
+        assert "training teacher vgg8 for 0:00" in drawn(display.board, 120)
+        display.notice(Preparing(()))
+        assert "training" not in drawn(display.board, 120)
+    printed = capsys.readouterr().err.splitlines()
+    assert printed == ["teachers", "training teachers resnet14, vgg8", "teacher resnet14: epoch 3 of 12"]
+
+
+def test_whether_it_runs_is_told_without_writing(folder: SweepFolder) -> None:
+    write(folder, [*FIRST, *SECOND])
+    before = {path: path.stat().st_mtime_ns for path in (folder.path, *folder.path.iterdir())}
+    assert summary(folder)["running"] is False
+    assert {path: path.stat().st_mtime_ns for path in (folder.path, *folder.path.iterdir())} == before
+    folder.lock.symlink_to(folder.lock)
+    assert board_of(folder).stage == UNKNOWN
+    assert summary(folder)["running"] is None

@@ -146,7 +146,7 @@ def test_a_death_between_the_decision_to_stop_and_its_record_still_stops() -> No
     again = studies(config, storage)
     assert again.counts[arm].stopped >= 1
     assert stopped in again.ended()
-    assert again.ended()[stopped] == "stopped"
+    assert again.ended()[stopped].end == "stopped"
     study = optuna.load_study(study_name=f"tiny/{arm}", storage=storage)
     assert study.trials[int(number)].state == TrialState.PRUNED
 
@@ -188,6 +188,19 @@ def test_every_sampler_fills_the_budget(sampler: str) -> None:
     while (assignment := live.next()) is not None:
         end(live, assignment.key, 0.5 + assignment.number / 100)
     assert all(counts.finished == 6 for counts in live.counts.values())
+
+
+def test_a_grid_that_is_used_up_loses_no_end_of_a_trial() -> None:
+    plain = sweep(trials=4, sampler="grid").model_dump(mode="json")
+    space = {"neuron.reset": {"categorical": ["hard", "soft"]}}
+    live = studies(parse(SweepConfig, {**plain, "arms": {"direct": {}}, "space": space}, "test"))
+    tried = []
+    while (assignment := live.next()) is not None:
+        tried.append(assignment.values["neuron.reset"])
+        end(live, assignment.key, 0.5)
+    assert set(tried[:2]) == {"hard", "soft"}
+    assert live.counts["direct"].finished == 4
+    assert not live.under_way()
 
 
 def test_with_equal_compute_an_arm_spends_what_its_early_stops_have_saved() -> None:
@@ -475,7 +488,7 @@ def test_a_death_between_the_decision_to_stop_and_its_record_with_two_objectives
         again = studies(config, storage)
         assert again.counts[arm].stopped == 1
         assert again.counts[arm].failed == 0
-        assert again.ended()[stopped] == "stopped"
+        assert again.ended()[stopped].end == "stopped"
     rungs = optuna.load_study(study_name=f"tiny/{arm}:rungs", storage=storage)
     assert rungs.trials[int(number)].state == TrialState.PRUNED
 

@@ -104,6 +104,38 @@ def test_a_misspelt_key_is_one_line_with_the_nearest_right_one(tmp_path: Path) -
             "train: {shards: 2}\nspace:\n  train.batch_size: {int: [32, 64]}\n",
             ["train.batch_size", "divisible by the 2 shards"],
         ),
+        ("[resnet14]", "[resnet14, resnet14]", ["arms.homogeneous.teachers: 'resnet14' is given twice"]),
+        ("[resnet14]", "[resnet14], students: [resnet8, vgg8]", ["arms.homogeneous.teachers: resnet14"]),
+        ("direct: {}", "direct: {}\n  Direct: {}", ["'direct' and 'Direct' differ in case only"]),
+        ("direct: {}", "overall: {}", ["arms: 'overall' is reserved"]),
+        ("direct: {}", f"{'a' * 101}: {{}}", ["101 characters; expected at most 100"]),
+        ("name: tiny", f"name: {'a' * 300}", ["300 characters; expected at most 100"]),
+        ("name: tiny", "name: tiny\nteacher: {name: vgg8}", ["teacher.name", "arms.NAME.teachers"]),
+        ("name: tiny", "name: tiny\nseed: 2024-13-45", ["seed", "2024-13-45"]),
+        ("name: tiny", "name: tiny\nverify: {first_seed: 0}", ["verify.first_seed", "seeds that chose nothing"]),
+        ("name: tiny", "name: tiny\nloss: {logit: {weight: 1}}", ["loss.logit.weight: no arm uses this loss"]),
+        ("space:", "space:\n  student.architecture: {categorical: [vgg8, resnet8]}", ["give several students"]),
+        ("space:", "space:\n  train.epochs: {int: [1, 9]}", ["train.epochs", "the same budget"]),
+        ("space:", "space:\n  neuron.reset: {categorical: [hard, bogus, soft]}", ["neuron.reset", "found 'bogus'"]),
+        ("space:", "space:\n  train.batch_size: {categorical: [16, 1, 32]}", ["train.batch_size", "found 1"]),
+        ("space:", "space:\n  train.batch_size: {int: [1, 32]}", ["train.batch_size", "found 1"]),
+        ("space:", "space:\n  train.batch_size: {categorical: [16, 'x32']}", ["train.batch_size", "found 'x32'"]),
+        ("space:", "space:\n  train.batch_size: {categorical: [16, '32']}", ["train.batch_size", "another type"]),
+        ("space:", "space:\n  optimizer.lr: {uniform: [-0.1, 0.1]}", ["optimizer.lr", "found -0.1"]),
+        ("space:", "space:\n  neuron.decay: {uniform: [0.1, 1.0]}", ["neuron.decay", "found 1.0"]),
+        ("{log: [1, 100]}", "{categorical: [0, 1]}", ["the weight of every loss term with a teacher is zero"]),
+        ("space:", "space:\n  neuron.decay: {uniform: [0.1, 0.9], size: 1}", ["known keys: uniform, log, int, cat"]),
+        ("direct: {}", "direct: {set: {train.epochs: 50}}", ["arms.direct.set: train.epochs", "the same budget"]),
+        ("direct: {}", "direct: {set: {teacher.epochs: 50}}", ["arms.direct.set: teacher.epochs", "share"]),
+        ("direct: {}", "direct: {set: {student.architecture: vgg8}}", ["set the arm's students instead"]),
+        ("direct: {}", "direct: {set: {neuron.rest: soft}}", ["did you mean 'neuron.reset'?"]),
+        ("direct: {}", "direct: {set: {neuron.threshold: '2'}}", ["neuron.threshold", "expected a value like 2.0"]),
+        ("direct: {}", "direct: {set: {loss.logit.weight: 2}}", ["does not use the logit loss"]),
+        (
+            "direct: {}",
+            "direct: {set: {neuron.reset: soft}, space: {neuron.reset: default}}",
+            ["is in the arm's space too"],
+        ),
     ],
 )
 def test_a_contradiction_is_refused(tmp_path: Path, old: str, new: str, words: list[str]) -> None:
@@ -121,12 +153,99 @@ def test_a_contradiction_is_refused(tmp_path: Path, old: str, new: str, words: l
         ("{constraints: {spikes/rat: 1}}", "did you mean 'spikes/rate'?"),
         ("{scheduler: wilcoxon}", "seeds_per_trial must be at least 2"),
         ("{sampler: cmaes, objectives: [accuracy, synaptic_ops]}", "single objective only"),
+        ("{trials: yes}", "search.trials: expected a number, found true"),
+        ("{trials: 10000000}", "search.trials: expected at most 1,000,000, found 10,000,000"),
+        ("{min_epochs: 13}", "search.min_epochs: expected at most train.epochs, 12, found 13"),
+        ("{constraints: {spikes/rate: -1}}", "never below 0"),
+        ("{warm_start: [tiny]}", "this sweep itself"),
+        ("{warm_start: [a, a]}", "'a' is given twice"),
+        ("{enqueue: [{neuron.treshold: 1}]}", "enqueue.0: 'neuron.treshold' is not searched by any arm (did you mean"),
+        ("{enqueue: [{neuron.threshold: 1}, {neuron.threshold: 5}]}", "enqueue.1: neuron.threshold: expected a value"),
+        (
+            "{enqueue: [{neuron.threshold: high}]}",
+            "enqueue.0: neuron.threshold: expected a value of uniform: [0.3, 2.0]",
+        ),
+        ("{enqueue: [{neuron.threshold: yes}]}", "found True"),
+        ("{enqueue: [{teacher.name: vgg11}]}", "as in arm heterogeneous, found 'vgg11'"),
+        ("{enqueue: [{}]}", "expected values of searched keys"),
+        (
+            "{sampler: grid, trials: 6}",
+            "the grid of arm direct has 5 points; expected at most that many trials, found 6",
+        ),
+        ("{sampler: grid, trials: 5, enqueue: [{neuron.threshold: 1}]}", "the points of its grid only"),
+        ("{sampler: grid, trials: 5, fair: compute}", "expected trials"),
     ],
 )
 def test_search_settings_refused(tmp_path: Path, search: str, words: str) -> None:
     with pytest.raises(UserError) as caught:
-        load(write(tmp_path, f"{MINIMAL}search: {search}\n"))
+        resolve(load(write(tmp_path, f"{MINIMAL}search: {search}\n")))
+    assert "\n" not in str(caught.value)
     assert words in str(caught.value)
+
+
+def test_a_large_grid_is_refused_by_its_size_without_being_built(tmp_path: Path) -> None:
+    keys = [key for key in DEFAULTS if not key.startswith("loss.")]
+    space = "".join(f"  {key}: default\n" for key in keys)
+    text = MINIMAL.replace("  neuron.threshold: default\n", space) + "search: {sampler: grid}\n"
+    with pytest.raises(UserError, match=r"the grid of arm direct has 25,000 points \(7 parameters\); .* 10,000"):
+        resolve(load(write(tmp_path, text)))
+
+
+CONDITIONAL = """  neuron.width: {log: [0.5, 2], when: {neuron.surrogate: [atan, sigmoid]}}
+  neuron.surrogate: {categorical: [triangle, atan, sigmoid]}
+"""
+
+
+def test_a_conditional_parameter_may_be_before_the_one_it_depends_on(tmp_path: Path) -> None:
+    parameters = resolve(load(write(tmp_path, MINIMAL + CONDITIONAL)))["direct"].parameters
+    assert list(parameters) == ["neuron.threshold", "neuron.surrogate", "neuron.width"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (
+            "[atan, sigmoid]}}",
+            "rectangle}}",
+            "space.neuron.width: when: neuron.surrogate is never 'rectangle': its range",
+        ),
+        ("[atan, sigmoid]}}", "[atan, sigmod]}}", "neuron.surrogate is never 'sigmod'"),
+        ("neuron.surrogate: [atan, sigmoid]}}", "neuron.kind: relu}}", "neuron.kind is never 'relu': it is 'lif'"),
+        ("neuron.surrogate: [atan, sigmoid]}}", "neuron.threshold: 1.0}}", "neuron.threshold is never 1.0"),
+        ("neuron.surrogate: [atan, sigmoid]}}", "neuron.surogate: atan}}", "did you mean 'neuron.surrogate'?"),
+        ("neuron.surrogate: [atan, sigmoid]}}", "neuron.surrogate: []}}", "when: expected a value or several"),
+        ("sigmoid]}\n", "sigmoid], when: {neuron.width: 1}}\n", "its condition depends on itself: neuron.width → "),
+        (
+            "  neuron.surrogate:",
+            "  neuron.reset: {categorical: [hard, soft], when: {neuron.surrogate: atan}}\n"
+            "  neuron.decay: {uniform: [0.1, 0.9], when: {neuron.reset: soft, neuron.surrogate: sigmoid}}\n"
+            "  neuron.surrogate:",
+            "space.neuron.decay: when: its conditions never hold together",
+        ),
+    ],
+)
+def test_a_condition_that_can_never_hold_is_refused(tmp_path: Path, old: str, new: str, words: str) -> None:
+    assert old in CONDITIONAL
+    with pytest.raises(UserError) as caught:
+        resolve(load(write(tmp_path, MINIMAL + CONDITIONAL.replace(old, new, 1))))
+    assert words in str(caught.value)
+
+
+def test_a_condition_may_hold_in_one_arm_alone(tmp_path: Path) -> None:
+    text = MINIMAL.replace("direct: {}", "direct: {set: {neuron.reset: soft}}")
+    text += "  neuron.decay: {uniform: [0.1, 0.9], when: {neuron.reset: soft}}\n"
+    assert "neuron.decay" in resolve(load(write(tmp_path, text)))["direct"].parameters
+    enqueue = "search: {enqueue: [{neuron.decay: 0.5}]}\n"
+    assert resolve(load(write(tmp_path, text + enqueue)))
+    with pytest.raises(UserError, match="its condition does not hold"):
+        resolve(
+            load(
+                write(
+                    tmp_path,
+                    MINIMAL + CONDITIONAL + enqueue.replace("decay: 0.5", "width: 1, neuron.surrogate: triangle"),
+                )
+            )
+        )
 
 
 def test_objectives_agree_with_the_metrics() -> None:

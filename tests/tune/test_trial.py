@@ -1,6 +1,7 @@
 """A trial with several seeds in this process: its epochs, each seed's own metrics, and their means."""
 
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,13 @@ def test_a_worker_of_an_earlier_driver_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(StaleDriverError, match="another driver has taken over"):
         next(TrialRunner().run(work))
     assert not (tmp_path / "sweeps/s/trials").exists()
+
+
+def test_a_checkpoint_of_another_training_is_not_continued(tmp_path: Path) -> None:
+    """A finished one too: its epochs are not this trial's."""
+    one = replace(job(tmp_path), seeds=(0,))
+    other = replace(one, config={**one.config, "optimizer": {**one.config["optimizer"], "lr": 0.3}})
+    expected = [report.metrics["train/loss"] for report in TrialRunner().run(one)]
+    others = [report.metrics["train/loss"] for report in TrialRunner().run(other)]
+    assert others != expected
+    assert [report.metrics["train/loss"] for report in TrialRunner().run(one)] == expected

@@ -1,21 +1,24 @@
 """The plan of a sweep for a dry run: arms, search space, budget, resources, and the cost in trainings and epochs."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 
+from supersnn.data import DataSummary
 from tune.description.arms import Arm
 from tune.description.space import SearchParameter
 from tune.description.sweep import SweepConfig
 
 
-def plan(sweep: SweepConfig, arms: Mapping[str, Arm]) -> dict[str, Any]:
-    """Return the plan as plain values; `cost` has the upper bounds of its trainings."""
+def plan(sweep: SweepConfig, arms: Mapping[str, Arm], data: DataSummary | None = None) -> dict[str, Any]:
+    """Return the plan as plain values; `cost` has the upper bounds of its trainings, `data` what is known of images."""
     return {
         "sweep": sweep.name,
+        **({} if data is None else {"data": _data(data)}),
         "arms": {name: _arm(arm) for name, arm in arms.items()},
         "search": sweep.search.model_dump(mode="json") | {"startup": sweep.search.startup_trials()},
         "resources": sweep.resources.model_dump(mode="json") | {"shards": sweep.train.shards},
@@ -44,6 +47,20 @@ def cost(sweep: SweepConfig, arms: Mapping[str, Arm]) -> dict[str, dict[str, int
     costs = {name: {"trainings": n, "epochs_each": each, "epochs": n * each} for name, (n, each) in parts.items()}
     total = {key: sum(part[key] for part in costs.values()) for key in ("trainings", "epochs")}
     return {name: part for name, part in costs.items() if part["trainings"]} | {"total": total}
+
+
+def _data(data: DataSummary) -> dict[str, Any]:
+    return {
+        "name": data.name,
+        "present": data.present,
+        "shape": None if data.shape is None else data.shape._asdict(),
+        "classes": dict(data.classes),
+        "train": data.train,
+        "validation": data.validation,
+        "test": data.test,
+        "skipped": [asdict(file) for file in data.skipped],
+        "summary": str(data),
+    }
 
 
 def _arm(arm: Arm) -> dict[str, Any]:
@@ -83,4 +100,6 @@ def plan_table(plan: Mapping[str, Any]) -> Group:
     for key in ("search", "resources"):
         values = (f"{name} {value}" for name, value in plan[key].items() if value not in (None, [], {}))
         settings.add_row(key, escape("  ".join(values)))
+    if "data" in plan:
+        settings.add_row("data", escape(plan["data"]["summary"]))
     return Group(arms, "", space, "", costs, "", settings)

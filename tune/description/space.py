@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, Self
 
 import optuna
@@ -14,9 +15,13 @@ from optuna.distributions import (
 )
 from pydantic import ConfigDict, Field, model_validator
 
-from supersnn.config_model import ConfigModel, Scalar
+from supersnn.config_model import ConfigModel, Integer, Number, Positive, Scalar
 
 Values = dict[str, Scalar]
+GRID_POINTS = 5
+"""How many points of a range are on the grid of `sampler: grid`."""
+MOST_CHOICES, MOST_INTEGERS = 1000, 100
+"""How many values `categorical` may have, and how many integers of a range are tried one by one."""
 
 
 class SearchParameter(ConfigModel):
@@ -28,11 +33,11 @@ class SearchParameter(ConfigModel):
 
     model_config = ConfigDict(serialize_by_alias=True, validate_by_name=True, validate_by_alias=True)
 
-    uniform: tuple[float, float] | None = None
-    log: tuple[float, float] | None = None
-    integer: tuple[int, int] | None = Field(None, alias="int")
+    uniform: tuple[Number, Number] | None = None
+    log: tuple[Number, Number] | None = None
+    integer: tuple[Integer, Integer] | None = Field(None, alias="int")
     categorical: tuple[Scalar, ...] | None = None
-    step: float | None = Field(None, gt=0)
+    step: Positive | None = None
     when: dict[str, Scalar | tuple[Scalar, ...]] | None = None
 
     @model_validator(mode="after")
@@ -51,18 +56,66 @@ class SearchParameter(ConfigModel):
                 raise ValueError(f"log range requires a positive lower bound, found [{low}, {high}]")
         if self.step is not None and (self.log is not None or self.categorical is not None):
             raise ValueError("step applies to uniform and int only")
+        if self.categorical is not None and len(self.categorical) > MOST_CHOICES:
+            raise ValueError(f"categorical: expected at most {MOST_CHOICES} values, found {len(self.categorical)}")
+        for low, high in ranges:
+            if max(abs(low), abs(high)) > 2**53:
+                raise ValueError(f"the bounds of a range must be within ±2^53, found [{low:g}, {high:g}]")
+            self._require_steps(low, high)
+        if self.when is not None and any(allowed == () for allowed in self.when.values()):
+            raise ValueError(f"when: expected a value or several for each key, found {self.when}")
         return self
+
+    def _require_steps(self, low: float, high: float) -> None:
+        """Check that the step is of the range's type, and leaves several values, at most 2^31."""
+        if self.step is None:
+            return
+        if self.integer is not None and self.step != int(self.step):
+            raise ValueError(f"step: expected an integer with int, found {self.step:g}")
+        if low + self.step > high:
+            raise ValueError(f"step: {self.step:g} leaves one value of [{low:g}, {high:g}]; expected a smaller step")
+        if (high - low) / self.step > 2**31:
+            raise ValueError(f"step: {self.step:g} leaves too many values of [{low:g}, {high:g}]")
 
     def distribution(self) -> BaseDistribution:
         """Return the parameter as Optuna's distribution."""
         if self.uniform is not None:
-            return FloatDistribution(*self.uniform, step=self.step)
+            return FloatDistribution(self.uniform[0], self._highest(), step=self.step)
         if self.log is not None:
             return FloatDistribution(*self.log, log=True)
         if self.integer is not None:
-            return IntDistribution(*self.integer, step=int(self.step or 1))
+            return IntDistribution(self.integer[0], int(self._highest()), step=int(self.step or 1))
         assert self.categorical is not None
         return CategoricalDistribution(self.categorical)
+
+    def _highest(self) -> float:
+        """Return the upper bound, reduced to the last step as Optuna does; in decimals, in which steps are written."""
+        bounds = self.uniform or self.integer
+        assert bounds is not None
+        if self.step is None:
+            return bounds[1]
+        low, high, step = (Decimal(str(number)) for number in (*bounds, self.step))
+        return bounds[1] if (high - low) % step == 0 else float((high - low) // step * step + low)
+
+    def accepts(self, value: object) -> bool:
+        """Return whether a value is of the parameter's type, and one that it can have."""
+        if self.categorical is not None:
+            return any(value == choice and type(value) is type(choice) for choice in self.categorical)
+        expected = int if self.integer is not None else (int, float)
+        if isinstance(value, bool) or not isinstance(value, expected):
+            return False
+        return self.distribution()._contains(float(value))
+
+    def samples(self) -> list[Scalar]:
+        """Return every value if they are few, else both ends of the range and its middle."""
+        if self.categorical is not None:
+            return list(self.categorical)
+        distribution = self.distribution()
+        assert isinstance(distribution, FloatDistribution | IntDistribution)
+        low, high, step = distribution.low, distribution.high, distribution.step
+        if isinstance(distribution, IntDistribution) and (high - low) / (step or 1) < MOST_INTEGERS:
+            return list(range(distribution.low, distribution.high + 1, distribution.step))
+        return [low, self.at(0.5), high]
 
     def suggest(self, trial: optuna.trial.BaseTrial, key: str) -> Scalar:
         """Return the trial's value for this parameter under the name `key`."""
@@ -80,7 +133,7 @@ class SearchParameter(ConfigModel):
             return self.categorical[int(share * len(self.categorical))]
         if self.log is not None:
             low, high = map(math.log, self.log)
-            return math.exp(low + share * (high - low))
+            return min(max(math.exp(low + share * (high - low)), self.log[0]), self.log[1])
         if self.integer is not None:
             step = int(self.step or 1)
             steps = (self.integer[1] - self.integer[0]) // step + 1
@@ -90,7 +143,18 @@ class SearchParameter(ConfigModel):
         if self.step is None:
             return low + share * (high - low)
         steps = int((high - low) / self.step + 1e-9) + 1
-        return low + self.step * int(share * steps)
+        return min(low + self.step * int(share * steps), self._highest())
+
+    def grid(self) -> list[Scalar]:
+        """Return the values on a grid: the choices, or evenly spaced points of the range with both ends."""
+        if self.categorical is not None:
+            return list(self.categorical)
+        shares = [point / (GRID_POINTS - 1) for point in range(GRID_POINTS)]
+        return sorted({self.at(min(share, 1 - 1e-12)) for share in shares}, key=lambda value: float(str(value)))
+
+    def text(self) -> str:
+        """Return the range as it is written in a sweep file."""
+        return ", ".join(f"{key}: {value}" for key, value in self.model_dump(mode="json", exclude_none=True).items())
 
     def exists(self, values: Mapping[str, Any]) -> bool:
         """Return whether every key under `when` has one of its values."""

@@ -1,6 +1,5 @@
 """The configuration of a sweep: a training's keys, plus arms, search space, budget and resources."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -11,17 +10,21 @@ from supersnn.config import LossTerm, TrainConfig
 from supersnn.config_model import (
     ConfigModel,
     Count,
+    Integer,
+    Name,
+    Number,
     Positive,
     Scalar,
     current_key,
     merge,
     parse,
+    parse_yaml,
     read_yaml,
     rename_keys,
     unflatten,
     with_values,
 )
-from supersnn.errors import UserError, nearest
+from supersnn.errors import UserError, nearest, shortened
 from supersnn.records.metrics import CONSTRAINABLE
 from tune.description.space import DEFAULTS, SearchParameter
 
@@ -37,8 +40,8 @@ class ArmConfig(ConfigModel):
     sweep's or overrides it; `set` fixes dotted keys.
     """
 
-    teachers: tuple[str, ...] = ()
-    students: tuple[str, ...] = ()
+    teachers: tuple[Name, ...] = ()
+    students: tuple[Name, ...] = ()
     losses: tuple[LossTerm, ...] | None = None
     space: dict[str, SearchParameter] = {}
     set: dict[str, Scalar] = {}
@@ -66,14 +69,14 @@ class SearchConfig(ConfigModel):
     scheduler: Literal["asha", "hyperband", "median", "wilcoxon", "none"] = "asha"
     fair: Literal["trials", "compute"] = "trials"
     objectives: tuple[Objective, ...] = ("accuracy",)
-    constraints: dict[str, float] = {}
+    constraints: dict[str, Number] = {}
     seeds_per_trial: Count = 1
     startup: Count | None = None
     min_epochs: Count | None = None
-    reduction: int = Field(2, ge=2)
-    max_failures: int = Field(2, ge=0)
+    reduction: Integer = Field(2, ge=2)
+    max_failures: Integer = Field(2, ge=0)
     enqueue: tuple[dict[str, Scalar], ...] = ()
-    warm_start: tuple[str, ...] = ()
+    warm_start: tuple[Name, ...] = ()
     hours: Positive | None = None
     gpu_hours: Positive | None = None
     stagnation: Count | None = None
@@ -105,7 +108,7 @@ class VerifyConfig(ConfigModel):
     """
 
     seeds: Count = 10
-    first_seed: int = Field(1000, ge=0)
+    first_seed: Integer = Field(1000, ge=0)
     top: Count = 1
     rank_seeds: Count = 3
     train_on: Literal["train", "train+validation"] = "train"
@@ -124,7 +127,7 @@ class ResourcesConfig(ConfigModel):
     """
 
     cpus: Positive = 1.0
-    gpus: float = Field(0.0, ge=0)
+    gpus: Number = Field(0.0, ge=0)
     memory: Annotated[ByteSize, Field(gt=0)] | None = None
     accelerator: str | None = Field(None, pattern=r"^[A-Za-z0-9_.-]+$")
     labels: dict[str, Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]] = {}
@@ -172,7 +175,7 @@ class SweepConfig(TrainConfig):
             if "train.shards" in {*self.space, *arm.space, *arm.set}:
                 raise ValueError(f"arms.{name}: train.shards is the same in all trials; set it under train")
             batches = {**self.space, **arm.space}.get("train.batch_size")
-            if shards > 1 and batches and any(int(str(size)) % shards for size in batches.categorical or (1,)):
+            if shards > 1 and batches and not _divisible(batches, shards):
                 raise ValueError(f"train.batch_size: every choice must be divisible by the {shards} shards")
         return self
 
@@ -184,13 +187,6 @@ class SweepConfig(TrainConfig):
             )
         return self
 
-    @model_validator(mode="after")
-    def _names(self) -> Self:
-        for arm in self.arms:
-            if not re.match(NAME, arm):
-                raise ValueError(f"arms: {arm!r} is no valid name (letters, digits, '_', '.', '-')")
-        return self
-
     def trial_epochs(self) -> int:
         """Return the epochs of a trial without early stopping, over all of its seeds."""
         return self.train.epochs * self.search.seeds_per_trial
@@ -198,6 +194,11 @@ class SweepConfig(TrainConfig):
     def base(self) -> dict[str, Any]:
         """Return the keys of a training, as plain nested values."""
         return {key: value for key, value in self.model_dump(mode="json").items() if key in TrainConfig.model_fields}
+
+
+def _divisible(batches: SearchParameter, shards: int) -> bool:
+    choices = batches.categorical or (1,)
+    return all(isinstance(size, int) and size % shards == 0 for size in choices)
 
 
 def _at(data: Any, section: str, key: str, default: Any) -> Any:
@@ -230,19 +231,20 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> SweepConfig:
     data = merge(data, unflatten({current_key(SweepConfig, key): value for key, value in given.items()}))
     sweep = parse(SweepConfig, data, str(path))
     kind, _, folder = sweep.dataset.name.partition("folder:")
-    if folder and not kind:  # workers have another working folder
-        return with_values(sweep, {"dataset.name": f"folder:{Path(folder).expanduser().resolve()}"}, str(path))
-    return sweep
+    elsewhere: dict[str, str] = {}  # paths for workers, which have another working folder
+    if folder and not kind:
+        elsewhere["dataset.name"] = f"folder:{Path(folder).expanduser().resolve()}"
+    if sweep.teacher.weights is not None:
+        elsewhere["teacher.weights"] = str(Path(sweep.teacher.weights).expanduser().resolve())
+    return with_values(sweep, elsewhere, str(path)) if elsewhere else sweep
 
 
 def parse_override(text: str) -> tuple[str, Any]:
     """Return the dotted key and the YAML value of `key=value`."""
-    import yaml
-
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise UserError(f"--set {text}: expected key=value")
+        raise UserError(f"--set {shortened(text)}: expected key=value")
     try:
-        return key, yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise UserError(f"--set {text}: the value is not YAML: {' '.join(str(error).split())}") from error
+        return key, parse_yaml(value)
+    except ValueError as error:
+        raise UserError(f"--set {shortened(text)}: {error}") from error

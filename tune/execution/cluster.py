@@ -27,7 +27,7 @@ os.environ.update(
 import ray
 import ray.tune
 
-from supersnn.errors import UserError
+from supersnn.errors import ExternalError, UserError, shorten
 from supersnn.sources.base import data_root
 from tune.description.sweep import ResourcesConfig
 from tune.execution.actor import StudentTrial
@@ -36,7 +36,7 @@ from tune.execution.executor import PAGES
 from tune.execution.node_check import NodeMismatch, run_if_node_matches
 from tune.execution.nodes import bundle
 from tune.execution.preflight import preflight, require_capacity
-from tune.execution.searcher import CHECK_EVERY, NoUsableNodesStopper, StudyScheduler, StudySearcher
+from tune.execution.searcher import CHECK_EVERY, DriverWork, SearchStopper, StudyScheduler, StudySearcher
 from tune.notices import Notify
 from tune.search.search import Search
 from tune.storage import Storage
@@ -49,6 +49,11 @@ LOCAL_SETTINGS = {
 }
 """Ray's settings where it is started for one sweep: no metrics that nobody reads, all cores for the trials."""
 
+LONGEST_SOCKET = 107
+"""Bytes that Linux allows for the path of a socket."""
+SOCKET = "/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
+"""The longest path of a socket that Ray makes in its folder."""
+
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
 
 T = TypeVar("T")
@@ -57,6 +62,8 @@ R = TypeVar("R")
 
 class RayExecutor:
     """Runs a sweep's work on Ray: on this machine's cores, or on the cluster at `address`."""
+
+    in_process = False
 
     def __init__(
         self,
@@ -82,6 +89,7 @@ class RayExecutor:
             address: of the cluster.
 
         Raises:
+            ExternalError: Ray does not start on this machine.
             UserError: the cluster cannot be joined, a node differs from the driver, or none can hold a trial.
         """
         self._resources, self._max_failures, self._scratch, self._run = resources, max_failures, scratch, run
@@ -99,12 +107,18 @@ class RayExecutor:
         self._cluster = ClusterState(resources, requirements, notify)
 
     def search(self, search: Search) -> None:
-        """Run the search as one Tune run over all arms; it is halted where no usable nodes are left."""
+        """Run the search as one Tune run over all arms; it is halted where no usable nodes are left.
+
+        Raises:
+            ExternalError: the Ray cluster has failed.
+            Exception: what the driver's own bookkeeping has raised; what is under way stays interrupted.
+        """
+        driver = DriverWork()
         tuner = ray.tune.Tuner(
             ray.tune.with_resources(StudentTrial, partial(_placement, bundle(self._resources))),
             tune_config=ray.tune.TuneConfig(
-                search_alg=StudySearcher(search, self._cluster),
-                scheduler=StudyScheduler(search, self._cluster),
+                search_alg=StudySearcher(search, self._cluster, driver),
+                scheduler=StudyScheduler(search, self._cluster, driver),
                 num_samples=-1,
                 reuse_actors=True,
                 trial_name_creator=lambda trial: str(trial.config["job"]["key"]).replace("/", "-"),
@@ -113,13 +127,20 @@ class RayExecutor:
             run_config=ray.tune.RunConfig(
                 name=self._run,
                 storage_path=str(self._scratch.resolve()),
-                stop=NoUsableNodesStopper(search, self._cluster),
+                stop=SearchStopper(search, self._cluster, driver),
                 failure_config=ray.tune.FailureConfig(max_failures=self._max_failures),
                 checkpoint_config=ray.tune.CheckpointConfig(checkpoint_at_end=False),  # nodes may not see the path
                 verbose=0,
             ),
         )
-        tuner.fit()
+        try:
+            tuner.fit()
+        except (ray.exceptions.RayError, ray.tune.TuneError) as error:
+            if driver.error is None:
+                last = str(error).strip().rpartition("\n")[2]
+                raise ExternalError(f"the Ray cluster has failed: {shorten(last)}") from error
+        if driver.error is not None:
+            raise driver.error
 
     def tasks(self, function: Callable[[T], R], items: Sequence[T]) -> Iterator[tuple[T, R | Exception]]:
         """Yield each item with its result or its exception, as the tasks end.
@@ -196,9 +217,38 @@ def _variables() -> dict[str, str]:
 
 def _start() -> None:
     """Start Ray on this machine; its processes inherit the variables, and workers inherit them from those."""
+    name, folder = temporary_folder()
+    require_short_paths(name, folder)
     settings = {name: os.environ.get(name, value) for name, value in LOCAL_SETTINGS.items()}
-    with _environment({**settings, **_variables()}):
-        ray.init(address="local", num_cpus=os.cpu_count(), include_dashboard=False, **QUIET)
+    try:
+        with _environment({**settings, **_variables()}):
+            ray.init(address="local", num_cpus=os.cpu_count(), include_dashboard=False, **QUIET)
+    except Exception as error:
+        text = shorten(str(error) or type(error).__name__)
+        raise ExternalError(
+            f"Ray does not start on this machine: {text}; its logs are in {folder}/ray, and --local "
+            "runs the sweep without Ray"
+        ) from error
+
+
+def temporary_folder() -> tuple[str, str]:
+    """Return the folder below which Ray keeps its sockets and logs, and the variable that sets it."""
+    name = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), "RAY_TMPDIR")
+    return name, os.environ.get(name, "/tmp")
+
+
+def require_short_paths(name: str, folder: str) -> None:
+    """Refuse a folder for temporary files in which the paths of Ray's sockets would be too long for Linux.
+
+    Raises:
+        UserError: it is too long.
+    """
+    longest = LONGEST_SOCKET - len(SOCKET.encode())
+    if len(os.fsencode(folder)) > longest:
+        raise UserError(
+            f"{name}={folder}: Ray's sockets would have paths of more than {LONGEST_SOCKET} bytes in it; expected a "
+            f"folder of at most {longest}: set RAY_TMPDIR=/tmp, or run with --local"
+        )
 
 
 @contextmanager
@@ -222,18 +272,29 @@ def _join(address: str) -> None:
     Raises:
         UserError: the cluster cannot be joined.
     """
+    environment = {"env_vars": _variables(), "py_modules": sources()}
+    check_address(address)
+    try:
+        ray.init(address=address, runtime_env=environment, **QUIET)
+    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        raise UserError(f"--address {address}: cannot join a Ray cluster: {shorten(str(error))}") from error
+
+
+def check_address(address: str) -> None:
+    """Check that an address is that of a cluster, as far as that can be told without joining it.
+
+    Raises:
+        UserError: nothing answers there, or a sweep cannot run through it.
+    """
     if address.startswith("ray://"):
         raise UserError(
             f"--address {address}: a sweep cannot run through a Ray client; run it on a cluster node, or submit it "
             "with `ray job submit`"
         )
-    environment = {"env_vars": _variables(), "py_modules": sources()}
     try:
         _connect_once(address)
-        ray.init(address=address, runtime_env=environment, **QUIET)
-    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-        text = " ".join(str(error).split())
-        raise UserError(f"--address {address}: cannot join a Ray cluster: {text[:400]}") from error
+    except OSError as error:
+        raise UserError(f"--address {address}: cannot join a Ray cluster: {shorten(str(error))}") from error
 
 
 def _connect_once(address: str) -> None:

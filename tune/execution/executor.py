@@ -14,7 +14,12 @@ R = TypeVar("R")
 
 
 class Executor(Protocol):
-    """Runs a search's trials, and independent tasks, as many at once as the resources allow."""
+    """Runs a search's trials, and independent tasks, as many at once as the resources allow.
+
+    `in_process`: tasks run in this process, so that they may call back.
+    """
+
+    in_process: bool
 
     def search(self, search: Search) -> None:
         """Run trials until the search suggests no more; every report has been passed to it when this returns."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -12,10 +13,12 @@ from supersnn.data import TrainingData, training_data
 from supersnn.records.events import DatasetSplit, Event, TeacherCached, TeacherTrained, now
 from supersnn.teacher_cache import TeacherCache
 from supersnn.teacher_outputs import OutputKind, output_kinds
-from supersnn.teachers import Teacher
+from supersnn.teachers import Progress, Teacher
 from tune.description.arms import Arm
 from tune.execution.executor import Executor
 from tune.execution.teacher_storage import BANKS, TEACHERS, teacher_at
+from tune.notices import Notify, Preparing
+from tune.notices import Progress as ProgressNotice
 from tune.storage import Storage, storage_at
 
 POOL = "loss.relation.pool"
@@ -73,8 +76,12 @@ def inspect_one(dataset: Mapping[str, Any]) -> DatasetSplit:
     )
 
 
-def prepare(arms: Mapping[str, Arm], storage: Storage, executor: Executor) -> Iterator[Prepared]:
+def prepare(
+    arms: Mapping[str, Arm], storage: Storage, executor: Executor, notify: Notify | None = None
+) -> Iterator[Prepared]:
     """Yield each teacher of the arms as it becomes ready, trained or found; the driver has a copy of it then.
+
+    `notify` is told which teachers are not ready yet, and, where they are trained in this process, of each epoch.
 
     Raises:
         UserError: a teacher cannot be trained or read.
@@ -85,11 +92,22 @@ def prepare(arms: Mapping[str, Arm], storage: Storage, executor: Executor) -> It
         results = [(item, already_prepared(item, data)) for item in missing]
         missing = [item for item, prepared in results if prepared is None]
         yield from (prepared for _, prepared in results if prepared is not None)
-    for _, result in executor.tasks(prepare_one, missing):
+    left = [str(item.config["teacher"]["name"]) for item in missing]
+    if notify is not None and left:
+        notify(Preparing(tuple(left)))
+    work = partial(prepare_one, progress=_notifying(notify)) if notify and executor.in_process else prepare_one
+    for _, result in executor.tasks(work, missing):
         if isinstance(result, Exception):
             raise result
+        left.remove(result.teacher.name)
+        if notify is not None:
+            notify(Preparing(tuple(left)))
         storage.fetch(f"{TEACHERS}/{result.teacher.digest}")
         yield replace(result, teacher=_now(result.teacher), cache=result.cache and _now(result.cache))
+
+
+def _notifying(notify: Notify) -> Progress:
+    return lambda what, done, of: notify(ProgressNotice(what, done, of))
 
 
 def _now(event: E) -> E:
@@ -148,15 +166,18 @@ def already_prepared(item: Preparation, data: TrainingData) -> Prepared | None:
     return _prepared(item, config, data, teacher)
 
 
-def prepare_one(item: Preparation) -> Prepared:
+def prepare_one(item: Preparation, progress: Progress | None = None) -> Prepared:
     """Train or find one teacher, and fill its cache, on this worker's device."""
     config = TrainConfig.model_validate(item.config)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     data = training_data(config.dataset, device)
-    return _prepared(item, config, data, teacher_at(storage_at(item.store), config, data, device))
+    teacher = teacher_at(storage_at(item.store), config, data, device, progress)
+    return _prepared(item, config, data, teacher, progress)
 
 
-def _prepared(item: Preparation, config: TrainConfig, data: TrainingData, teacher: Teacher) -> Prepared:
+def _prepared(
+    item: Preparation, config: TrainConfig, data: TrainingData, teacher: Teacher, progress: Progress | None = None
+) -> Prepared:
     """Fill a teacher's cache, and return the result of its preparation."""
     storage, name, views = storage_at(item.store), str(config.teacher.name), config.dataset.augment.views
     trained = TeacherTrained(
@@ -174,7 +195,7 @@ def _prepared(item: Preparation, config: TrainConfig, data: TrainingData, teache
         return Prepared(trained, None)
     cache = storage.get_or_create(
         f"{BANKS}/{teacher_cache.address(teacher, data, config)}",
-        lambda: TeacherCache.open(storage.root / BANKS, teacher, data, config, item.kinds),
+        lambda: TeacherCache.open(storage.root / BANKS, teacher, data, config, item.kinds, progress),
     )
     cached = TeacherCached(teacher=name, digest=cache.digest, views=views, seconds=cache.seconds, bytes=cache.bytes)
     return Prepared(trained, cached)

@@ -2,7 +2,7 @@
 
 import json
 import time
-from typing import Any
+from typing import Any, Self
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -24,15 +24,34 @@ class _NotSaved:
         return {}
 
 
+class DriverWork:
+    """What Tune's hooks do for the driver. Its first exception is kept: Tune would take it for the trial's.
+
+    After one the hooks do nothing any more, and the run ends; what is under way stays interrupted in the studies.
+    """
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
+        if isinstance(error, Exception):
+            self.error = self.error or error
+            return True
+        return False
+
+
 class StudySearcher(_NotSaved, Searcher):
     """Suggests the search's jobs to Tune, up to the cluster's capacity.
 
     Results go through `StudyScheduler`, which sees every one of them.
     """
 
-    def __init__(self, search: Search, cluster: ClusterState) -> None:
+    def __init__(self, search: Search, cluster: ClusterState, driver: DriverWork) -> None:
         super().__init__()
-        self._search, self._cluster = search, cluster
+        self._search, self._cluster, self._driver = search, cluster, driver
         self._keys: dict[str, str] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -40,6 +59,12 @@ class StudySearcher(_NotSaved, Searcher):
 
         None for not yet: the cluster is full, or there is no job now, but one under way may be requeued.
         """
+        with self._driver:
+            if self._driver.error is None:
+                return self._suggest(trial_id)
+        return Searcher.FINISHED
+
+    def _suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if not self._keys and (error := self._cluster.no_usable_nodes()):
             self._search.halt(error)  # without a trial Tune waits here for minutes, and does not call the stopper
         elif len(self._keys) >= self._cluster.capacity():
@@ -60,7 +85,10 @@ class StudySearcher(_NotSaved, Searcher):
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Close a trial whose worker failed; one that finished or was stopped is closed already."""
         del result, error
-        self._search.failed(self._keys.pop(trial_id))
+        key = self._keys.pop(trial_id)
+        with self._driver:
+            if self._driver.error is None:
+                self._search.failed(key)
 
     def save(self, checkpoint_path: str) -> None:
         """Do nothing: the studies are on disk."""
@@ -79,13 +107,19 @@ class StudyScheduler(_NotSaved, FIFOScheduler):
     A trial whose node does not match the driver is requeued, and the node excluded.
     """
 
-    def __init__(self, search: Search, cluster: ClusterState) -> None:
+    def __init__(self, search: Search, cluster: ClusterState, driver: DriverWork) -> None:
         super().__init__()
-        self._search, self._cluster = search, cluster
+        self._search, self._cluster, self._driver = search, cluster, driver
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Return the scheduler decision: continue or stop."""
         del tune_controller
+        with self._driver:
+            if self._driver.error is None:
+                return self._decide(trial, result)
+        return TrialScheduler.STOP
+
+    def _decide(self, trial: Any, result: dict[str, Any]) -> str:
         key = trial.config["job"]["key"]
         if "node_mismatch" in result:
             self._cluster.exclude(NodeMismatch(**json.loads(result["node_mismatch"])))
@@ -95,11 +129,12 @@ class StudyScheduler(_NotSaved, FIFOScheduler):
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
 
 
-class NoUsableNodesStopper(_NotSaved, Stopper):
-    """Ends the run where no usable nodes are left: otherwise pending trials would block forever."""
+class SearchStopper(_NotSaved, Stopper):
+    """Ends the run where the driver's work has failed, or no usable nodes are left: pending trials would block it."""
 
-    def __init__(self, search: Search, cluster: ClusterState) -> None:
-        self._search, self._cluster, self._checked = search, cluster, time.monotonic()
+    def __init__(self, search: Search, cluster: ClusterState, driver: DriverWork) -> None:
+        self._search, self._cluster, self._driver = search, cluster, driver
+        self._checked = time.monotonic()
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Stop no single trial: the scheduler decides on it."""
@@ -108,10 +143,10 @@ class NoUsableNodesStopper(_NotSaved, Stopper):
 
     def stop_all(self) -> bool:
         """Return whether the run ends now; running trials have been requeued then."""
-        if time.monotonic() - self._checked < CHECK_EVERY:
-            return False
-        self._checked = time.monotonic()
-        error = self._cluster.no_usable_nodes()
-        if error is not None:
-            self._search.halt(error)
-        return error is not None
+        if self._driver.error is None and time.monotonic() - self._checked >= CHECK_EVERY:
+            self._checked = time.monotonic()
+            with self._driver:
+                if (error := self._cluster.no_usable_nodes()) is not None:
+                    self._search.halt(error)
+                    return True
+        return self._driver.error is not None

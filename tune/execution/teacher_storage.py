@@ -9,17 +9,26 @@ from supersnn.config import TrainConfig
 from supersnn.data import TrainingData
 from supersnn.files import DamagedFile
 from supersnn.teacher_sources import teacher_source
-from supersnn.teachers import Teacher, TeacherStore
+from supersnn.teachers import Progress, Teacher, TeacherStore
 from supersnn.training import TeacherSource
 from tune.storage import Storage
 
 TEACHERS, BANKS = "teachers", "banks"
 
 
-def teacher_at(storage: Storage, config: TrainConfig, data: TrainingData, device: torch.device | str) -> Teacher:
+def teacher_at(
+    storage: Storage,
+    config: TrainConfig,
+    data: TrainingData,
+    device: torch.device | str,
+    progress: Progress | None = None,
+) -> Teacher:
     """Return the teacher that `config.teacher` describes, on the device; see `TeacherStore.get`."""
     store = TeacherStore(storage.root / TEACHERS)
-    name, get = f"{TEACHERS}/{teachers.address(config, data)}", functools.partial(store.get, config, data, device)
+    name, get = (
+        f"{TEACHERS}/{teachers.address(config, data)}",
+        functools.partial(store.get, config, data, device, progress),
+    )
     try:
         return storage.get_or_create(name, get)
     except DamagedFile:

@@ -13,7 +13,7 @@ from supersnn.config_model import parse, with_values
 from supersnn.data import TrainingData, training_data
 from supersnn.files import DamagedFile, write_atomically
 from supersnn.records.metrics import with_means
-from supersnn.training import Snapshot, train
+from supersnn.training import Snapshot, is_snapshot_of, train
 from tune.execution.teacher_storage import teacher_source_at
 from tune.search.messages import NO_SPACE, OWNER, TRACEBACK, Job, Report
 from tune.storage import Storage, storage_at
@@ -83,14 +83,15 @@ class TrialRunner:
     def _epochs(self, config: TrainConfig, job: Job, storage: Storage) -> Iterator[Report]:
         """Yield all epochs of one training: those of its checkpoint, then the ones trained now."""
         name = checkpoint_path(Path(job.folder), config.seed).as_posix()
-        resume = _checkpoint(storage, name)
+        resume, data = _checkpoint(storage, name), self.data(config.dataset)
+        if resume is not None and not is_snapshot_of(resume, config, data):
+            resume = None  # left behind by another training under this name
         if resume is not None:
             history, ended = resume[1]["history"], resume[1]["ended"]
             for epoch, metrics in enumerate(history, start=1):
                 yield Report(epoch, metrics, ended if epoch == len(history) else None)
             if ended is not None:
                 return
-        data = self.data(config.dataset)
         teacher_source = teacher_source_at(storage, config, data, self.device)
         for report in train(config, data, teacher_source, resume, self.device):
             tensors, meta = report.snapshot()

@@ -7,11 +7,12 @@ working meanwhile.
 import csv
 import io
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from analysis.frontier import front
 from analysis.statistics import t_interval
@@ -21,19 +22,20 @@ from supersnn.config import DatasetConfig, TrainConfig
 from supersnn.config_model import parse, read_yaml, with_values
 from supersnn.data import TrainingData, training_data
 from supersnn.errors import UserError, nearest
-from supersnn.files import write_atomically
+from supersnn.files import DamagedFile, sha256, write_atomically
 from supersnn.operations import AC_PJ, MAC_PJ
 from supersnn.records.events import TeacherRefitted
 from supersnn.records.metrics import INFERENCE, SYNAPTIC_OPS, VAL_ACCURACY
 from supersnn.records.snapshot import current_state
 from supersnn.records.state import SweepState, TrialRecord
 from tune.description.arms import resolve
+from tune.description.fixed import fixed_digest
 from tune.description.sweep import SweepConfig
 from tune.execution.local import LocalExecutor
 from tune.outcome import export_folder
 from tune.outcome.final_result import FinalResult
-from tune.outcome.final_runs import RETRAINED, VERIFIED, final_run, run
-from tune.outcome.final_training import RESULT, WEIGHTS
+from tune.outcome.final_runs import RETRAINED, VERIFIED, final_run, run, test_of
+from tune.outcome.final_training import RESULT, WEIGHTS, FinalRun, stored_result, test_purpose
 from tune.search.studies import split_key
 from tune.store import Store, SweepFolder
 
@@ -53,6 +55,8 @@ class Exporter:
         self._folder, self._store = folder, store
         self.sweep = parse(SweepConfig, read_yaml(folder.config), str(folder.config))
         self._state = state or current_state(folder.snapshot, folder.journal, self.sweep.search.constraints)[0]
+        if self._state.config not in (None, fixed_digest(self.sweep)):
+            raise DamagedFile(f"{folder.config}: not the sweep's configuration: `supersnn sweep FILE` writes it again")
         self._arms = resolve(self.sweep, str(folder.config))
         self._data: dict[DatasetConfig, TrainingData] = {}
 
@@ -101,10 +105,10 @@ class Exporter:
         if record is None:
             known = ", ".join(name for name, one in self._state.arms.items() if one.trials)
             raise UserError(f"{arm}/{number}: no such trial; arms with trials: {known or 'none yet'}")
-        config, results = self._arms[arm].config(record.params), self._results(arm, number)
-        if results:
-            config = with_values(config, {"dataset.train_on": self.sweep.verify.train_on})
-            return self._write(to, arm, record, config, VERIFIED, results)
+        config = self._arms[arm].config(record.params)
+        final = with_values(config, {"dataset.train_on": self.sweep.verify.train_on})
+        if results := self._results(arm, number, final):
+            return self._write(to, arm, record, final, VERIFIED, results)
         if record.end != "finished":
             raise UserError(f"{arm}/{number}: {record.end or 'still running'}: only a finished trial can be exported")
         return self._write(to, arm, record, config, RETRAINED, [self._retrain(arm, number, config)])
@@ -149,17 +153,55 @@ class Exporter:
         write_atomically(to / TABLE, table.getvalue())
         return rows
 
-    def _results(self, arm: str, number: int) -> list[FinalResult]:
-        """Return the results of a trial's verification, by seed."""
-        files = (self._folder.path / VERIFIED / arm / str(number)).glob(f"*/{RESULT}")
-        return sorted((FinalResult.read(path) for path in files), key=lambda result: result.seed)
+    def _results(self, arm: str, number: int, config: TrainConfig) -> list[FinalResult]:
+        """Return the results of a trial's verification, by seed: those that the journal has, as it has them.
+
+        Results that the journal does not have yet are left out while a driver may be about to record them.
+
+        Raises:
+            DamagedFile: a result is missing, not what the journal has, or not in the journal of a sweep that has ended.
+        """
+        events = self._state.arms[arm].verified.get(number, {})
+        folder = self._folder.path / VERIFIED / arm / str(number)
+        unknown = [path for path in sorted(folder.glob(f"*/{RESULT}")) if path.parent.name not in map(str, events)]
+        if unknown and self._state.ended is not None:
+            raise DamagedFile(
+                f"{unknown[0]}: the journal has no such result: continue the sweep, or move the file away"
+            )
+        results = []
+        for seed in sorted(events):
+            item = self._final_run(VERIFIED, arm, number, config, seed)
+            result = stored_result(item, self._store.storage, events[seed])
+            if result is None:
+                raise DamagedFile(
+                    f"{folder / str(seed) / RESULT}: missing, but the journal has this result: "
+                    "restore the file, or continue the sweep, which replaces it"
+                )
+            results.append(result)
+        return results
 
     def _retrain(self, arm: str, number: int, config: TrainConfig) -> FinalResult:
-        token = self._folder.owner.read_text(encoding="utf-8").strip()
-        where = self._folder, self._store.storage, token
-        item = final_run(RETRAINED, arm, number, config, self.sweep.seed, *where)
+        item = self._final_run(RETRAINED, arm, number, config, self.sweep.seed)
         ((_, result),) = run([item], LocalExecutor(), self._store.storage)
         return result
+
+    def _final_run(self, part: str, arm: str, number: int, config: TrainConfig, seed: int) -> FinalRun:
+        owner = self._folder.owner
+        token = owner.read_text(encoding="utf-8").strip() if owner.exists() else ""
+        return final_run(part, arm, number, config, seed, self._folder, self._store.storage, token)
+
+    def _weights(self, part: str, arm: str, number: int, seed: int) -> Mapping[str, Tensor]:
+        """Return the weights of a final run.
+
+        Raises:
+            DamagedFile: they are missing, or not the ones that were tested.
+        """
+        path, ledger = self._folder.path / part / arm / str(number) / str(seed) / WEIGHTS, self._folder.ledger
+        if not path.exists():
+            raise DamagedFile(f"{path}: missing; restore it, or move the whole folder away and continue the sweep")
+        if part == VERIFIED and test_of(ledger, test_purpose(f"{arm}/{number}/{seed}"), sha256(path)) is None:
+            raise DamagedFile(f"{path}: not the weights that were tested: {ledger} has no test of these")
+        return checkpoint.load(path)[0]
 
     def _write(
         self,
@@ -172,10 +214,9 @@ class Exporter:
     ) -> dict[str, Any]:
         seed = median_seed(results)
         config = with_values(config, {"seed": seed})
-        folder = self._folder.path / part / arm / str(record.number) / str(seed)
-        weights, _ = checkpoint.load(folder / WEIGHTS)
+        weights = self._weights(part, arm, record.number, seed)
         data = self._images(config.dataset)
-        session = self._state.drivers[-1]
+        session = self._state.drivers[-1] if self._state.drivers else None
         metrics = {
             "sweep": self.sweep.name,
             "arm": arm,
@@ -186,8 +227,8 @@ class Exporter:
             "split": data.fingerprint,
             "teacher": self._teacher(config),
             "energy_constants_pj": {"mac": MAC_PJ, "ac": AC_PJ},
-            "code": session.code,
-            "versions": session.versions,
+            "code": session.code if session is not None else None,
+            "versions": session.versions if session is not None else {},
         }
         export_folder.write(to, config, weights, data, metrics)
         return metrics

@@ -4,10 +4,14 @@ import json
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from supersnn.files import write_atomically
+from supersnn.files import DamagedFile, write_atomically
+from supersnn.records.events import TrialRanked, WinnerVerified
 from supersnn.records.metrics import TEST_ACCURACY, VAL_ACCURACY, by_column, by_key
+
+Recorded = WinnerVerified | TrialRanked
+"""The events that the journal has of final runs."""
 
 
 class FinalResult(BaseModel):
@@ -15,6 +19,8 @@ class FinalResult(BaseModel):
 
     Attributes:
         seed: of the training.
+        config: digest of the training's configuration (`supersnn.config_model.digest`); None in results of versions
+            that stored none.
         metrics: by key; accuracies are fractions, operations and energy are for one image. Without a test they are
             those of the validation images. A loss that is not finite is None.
         rates: the firing rate by layer.
@@ -27,6 +33,7 @@ class FinalResult(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     seed: int
+    config: str | None = None
     metrics: dict[str, float | None]
     rates: dict[str, float] = {}
     images: int
@@ -36,13 +43,47 @@ class FinalResult(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Return the result in a file; those of earlier versions have each metric under its column's name."""
-        plain: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return cls.model_validate(plain if "metrics" in plain else plain | {"metrics": by_key(plain)})
+        """Return the result in a file; those of earlier versions have each metric under its column's name.
+
+        Raises:
+            DamagedFile: it is no result.
+        """
+        try:
+            plain: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            result = cls.model_validate(plain if "metrics" in plain else plain | {"metrics": by_key(plain)})
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            key = ".".join(map(str, first["loc"]))
+            raise DamagedFile(f"{path}: damaged: {key}: {first['msg'].lower()}; {RETRAIN}") from None
+        except (ValueError, TypeError, AttributeError):
+            raise DamagedFile(f"{path}: damaged: not a JSON object; {RETRAIN}") from None
+        if result.metrics.get(VAL_ACCURACY.key) is None:
+            raise DamagedFile(f"{path}: damaged: it has no {VAL_ACCURACY.title}; {RETRAIN}")
+        return result
 
     def write(self, path: Path) -> None:
         """Write the result to a file, atomically."""
         write_atomically(path, self.model_dump_json())
+
+    def difference(self, event: Recorded) -> str | None:
+        """Return the first value that differs from the journal's event of this run, as text; None without any.
+
+        What the event does not have, as in journals of earlier versions, is not compared.
+        """
+        if isinstance(event, TrialRanked):
+            pairs: dict[str, tuple[Any, Any]] = {VAL_ACCURACY.key: (self.val, event.value)}
+        else:
+            about = ("rates", "seconds", "opened", *(["ended"] if "ended" in event.model_fields_set else []))
+            known = {key for key in (VAL_ACCURACY.key, TEST_ACCURACY.key) if key in event.metrics}
+            compared = sorted(known | (event.metrics.keys() & self.metrics.keys()))
+            pairs = {key: (self.metrics.get(key), event.metrics[key]) for key in compared}
+            pairs |= {
+                key: (getattr(self, key), getattr(event, key)) for key in about if getattr(event, key) is not None
+            }
+        for key, (stored, recorded) in pairs.items():
+            if stored != recorded:
+                return f"{key} is {stored} here and {recorded} in the journal"
+        return None
 
     @property
     def val(self) -> float:
@@ -57,9 +98,12 @@ class FinalResult(BaseModel):
     def row(self) -> dict[str, Any]:
         """Return the result as `verified.json` has it: metrics under their columns' names."""
         about = {"seed": self.seed, **by_column(self.metrics)}
-        return about | self.model_dump(mode="json", exclude={"seed", "metrics"})
+        return about | self.model_dump(mode="json", exclude={"seed", "config", "metrics"})
 
     def _accuracy(self, key: str) -> float:
         value = self.metrics[key]
         assert value is not None
         return value
+
+
+RETRAIN = "move the file away, and `supersnn sweep` trains this run again"

@@ -4,19 +4,24 @@ The `verify.top` best trials of each arm are its candidates. Several are first r
 over seeds of their own, with the test images closed; the winner is verified with seeds that chose nothing.
 """
 
+import json
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from supersnn.config import TrainConfig
-from supersnn.config_model import merge, with_values
+from supersnn.config_model import digest, merge, with_values
+from supersnn.files import sha256
+from supersnn.records.events import WinnerVerified
+from supersnn.records.state import SweepState
 from supersnn.test_set import append
 from tune.description.arms import Arm
 from tune.description.sweep import SweepConfig
 from tune.execution.executor import Executor
-from tune.outcome.final_result import FinalResult
-from tune.outcome.final_training import FinalRun, stored_result, train_final
+from tune.outcome.final_result import FinalResult, Recorded
+from tune.outcome.final_training import RESULT, WEIGHTS, FinalRun, stored_result, test_purpose, train_final
 from tune.search.messages import Job
 from tune.search.studies import Studies
 from tune.storage import Storage
@@ -53,16 +58,22 @@ def final_run(
         token=token,
     )
     ledger = storage.ledger_for(storage.name(folder.ledger), job.folder) if part == VERIFIED else None
-    return FinalRun(arm, trial, seed, job, ledger, keep=part != RANKED)
+    return FinalRun(part, arm, trial, seed, job, ledger, keep=part != RANKED)
 
 
 class FinalRuns:
     """The final runs of a sweep: its candidates, their ranking, the winners and their verification."""
 
     def __init__(
-        self, sweep: SweepConfig, studies: Studies, folder: SweepFolder, store: Store, token: str = ""
+        self,
+        sweep: SweepConfig,
+        studies: Studies,
+        folder: SweepFolder,
+        store: Store,
+        token: str = "",
+        state: SweepState | None = None,
     ) -> None:
-        self._sweep, self._studies = sweep, studies
+        self._sweep, self._studies, self._state = sweep, studies, state or SweepState()
         self._folder, self._storage, self._token = folder, store.storage, token
 
     def candidates(self) -> dict[str, list[Candidate]]:
@@ -90,7 +101,7 @@ class FinalRuns:
         """Return each arm's winner; every ranking run has ended."""
         values: dict[tuple[str, int], list[float]] = {}
         for item in self.rankings():
-            values.setdefault((item.arm, item.trial), []).append(result_of(item, self._storage).val)
+            values.setdefault((item.arm, item.trial), []).append(self._result(item).val)
         winners = {}
         for arm, candidates in self.candidates().items():
             means = {c.trial: statistics.fmean(values[arm, c.trial]) for c in candidates if (arm, c.trial) in values}
@@ -124,16 +135,53 @@ class FinalRuns:
 
     def left(self) -> bool:
         """Return whether a ranking or a verification has not been trained."""
-        if any(stored_result(item, self._storage) is None for item in self.rankings()):
-            return True
-        return any(stored_result(item, self._storage) is None for item in self.verifications())
+        return any(self._stored(item) is None for item in self.rankings()) or any(
+            self._stored(item) is None for item in self.verifications()
+        )
 
     def run(self, items: list[FinalRun], executor: Executor) -> Iterator[tuple[FinalRun, FinalResult]]:
         """Yield each run with its result; see `run`. Each opening of the test images is in the sweep's ledger."""
-        for item, result in run(items, executor, self._storage):
+        for item in items:
+            self._restore(item)
+        for item, result in run(items, executor, self._storage, self._recorded):
             if item.ledger is not None:
                 _merge_ledger(self._storage.root / item.ledger, self._folder.ledger)
             yield item, result
+
+    def _recorded(self, item: FinalRun) -> Recorded | None:
+        """Return the journal's event of a run."""
+        return recorded(self._state, item)
+
+    def _stored(self, item: FinalRun) -> FinalResult | None:
+        return stored_result(item, self._storage, self._recorded(item))
+
+    def _result(self, item: FinalRun) -> FinalResult:
+        """Return the result of a run that has ended.
+
+        Raises:
+            ValueError: it has not.
+        """
+        return _ended(item, self._stored(item))
+
+    def _restore(self, item: FinalRun) -> None:
+        """Write the file of a result that the journal has, where only the file is lost and not the tested weights."""
+        event, folder = self._recorded(item), self._storage.root / item.job.folder
+        if not isinstance(event, WinnerVerified) or (folder / RESULT).exists() or not (folder / WEIGHTS).exists():
+            return
+        tested = test_of(self._folder.ledger, test_purpose(item.job.key), sha256(folder / WEIGHTS))
+        if tested is not None and event.seconds is not None:
+            result = FinalResult(
+                seed=item.seed,
+                config=digest(item.config),
+                metrics=event.metrics,
+                rates=event.rates or {},
+                images=tested["count"],
+                opened=event.opened,
+                seconds=event.seconds,
+                ended=event.ended,
+            )
+            result.write(folder / RESULT)
+            self._storage.publish(f"{item.job.folder}/{RESULT}")
 
     def _final_run(self, part: str, arm: str, trial: int, config: TrainConfig, seed: int) -> FinalRun:
         return final_run(part, arm, trial, config, seed, self._folder, self._storage, self._token)
@@ -142,17 +190,37 @@ class FinalRuns:
         return with_values(config, {"dataset.train_on": self._sweep.verify.train_on})
 
 
-def run(items: list[FinalRun], executor: Executor, storage: Storage) -> Iterator[tuple[FinalRun, FinalResult]]:
+def recorded(state: SweepState, item: FinalRun) -> Recorded | None:
+    """Return the event that a sweep's journal has of a run, None before it has one."""
+    arm = state.arms.get(item.arm)
+    if arm is None or item.part not in (VERIFIED, RANKED):
+        return None
+    runs = arm.verified if item.part == VERIFIED else arm.ranked
+    return runs.get(item.trial, {}).get(item.seed)
+
+
+def run(
+    items: list[FinalRun],
+    executor: Executor,
+    storage: Storage,
+    recorded: Callable[[FinalRun], Recorded | None] = lambda _: None,
+) -> Iterator[tuple[FinalRun, FinalResult]]:
     """Yield each run with its result, at once where it has been trained already, else as the trainings end.
 
     What a run leaves is in the driver's copy of the storage then.
+
+    Args:
+        items: the runs.
+        executor: that trains what is missing.
+        storage: what driver and workers share.
+        recorded: the journal's event of a run.
 
     Raises:
         Exception: the error that a training ended in.
     """
     missing = []
     for item in items:
-        done = stored_result(item, storage)
+        done = stored_result(item, storage, recorded(item))
         if done is None:
             missing.append(item)
         else:
@@ -160,19 +228,34 @@ def run(items: list[FinalRun], executor: Executor, storage: Storage) -> Iterator
     for item, result in executor.tasks(train_final, missing):
         if isinstance(result, Exception):
             raise result
-        yield item, result_of(item, storage)
+        yield item, _ended(item, stored_result(item, storage, recorded(item)))
 
 
-def result_of(item: FinalRun, storage: Storage) -> FinalResult:
+def _ended(item: FinalRun, result: FinalResult | None) -> FinalResult:
     """Return the result of a run that has ended.
 
     Raises:
         ValueError: it has not.
     """
-    result = stored_result(item, storage)
     if result is None:
         raise ValueError(f"{item.job.key} has not been trained yet")
     return result
+
+
+def test_of(ledger: Path, purpose: str, weights: str) -> dict[str, Any] | None:
+    """Return the ledger's line of a test of some weights; None where it has none.
+
+    Lines of earlier versions that name no weights are taken by their purpose.
+    """
+    text = ledger.read_text(encoding="utf-8", errors="replace") if ledger.exists() else ""
+    for line in text.splitlines():
+        try:
+            entry: dict[str, Any] = json.loads(line)
+            if entry["purpose"] == purpose and entry.get("weights") in (weights, None):
+                return entry
+        except (ValueError, TypeError, KeyError):
+            continue
+    return None
 
 
 def _merge_ledger(other: Path, ledger: Path) -> None:

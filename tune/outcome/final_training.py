@@ -7,14 +7,16 @@ from pathlib import Path
 
 from supersnn import checkpoint
 from supersnn.config import TrainConfig
+from supersnn.config_model import digest, flatten, parse
 from supersnn.evaluation import evaluate
-from supersnn.files import sha256
+from supersnn.files import DamagedFile, sha256
 from supersnn.measurement import measure
 from supersnn.networks.build import build
+from supersnn.records.events import WinnerVerified
 from supersnn.records.metrics import VAL_ACCURACY
 from supersnn.test_set import open_test, opened_at
 from tune.execution.trial import TrialRunner, check_owner, checkpoint_path
-from tune.outcome.final_result import FinalResult
+from tune.outcome.final_result import RETRAIN, FinalResult, Recorded
 from tune.search.messages import CHECKPOINTS, Job
 from tune.storage import Storage, storage_at
 
@@ -26,6 +28,7 @@ class FinalRun:
     """One training of a trial with another seed.
 
     Attributes:
+        part: of the sweep's folder that it is stored in, see `final_runs`.
         arm, trial, seed: what is trained.
         job: the training.
         ledger: name of the ledger of test openings in the job's storage, None where the test images stay closed. It is
@@ -33,12 +36,18 @@ class FinalRun:
         keep: whether its weights are stored. Those that are tested must be: the ledger names their file.
     """
 
+    part: str
     arm: str
     trial: int
     seed: int
     job: Job
     ledger: str | None
     keep: bool
+
+    @property
+    def config(self) -> TrainConfig:
+        """What is trained."""
+        return parse(TrainConfig, self.job.config, self.job.key)
 
     def __post_init__(self) -> None:
         if self.ledger is not None and not self.keep:
@@ -55,7 +64,7 @@ def train_final(item: FinalRun) -> FinalResult:
     if (done := stored_result(item, storage)) is not None:
         return done
     runner, folder = _runner(), item.job.folder
-    config = TrainConfig.model_validate(item.job.config)
+    config = item.config
     reports = list(runner.run(item.job))
     tensors, meta = checkpoint.load(storage.fetch(checkpoint_path(Path(folder), item.seed).as_posix()))
     weights = checkpoint.student_weights(tensors)
@@ -68,7 +77,7 @@ def train_final(item: FinalRun) -> FinalResult:
         storage.publish(f"{folder}/{WEIGHTS}")
     opened, images, part = None, data.validation, "val"
     if item.ledger is not None:
-        kept, purpose = sha256(storage.root / folder / WEIGHTS), f"verify {item.job.key}"
+        kept, purpose = sha256(storage.root / folder / WEIGHTS), test_purpose(item.job.key)
         ledger = storage.fetch(item.ledger)
         images, part = open_test(config.dataset, ledger, purpose, runner.device, kept), "test"
         opened = opened_at(ledger, purpose, kept)
@@ -80,6 +89,7 @@ def train_final(item: FinalRun) -> FinalResult:
     metrics = {**measured.metrics("test" if part == "test" else "val"), VAL_ACCURACY.key: val}
     result = FinalResult(
         seed=item.seed,
+        config=digest(config),
         metrics={key: value if math.isfinite(value) else None for key, value in metrics.items()},
         rates=measured.evaluation.rates,
         images=measured.evaluation.images,
@@ -94,15 +104,63 @@ def train_final(item: FinalRun) -> FinalResult:
     return result
 
 
-def stored_result(item: FinalRun, storage: Storage) -> FinalResult | None:
-    """Return the result of a run that has ended, None before; what belongs to it is fetched with it."""
+def test_purpose(key: str) -> str:
+    """Return what the test images are opened for by the run ``ARM/N/SEED``, as the ledger has it."""
+    return f"verify {key}"
+
+
+def stored_result(item: FinalRun, storage: Storage, recorded: Recorded | None = None) -> FinalResult | None:
+    """Return the result of a run that has ended, None before; what belongs to it is fetched with it.
+
+    A result is that of its training: it has the digest of the configuration and the seed, and where the journal has an
+    event of the run, the same figures as that. Results of versions that stored no digest are taken where the journal's
+    event has the figures, and for a tested run the configuration. Without an event nothing says what they are of: one
+    that is tested is refused, because the test images were opened for it, and another one is trained again.
+
+    Args:
+        item: the run.
+        storage: what driver and workers share.
+        recorded: the journal's event of the run, if it has one and the caller has the journal.
+
+    Raises:
+        DamagedFile: the file is damaged, the result of another training, or not the one that the journal has.
+    """
     folder = item.job.folder
     path = storage.root / folder / RESULT
     names = [f"{folder}/{RESULT}", *([f"{folder}/{WEIGHTS}"] if item.keep else []), *filter(None, [item.ledger])]
     if not all((storage.root / name).exists() for name in names) and storage.fetch(names[0]).exists():
         for name in names[1:]:
             storage.fetch(name)
-    return FinalResult.read(path) if path.exists() else None
+    if not path.exists():
+        return None
+    result = FinalResult.read(path)
+    if result.seed != item.seed or result.config not in (None, digest(item.config)):
+        raise DamagedFile(f"{path}: the result of another training than that of {item.job.key}; {RETRAIN}")
+    if result.config is None and recorded is None:
+        if item.ledger is None:
+            return None
+        raise DamagedFile(f"{path}: it does not say which training it is of, nor does the journal; {RETRAIN}")
+    if recorded is not None:
+        _require_recorded(item, result, recorded, path)
+    return result
+
+
+def _require_recorded(item: FinalRun, result: FinalResult, recorded: Recorded, path: Path) -> None:
+    """Compare a result with the journal's event of its run.
+
+    Raises:
+        DamagedFile: a figure differs, or the event is of another configuration.
+    """
+    if (difference := result.difference(recorded)) is not None:
+        raise DamagedFile(f"{path}: not what was measured: {difference}; restore the file")
+    before = recorded.config if isinstance(recorded, WinnerVerified) else {}
+    now = flatten(item.config)
+    changed = [key for key, value in before.items() if key in now and now[key] != value]
+    if changed:
+        raise DamagedFile(
+            f"{path}: the journal has it with {changed[0]}: {before[changed[0]]!r}, where {item.job.key} has "
+            f"{now[changed[0]]!r}; give the sweep another name"
+        )
 
 
 @functools.cache

@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from supersnn.config import TrainConfig
 from supersnn.config_model import digest, flatten
+from supersnn.errors import UserError
 from supersnn.records.metrics import OBJECTIVES, SYNAPTIC_OPS, VAL_ACCURACY, judged, violations
 from supersnn.records.state import rank
 from tune.description.arms import Arm
@@ -31,8 +32,9 @@ STOP, END, WARM, OPS, BOUNDED = "stopped_after", "end", "warm_start", "synaptic_
 """User attributes of a trial: the epoch after which it was to stop, how it ended, the sweep it was taken over from,
 and (of a rung's trial), by step: its accuracy, synaptic operations and feasibility; its constrained metrics."""
 
-TASK, DESIGNS = "task", "start_designs"
-"""User attributes of a study: what its values are comparable with, and start designs by the sweep they are from."""
+TASK, DESIGNS, IDENTITY = "task", "start_designs", "sweep_id"
+"""User attributes of a study: what its values are comparable with, start designs by the sweep they are from, and the
+identity of the sweep that it belongs to (`SweepState.identity`)."""
 SOURCE = "warm_start_trial"
 """The user attribute of a trial that was taken over with its number there."""
 TRANSFERRED = 3
@@ -53,6 +55,15 @@ class Assignment:
     def key(self) -> str:
         """The trial's name in its sweep, ``ARM/N``."""
         return f"{self.arm}/{self.number}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended, as its study has it: `value` and `feasible` are None where it was not trained to its end."""
+
+    end: str
+    value: float | None
+    feasible: bool | None
 
 
 @dataclass
@@ -101,7 +112,7 @@ class ArmStudy:
         self._seen: dict[int, dict[int, tuple[float, float, bool]]] = {}
         self._rung_values = ConstrainedRungs(sweep.search.constraints)
         self._rung_ids: list[int] = []
-        self._waiting = self._warm = 0
+        self._waiting = self._warm = self._next = 0
         self.interrupted: deque[FrozenTrial] = deque()
         self.counts = Counts()
         self.since_best = 0
@@ -115,6 +126,7 @@ class ArmStudy:
         for trial in self._study.get_trials(deepcopy=False):
             self._waiting += trial.state == TrialState.WAITING
             self._warm += WARM in trial.user_attrs
+            self._next += trial.state != TrialState.WAITING
             if trial.state == TrialState.WAITING or WARM in trial.user_attrs:
                 continue
             self.counts.suggested += 1
@@ -151,6 +163,26 @@ class ArmStudy:
         """Whether the pruner's steps are seeds, compared with the best trial's seed by seed."""
         return self._sweep.search.scheduler == "wilcoxon"
 
+    def claim(self, identity: str) -> None:
+        """Mark the study as the one of a sweep, before its first trial is asked for.
+
+        Raises:
+            UserError: it belongs to another sweep, or another driver has used it since it was opened.
+        """
+        try:
+            owner = self._study.user_attrs.get(IDENTITY)
+            trials = self._study.get_trials(deepcopy=False)
+        except KeyError:
+            raise UserError(f"{self._complaint()} has removed it") from None
+        if owner not in (None, identity) or sum(trial.state != TrialState.WAITING for trial in trials) != self._next:
+            raise UserError(f"{self._complaint()} uses it")
+        if owner is None:
+            self._study.set_user_attr(IDENTITY, identity)
+
+    def _complaint(self) -> str:
+        name = self._study.study_name
+        return f"study {name!r} in the studies' database: another store with a sweep {self._sweep.name!r}"
+
     def resume(self) -> Assignment:
         """Return the first interrupted trial, with its number and values."""
         frozen = self.interrupted.popleft()
@@ -178,8 +210,14 @@ class ArmStudy:
             design = startup_design(self.arm.parameters, number, search.startup_trials(), self._sweep.seed)
             self._study.enqueue_trial(design)
         self._study.sampler = sampler(self._sweep, self.arm, number)
+        trial = self._study.ask()
+        if trial.number != self._next:
+            trial.set_user_attr(WARM, "")  # the other driver does not count it
+            self._study.tell(trial, state=TrialState.FAIL)
+            raise UserError(f"{self._complaint()} uses it")
         self.counts.suggested += 1
-        return self._assign(self._study.ask(), reported=0)
+        self._next += 1
+        return self._assign(trial, reported=0)
 
     def _assign(self, trial: Trial, reported: int) -> Assignment:
         values = suggest(trial, self.arm.parameters, self._fixed)
@@ -300,9 +338,15 @@ class ArmStudy:
         """Return the epochs that the running trials still have before them."""
         return sum(self._sweep.trial_epochs() - reported for reported in self._reported.values())
 
-    def ended(self) -> dict[int, str]:
+    def ended(self) -> dict[int, Outcome]:
         """Return how every own trial that has ended did, by its number."""
-        return {trial.number: _end(trial) for trial in self._own_ended()}
+        complete = TrialState.COMPLETE
+        return {
+            trial.number: Outcome(_end(trial), trial.values[0], _is_feasible(trial))
+            if trial.state == complete
+            else Outcome(_end(trial), None, None)
+            for trial in self._own_ended()
+        }
 
     def _own_ended(self) -> list[FrozenTrial]:
         trials = self._study.get_trials(deepcopy=False)
@@ -338,6 +382,7 @@ class ArmStudy:
                 if trial.number not in there:
                     self._study.add_trial(self._known_trial(trial, params, sweep))
                     self._warm += 1
+                    self._next += 1
         else:
             eligible = [(trial, params) for trial, params in usable if _is_feasible(trial)]
             eligible.sort(key=lambda pair: rank(pair[0].values[0], pair[0].number))
@@ -392,6 +437,14 @@ def _end(trial: FrozenTrial) -> str:
 def _is_feasible(trial: FrozenTrial) -> bool:
     """Return whether a trial that was trained to its end is within the constraints."""
     return all(excess <= 0 for excess in trial.constraints.values())
+
+
+def existing_study(name: str, storage: BaseStorage) -> Study | None:
+    """Return a study, None where there is none of that name."""
+    try:
+        return optuna.load_study(study_name=name, storage=storage)
+    except KeyError:
+        return None
 
 
 _STATES = {"finished": TrialState.COMPLETE, "stopped": TrialState.PRUNED}

@@ -7,6 +7,7 @@ TRIALS = "trials"
 """The sweep's folder with a folder ARM/N for each trial."""
 OWNER, TRACEBACK, CHECKPOINTS = "owner", "traceback.txt", "checkpoint-*"
 NO_SPACE = "No space left on device"
+_FULL = (NO_SPACE, "database or disk is full", "Disk quota exceeded")
 
 
 @dataclass(frozen=True)
@@ -41,3 +42,12 @@ class Report:
     epoch: int
     metrics: dict[str, float]
     ended: str | None
+
+
+def disk_is_full(error: BaseException | None) -> bool:
+    """Return whether an error, or one that it follows from, is that of a full disk; on Ray only the text is left."""
+    while error is not None:
+        if any(text in str(error) for text in _FULL):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

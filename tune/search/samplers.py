@@ -1,7 +1,7 @@
 """Optuna's samplers by name, one for each arm's study, seeded."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import optuna
@@ -10,15 +10,13 @@ from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from supersnn.config_model import Scalar, digest
+from supersnn.config_model import digest
 from tune.description.arms import Arm
-from tune.description.space import SearchParameter
 from tune.description.sweep import SweepConfig
 
 DESIGNED = ("tpe", "gp", "cmaes", "nsga2", "nsga3")
 """The samplers that begin with start-up trials; the others are designs themselves."""
 
-_GRID_POINTS = 5
 _BEST, _LATEST = 100, 400
 """How many trials TPE models at most. It takes at most 25 as the good ones; the others give the common density."""
 
@@ -37,6 +35,13 @@ class TPE(TPESampler):
     ) -> Any:
         """Return a value for one parameter."""
         return super().sample_independent(_seen(study), trial, param_name, param_distribution)
+
+
+class Grid(optuna.samplers.GridSampler):
+    """Optuna's grid, which does not stop the study after its last point: that fails outside of `Study.optimize`."""
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        """Do nothing: the sweep's budget ends the search."""
 
 
 def _seen(study: Study) -> Study:
@@ -111,14 +116,4 @@ def sampler(sweep: SweepConfig, arm: Arm, number: int) -> BaseSampler:
             case "nsga3":
                 return optuna.samplers.NSGAIIISampler(seed=seed, population_size=max(startup, 2))
             case "grid":
-                return optuna.samplers.GridSampler(
-                    {key: _grid(parameter) for key, parameter in arm.parameters.items()}, seed=design_seed
-                )
-
-
-def _grid(parameter: SearchParameter) -> list[Scalar]:
-    """A parameter's values on the grid: its choices, or evenly spaced points of its range with both ends."""
-    if parameter.categorical is not None:
-        return list(parameter.categorical)
-    shares = [point / (_GRID_POINTS - 1) for point in range(_GRID_POINTS)]
-    return sorted({parameter.at(min(share, 1 - 1e-12)) for share in shares}, key=lambda value: float(str(value)))
+                return Grid({key: parameter.grid() for key, parameter in arm.parameters.items()}, seed=design_seed)

@@ -7,7 +7,7 @@ from supersnn.errors import UserError
 from supersnn.records.events import AnyEvent, EpochReported, TrialEnded, TrialStarted
 from supersnn.records.metrics import VAL_ACCURACY, feasible, judged
 from supersnn.records.pairing import family, pairing
-from tune.search.arm_study import Assignment
+from tune.search.arm_study import Assignment, Outcome
 from tune.search.budget import Budget
 from tune.search.messages import CHECKPOINTS, NO_SPACE, TRACEBACK, TRIALS, Job, Report
 from tune.search.studies import Studies, split_key
@@ -119,14 +119,24 @@ class Search:
         self.ended(key, f"failed:{lines[-1][:300] if lines else 'the worker died'}")
 
     def reconcile(self) -> None:
-        """Record the end of each trial that has ended in the studies, but not in the journal."""
+        """Record the end of each trial that has ended in the studies, but not in the journal.
+
+        A trial that the journal does not know, because the line of its start is damaged, is started there again.
+        """
         left_behind = self._storage.folders(f"{self._sweep}/{TRIALS}")
-        for key, end in self.studies.ended().items():
+        for key, outcome in self.studies.ended().items():
             trial = self._record.state.trial(*split_key(key))
+            if trial is None:
+                self._record.write(_started(self._assignment(key), recorded=0))
             if trial is None or trial.end is None:
-                self._write_end(key, end)
+                self._write_end(key, outcome.end, outcome)
             if key in left_behind:
                 self._remove_checkpoints(key)
+
+    def _assignment(self, key: str) -> Assignment:
+        """Return a trial as the studies have it."""
+        arm, number = split_key(key)
+        return Assignment(arm, number, self.studies.values(arm, number), self.studies.config(arm, number), 0)
 
     def _recorded_epochs(self, key: str) -> int:
         trial = self._record.state.trial(*split_key(key))
@@ -139,21 +149,16 @@ class Search:
     def _remove_checkpoints(self, key: str) -> None:
         self._storage.remove(self._trial_folder(key), CHECKPOINTS)
 
-    def _write_end(self, key: str, end: str) -> None:
-        """Record a trial's end, with what the record has of its last epoch."""
+    def _write_end(self, key: str, end: str, outcome: Outcome | None = None) -> None:
+        """Record a trial's end with what the record has of its last epoch, or where it has nothing, the study."""
         arm, number = split_key(key)
         trial = self._record.state.trial(arm, number)
         epochs, metrics = (0, {}) if trial is None else (trial.epochs, trial.metrics)
-        self._record.write(
-            TrialEnded(
-                arm=arm,
-                trial=number,
-                end=end,
-                epochs=epochs,
-                value=judged(metrics).get(VAL_ACCURACY.key),
-                feasible=feasible(metrics, self._record.state.constraints) if metrics else None,
-            )
-        )
+        value = judged(metrics).get(VAL_ACCURACY.key)
+        within = feasible(metrics, self._record.state.constraints) if metrics else None
+        if not metrics and outcome is not None:
+            value, within = outcome.value, outcome.feasible
+        self._record.write(TrialEnded(arm=arm, trial=number, end=end, epochs=epochs, value=value, feasible=within))
 
 
 def _started(assignment: Assignment, recorded: int) -> AnyEvent:

@@ -14,11 +14,12 @@ import sqlalchemy
 from optuna.storages import BaseStorage, RDBStorage
 
 from supersnn.config import TrainConfig
-from supersnn.errors import UserError
+from supersnn.credentials import masked
+from supersnn.errors import UserError, shorten
 from tune.description.arms import Arm
 from tune.description.space import Values
 from tune.description.sweep import SweepConfig
-from tune.search.arm_study import ArmStudy, Assignment, Counts
+from tune.search.arm_study import ArmStudy, Assignment, Counts, Outcome, existing_study
 
 optuna.logging.set_verbosity(logging.WARNING)
 
@@ -38,8 +39,8 @@ def open_storage(url: str) -> BaseStorage:
                 sqlalchemy.event.listen(storage.engine, "connect", _log_ahead)
             return storage
     except Exception as error:
-        text = " ".join(str(error).split())
-        raise UserError(f"SUPERSNN_OPTUNA_STORAGE: {url} cannot be opened: {text[:200]}") from error
+        text = shorten(masked(str(getattr(error, "orig", None) or error), url))
+        raise UserError(f"SUPERSNN_OPTUNA_STORAGE: {masked(url)} cannot be opened: {text}") from error
 
 
 def _log_ahead(connection: sqlite3.Connection, _record: object) -> None:
@@ -59,8 +60,13 @@ class Studies:
         self._arms = {name: ArmStudy(sweep, arm, storage) for name, arm in arms.items()}
         for earlier in sweep.search.warm_start:
             for name, study in self._arms.items():
-                if (known := _existing(f"{earlier}/{name}", storage)) is not None:
+                if (known := existing_study(f"{earlier}/{name}", storage)) is not None:
                     study.warm_start(known, earlier)
+
+    def claim(self, identity: str) -> None:
+        """Mark the studies as those of a sweep; see `ArmStudy.claim`."""
+        for study in self._arms.values():
+            study.claim(identity)
 
     @property
     def counts(self) -> dict[str, Counts]:
@@ -123,8 +129,8 @@ class Studies:
         patience = self._sweep.search.stagnation
         return patience is not None and all(study.since_best >= patience for study in self._arms.values())
 
-    def ended(self) -> dict[str, str]:
-        """Return how every trial that has ended did, by its key: ``finished``, ``stopped`` or ``failed:REASON``."""
+    def ended(self) -> dict[str, Outcome]:
+        """Return how every trial that has ended did, by its key."""
         return {f"{name}/{number}": end for name, study in self._arms.items() for number, end in study.ended().items()}
 
     def ranking(self, arm: str) -> list[tuple[float, int]]:
@@ -153,11 +159,3 @@ def split_key(key: str) -> tuple[str, int]:
     """Return arm and number of a trial's key ``ARM/N``."""
     arm, _, number = key.rpartition("/")
     return arm, int(number)
-
-
-def _existing(name: str, storage: BaseStorage) -> optuna.Study | None:
-    """Return a study, None where there is none of that name."""
-    try:
-        return optuna.load_study(study_name=name, storage=storage)
-    except KeyError:
-        return None

@@ -1,9 +1,11 @@
 """The board: a sweep's state drawn for a terminal, with its throughput and the time left."""
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Group
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -23,12 +25,14 @@ class Board:
         state: its state, which goes on changing.
         stage: what the driver is doing.
         note: what it has done last, where no table shows it.
+        working: what it is at, where no table shows it; see `work_on`.
         driven: whether a driver is at work.
     """
 
     def __init__(self, sweep: SweepConfig, state: SweepState) -> None:
         self.sweep, self.state = sweep, state
-        self.stage, self.note = "starting", ""
+        self.stage, self.note, self.working = "starting", "", ""
+        self._since = time.monotonic()
         self.driven = False
 
     @property
@@ -54,6 +58,10 @@ class Board:
             case TrialStarted():
                 self.note = ""
 
+    def work_on(self, text: str) -> None:
+        """Show a piece of work, empty for none, and for how long it has been under way."""
+        self.working, self._since = text, time.monotonic()
+
     def epochs_left(self) -> float:
         """Return how many epochs of students are left to be trained, if trials go on to end as early as they did."""
         rows = self.rows.values()
@@ -78,15 +86,32 @@ class Board:
         texts += [f"{rate:.3g} epochs/s"] if rate is not None else []
         return texts + ([f"about {clock(left)} left"] if left else [])
 
-    def __rich__(self) -> Group:
-        """Draw the board."""
-        table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
-        for column, justify in _COLUMNS:
-            table.add_column(column, justify=justify, no_wrap=True, min_width=len(column))
-        table.add_column("with", ratio=1, no_wrap=True, overflow="ellipsis")
-        for row in self.rows.values():
-            table.add_row(*self._cells(row))
-        return Group(self._headline(), table, *(Text(fault, style="yellow") for fault in self.state.faults))
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw the board: what a narrow terminal has no room for is left out, the best values last."""
+        del console
+        yield self._headline()
+        yield self._table(options.max_width)
+        yield from (Text(fault, style="yellow") for fault in self.state.faults)
+
+    def _table(self, width: int) -> Table:
+        """Return the arms as a table: without ``with``, without the running trials' epochs where they do not fit."""
+        rows = list(self.rows.values())
+        for epochs, values in ((True, True), (True, False), (False, False)):
+            cells = [self._cells(row, epochs) for row in rows]
+            columns = zip([title for title, _ in _COLUMNS], *cells, strict=True)
+            widths = [max(map(cell_len, column)) for column in columns]
+            left = width - sum(widths) - _GAP * (len(widths) - 1)
+            if left >= (_GAP + _LEAST_VALUES if values else 0):
+                break
+        table = Table(box=None, pad_edge=False, header_style="bold", expand=values)
+        widths[0] = max(_LEAST_NAME, widths[0] + min(0, left))
+        for (title, justify), column_width in zip(_COLUMNS, widths, strict=True):
+            table.add_column(title, justify=justify, no_wrap=True, overflow="ellipsis", width=column_width)
+        if values:
+            table.add_column("with", ratio=1, no_wrap=True, overflow="ellipsis")
+        for row, texts in zip(rows, cells, strict=True):
+            table.add_row(*map(Text, [*texts, self._values(row)] if values else texts))
+        return table
 
     def _left_to_search(self, row: ArmRecord, usual: float) -> float:
         """Return the epochs that an arm's search has left, where a trial takes `usual` ones."""
@@ -109,21 +134,33 @@ class Board:
             trainings += candidates * verify.rank_seeds - sum(map(len, row.ranked.values()))
         return max(0, trainings) * self.sweep.train.epochs
 
-    def _cells(self, row: ArmRecord) -> list[str]:
-        running = " ".join(
-            f"#{trial}:{epoch}/{self.sweep.trial_epochs()}" for trial, epoch in list(row.running.items())
-        )
-        best, values = "", ""
-        if (trial := row.best_trial) is not None:
-            best = f"{trial.value:.1%}"
-            values = f"#{trial.number} " + " ".join(f"{_short(key)}={_value(v)}" for key, v in trial.params.items())
+    def _cells(self, row: ArmRecord, epochs: bool) -> list[str]:
+        """Return the texts of an arm's row but the best trial's values; `epochs`: with those of running trials."""
+        trial = row.best_trial
+        best = "" if trial is None else f"{trial.value:.1%}"
         ends = [str(row.counts[end]) for end in ENDS]
         seeds = len(row.final_runs())
         verified = f"{seeds}/{self.sweep.verify.seeds}" if seeds else ""
-        return [row.name, f"{row.ended}/{self.trials}", *ends, running, verified, best, values]
+        running = dict(row.running)
+        under_way = self._running(running) if epochs else str(len(running) or "")
+        return [row.name, f"{row.ended}/{self.trials}", *ends, under_way, verified, best]
+
+    def _running(self, running: Mapping[int, int]) -> str:
+        """Return running trials with their epochs; of many their number, and the slowest and the fastest one."""
+        of = self.sweep.trial_epochs()
+        if len(running) <= _FEW:
+            return " ".join(f"#{trial}:{epoch}/{of}" for trial, epoch in running.items())
+        return f"{len(running)} at {min(running.values())}–{max(running.values())}/{of}"
+
+    def _values(self, row: ArmRecord) -> str:
+        """Return the number and the sampled values of an arm's best trial."""
+        if (trial := row.best_trial) is None:
+            return ""
+        return f"#{trial.number} " + " ".join(f"{_short(key)}={_value(v)}" for key, v in trial.params.items())
 
     def _headline(self) -> Text:
-        parts = [self.sweep.name, self.stage, self.note, f"{clock(self.seconds_spent())} spent", *self.rates()]
+        working = f"{self.working} for {clock(time.monotonic() - self._since)}" if self.working else ""
+        parts = [self.sweep.name, self.stage, self.note, working, f"{clock(self.seconds_spent())} spent", *self.rates()]
         return Text(" · ".join(part for part in parts if part), style="bold")
 
 
@@ -137,6 +174,12 @@ _COLUMNS: tuple[tuple[str, Any], ...] = (
     ("seeds", "right"),
     ("best", "right"),
 )
+_FEW = 2
+"""Running trials that are shown one by one."""
+_GAP = 2
+"""Characters between two columns."""
+_LEAST_VALUES, _LEAST_NAME = 16, 4
+"""Characters below which the column ``with`` is left out, and to which an arm's name may be cut."""
 
 
 def clock(seconds: float) -> str:

@@ -1,6 +1,8 @@
 """What a running sweep shows on standard error: a live board on a terminal, else a line for what has ended."""
 
 import sys
+import time
+from collections.abc import Sequence
 from typing import Self
 
 from rich.console import Console
@@ -8,8 +10,21 @@ from rich.live import Live
 
 from supersnn.records.events import AnyEvent, TeacherTrained, TrialEnded, WinnerVerified
 from supersnn.records.metrics import TEST_ACCURACY
-from tune.notices import JournalFault, NodeExcluded, Notice, StageStarted
+from tune.notices import (
+    ArmWithoutWinner,
+    DatabaseChanged,
+    JournalFault,
+    NodeExcluded,
+    Notice,
+    Preparing,
+    Progress,
+    StageStarted,
+    StudiesRebuilt,
+)
 from tune.terminal.board import Board
+
+PRINT_EVERY = 15.0
+"""Seconds between two lines of progress where there is no terminal."""
 
 
 class Display:
@@ -18,6 +33,7 @@ class Display:
     def __init__(self, board: Board) -> None:
         self.board = board
         self._console = Console(stderr=True)
+        self._printed = time.monotonic()
         self._live = Live(board, console=self._console, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> Self:
@@ -34,26 +50,53 @@ class Display:
         self.board.event(event)
         if not self._console.is_terminal and (line := event_line(event)):
             rates = self.board.rates() if isinstance(event, TrialEnded | WinnerVerified) else []
-            _print_line(" · ".join([line, *rates]))
+            print_line(" · ".join([line, *rates]))
 
     def notice(self, notice: Notice) -> None:
         """Show a notice."""
         match notice:
             case StageStarted(stage):
-                self.board.stage, self.board.note = stage, ""
+                self.board.stage, self.board.note, self.board.working = stage, "", ""
                 if not self._console.is_terminal:
-                    _print_line(stage)
+                    print_line(stage)
+            case Preparing(teachers):
+                self._prepare(teachers)
+            case Progress():
+                self._progress(notice)
+            case DatabaseChanged(text):
+                self._print_above(text)
             case NodeExcluded(node, reason):
                 self._print_above(f"node {node} is excluded: {reason}")
             case JournalFault(fault):
                 self._print_above(fault)
+            case StudiesRebuilt(arms, trials):
+                where = f"{trials} trials of {', '.join(arms)}"
+                self._print_above(f"the studies' database lacked trials: rebuilt from the journal ({where})")
+            case ArmWithoutWinner(arm, reason):
+                self._print_above(f"{arm}: no winner: {reason}")
+
+    def _prepare(self, teachers: Sequence[str]) -> None:
+        """Show which teachers are being trained; without a terminal once, when they begin."""
+        text = f"training {'teacher' if len(teachers) == 1 else 'teachers'} {', '.join(teachers)}" if teachers else ""
+        if text and not self.board.working and not self._console.is_terminal:
+            print_line(text)
+        self.board.work_on(text)
+
+    def _progress(self, progress: Progress) -> None:
+        """Show how far a teacher or its cache is; without a terminal a line every few seconds."""
+        unit = "view" if progress.what.startswith("teacher cache") else "epoch"
+        text = f"{progress.what}: {unit} {progress.done} of {progress.of}"
+        self.board.work_on(text)
+        if not self._console.is_terminal and time.monotonic() - self._printed >= PRINT_EVERY:
+            self._printed = time.monotonic()
+            print_line(text)
 
     def _print_above(self, line: str) -> None:
         """Print a line that stays in sight above the board."""
         if self._console.is_terminal:
             self._console.print(line, markup=False)
         else:
-            _print_line(line)
+            print_line(line)
 
 
 def event_line(event: AnyEvent) -> str | None:
@@ -71,5 +114,6 @@ def event_line(event: AnyEvent) -> str | None:
     return None
 
 
-def _print_line(line: str) -> None:
+def print_line(line: str) -> None:
+    """Print a line on standard error."""
     print(line, file=sys.stderr, flush=True)

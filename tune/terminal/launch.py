@@ -5,15 +5,18 @@ import uuid
 from dataclasses import dataclass
 
 from supersnn.errors import UserError
+from tune.description.arms import resolve
+from tune.description.inspection import inspect_sweep, is_here
 from tune.description.sweep import SweepConfig
 from tune.execution.executor import Executor
 from tune.mounts import refuse_shared_sqlite
-from tune.notices import JournalFault, Notify, StageStarted
+from tune.notices import ArmWithoutWinner, DatabaseChanged, JournalFault, Notify, StageStarted
+from tune.outcome.no_winner import arms_without_winner
 from tune.store import Store, SweepFolder
 from tune.sweep_driver import SweepDriver, open_sweep
 from tune.sweep_runner import SweepRunner
 from tune.terminal.board import Board
-from tune.terminal.display import Display
+from tune.terminal.display import Display, print_line
 from tune.tracking import tracker
 from tune.tracking.server import uri_for
 from tune.tracking.tracker import Tracker
@@ -21,11 +24,15 @@ from tune.tracking.tracker import Tracker
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What a driver did: `worked` is False where nothing was left to do, `pending` counts the events MLflow lacks."""
+    """What a driver did: `worked` is False where nothing was left to do, `pending` counts the events MLflow lacks.
+
+    `any_winner` is whether at least one arm has a winner.
+    """
 
     folder: SweepFolder
     worked: bool
     pending: int
+    any_winner: bool = True
 
 
 def launch(
@@ -47,23 +54,35 @@ def launch(
         searching: whether trials may be run; if not, only what follows a search that has ended.
 
     Raises:
-        UserError: a database is on a file system that it cannot be trusted on, the cluster or the shared address is not
-            usable, the sweep is another driver's, or its search has not ended (without `searching`).
+        UserError: what a new sweep needs is missing (`tune.description.inspection`), a database is on a file system
+            that it cannot be trusted on, the cluster or the shared address is not usable, the sweep is another
+            driver's, or its search has not ended (without `searching`).
     """
     if store.shared and (complaint := store.storage.complaint(f".preflight-{uuid.uuid4().hex}/driver")):
         raise UserError(f"--shared {store.shared}: the driver cannot use it: {complaint}")
     refuse_shared_sqlite({"SUPERSNN_OPTUNA_STORAGE": store.optuna_url, "MLFLOW_TRACKING_URI": uri_for(store.path)})
+    cluster = None if local else address or os.environ.get("RAY_ADDRESS")
+    if not store.sweep(sweep.name).journal.exists() and (cluster is None or is_here(sweep.dataset.name)):
+        inspect_sweep(sweep, resolve(sweep, origin), store, origin)
     with open_sweep(sweep, store, origin) as driver:
         if not searching and driver.search_left():
             raise UserError(f"sweep {sweep.name!r}: its search has not ended; `supersnn sweep` continues it")
-        if not driver.work_left():
-            return SweepResult(driver.folder, False, _catch_up(driver))
-        with Display(Board(sweep, driver.record.state)) as display:
-            for fault in driver.record.state.faults:
-                display.notice(JournalFault(fault))
-            driver.record.listeners.append(display.event)
-            pending = _run(driver, display.notice, address or os.environ.get("RAY_ADDRESS"), local)
-        return SweepResult(driver.folder, True, pending)
+        display = Display(Board(sweep, driver.record.state))
+        for notice in driver.notices:
+            display.notice(notice)
+        worked = driver.work_left()
+        if worked:
+            with display:
+                for fault in driver.record.state.faults:
+                    display.notice(JournalFault(fault))
+                driver.record.listeners.append(display.event)
+                pending = _run(driver, display.notice, address or os.environ.get("RAY_ADDRESS"), local)
+        else:
+            pending = _catch_up(driver)
+        without = arms_without_winner(sweep.arms, driver.record.state)
+        for arm, reason in without.items():
+            display.notice(ArmWithoutWinner(arm, reason))
+        return SweepResult(driver.folder, worked, pending, any_winner=len(without) < len(sweep.arms))
 
 
 def _run(driver: SweepDriver, notify: Notify, address: str | None, local: bool) -> int:
@@ -78,6 +97,8 @@ def _run(driver: SweepDriver, notify: Notify, address: str | None, local: bool) 
             runner = SweepRunner(driver, executor, notify)
             try:
                 tracking.wait_connected()
+                for text in tracking.notices:
+                    notify(DatabaseChanged(text))
                 runner.train()
             finally:
                 executor.close()
@@ -114,4 +135,6 @@ def _catch_up(driver: SweepDriver) -> int:
         return 0
     tracking = tracker.start(driver.folder, driver.store, driver.sweep)
     tracking.wait_connected()
+    for text in tracking.notices:
+        print_line(text)
     return tracking.close()

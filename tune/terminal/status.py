@@ -10,14 +10,18 @@ from tune.sweep_lock import is_locked
 from tune.terminal.board import ENDS, Board
 from tune.terminal.throughput import epochs_per_second, trials_per_hour
 
+UNKNOWN = "unknown whether it is running"
+"""The stage of a sweep whose lock cannot be read: in a store of somebody else's, or on a file system without locks."""
+
 
 def board_of(folder: SweepFolder) -> Board:
     """Return the sweep's board as of now."""
     sweep = parse(SweepConfig, read_yaml(folder.config), str(folder.config))
     state, *_ = current_state(folder.snapshot, folder.journal, sweep.search.constraints)
     board = Board(sweep, state)
-    board.driven = is_locked(folder)
-    board.stage = "running" if board.driven else state.ended or "not running"
+    locked = is_locked(folder)
+    board.driven = bool(locked)
+    board.stage = "running" if locked else state.ended or ("not running" if locked is False else UNKNOWN)
     return board
 
 
@@ -25,13 +29,14 @@ def summary(folder: SweepFolder) -> dict[str, Any]:
     """Return the same as plain values.
 
     `spent_s` are the seconds in which a driver was at work; `left_s`, `trials_per_hour` and `epochs_per_s` are None
-    before anything was trained. `best_val` and `best_trial` are those of the best trial within the constraints.
+    before anything was trained; `running` is None where that cannot be told. `best_val` and `best_trial` are those of
+    the best trial within the constraints.
     """
     board = board_of(folder)
     drivers = board.state.drivers
     return {
         "sweep": board.sweep.name,
-        "running": board.driven,
+        "running": None if board.stage == UNKNOWN else board.driven,
         "ended": None if board.driven else board.state.ended,
         "spent_s": board.seconds_spent(),
         "left_s": board.seconds_left(),

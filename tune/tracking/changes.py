@@ -37,10 +37,14 @@ class Dataset(NamedTuple):
 
 
 class Export(NamedTuple):
-    """An exported winner: its folder, and the mean test accuracy (a fraction) of its verification."""
+    """An exported winner: its folder, the mean test accuracy (a fraction) of its verification, and its name.
+
+    The name is the folder's path relative to the store, which may be moved.
+    """
 
     folder: Path
     score: float
+    name: str
 
 
 @dataclass

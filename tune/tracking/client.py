@@ -8,13 +8,16 @@ import contextlib
 import importlib.util
 import logging
 import os
-import re
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from supersnn.errors import UserError
+from supersnn.credentials import masked
+from supersnn.errors import UserError, shorten
+from tune.sqlite import sqlite_path, sqlite_url
+from tune.tracking import database
 from tune.tracking.changes import Change, Dataset, Run
 from tune.tracking.registry import register
 
@@ -38,13 +41,15 @@ class RefusedError(Exception):
 class Connection:
     """One experiment on one tracking server, or in one database.
 
-    `identity` tells experiments of the same name apart: to a new one nothing has been sent yet.
+    `identity` tells experiments of the same name apart: to a new one nothing has been sent yet. `notices` are lines
+    about what was done to the store's own database when it was opened.
     """
 
     def __init__(self, client: "MlflowClient", experiment: "Experiment") -> None:
         self.client = client
         self.experiment_id, self.experiment = str(experiment.experiment_id), str(experiment.name)
         self.identity = f"{experiment.experiment_id} {experiment.creation_time}"
+        self.notices: tuple[str, ...] = ()
         self._user = os.environ.get("LOGNAME") or os.environ.get("USER") or "supersnn"
         self._ids: dict[str, str] = {}
         self._monitor: SystemMetricsMonitor | None = None
@@ -93,10 +98,10 @@ class Connection:
             self.client.update_run(run_id, change.status)
         if change.run.parent is None and change.status in (None, "RUNNING"):
             self._monitor_system(run_id)
-        for folder, score in change.exports:
+        for folder, score, name in change.exports:
             if not (folder / "metrics.json").exists():
                 raise RefusedError(f"{folder}: the export folder does not exist any more")
-            register(self.client, folder, self.experiment, run_id, score)
+            register(self.client, folder, self.experiment, run_id, score, name)
 
     def _monitor_system(self, run_id: str) -> None:
         """Log this machine's load to the sweep's run, where MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING asks for it."""
@@ -122,6 +127,21 @@ class Connection:
         return str(created.info.run_id)
 
 
+def prepare_database(uri: str, artifact_root: Path | None) -> tuple[str, ...]:
+    """Repair and upgrade the store's own database, where it needs that; return a line for each thing done.
+
+    Raises:
+        UserError: it cannot be used.
+    """
+    import_mlflow()
+    try:
+        return database.prepare(uri, artifact_root)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(_error_text(uri, error)) from error
+
+
 def connect(uri: str, experiment: str, artifact_root: Path | None) -> Connection:
     """Return the experiment on the tracking server, or in the database, at `uri`; it is created where it is missing.
 
@@ -130,6 +150,32 @@ def connect(uri: str, experiment: str, artifact_root: Path | None) -> Connection
     Raises:
         UserError: the server cannot be reached, or refuses the credentials.
     """
+    with answering(uri):
+        notices = prepare_database(uri, artifact_root)
+        connection = _connect(uri, experiment, artifact_root)
+        connection.notices = notices
+        return connection
+
+
+def answer(uri: str, artifact_root: Path | None) -> str:
+    """Return what MLflow at `uri` has, in words; nothing is created or changed.
+
+    Raises:
+        UserError: it cannot be used.
+    """
+    with answering(uri):
+        import_mlflow()
+        if (own := database.own_database(uri, artifact_root)) is not None:
+            return database.state(own)
+        from mlflow import MlflowClient
+
+        count = len(MlflowClient(uri, uri).search_experiments())
+        return f"{masked(uri)}: {count} experiments"
+
+
+@contextlib.contextmanager
+def answering(uri: str) -> Iterator[None]:
+    """Set MLflow up, let it wait for its first answer a short time only, and turn its errors into `UserError`."""
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -138,7 +184,7 @@ def connect(uri: str, experiment: str, artifact_root: Path | None) -> Connection
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(CONNECT_TIMEOUT))
     try:
         _check_database(uri)
-        return _connect(uri, experiment, artifact_root)
+        yield
     except UserError:
         raise
     except Exception as error:
@@ -156,17 +202,13 @@ def import_mlflow() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
-def without_password(uri: str) -> str:
-    """Return an address without its user name and password."""
-    return re.sub(r"//[^/@]*@", "//", uri)
-
-
 def root_cause(error: BaseException) -> str:
-    """Return the first line of the error at the end of a chain of causes."""
+    """Return the first line of the error at the end of a chain of causes, without credentials."""
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__ or error
     strerror = getattr(error, "strerror", None)
-    return str(strerror or str(error).strip().partition("\n")[0][:300] or type(error).__name__)
+    line = str(error).strip().partition("\n")[0]
+    return masked(str(strerror or shorten(line) or type(error).__name__), os.environ.get("MLFLOW_TRACKING_URI"))
 
 
 def _connect(uri: str, experiment: str, artifact_root: Path | None) -> Connection:
@@ -184,7 +226,7 @@ def _connect(uri: str, experiment: str, artifact_root: Path | None) -> Connectio
         existing = client.get_experiment(client.create_experiment(experiment, location))
     if existing.lifecycle_stage == "deleted":
         raise UserError(
-            f"MLflow at {without_password(uri)}: experiment {experiment!r} was deleted: restore it "
+            f"MLflow at {masked(uri)}: experiment {experiment!r} was deleted: restore it "
             f"(mlflow experiments restore -x {existing.experiment_id}) or give the sweep another name"
         )
     _describe(client, existing)
@@ -209,13 +251,13 @@ def _create_database(uri: str) -> None:
     """
     from mlflow import MlflowClient
 
-    path = Path(uri.removeprefix("sqlite:///"))
-    if not uri.startswith("sqlite:///") or path.exists():
+    path = sqlite_path(uri)
+    if path is None or path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     unfinished.unlink(missing_ok=True)
-    MlflowClient(f"sqlite:///{unfinished}", f"sqlite:///{unfinished}").search_experiments(max_results=1)
+    MlflowClient(sqlite_url(unfinished), sqlite_url(unfinished)).search_experiments(max_results=1)
     with contextlib.suppress(FileExistsError):
         os.link(unfinished, path)
     unfinished.unlink()
@@ -238,10 +280,12 @@ def _is_server(uri: str) -> bool:
 
 
 def _error_text(uri: str, error: Exception) -> str:
+    if (found := database.refused_schema(error)) is not None:
+        return database.advice(uri, found)
     code = getattr(error, "error_code", "")
     if code in ("UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED"):
-        return f"MLflow at {without_password(uri)} refuses these credentials: set {CREDENTIALS}"
-    return f"MLflow at {without_password(uri)} cannot be used: {root_cause(error)} (MLFLOW_TRACKING_URI names it)"
+        return f"MLflow at {masked(uri)} refuses these credentials: set {CREDENTIALS}"
+    return f"MLflow at {masked(uri)} cannot be used: {root_cause(error)} (MLFLOW_TRACKING_URI names it)"
 
 
 def _dataset_input(dataset: Dataset) -> "DatasetInput":

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import yaml
 
 import supersnn
 
@@ -21,7 +22,7 @@ LIBRARIES = ("mlflow", "torch", "torchvision", "numpy", "pydantic", "pyyaml", "s
 CODE = Path(__file__).with_name("pyfunc_model.py")
 
 
-def register(client: "MlflowClient", export: Path, model: str, run_id: str, score: float) -> str:
+def register(client: "MlflowClient", export: Path, model: str, run_id: str, score: float, name: str) -> str:
     """Return the version of a registered model that holds an export folder, created where it is missing (idempotent).
 
     Args:
@@ -31,10 +32,11 @@ def register(client: "MlflowClient", export: Path, model: str, run_id: str, scor
         run_id: the run that the version belongs to.
         score: mean test accuracy (a fraction) of its verification. The alias `champion` moves to the version only
             where it is higher than the champion's.
+        name: of the export folder, relative to the store.
     """
     weights = _weights(export)
     existing = [v for v in client.search_model_versions(f"name = '{model}'") if v.tags.get(WEIGHTS) == weights]
-    version = str(existing[0].version if existing else _create(client, export, model, run_id, weights))
+    version = str(existing[0].version if existing else _create(client, export, model, run_id, weights, name))
     client.set_model_version_tag(model, version, SCORE, repr(score))
     champion = client.get_registered_model(model).aliases.get(CHAMPION)
     if champion is None or score > float(client.get_model_version(model, champion).tags[SCORE]):
@@ -42,14 +44,14 @@ def register(client: "MlflowClient", export: Path, model: str, run_id: str, scor
     return version
 
 
-def _create(client: "MlflowClient", export: Path, model: str, run_id: str, weights: str) -> str:
+def _create(client: "MlflowClient", export: Path, model: str, run_id: str, weights: str, name: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
         _save(export, Path(folder) / "model")
         client.log_artifacts(run_id, str(Path(folder) / "model"), "model")
     if not client.search_registered_models(f"name = '{model}'"):
         client.create_registered_model(model, description=f"Winners of the sweep `{model}` of SuperSNN.")
     source = f"{client.get_run(run_id).info.artifact_uri}/model"
-    tags = {WEIGHTS: weights, "supersnn.export": str(export)}
+    tags = {WEIGHTS: weights, "supersnn.export": name}
     return str(client.create_model_version(model, source, run_id, tags).version)
 
 
@@ -67,6 +69,15 @@ def _save(export: Path, to: Path) -> None:
         input_example=images,
         pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in LIBRARIES],
     )
+    _forget_origin(to / "MLmodel")
+
+
+def _forget_origin(description: Path) -> None:
+    """Remove from a model's description where its export folder was copied from: the model is complete without it."""
+    model = yaml.safe_load(description.read_text(encoding="utf-8"))
+    for artifact in model["flavors"]["python_function"]["artifacts"].values():
+        artifact["uri"] = artifact["path"]
+    description.write_text(yaml.safe_dump(model, sort_keys=False), encoding="utf-8")
 
 
 def _signature(export: Path) -> tuple[np.ndarray, "ModelSignature"]:

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from supersnn.credentials import without_credentials
 from supersnn.errors import UserError
-from tune.tracking.client import import_mlflow, without_password
+from tune.sqlite import sqlite_url
+from tune.tracking.client import answering, import_mlflow, prepare_database
 
 COMPARED = 100
 """Number of trials on the comparison page: it is slow with more."""
@@ -27,13 +29,23 @@ class Pages(NamedTuple):
 
 def uri_for(store: Path) -> str:
     """Return MLFLOW_TRACKING_URI, or the address of the store's own database."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store.resolve() / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_url(store.resolve() / "mlflow.db")
 
 
 def ui_command(store: Path, host: str = "127.0.0.1", port: int = 5000) -> list[str]:
     """Return the command that serves a store's MLflow; MLflow itself decides which other hosts may connect."""
-    storage = ["--backend-store-uri", uri_for(store), "--artifacts-destination", str(store.resolve() / "artifacts")]
-    return [sys.executable, "-m", "mlflow", "server", *storage, "--host", host, "--port", str(port), "--workers", "1"]
+    artifacts = ["--artifacts-destination", str(store.resolve() / "artifacts")]
+    return [sys.executable, "-m", "mlflow", "server", *artifacts, "--host", host, "--port", str(port), "--workers", "1"]
+
+
+def ui_variables(store: Path) -> dict[str, str]:
+    """Return the environment of that command: with the address, whose password a command line would show to all."""
+    return {
+        **os.environ,
+        "MLFLOW_BACKEND_STORE_URI": uri_for(store),
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
 
 
 def serve(store: Path, host: str = "127.0.0.1", port: int = 5000) -> int:
@@ -46,16 +58,19 @@ def serve(store: Path, host: str = "127.0.0.1", port: int = 5000) -> int:
     """
     uri = uri_for(store)
     database = store / "mlflow.db"
-    if uri.startswith("sqlite:") and "MLFLOW_TRACKING_URI" not in os.environ and not database.exists():
+    if not os.environ.get("MLFLOW_TRACKING_URI") and not database.exists():
         raise UserError(f"{database}: no sweep has been tracked in this store yet")
     running = uri.startswith(("http://", "https://"))
-    address = without_password(uri) if running else f"http://{host}:{port}"
-    for sweep, pages in pages_of(uri, address).items():
-        print("\n".join([sweep, *(f"  {name:7} {page}" for name, page in pages._asdict().items())]))
+    address = without_credentials(uri) if running else f"http://{host}:{port}"
+    with answering(uri):
+        for notice in prepare_database(uri, store / "artifacts"):
+            print(notice)
+        pages = pages_of(uri, address)
+    for sweep, urls in pages.items():
+        print("\n".join([sweep, *(f"  {name:7} {page}" for name, page in urls._asdict().items())]))
     if not running:
         print(f"MLflow   {address} (stop with Ctrl-C)", flush=True)
-        settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-        os.execve(sys.executable, ui_command(store, host, port), {**os.environ, **settings})
+        os.execve(sys.executable, ui_command(store, host, port), ui_variables(store))
     return 0
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from supersnn.config_model import digest
+from supersnn.credentials import masked
 from supersnn.errors import UserError
 from supersnn.files import write_atomically
 from supersnn.records import journal, snapshot
@@ -26,7 +27,7 @@ from supersnn.records.lines import complete_length
 from tune.description.sweep import SweepConfig
 from tune.store import Store, SweepFolder
 from tune.tracking.changes import Change
-from tune.tracking.client import Connection, RefusedError, connect, root_cause, without_password
+from tune.tracking.client import Connection, RefusedError, connect, root_cause
 from tune.tracking.server import uri_for
 from tune.tracking.tree import Tree
 
@@ -38,7 +39,10 @@ LONGEST_WAIT = 15.0
 
 
 class Tracker:
-    """Follows one sweep's journal. It never raises into the sweep, except from `wait_connected`."""
+    """Follows one sweep's journal. It never raises into the sweep, except from `wait_connected`.
+
+    `notices` are lines about what was done to the store's own database, once it is connected.
+    """
 
     def __init__(
         self,
@@ -64,6 +68,7 @@ class Tracker:
         self._offset = _read_position(self._position).get("offset", 0)
         self._saved = 0
         self._tree = Tree(experiment, sweep_config, folder.path)
+        self.notices: tuple[str, ...] = ()
         self._trouble: str | None = None
         self._failure: UserError | None = None
         self._connected, self._closing, self._abandoned = threading.Event(), threading.Event(), threading.Event()
@@ -81,7 +86,7 @@ class Tracker:
             UserError: it cannot be reached, refuses the credentials, or took longer than `timeout` seconds.
         """
         if not self._connected.wait(timeout):
-            raise UserError(f"MLflow at {without_password(self._uri)} did not answer within {timeout:g} s")
+            raise UserError(f"MLflow at {masked(self._uri)} did not answer within {timeout:g} s")
         if self._failure:
             raise self._failure
 
@@ -114,6 +119,7 @@ class Tracker:
     def _run(self) -> None:
         try:
             connection = connect(self._uri, self._experiment, self._artifact_root)
+            self.notices = connection.notices
             self._resume(connection)
         except UserError as error:
             self._failure = error

@@ -169,7 +169,7 @@ class Tree:
             change.tags["supersnn.feasible"] = "yes" if trial.feasible else "no"
         traceback = self.folder / "trials" / event.arm / str(event.trial) / "traceback.txt"
         if change.status == "FAILED" and traceback.is_file():
-            change.tags["supersnn.traceback"] = str(traceback)
+            change.tags["supersnn.traceback"] = self._name(traceback)
         self._count(arm, event.time)
 
     def _read_verified(self, event: WinnerVerified) -> None:
@@ -196,13 +196,24 @@ class Tree:
 
     def _read_export(self, event: WinnerExported) -> None:
         self.state.apply(event)
-        folder = self.folder / event.folder
-        self._change(self._runs.arm(event.arm)).tags["supersnn.export"] = str(folder)
+        folder = self._export_folder(event.folder)
+        self._change(self._runs.arm(event.arm)).tags["supersnn.export"] = self._name(folder)
         arm = self.state.arm(event.arm)
         score = summary(arm).get("test/mean")
         verified = next((run for run in arm.final_runs() if run.seed == event.seed), None)
         if verified is not None and score is not None:
-            self._change(self._runs.verification(verified)).exports.append(Export(folder, score))
+            self._change(self._runs.verification(verified)).exports.append(Export(folder, score, self._name(folder)))
+
+    def _export_folder(self, written: str) -> Path:
+        """Return an export folder; absolute ones of schema 1 may be from before the store was moved."""
+        folder = self.folder / written
+        moved = self.folder / "best" / folder.name
+        return moved if folder.parts[-3:-1] == moved.parts[-3:-1] else folder
+
+    def _name(self, path: Path) -> str:
+        """Return a path relative to the store, which may be moved; one that is outside of it as it is."""
+        store = self.folder.parent.parent
+        return path.relative_to(store).as_posix() if path.is_relative_to(store) else str(path)
 
     def _read_close(self, event: SweepClosed) -> None:
         self._kill_running(event.time)

@@ -4,7 +4,18 @@ from typing import Any
 
 import pytest
 
-from supersnn.records.events import AnyEvent, EpochReported, SweepStarted, TrialEnded, TrialStarted
+from supersnn.records.events import (
+    AnyEvent,
+    DatasetSplit,
+    EpochReported,
+    SweepClosed,
+    SweepStarted,
+    TrialEnded,
+    TrialStarted,
+    WinnerChosen,
+    WinnerExported,
+    WinnerVerified,
+)
 from supersnn.records.state import SweepState, TrialRecord, better, rank
 
 
@@ -125,3 +136,31 @@ def test_a_trial_of_several_seeds_is_judged_by_their_means() -> None:
     assert trial.first_seed is not None
     assert trial.first_seed["val/accuracy"] == 0.5
     assert trial.pairing == "none"
+
+
+def test_a_sweeps_identity_is_its_first_drivers() -> None:
+    """In journals of versions that had none it follows from the first event, and later drivers repeat it."""
+    older: list[AnyEvent] = [SweepStarted(driver="a", time=1.0), SweepStarted(driver="b", time=2.0)]
+    assert state_of([]).identity is None
+    derived = state_of([*older]).identity
+    assert derived == state_of(older[:1]).identity != state_of(older[1:]).identity
+    continued = state_of([*older, SweepStarted(driver="c", sweep_id=derived, config="x")])
+    assert (continued.identity, continued.config) == (derived, "x")
+    assert state_of([SweepStarted(driver="a", sweep_id="i", config="x"), SweepStarted(config="y")]).config == "y"
+
+
+def test_starts_and_ends_of_drivers_are_no_work() -> None:
+    begun: list[AnyEvent] = [SweepStarted(driver="a"), SweepClosed(driver="a", end="failed")]
+    assert not state_of(begun).ran
+    assert state_of([*begun, DatasetSplit(split="s")]).ran
+    assert state_of([*begun, TrialStarted(arm="a", trial=0, config={})]).ran
+
+
+def test_an_export_is_of_the_last_verified_training() -> None:
+    winner = WinnerChosen(arm="a", trial=0)
+    runs = [WinnerVerified(arm="a", trial=0, seed=seed, metrics={}) for seed in (1, 2)]
+    exported = WinnerExported(arm="a", folder="best/a", seed=1)
+    assert not state_of([winner, runs[0]]).arms["a"].exported
+    assert state_of([winner, runs[0], exported, winner, runs[0]]).arms["a"].exported
+    assert not state_of([winner, runs[0], exported, runs[1]]).arms["a"].exported
+    assert not state_of([winner, runs[0], exported, WinnerChosen(arm="a", trial=1)]).arms["a"].exported

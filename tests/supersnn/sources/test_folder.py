@@ -352,7 +352,8 @@ def test_changed_pixels_in_the_kept_copy_are_found(tree: Path, data_folder: Path
     "name", ["folder:", "folder: ", "folder:a\0b", "folder:~no-such-user/a", "folder:" + "n" * 300]
 )
 def test_paths_that_cannot_be_are_one_line(name: str) -> None:
-    for look in (read, registry.inspect):
+    config = DatasetConfig(name=name)
+    for look in (lambda: read(config, "train"), lambda: next(registry.inspect(config))):
         with pytest.raises(UserError, match=r"dataset\.name: ") as refused:
-            look(DatasetConfig(name=name), "train")
+            look()
         assert "\n" not in str(refused.value)

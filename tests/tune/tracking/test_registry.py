@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 WriteExport = Callable[[str, int], Path]
 
 CONFIG = TrainConfig.model_validate({"dataset": {"name": "digits"}, "student": {"architecture": "resnet8"}})
+NAME = "sweeps/digits/best/direct"
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 1, 8, 8), np.uint8)
 LOADED = """
 import json, sys, mlflow, numpy
@@ -61,7 +62,7 @@ def test_champion_has_the_highest_score(connection: Connection, export: WriteExp
     scores = {"first": 0.6, "worse": 0.5, "equal": 0.6, "better": 0.7}
     versions = {}
     for seed, (name, score) in enumerate(scores.items()):
-        versions[name] = register(client, export(name, seed), "digits", run, score)
+        versions[name] = register(client, export(name, seed), "digits", run, score, NAME)
         assert str(champion(client).version) == versions["better" if name == "better" else "first"]
     assert len(set(versions.values())) == 4
     assert champion(client).run_id == run
@@ -71,7 +72,8 @@ def test_champion_has_the_highest_score(connection: Connection, export: WriteExp
 def test_same_weights_are_one_version(connection: Connection, export: WriteExport) -> None:
     client, run = connection.client, connection.client.create_run(connection.experiment_id).info.run_id
     folder = export("best", 0)
-    assert register(client, folder, "digits", run, 0.5) == register(client, folder, "digits", run, 0.5)
+    versions = [register(client, folder, "digits", run, 0.5, NAME) for _ in range(2)]
+    assert versions[0] == versions[1]
     assert len(client.search_model_versions("name = 'digits'")) == 1
 
 
@@ -79,7 +81,7 @@ def test_version_loads_in_a_new_process(connection: Connection, uri: str, export
     """It uses its own copy of the code, and contains no pickle."""
     client, run = connection.client, connection.client.create_run(connection.experiment_id).info.run_id
     folder = export("best", 0)
-    register(client, folder, "digits", run, 0.5)
+    register(client, folder, "digits", run, 0.5, NAME)
     arguments = [uri, "models:/digits@champion", json.dumps(IMAGES.tolist())]
     command = [sys.executable, "-c", LOADED, *arguments]
     loaded = json.loads(subprocess.run(command, capture_output=True, check=True, cwd=tmp_path).stdout)
@@ -94,7 +96,7 @@ def test_signature_and_example(connection: Connection, export: WriteExport, tmp_
     from mlflow.models import Model
 
     client, run = connection.client, connection.client.create_run(connection.experiment_id).info.run_id
-    register(client, export("best", 0), "digits", run, 0.5)
+    register(client, export("best", 0), "digits", run, 0.5, NAME)
     model = Model.load(str(tmp_path / "artifacts" / run / "artifacts" / "model"))
     assert model.signature is not None
     (images,), (logits,) = model.signature.inputs, model.signature.outputs

@@ -164,11 +164,12 @@ def test_trial_end(config: dict[str, Any], events: list[AnyEvent], end: str, sta
 def test_failed_trial_has_the_path_of_its_traceback(
     config: dict[str, Any], events: list[AnyEvent], tmp_path: Path
 ) -> None:
-    (tmp_path / "trials/direct/0").mkdir(parents=True)
-    (tmp_path / "trials/direct/0/traceback.txt").write_text("ValueError")
+    folder = tmp_path / "sweeps" / "digits"
+    (folder / "trials/direct/0").mkdir(parents=True)
+    (folder / "trials/direct/0/traceback.txt").write_text("ValueError")
     failed = [with_fields(e, end="failed:ValueError") if isinstance(e, TrialEnded) else e for e in events]
-    changes = changes_of(config, failed, tmp_path)
-    assert changes["direct/0"].tags["supersnn.traceback"] == str(tmp_path / "trials/direct/0/traceback.txt")
+    changes = changes_of(config, failed, folder)
+    assert changes["direct/0"].tags["supersnn.traceback"] == "sweeps/digits/trials/direct/0/traceback.txt"
     assert "supersnn.traceback" not in changes["direct/1"].tags
 
 
@@ -305,7 +306,7 @@ def test_winners(config: dict[str, Any], events: list[AnyEvent]) -> None:
     assert changes["direct/1"].tags["supersnn.winner"] == "yes"
 
 
-@pytest.mark.parametrize("folder", ["best/direct", "/sweep/best/direct"])
+@pytest.mark.parametrize("folder", ["best/direct", "/sweep/best/direct", "/before/it/was/moved/sweep/best/direct"])
 def test_export_belongs_to_the_verification_of_its_seed(
     config: dict[str, Any], events: list[AnyEvent], folder: str
 ) -> None:
@@ -314,7 +315,7 @@ def test_export_belongs_to_the_verification_of_its_seed(
     (written,) = changes["direct/0/verify/1001"].exports
     assert written.folder == Path("/sweep/best/direct")
     assert written.score == pytest.approx(0.45)
-    assert changes["direct"].tags["supersnn.export"] == "/sweep/best/direct"
+    assert changes["direct"].tags["supersnn.export"] == "sweep/best/direct"
 
 
 def test_journals_of_one_name_never_share_a_run(config: dict[str, Any], events: list[AnyEvent]) -> None:

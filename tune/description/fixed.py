@@ -1,0 +1,14 @@
+"""What is fixed once a sweep has begun: all keys but a few that set how much is done, and on what machines."""
+
+from supersnn.config_model import digest
+from tune.description.sweep import ResourcesConfig, SweepConfig
+
+MAY_CHANGE = ("search.trials", "search.hours", "search.gpu_hours", "verify.seeds", "resources.")
+"""Prefixes of the keys that a sweep may be continued with another value of."""
+
+
+def fixed_digest(sweep: SweepConfig) -> str:
+    """Return a digest of all keys of a sweep but those of `MAY_CHANGE`."""
+    search = sweep.search.model_copy(update={"trials": 1, "hours": None, "gpu_hours": None})
+    verify, resources = sweep.verify.model_copy(update={"seeds": 1}), ResourcesConfig()
+    return digest(sweep.model_copy(update={"search": search, "verify": verify, "resources": resources}))

@@ -1,0 +1,318 @@
+"""Studies and journal compared when a driver starts: studies that are gone or behind are rebuilt from the journal.
+
+The journal is enough for that: replayed through `ArmStudy`, it gives trials with their numbers, values, reports, rungs,
+constraints and ends, as the search made them. What a sampler keeps for itself is made again by asking it along the way.
+Trials that a warm start gave are taken from the earlier sweep's studies again; where those are gone too, they are left
+out.
+"""
+
+import warnings
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+import optuna
+from optuna.samplers import GridSampler, RandomSampler
+from optuna.storages import BaseStorage, InMemoryStorage
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from supersnn.errors import UserError
+from supersnn.records.events import AnyEvent, EpochReported, TrialEnded, TrialStarted
+from supersnn.records.metrics import OBJECTIVES, VAL_ACCURACY, judged
+from supersnn.records.state import ArmRecord, SweepState
+from tune.description.arms import Arm
+from tune.description.space import Values
+from tune.description.sweep import SweepConfig
+from tune.search.arm_study import DESIGNS, END, IDENTITY, TASK, WARM, ArmStudy, existing_study, task
+from tune.search.samplers import DESIGNED, sampler
+
+LOST = "failed:its start is missing in the journal"
+"""The end of a trial of which the journal has some events, but not its configuration."""
+RENAME = "rename the sweep, or let SUPERSNN_OPTUNA_STORAGE name another database"
+
+
+def owner_of(sweep: SweepConfig, storage: BaseStorage) -> str | None:
+    """Return the identity that a sweep's studies carry, None where they carry none."""
+    studies = (existing_study(f"{sweep.name}/{arm}", storage) for arm in sweep.arms)
+    return next((owner for study in studies if study and (owner := study.user_attrs.get(IDENTITY))), None)
+
+
+def arms_to_rebuild(sweep: SweepConfig, storage: BaseStorage, state: SweepState, journal: str) -> list[str]:
+    """Return the arms whose studies lack a trial, or the end of one, that the journal has.
+
+    Trials that only a study has are no fault: a driver may die before it records what it has asked for.
+
+    Args:
+        sweep: the sweep.
+        storage: of the studies; nothing is written to it.
+        state: what the journal adds up to.
+        journal: its path, for error texts.
+
+    Raises:
+        UserError: the studies are those of another sweep, or have other values for a trial.
+    """
+    recorded = bool(state.orphans) or any(arm.trials for arm in state.arms.values())
+    incomplete = []
+    for name in sweep.arms:
+        study = existing_study(f"{sweep.name}/{name}", storage)
+        if study is not None:
+            _require_same_sweep(sweep, study, state.identity, recorded, journal)
+        record = state.arms.get(name)
+        if record is None or not record.trials:
+            continue
+        if study is None or _lacks(study, record, journal):
+            incomplete.append(name)
+        elif len(sweep.search.objectives) > 1:
+            rungs = existing_study(f"{study.study_name}:rungs", storage)
+            if rungs is None or len(rungs.get_trials(deepcopy=False)) <= max(record.trials):
+                incomplete.append(name)
+    return incomplete
+
+
+def _require_same_sweep(sweep: SweepConfig, study: Study, identity: str | None, recorded: bool, journal: str) -> None:
+    owner, trials = study.user_attrs.get(IDENTITY), _own(study)
+    used = any(trial.state.is_finished() or trial.intermediate_values for trial in trials)
+    unknown = used and not recorded if owner is None else identity is None and not recorded
+    if not unknown and (owner is None or identity in (None, owner)):
+        return
+    has = f"is the journal of another sweep {sweep.name!r}" if recorded else "has no trials"
+    raise UserError(
+        f"sweep {sweep.name!r}: the studies' database has a study {study.study_name!r} with {len(trials)} trials of "
+        f"another sweep, and {journal} {has}: {RENAME}, or remove its studies "
+        f"(optuna delete-study --storage URL --study-name {study.study_name} and the same for each arm)"
+    )
+
+
+def _own(study: Study) -> list[FrozenTrial]:
+    """Return the trials that the sweep itself has asked for."""
+    trials = study.get_trials(deepcopy=False)
+    return [trial for trial in trials if trial.state != TrialState.WAITING and WARM not in trial.user_attrs]
+
+
+def _lacks(study: Study, record: ArmRecord, journal: str) -> bool:
+    """Return whether a study lacks a trial of the journal, or the end of one.
+
+    Raises:
+        UserError: it has other values for a trial.
+    """
+    trials, lacks = study.get_trials(deepcopy=False), False
+    for number, trial in record.trials.items():
+        if number >= len(trials) or trials[number].state == TrialState.WAITING:
+            lacks = True
+            continue
+        stored = trials[number]
+        if WARM in stored.user_attrs or (trial.params and dict(stored.params) != dict(trial.params)):
+            raise UserError(
+                f"trial {record.name}/{number} has the values {_text(trial.params)} in {journal} and "
+                f"{_text(stored.params)} in study {study.study_name!r} of the studies' database: {RENAME}; "
+                "the studies are then rebuilt from the journal"
+            )
+        lacks = lacks or (trial.end is not None and not stored.state.is_finished())
+    return lacks
+
+
+def _text(params: Mapping[str, object]) -> str:
+    return "{" + ", ".join(f"{key}: {value}" for key, value in params.items()) + "}"
+
+
+def discard_unused(sweep: SweepConfig, storage: BaseStorage) -> None:
+    """Remove the studies of a start that failed before any trial, where they do not suit the sweep as it is now."""
+    several = len(sweep.search.objectives)
+    for name in sweep.arms:
+        study = existing_study(f"{sweep.name}/{name}", storage)
+        if study is None or _own(study):
+            continue
+        attributes = study.user_attrs
+        suits = len(study.directions) == several and attributes.get(TASK, task(sweep)) == task(sweep)
+        if not suits or not set(attributes.get(WARM, [])) <= set(sweep.search.warm_start):
+            _delete(study.study_name, storage)
+
+
+def rebuild(
+    sweep: SweepConfig,
+    arms: Mapping[str, Arm],
+    storage: BaseStorage,
+    state: SweepState,
+    events: Iterable[AnyEvent],
+    identity: str,
+) -> int:
+    """Write the studies of some arms anew, as the journal has their trials; return how many trials that are.
+
+    Everything is replayed in memory first. A driver that dies while the studies are written leaves some that lack
+    trials: the next one begins again.
+
+    Args:
+        sweep: the sweep.
+        arms: those whose studies are rebuilt, by name.
+        storage: of the studies.
+        state: what the journal adds up to.
+        events: the starts, epochs and ends of its trials, in order.
+        identity: of the sweep.
+
+    Raises:
+        UserError: the journal has values for a trial that the search space does not admit.
+    """
+    replayed = {name: _replayed(sweep, arm, storage, state.arms[name], state) for name, arm in arms.items()}
+    taken = [event for event in events if isinstance(event, TrialStarted | EpochReported | TrialEnded)]
+    last = {(event.arm, event.trial, type(event)): position for position, event in enumerate(taken)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for position, event in enumerate(taken):
+            if event.arm not in replayed:
+                continue
+            study = replayed[event.arm]
+            match event:
+                case TrialStarted():
+                    study.start(event.trial, event.params)
+                case EpochReported():
+                    study.epoch(event)
+                case TrialEnded():
+                    started = last.get((event.arm, event.trial, TrialStarted), position)
+                    if started < position == last[event.arm, event.trial, TrialEnded]:
+                        study.end(event)
+        for name, study in replayed.items():
+            study.write(storage, state.arms[name], identity)
+    return sum(len(state.arms[name].trials) for name in arms)
+
+
+def _replayed(sweep: SweepConfig, arm: Arm, storage: BaseStorage, record: ArmRecord, state: SweepState) -> "_Replay":
+    """Return the study of an arm in memory, with what a warm start gave it and no trial of its own."""
+    orphans = {number for name, number, _ in state.orphans if name == arm.name}
+    first = min([*record.trials, *orphans])
+    before = existing_study(f"{sweep.name}/{arm.name}", storage)
+    study = _Replay(sweep, arm, orphans)
+    if before is not None:
+        study.take_over(before, first)
+        return study
+    for earlier in sweep.search.warm_start:
+        if (known := existing_study(f"{earlier}/{arm.name}", storage)) is not None:
+            study.warm_start(known, earlier)
+    if study.known > first:  # the earlier sweep has more trials by now
+        study = _Replay(sweep, arm, orphans)
+        study.mark_warm_started()
+    return study
+
+
+class _Replay(ArmStudy):
+    """One arm's study in memory, to which the journal's events are given."""
+
+    def __init__(self, sweep: SweepConfig, arm: Arm, orphans: set[int]) -> None:
+        super().__init__(sweep, arm, InMemoryStorage())
+        self._orphans = orphans
+
+    @property
+    def known(self) -> int:
+        """How many trials it has."""
+        return self._next
+
+    def take_over(self, before: Study, first: int) -> None:
+        """Take the attributes of the study that is replaced, and the trials of its warm start up to number `first`."""
+        for key in (TASK, DESIGNS, WARM):
+            if key in before.user_attrs:
+                self._study.set_user_attr(key, before.user_attrs[key])
+        for trial in before.get_trials(deepcopy=False)[:first]:
+            if WARM in trial.user_attrs:
+                self._add(trial)
+
+    def mark_warm_started(self) -> None:
+        """Keep later drivers from taking trials of the earlier sweeps over."""
+        self._study.set_user_attr(WARM, list(self._sweep.search.warm_start))
+
+    def start(self, number: int, params: Values) -> None:
+        """Take a trial's start, the first or another one."""
+        if number < self._next:
+            return
+        while self._next < number:
+            lost = self._next in self._orphans
+            self.counts.suggested += lost
+            attributes = {END: LOST} if lost else {WARM: ""}
+            self._add(optuna.trial.create_trial(state=TrialState.FAIL, user_attrs=attributes))
+        self._study.enqueue_trial(dict(params))
+        own = sampler(self._sweep, self.arm, self.counts.suggested)
+        stateful = self._sweep.search.sampler in ("qmc", "cmaes", "nsga2", "nsga3")
+        self._study.sampler = own if stateful else RandomSampler(seed=0)
+        asked = self._study.ask()
+        if stateful and not self._designed(params):
+            _ = asked.relative_params  # the sampler notes that it was asked; its answer is not used
+        self.counts.suggested += 1
+        self._next += 1
+        assignment = self._assign(asked, reported=0)
+        if assignment.values != params:
+            raise UserError(
+                f"the journal has values for trial {assignment.key} that the search space does not admit: "
+                f"{_text(params)}; its study cannot be rebuilt"
+            )
+        if isinstance(own, GridSampler):
+            self._note_grid_point(own, number, params)
+
+    def _designed(self, params: Values) -> bool:
+        """Return whether the next trial was given all of its values, so that no sampler was asked."""
+        search, number = self._sweep.search, self.counts.suggested
+        given = [*search.enqueue, *self._study.user_attrs.get(DESIGNS, [])]
+        if number < len(given):
+            return set(params) <= set(given[number])
+        return number < search.startup_trials() and search.sampler in DESIGNED
+
+    def _note_grid_point(self, grid: GridSampler, number: int, params: Values) -> None:
+        """Mark a trial's point of the grid as visited, as the sampler does."""
+        point = tuple(params.get(key) for key in grid._param_names)
+        if point in grid._all_grids:
+            trial_id, memory = self._live[number]._trial_id, self._study._storage
+            memory.set_trial_system_attr(trial_id, "search_space", grid._search_space)
+            memory.set_trial_system_attr(trial_id, "grid_id", grid._all_grids.index(point))
+
+    def epoch(self, event: EpochReported) -> None:
+        """Take an epoch of a trial that runs."""
+        if event.trial in self._live:
+            known = {key: value for key, value in event.metrics.items() if value is not None}
+            self.report(event.trial, event.epoch, known)
+
+    def end(self, event: TrialEnded) -> None:
+        """Take a trial's end. Where its last epoch is missing in the journal, the end has what it is judged by."""
+        number, end = event.trial, event.end
+        if number not in self._live:
+            return
+        complete = end != "finished" or event.epochs in (None, self._reported[number])
+        if not complete and event.value is not None:
+            bounds = self._sweep.search.constraints
+            excess = {key: bound + 1 for key, bound in bounds.items()} if event.feasible is False else {}
+            self._last[number] = {VAL_ACCURACY.key: event.value, **excess}
+        values = judged(self._last.get(number, {}))
+        if end == "finished" and any(OBJECTIVES[name].key not in values for name in self._sweep.search.objectives):
+            end = "failed:its last epoch is missing in the journal"
+        self.finish(number, end)
+
+    def _add(self, trial: FrozenTrial) -> None:
+        self._study._storage.create_new_trial(self._study._study_id, template_trial=trial)
+        self._next += 1
+
+    def write(self, storage: BaseStorage, record: ArmRecord, identity: str) -> None:
+        """Write the study to a database, and that of its rungs, in place of what is there."""
+        _delete(self._study.study_name, storage)
+        if not self._one:
+            _copy(self._rungs, storage, record)
+        _copy(self._study, storage, record).set_user_attr(IDENTITY, identity)
+
+
+def _copy(study: Study, storage: BaseStorage, record: ArmRecord) -> Study:
+    """Write a study and return it; the times of its trials are the journal's."""
+    copy = optuna.create_study(study_name=study.study_name, storage=storage, directions=study.directions)
+    for key, value in study._storage.get_study_system_attrs(study._study_id).items():
+        if key.startswith("qmc:"):
+            copy._storage.set_study_system_attr(copy._study_id, key, value)
+    for key, value in study.user_attrs.items():
+        copy.set_user_attr(key, value)
+    for trial in study.get_trials():
+        if (known := record.trials.get(trial.number)) is not None:
+            trial.datetime_start = datetime.fromtimestamp(known.started)
+            if known.ended is not None and trial.state.is_finished():
+                trial.datetime_complete = datetime.fromtimestamp(known.ended)
+        copy._storage.create_new_trial(copy._study_id, template_trial=trial)
+    return copy
+
+
+def _delete(name: str, storage: BaseStorage) -> None:
+    """Remove a study and that of its rungs, where there are any."""
+    for one in (name, f"{name}:rungs"):
+        if existing_study(one, storage) is not None:
+            optuna.delete_study(study_name=one, storage=storage)
