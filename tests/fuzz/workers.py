@@ -1,5 +1,6 @@
 """Cases in processes of their own, which are replaced after some cases, and when one hangs, dies or grows too large."""
 
+import contextlib
 import multiprocessing
 import os
 import resource
@@ -51,10 +52,12 @@ def run(
                     yield worker.case, _received(part, worker)
                 elif time.monotonic() - worker.since > limit:
                     worker.process.kill()
+                    worker.process.join()
                     yield worker.case, [Finding(part, "hangs", "?", f"case {worker.case}", f"more than {limit:g} s")]
                 else:
                     continue
                 worker.done += 1
+                worker.case = -1
                 if worker.done >= renew or not worker.process.is_alive():
                     _stop(worker)
                     workers[workers.index(worker)] = worker = _start(part, check)
@@ -89,8 +92,10 @@ def _received(part: str, worker: _Worker) -> list[Finding]:
 
 
 def _stop(worker: _Worker) -> None:
+    with contextlib.suppress(OSError):  # it has died
+        worker.connection.send(None)
+    worker.process.join(1.0 if worker.case < 0 else 0.0)
     worker.connection.close()
-    worker.process.join(0.5)
     if worker.process.is_alive():
         worker.process.kill()
         worker.process.join()
@@ -104,6 +109,8 @@ def _serve(part: str, check: Check, connection: Connection) -> None:
         try:
             case = connection.recv()
         except EOFError:
+            case = None
+        if case is None:
             os._exit(0)
         try:
             _, findings = check(case)
