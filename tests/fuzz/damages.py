@@ -10,6 +10,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -31,6 +33,7 @@ from tune.tracking.server import uri_for
 PART = "damages"
 SWEEP = "mini"
 SECONDS = 60.0
+ROOT = Path(__file__).parents[2]
 CONFIG: dict[str, Any] = {
     "name": SWEEP,
     "dataset": {"name": "digits", "images": 200, "augment": {"crop": 1, "views": 1}},
@@ -102,12 +105,16 @@ class Pristine:
 
 @functools.cache
 def pristine() -> Pristine:
-    """Run the small sweep, and the commands on it; the folder is removed at the process's end."""
+    """Run the small sweep in a process of its own, and the commands on it.
+
+    The folder is removed at this process's end.
+    """
     folder = lasting_folder("fuzz-store-")
     (folder / "sweep.yaml").write_text(yaml.safe_dump(CONFIG, sort_keys=False), encoding="utf-8")
     Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8) * 3).save(folder / "image.png")
     store = folder / "store"
-    _sound(call(["sweep", folder / "sweep.yaml", "--local", "--store", store], 240))
+    command = ["sweep", folder / "sweep.yaml", "--local", "--store", store]
+    subprocess.run([sys.executable, "-m", "supersnn_cli", *command], check=True, capture_output=True, cwd=ROOT)
     for name in ("artifacts", "sweeps/mini/report.html"):  # large, and read by no command here
         path = store / name
         shutil.rmtree(path) if path.is_dir() else path.write_text("report")
@@ -346,6 +353,8 @@ def _export_commands(sound: Pristine, store: Path, done: Damage) -> Iterator[Fin
     """The commands on an export folder that is damaged."""
     export = store / Path(*Path(done.file).parts[:4])
     harmless = done.kind in ("older", "none") or done.file.endswith("test-ledger.jsonl")
+    if done.file.endswith("metrics.json") and not harmless:  # its checksum is that of its values
+        harmless = _json(export / "metrics.json") == _json(sound.store / done.file)
     for command in (
         call(["check", export], SECONDS),
         call(["predict", export, sound.folder / "image.png", "--json"], SECONDS),
@@ -360,6 +369,13 @@ def _export_commands(sound: Pristine, store: Path, done: Damage) -> Iterator[Fin
                 done.told,
                 "exit code 0",
             )
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return path
 
 
 def _judged(done: Damage, ended: Ended) -> Iterator[Finding]:
