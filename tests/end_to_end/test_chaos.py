@@ -95,3 +95,32 @@ def test_workers_killed_under_ray(tiny: Path, tmp_path: Path) -> None:
         deaths += kill_workers(Driver(larger(tiny, trials, 6), store), DEATHS - deaths, dice)
         trials += 6
     invariants.assert_sweep(store, "tiny")
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("options", [("--local",), ()], ids=["in process", "under Ray"])
+def test_the_database_lost_in_the_middle_and_asked_for_by_another_store(
+    options: tuple[str, ...], tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each death takes the database with it; a sweep of the same name in another store never gets a trial there."""
+    database, ours, other = (tmp_path / name for name in ("shared/optuna.db", "ours/store", "other/store"))
+    monkeypatch.setenv("SUPERSNN_OPTUNA_STORAGE", f"sqlite:///{database}")
+    for path in (database, ours, other):
+        path.parent.mkdir()
+    config, deaths = tiny, 0
+    for trials in (8, 16, 24):
+        driver = Driver(larger(config, trials, 2), ours, *options)
+        driver.wait_for_epochs(1)
+        assert Driver(config, other, *options).process.wait(300) == 2
+        children = driver.children()
+        deaths += driver.process.poll() is None
+        driver.kill()
+        kill_all(children)
+        for file in database.parent.iterdir():
+            file.unlink()
+    Driver(config, ours, *options).finish()
+    assert Driver(config, other, *options).process.wait(300) == 2
+    assert deaths >= 1
+    invariants.assert_sweep(ours, "tiny")
+    assert not list(other.rglob("journal.jsonl"))
