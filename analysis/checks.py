@@ -126,7 +126,11 @@ def _of_teachers(state: SweepState) -> Iterator[Problem]:
             text = f"trained on split {teacher.split}, the sweep's is {state.split}"
             yield {"problem": f"teacher {teacher.name}: {text}"}
     trained = {teacher.name for teacher in [*state.teachers.values(), *state.refitted.values()]}
-    for name in sorted({trial.teacher for _, trial in state.trials() if trial.teacher is not None} - trained):
+    used = {trial.teacher for _, trial in state.trials() if trial.teacher is not None}
+    cached = {cache.teacher for cache in state.caches.values()}
+    for name in sorted(used & trained - cached) if cached else ():
+        yield {"problem": f"teacher {name}: its cache is not in the journal, unlike the other teachers'"}
+    for name in sorted(used - trained):
         yield {"problem": f"teacher {name}: used by trials, but its training is not in the journal"}
 
 

@@ -87,8 +87,8 @@ def _headline(verdicts: pd.DataFrame) -> dict[str, str]:
 
 
 def _unbroken(text: str) -> str:
-    """Keep a number and its percent sign on one line."""
-    return text.replace(" %", "\u00a0%")
+    """Keep a number and its percent sign, and p and its value, on one line."""
+    return text.replace(" %", "\u00a0%").replace(" p = ", " p\u00a0=\u00a0")
 
 
 def _arms(summary: dict[str, Any]) -> pd.DataFrame:

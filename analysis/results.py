@@ -98,9 +98,14 @@ def table(results: Mapping[str, Any]) -> list[dict[str, str]]:
             "best\nval %": percent(arm["best_val"]),
             "test %\n± sd": percent(arm["test_mean"]) + spread,
             **({"IQM\n%": percent(arm["test_iqm"])} if skewed else {}),
-            **{cost.column.replace("_", "\n"): metric_text(cost, arm[cost.column]) for cost in COSTS},
+            **{_narrow(cost.column): metric_text(cost, arm[cost.column]) for cost in COSTS},
         })  # fmt: skip
     return rows
+
+
+def _narrow(column: str) -> str:
+    """Return a metric's column as a heading of several lines, as energy, nJ."""
+    return column.replace("_nj", "_nJ").replace("_", "\n")
 
 
 def verdict_table(results: Mapping[str, Any]) -> list[dict[str, str]]:

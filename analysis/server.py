@@ -23,6 +23,7 @@ from analysis.build import constraints
 from analysis.journal import SweepRecord, record_of
 from analysis.stored import checked
 from supersnn.config_model import read_yaml
+from supersnn.credentials import masked
 from supersnn.errors import UserError
 from supersnn.records.events import (
     AnyEvent,
@@ -86,7 +87,7 @@ def read(tracking_uri: str, experiment: str) -> tuple[dict[str, Any], SweepRecor
 
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
-    shown = _shown(tracking_uri)
+    shown = masked(tracking_uri)
     _check_address(tracking_uri, shown)
     try:
         client = MlflowClient(tracking_uri, tracking_uri)
@@ -167,11 +168,6 @@ def _is_ours(path: Path) -> bool:
     except sqlite3.Error:
         return False
     return {"experiments", "runs", "alembic_version"} <= tables
-
-
-def _shown(address: str) -> str:
-    """Return an address without its password."""
-    return re.sub(r"(//[^/@:]*):[^@/]*@", r"\1:…@", address)
 
 
 def _usable(run: "Run", level: str, length: int) -> bool:

@@ -25,7 +25,7 @@ def main() -> None:
     """Render the page of the sweep that the command line names, and save the cropped picture with 256 colours."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sweep", type=Path, help="folder of the sweep; it is only read")
-    parser.add_argument("--height", type=int, default=2115, help="pixels from the top of the page")
+    parser.add_argument("--height", type=int, default=2290, help="pixels from the top of the page")
     parser.add_argument("--browser", default="chromium", help="the browser's command")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

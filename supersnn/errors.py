@@ -32,15 +32,9 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def shortened(text: str, most: int = 80) -> str:
-    """Return the text in one line of printable characters, and no longer than so many, for an error."""
+    """Return a text as one line of printable characters, at most so many, cut behind a word where one is near."""
     line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text[: 10 * most].split()))
-    return line if len(line) <= most else f"{line[: most - 1]}…"
-
-
-def shorten(text: str, length: int = 300) -> str:
-    """Return a text as one line of at most `length` characters, cut behind a word."""
-    line = " ".join(text.split())
-    if len(line) <= length:
+    if len(line) <= most:
         return line
-    start, _, _ = line[: length - 1].rpartition(" ")
-    return f"{start or line[: length - 2]} …"
+    start, _, word = line[: most - 1].rpartition(" ")
+    return f"{start} …" if start and len(word) <= most // 4 else f"{line[: most - 1]}…"

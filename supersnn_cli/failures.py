@@ -29,15 +29,17 @@ def exit_code(error: Exception) -> int | None:
 def message(error: Exception) -> str:
     """Return an error as one line without credentials."""
     from supersnn.credentials import masked
-    from supersnn.errors import shorten
+    from supersnn.errors import shortened
 
     addresses = [os.environ.get(name) for name in ("SUPERSNN_OPTUNA_STORAGE", "MLFLOW_TRACKING_URI")]
     if (cause := _database_error(error)) is not None:
         text = masked(str(getattr(cause, "orig", None) or cause), *addresses)
-        return f"the studies' database has failed: {shorten(text)} (the same command continues)"
+        return f"the studies' database has failed: {shortened(text, 300)} (the same command continues)"
     if isinstance(error, OSError):
         names = [os.fspath(name) for name in (error.filename, error.filename2) if isinstance(name, str | os.PathLike)]
-        return masked(": ".join([*map(str, names), error.strerror or shorten(str(error)) or type(error).__name__]))
+        return masked(
+            ": ".join([*map(str, names), error.strerror or shortened(str(error), 300) or type(error).__name__])
+        )
     return " ".join(masked(str(error)).split("\n"))
 
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -46,7 +48,7 @@ def sweep(
         data = inspect_sweep(described, arms, opened, str(config))
         print_result(plan(described, arms, data), plan_table, as_json)
         return
-    _run(described, opened, str(config), f"supersnn sweep {config}", address=address, local=local, as_json=as_json)
+    _run(described, opened, str(config), address=address, local=local, as_json=as_json)
 
 
 def verify(
@@ -68,8 +70,7 @@ def verify(
     described = sweeps.load(file)
     if seeds is not None:
         described = with_values(described, {"verify.seeds": seeds}, "--seeds")
-    command = f"supersnn verify {sweep_name}"
-    _run(described, opened, str(file), command, address=address, local=local, as_json=as_json, searching=False)
+    _run(described, opened, str(file), address=address, local=local, as_json=as_json, searching=False)
 
 
 def status(
@@ -136,20 +137,19 @@ def _run(
     described: "SweepConfig",
     store: "Store",
     origin: str,
-    command: str,
     *,
     address: str | None,
     local: bool,
     as_json: bool,
     searching: bool = True,
 ) -> None:
-    """Run the rest of a sweep and print its results; `command` is named as the way to continue if interrupted."""
+    """Run the rest of a sweep and print its results."""
     from tune.terminal.launch import launch
 
     try:
         result = launch(described, store, origin, address, local, searching)
     except KeyboardInterrupt:
-        print_message(f"interrupted; run the same command to continue: {command}")
+        print_message(f"interrupted; run the same command to continue: {shlex.join(['supersnn', *sys.argv[1:]])}")
         raise
     _print_sweep(store, result, as_json)
     if not result.any_winner:

@@ -30,7 +30,7 @@ def train(
     from supersnn.teacher_sources import teacher_source_for
     from supersnn.training import train as train_student
     from tune.description.inspection import inspect_training
-    from tune.description.sweep import parse_override
+    from tune.description.overrides import parse_override
     from tune.store import Store
 
     values = dict(parse_override(text) for text in set_)

@@ -43,7 +43,6 @@ def figures(folder: Path) -> dict[str, Any]:
     json.dumps(results, allow_nan=False)
     assert report.table(results)
     report.verdict_table(results)
-    report.write_csv(sweep, folder / "csv")
     return results
 
 

@@ -129,6 +129,7 @@ def test_incomplete_records_are_reported(synthetic: Write) -> None:
     assert "1 of its 5 epochs are missing" in with_changed(first('"event":"epoch"', '"epoch":2'))
     assert "ended after 5 epochs, 4 are in the journal" in with_changed(first('"event":"epoch"', '"epoch":5'))
     assert "teacher vgg8: used by trials" in with_changed(first('"event":"teacher"', '"vgg8"'))
+    assert "teacher vgg8: its cache is not in the journal" in with_changed(first('"event":"bank"', '"vgg8"'))
     other = json.dumps(json.loads(end) | {"value": 0.5}) + "\n"
     assert "its value 0.5000 is not its last epoch's val/accuracy" in with_changed(end, other)
     split = first('"event":"teacher"', '"vgg8"').replace("f00d", "beef")

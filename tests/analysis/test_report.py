@@ -266,7 +266,7 @@ def test_a_skewed_arm_has_its_interquartile_mean_beside_the_mean(synthetic: Writ
 
 
 def test_energy_has_one_unit(sweep: Sweep, tmp_path: Path) -> None:
-    assert report.table(report.results(sweep))[0]["energy\nnj"] == "12,720"
+    assert report.table(report.results(sweep))[0]["energy\nnJ"] == "12,720"
     text = page([sweep], tmp_path)
     assert ">12,720</td>" in text
     cells = re.findall(r'data-label="energy an image, nJ">([^<]*)<', without_data(text))

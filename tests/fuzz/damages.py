@@ -113,8 +113,9 @@ def pristine() -> Pristine:
     (folder / "sweep.yaml").write_text(yaml.safe_dump(CONFIG, sort_keys=False), encoding="utf-8")
     Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8) * 3).save(folder / "image.png")
     store = folder / "store"
-    command = ["sweep", folder / "sweep.yaml", "--local", "--store", store]
-    subprocess.run([sys.executable, "-m", "supersnn_cli", *command], check=True, capture_output=True, cwd=ROOT)
+    command: list[str | Path] = [sys.executable, "-m", "supersnn_cli", "sweep"]
+    command += [folder / "sweep.yaml", "--local", "--store", store]
+    subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
     for name in ("artifacts", "sweeps/mini/report.html"):  # large, and read by no command here
         path = store / name
         shutil.rmtree(path) if path.is_dir() else path.write_text("report")

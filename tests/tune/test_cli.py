@@ -134,6 +134,7 @@ def test_a_sweep_is_not_continued_with_other_values(tmp_path: Path) -> None:
     folder = tmp_path / "sweeps" / "digits-short"
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(to_yaml(load(CONFIGS / "digits-short.yaml")), encoding="utf-8")
+    (folder / "journal.jsonl").write_text('{"event":"sweep"}\n{"event":"data"}\n', encoding="utf-8")
     changed = ("--set", "train.epochs=5", "--set", "search.trials=9")
     line = refused("sweep", CONFIGS / "digits-short.yaml", "--store", tmp_path, "--local", *changed)
     assert "train.epochs: 4 before, 5 now" in line

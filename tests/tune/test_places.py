@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy.exc
 
-from supersnn.errors import ExternalError, UserError, shorten
+from supersnn.errors import ExternalError, UserError, shortened
 from supersnn_cli import exit_code
 from supersnn_cli.failures import message
 from supersnn_cli.printing import key_value_table, table_of
@@ -157,9 +157,9 @@ def test_failures_of_disk_and_database_are_one_line_and_exit_code_1() -> None:
 
 
 def test_a_long_message_is_cut_behind_a_word() -> None:
-    assert shorten("one two\n three", 300) == "one two three"
-    assert shorten("one two three", 10) == "one two …"
-    assert len(shorten("x" * 400)) <= 300
+    assert shortened("one two\n three", 300) == "one two three"
+    assert shortened("one two three", 11) == "one two …"
+    assert len(shortened("x" * 400)) <= 80
 
 
 def test_doctor_says_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,14 +18,13 @@ from supersnn.config_model import (
     current_key,
     merge,
     parse,
-    parse_yaml,
     read_yaml,
     rename_keys,
-    unflatten,
     with_values,
 )
-from supersnn.errors import UserError, nearest, shortened
+from supersnn.errors import UserError, nearest
 from supersnn.records.metrics import CONSTRAINABLE
+from tune.description.overrides import parse_override, with_override
 from tune.description.space import DEFAULTS, SearchParameter
 
 Objective = Literal["accuracy", "synaptic_ops"]
@@ -227,9 +226,16 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> SweepConfig:
         data = rename_keys(read_yaml(path), SweepConfig.MOVED_KEYS)
     except ValueError as error:
         raise UserError(f"{path}: {error}") from error
-    given = dict(parse_override(text) for text in overrides)
-    data = merge(data, unflatten({current_key(SweepConfig, key): value for key, value in given.items()}))
-    sweep = parse(SweepConfig, data, str(path))
+    changed: Mapping[str, Any] = data
+    for key, value in map(parse_override, overrides):
+        changed = with_override(changed, current_key(SweepConfig, key), value)
+    try:
+        sweep = parse(SweepConfig, changed, str(path))
+    except UserError:
+        if overrides:
+            parse(SweepConfig, data, str(path))  # the file's own mistakes come first
+            parse(SweepConfig, changed, f"{path} with --set")
+        raise
     kind, _, folder = sweep.dataset.name.partition("folder:")
     elsewhere: dict[str, str] = {}  # paths for workers, which have another working folder
     if folder and not kind:
@@ -237,14 +243,3 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> SweepConfig:
     if sweep.teacher.weights is not None:
         elsewhere["teacher.weights"] = str(Path(sweep.teacher.weights).expanduser().resolve())
     return with_values(sweep, elsewhere, str(path)) if elsewhere else sweep
-
-
-def parse_override(text: str) -> tuple[str, Any]:
-    """Return the dotted key and the YAML value of `key=value`."""
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise UserError(f"--set {shortened(text)}: expected key=value")
-    try:
-        return key, parse_yaml(value)
-    except ValueError as error:
-        raise UserError(f"--set {shortened(text)}: {error}") from error

@@ -27,7 +27,7 @@ os.environ.update(
 import ray
 import ray.tune
 
-from supersnn.errors import ExternalError, UserError, shorten
+from supersnn.errors import ExternalError, UserError, shortened
 from supersnn.sources.base import data_root
 from tune.description.sweep import ResourcesConfig
 from tune.execution.actor import StudentTrial
@@ -138,7 +138,7 @@ class RayExecutor:
         except (ray.exceptions.RayError, ray.tune.TuneError) as error:
             if driver.error is None:
                 last = str(error).strip().rpartition("\n")[2]
-                raise ExternalError(f"the Ray cluster has failed: {shorten(last)}") from error
+                raise ExternalError(f"the Ray cluster has failed: {shortened(last, 300)}") from error
         if driver.error is not None:
             raise driver.error
 
@@ -224,7 +224,7 @@ def _start() -> None:
         with _environment({**settings, **_variables()}):
             ray.init(address="local", num_cpus=os.cpu_count(), include_dashboard=False, **QUIET)
     except Exception as error:
-        text = shorten(str(error) or type(error).__name__)
+        text = shortened(str(error) or type(error).__name__, 300)
         raise ExternalError(
             f"Ray does not start on this machine: {text}; its logs are in {folder}/ray, and --local "
             "runs the sweep without Ray"
@@ -277,7 +277,7 @@ def _join(address: str) -> None:
     try:
         ray.init(address=address, runtime_env=environment, **QUIET)
     except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-        raise UserError(f"--address {address}: cannot join a Ray cluster: {shorten(str(error))}") from error
+        raise UserError(f"--address {address}: cannot join a Ray cluster: {shortened(str(error), 300)}") from error
 
 
 def check_address(address: str) -> None:
@@ -294,7 +294,7 @@ def check_address(address: str) -> None:
     try:
         _connect_once(address)
     except OSError as error:
-        raise UserError(f"--address {address}: cannot join a Ray cluster: {shorten(str(error))}") from error
+        raise UserError(f"--address {address}: cannot join a Ray cluster: {shortened(str(error), 300)}") from error
 
 
 def _connect_once(address: str) -> None:

@@ -112,7 +112,8 @@ class ArmStudy:
         self._seen: dict[int, dict[int, tuple[float, float, bool]]] = {}
         self._rung_values = ConstrainedRungs(sweep.search.constraints)
         self._rung_ids: list[int] = []
-        self._waiting = self._warm = self._next = 0
+        self._waiting = self._next = 0
+        self._own: dict[int, int] = {}
         self.interrupted: deque[FrozenTrial] = deque()
         self.counts = Counts()
         self.since_best = 0
@@ -125,10 +126,10 @@ class ArmStudy:
         self._rung_ids = [trial._trial_id for trial in rungs.values()]
         for trial in self._study.get_trials(deepcopy=False):
             self._waiting += trial.state == TrialState.WAITING
-            self._warm += WARM in trial.user_attrs
             self._next += trial.state != TrialState.WAITING
             if trial.state == TrialState.WAITING or WARM in trial.user_attrs:
                 continue
+            self._own[trial.number] = self.counts.suggested
             self.counts.suggested += 1
             rung = rungs.get(trial.number, trial)
             self.counts.epochs += self._epochs(rung)
@@ -188,7 +189,7 @@ class ArmStudy:
         frozen = self.interrupted.popleft()
         rungs = self._rungs.get_trials(deepcopy=False)
         reported = self._epochs(rungs[frozen.number]) if frozen.number < len(rungs) else 0
-        self._study.sampler = sampler(self._sweep, self.arm, frozen.number - self._warm)
+        self._study.sampler = sampler(self._sweep, self.arm, self._own[frozen.number])
         return self._assign(Trial(self._study, frozen._trial_id), reported)
 
     def interrupt(self, number: int) -> None:
@@ -204,7 +205,7 @@ class ArmStudy:
         search, number = self._sweep.search, self.counts.suggested
         if self._waiting:
             self._waiting -= 1
-        elif number < len(given := self._start_designs()):
+        elif number < len(given := start_designs(self._sweep, self._study)):
             self._study.enqueue_trial(given[number])
         elif number < search.startup_trials() and search.sampler in DESIGNED:
             design = startup_design(self.arm.parameters, number, search.startup_trials(), self._sweep.seed)
@@ -215,6 +216,7 @@ class ArmStudy:
             trial.set_user_attr(WARM, "")  # the other driver does not count it
             self._study.tell(trial, state=TrialState.FAIL)
             raise UserError(f"{self._complaint()} uses it")
+        self._own[trial.number] = number
         self.counts.suggested += 1
         self._next += 1
         return self._assign(trial, reported=0)
@@ -381,7 +383,6 @@ class ArmStudy:
             for trial, params in usable:
                 if trial.number not in there:
                     self._study.add_trial(self._known_trial(trial, params, sweep))
-                    self._warm += 1
                     self._next += 1
         else:
             eligible = [(trial, params) for trial, params in usable if _is_feasible(trial)]
@@ -400,11 +401,6 @@ class ArmStudy:
             user_attrs={WARM: sweep, SOURCE: trial.number},
         )
 
-    def _start_designs(self) -> list[dict[str, Any]]:
-        """Return the values that are tried first: those of the sweep file, then the best of other tasks."""
-        transferred = self._study.user_attrs.get(DESIGNS, {}).values()
-        return [dict(values) for values in (*self._sweep.search.enqueue, *itertools.chain(*transferred))]
-
     def _within(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """The values of keys that are searched here too; nothing where one lies outside its range."""
         shared = {key: value for key, value in params.items() if key in self.arm.parameters}
@@ -416,6 +412,12 @@ class ArmStudy:
             except ValueError:
                 return {}
         return shared
+
+
+def start_designs(sweep: SweepConfig, study: Study) -> list[dict[str, Any]]:
+    """Return the values that an arm tries first: those of the sweep file, then the best of other tasks."""
+    transferred = study.user_attrs.get(DESIGNS, {}).values()
+    return [dict(values) for values in (*sweep.search.enqueue, *itertools.chain(*transferred))]
 
 
 def task(sweep: SweepConfig) -> str:

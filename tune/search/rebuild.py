@@ -23,7 +23,7 @@ from supersnn.records.state import ArmRecord, SweepState
 from tune.description.arms import Arm
 from tune.description.space import Values
 from tune.description.sweep import SweepConfig
-from tune.search.arm_study import DESIGNS, END, IDENTITY, TASK, WARM, ArmStudy, existing_study, task
+from tune.search.arm_study import DESIGNS, END, IDENTITY, TASK, WARM, ArmStudy, existing_study, start_designs, task
 from tune.search.samplers import DESIGNED, sampler
 
 LOST = "failed:its start is missing in the journal"
@@ -248,7 +248,7 @@ class _Replay(ArmStudy):
     def _designed(self, params: Values) -> bool:
         """Return whether the next trial was given all of its values, so that no sampler was asked."""
         search, number = self._sweep.search, self.counts.suggested
-        given = [*search.enqueue, *self._study.user_attrs.get(DESIGNS, [])]
+        given = start_designs(self._sweep, self._study)
         if number < len(given):
             return set(params) <= set(given[number])
         return number < search.startup_trials() and search.sampler in DESIGNED

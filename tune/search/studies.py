@@ -15,7 +15,7 @@ from optuna.storages import BaseStorage, RDBStorage
 
 from supersnn.config import TrainConfig
 from supersnn.credentials import masked
-from supersnn.errors import UserError, shorten
+from supersnn.errors import UserError, shortened
 from tune.description.arms import Arm
 from tune.description.space import Values
 from tune.description.sweep import SweepConfig
@@ -39,7 +39,7 @@ def open_storage(url: str) -> BaseStorage:
                 sqlalchemy.event.listen(storage.engine, "connect", _log_ahead)
             return storage
     except Exception as error:
-        text = shorten(masked(str(getattr(error, "orig", None) or error), url))
+        text = shortened(masked(str(getattr(error, "orig", None) or error), url), 300)
         raise UserError(f"SUPERSNN_OPTUNA_STORAGE: {masked(url)} cannot be opened: {text}") from error
 
 

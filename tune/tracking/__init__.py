@@ -6,6 +6,7 @@
     tree.py          events → state → changes; pure, does not import MLflow
     client.py        the client of MLflow: connects, finds or creates runs, sends changes
     tracker.py       the thread that follows the journal: saves its position, survives outages
+    database.py      the store's own database: repaired where it was moved, upgraded where its schema is old
     registry.py      a winner's export folder as a version of a registered model
     pyfunc_model.py  the code of that model
     server.py        address of a store's MLflow, its user interface, URLs in it
@@ -23,8 +24,8 @@ Tags, each after `supersnn.`: `key` (unique: sweep @ journal / arm / trial / ver
 `pairing` (none, homogeneous, heterogeneous), `teacher`, `teacher_family`, `teacher_digest`, `teacher_accuracy`,
 `teacher_parameters`, `student`, `student_family`, `split` (its fingerprint), `seed`, `code` (version),
 `sampled` (the keys that were searched), `end` (finished, stopped, failed:REASON), `feasible` (yes, no; of trials of a
-sweep with `search.constraints`), `traceback` (path), `winner`, `export` (path), `test_opened` (when a verification
-opened the test images, UTC). An arm's tags list every distinct value of its trials'.
+sweep with `search.constraints`), `traceback` and `export` (paths in the store), `winner`, `test_opened` (when a
+verification opened the test images, UTC). An arm's tags list every distinct value of its trials'.
 
 Params: the flat dotted keys of the configuration, strings as they are, anything else as JSON. An arm's are its
 section of the sweep file; the sweep's are all but `search`, `verify` and `resources`, which a continued sweep may

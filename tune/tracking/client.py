@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from supersnn.credentials import masked
-from supersnn.errors import UserError, shorten
+from supersnn.errors import UserError, shortened
 from tune.sqlite import sqlite_path, sqlite_url
 from tune.tracking import database
 from tune.tracking.changes import Change, Dataset, Run
@@ -208,7 +208,7 @@ def root_cause(error: BaseException) -> str:
         error = error.__cause__ or error.__context__ or error
     strerror = getattr(error, "strerror", None)
     line = str(error).strip().partition("\n")[0]
-    return masked(str(strerror or shorten(line) or type(error).__name__), os.environ.get("MLFLOW_TRACKING_URI"))
+    return masked(str(strerror or shortened(line, 300) or type(error).__name__), os.environ.get("MLFLOW_TRACKING_URI"))
 
 
 def _connect(uri: str, experiment: str, artifact_root: Path | None) -> Connection:

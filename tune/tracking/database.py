@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from supersnn.credentials import masked
-from supersnn.errors import UserError, shorten
+from supersnn.errors import UserError, shortened
 from tune.sqlite import sqlite_path, sqlite_url
 
 LOCATIONS = (
@@ -171,7 +171,7 @@ def advice(uri: str, found: str, own: Path | None = None, reason: Exception | No
         return f"{at} of a newer MLflow than {mlflow.__version__}, which is installed: install that one, or {fresh}"
     address = shlex.quote(uri) if own else '"$MLFLOW_TRACKING_URI"'
     command = f"python -m mlflow db upgrade {address}"
-    failed = f" and could not be upgraded ({shorten(masked(str(reason), uri), 200)})" if reason else ""
+    failed = f" and could not be upgraded ({shortened(masked(str(reason), uri), 200)})" if reason else ""
     return f"{at} older than that of MLflow {mlflow.__version__}{failed}; make a copy of it, then run: {command}"
 
 

@@ -142,7 +142,7 @@ def test_a_sweeps_identity_is_its_first_drivers() -> None:
     """In journals of versions that had none it follows from the first event, and later drivers repeat it."""
     older: list[AnyEvent] = [SweepStarted(driver="a", time=1.0), SweepStarted(driver="b", time=2.0)]
     assert state_of([]).identity is None
-    derived = state_of([*older]).identity
+    derived = state_of(older).identity
     assert derived == state_of(older[:1]).identity != state_of(older[1:]).identity
     continued = state_of([*older, SweepStarted(driver="c", sweep_id=derived, config="x")])
     assert (continued.identity, continued.config) == (derived, "x")

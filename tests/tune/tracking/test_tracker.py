@@ -427,7 +427,7 @@ def test_wrong_password_is_a_user_error(sweep: "TrackedSweep", refusing_server: 
     ("uri", "text"),
     [
         ("http://127.0.0.1:1", "MLflow at http://127.0.0.1:1 cannot be used: Connection refused"),
-        ("http://me:secret@127.0.0.1:1", "MLflow at http://127.0.0.1:1 cannot be used: Connection refused"),
+        ("http://me:secret@127.0.0.1:1", "MLflow at http://***@127.0.0.1:1 cannot be used: Connection refused"),
         ("sqlite:////proc/nowhere/mlflow.db", "cannot be used"),
         ("ftp://127.0.0.1", "cannot be used"),
     ],
