@@ -55,7 +55,7 @@ class Ended:
         if "Traceback" in self.err or "Traceback" in self.out:
             last = said[-1] if said else self.out.strip().splitlines()[-1]
             yield Finding(part, "traceback is printed", f"{name} {last[:60]}", case, last[:300])
-        if self.code and not said:
+        if self.code not in (0, 130) and not said:
             yield Finding(part, "error without a word", name, case, self.out[-300:])
         if user and self.code and (self.code != 2 or len(said) != 1 or self.out):
             yield Finding(part, "not one line with exit code 2", _shape(self.err), case, self.err[:300])

@@ -4,7 +4,9 @@ What must hold: each command ends with a known exit code and a few lines without
 and nothing is written outside the store.
 """
 
+import dataclasses
 import functools
+import json
 import os
 import re
 import shutil
@@ -56,6 +58,7 @@ def _commands(folder: Path, sound: Pristine) -> dict[str, list[str | Path]]:
         "export": ["export", SWEEP, "--to", folder / "exported", *at],
         "again": ["sweep", sound.folder / "sweep.yaml", "--local", *at],
         "more": ["sweep", sound.folder / "sweep.yaml", "--local", "--set", "search.trials=3", *at],
+        "on Ray": ["sweep", sound.folder / "sweep.yaml", "--set", "search.trials=3", *at],
         "verify": ["verify", SWEEP, "--local", *at],
     }
 
@@ -76,58 +79,61 @@ def _inside(
     return play
 
 
-def process(
-    arguments: Sequence[str | Path],
-    before: str = "",
-    after: str = "",
-    environment: Mapping[str, str | None] | None = None,
-) -> Ended:
-    """Run a command as a process of its own, by a shell with something before and after it.
-
-    A variable that is None is removed.
-    """
-    words = [str(argument) for argument in arguments]
-    chosen = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
+def _run(words: Sequence[str | Path], before: str, after: str, values: Mapping[str, str | None]) -> Ended:
+    """Run Python with these words, by a shell with something before and after; a variable that is None is removed."""
+    told = [str(word) for word in words]
+    chosen = {**os.environ, "PYTHONPATH": str(ROOT), **values}
     line = f'{before} "$@" {after}; exit ${{PIPESTATUS[0]}}'
-    command = ["bash", "-c", line, "bash", sys.executable, "-m", "supersnn_cli", *words]
+    command = ["bash", "-c", line, "bash", sys.executable, *told]
     began = time.monotonic()
     kept = {name: value for name, value in chosen.items() if value is not None}
+    name = " ".join([*told[2:], after]).strip()
     try:
-        done = subprocess.run(command, capture_output=True, env=kept, timeout=SECONDS, cwd=ROOT, start_new_session=True)
+        done = subprocess.run(
+            command, capture_output=True, env=kept, timeout=2 * SECONDS, cwd=ROOT, start_new_session=True
+        )
     except subprocess.TimeoutExpired:
-        return Ended(" ".join(words), 1, "", "", SECONDS, TimeoutError(f"more than {SECONDS:g} s"), ())
+        return Ended(name, 1, "", "", SECONDS, TimeoutError(f"more than {2 * SECONDS:g} s"), ())
     out, err = (text.decode(errors="replace") for text in (done.stdout, done.stderr))
-    return Ended(" ".join([*words, after]).strip(), done.returncode, out, err, time.monotonic() - began, None, ())
+    return Ended(name, done.returncode, out, err, time.monotonic() - began, None, ())
 
 
 def _outside(
-    names: Sequence[str],
-    before: str = "",
-    after: str = "",
-    environment: Mapping[str, str | None] | None = None,
-    **values: str | None,
+    names: Sequence[str], after: str = "", values: Mapping[str, str | None] | None = None
 ) -> Callable[[Path, Pristine], Iterator[Ended]]:
-    """Commands in processes of their own."""
+    """Commands in a process each: for what concerns a process's own streams."""
 
     def play(folder: Path, sound: Pristine) -> Iterator[Ended]:
-        chosen = {**(environment or {}), **values}
-        given = {name: value.replace("FOLDER", str(folder)) if value else value for name, value in chosen.items()}
         for name in names:
-            yield process(_commands(folder, sound)[name], before.replace("FOLDER", str(folder)), after, given)
+            yield _run(["-m", "supersnn_cli", *_commands(folder, sound)[name]], "", after, values or {})
 
     return play
 
 
-def _mounted(names: Sequence[str], mount: str) -> Callable[[Path, Pristine], Iterator[Ended]]:
+def _together(
+    names: Sequence[str], before: str = "", values: Mapping[str, str | None] | None = None
+) -> Callable[[Path, Pristine], Iterator[Finding]]:
+    """Commands one after another in one process, which begins after a shell's line."""
+
+    def play(folder: Path, sound: Pristine) -> Iterator[Finding]:
+        given = {
+            name: value.replace("FOLDER", str(folder)) if value else value for name, value in (values or {}).items()
+        }
+        words: list[str | Path] = ["-m", "tests.fuzz.environment", folder, sound.folder, *names]
+        ended = _run(words, before.replace("FOLDER", str(folder)), "", given)
+        try:
+            for finding in json.loads(ended.out.splitlines()[-1]):
+                yield Finding(**finding)
+        except (ValueError, IndexError):
+            told = " ".join(f"{ended.code} {ended.error or ended.err[-300:]}".split())
+            yield Finding(PART, "the process died", " ".join(names), before or str(values), told)
+
+    return play
+
+
+def _mounted(names: Sequence[str], mount: str) -> Callable[[Path, Pristine], Iterator[Finding]]:
     """Commands in a mount namespace of their own, after a shell's line that mounts something."""
-
-    def play(folder: Path, sound: Pristine) -> Iterator[Ended]:
-        for name in names:
-            quoted = mount.replace("FOLDER", str(folder))
-            before = f"unshare -m bash -c '{quoted} && exec \"$@\"' bash"
-            yield process(_commands(folder, sound)[name], before)
-
-    return play
+    return _together(names, f"unshare -m bash -c '{mount} && exec \"$@\"' bash")
 
 
 def _database(variable: str, value: str) -> Scene:
@@ -157,7 +163,7 @@ def _named_store(name: str) -> Scene:
     """The store in a folder of this name; its sweep is continued there, and one is begun."""
 
     def play(folder: Path, sound: Pristine) -> Iterator[Ended | Finding]:
-        parent = folder / "parent"
+        parent, began = folder / "parent", time.time()
         parent.mkdir()
         store = parent / name
         (folder / "store").rename(store)
@@ -170,7 +176,7 @@ def _named_store(name: str) -> Scene:
         beside = sorted(path.name for path in parent.iterdir() if path.name != name)
         if beside:
             yield Finding(PART, "written outside the store", "sweep", f"--store {store.name!r}", f"{beside}")
-        if not (store / "optuna.db").stat().st_mtime > (sound.store / "optuna.db").stat().st_mtime:
+        if max(path.stat().st_mtime for path in store.glob("optuna.db*")) <= began:
             yield Finding(PART, "the store's studies are not used", "sweep", f"--store {store.name!r}", "")
 
     return Scene(f"store {name!r}", play)
@@ -213,10 +219,12 @@ def _locales() -> Iterator[Scene]:
     }
     yield Scene(
         "LC_ALL=C without UTF-8 mode",
-        _outside(("status", "report", "dry run", "doctor", "check", "again"), environment=plain),
+        _outside(("status", "report", "dry run", "again"), values=plain),
     )
-    yield Scene("PYTHONIOENCODING=ascii", _outside(("status", "report", "dry run"), PYTHONIOENCODING="ascii"))
-    yield Scene("an unknown locale", _outside(("status", "report"), LC_ALL="xx_YY.UTF-8", LANG="xx"))
+    yield Scene(
+        "PYTHONIOENCODING=ascii", _outside(("status", "report", "dry run"), values={"PYTHONIOENCODING": "ascii"})
+    )
+    yield Scene("an unknown locale", _outside(("status", "report"), values={"LC_ALL": "xx_YY.UTF-8", "LANG": "xx"}))
     for columns in ("20", "0", "1", "-5", "x"):
         yield Scene(f"COLUMNS={columns}", _inside(("status", "report", "dry run", "again", "doctor"), COLUMNS=columns))
     yield Scene("a sweep at work with COLUMNS=20", _inside(("more",), COLUMNS="20"))
@@ -226,13 +234,13 @@ def _locales() -> Iterator[Scene]:
 
 
 def _folders() -> Iterator[Scene]:
-    yield Scene("no HOME", _outside(("doctor", "more"), HOME=None))
+    yield Scene("no HOME", _together(("doctor", "more"), values={"HOME": None}))
     for home in ("/nowhere", "", "/dev/null"):
-        yield Scene(f"HOME={home}", _outside(("doctor", "data list", "again"), HOME=home))
+        yield Scene(f"HOME={home}", _together(("doctor", "data list", "again"), values={"HOME": home}))
     long = "FOLDER/" + "t" * 98
     for told, folder in (("missing", "/nowhere"), ("a file", "/etc/hostname"), ("empty", "")):
-        yield Scene(f"TMPDIR is {told}", _outside(("doctor", "more", "export"), TMPDIR=folder))
-    yield Scene("TMPDIR is long", _outside(("doctor", "more"), before=f"mkdir -p {long} && TMPDIR={long}"))
+        yield Scene(f"TMPDIR is {told}", _together(("doctor", "more", "export"), values={"TMPDIR": folder}))
+    yield Scene("TMPDIR is long", _together(("doctor", "on Ray"), before=f"mkdir -p {long} && TMPDIR={long}"))
     yield Scene("SUPERSNN_STORE is a file", _inside(("data list",), SUPERSNN_STORE="/etc/hostname"))
     yield Scene("SUPERSNN_DATA is a file", _inside(("data list", "again", "evaluate"), SUPERSNN_DATA="/etc/hostname"))
 
@@ -321,8 +329,8 @@ def _disks() -> Iterator[Scene]:
         yield Scene("a store on a full disk", _mounted(writing, full))
     for blocks in (1, 20, 100):
         limited = ("report --html", "export", "more", "check")
-        yield Scene(f"files of at most {blocks} KiB", _outside(limited, before=f"ulimit -f {blocks};"))
-    yield Scene("few open files", _outside(("status", "report", "more", "export"), before="ulimit -n 40;"))
+        yield Scene(f"files of at most {blocks} KiB", _together(limited, before=f"ulimit -f {blocks};"))
+    yield Scene("few open files", _together(("status", "report", "more", "export"), before="ulimit -n 40;"))
 
 
 def _streams() -> Iterator[Scene]:
@@ -371,22 +379,36 @@ def check(seed: int, number: int) -> tuple[str, list[Finding]]:
 def try_scene(scene: Scene, folder: Path, sound: Pristine) -> Iterator[Finding]:
     """Yield what does not hold in a scene."""
     for ended in scene.play(folder, sound):
-        if isinstance(ended, Finding):
-            yield ended
-            continue
-        lines = 40 if ended.command.startswith("doctor") or "ended" in ended.err else 8
-        for finding in ended.faults(PART, scene.name, lines=lines):
-            if finding.invariant == "error without a word" and ("stderr" in scene.name or "doctor" in ended.command):
-                continue
-            yield Finding(PART, finding.invariant, finding.place, _bare(finding.case), _bare(finding.detail))
-        for word in ("Exception ignored", SECRET):
-            if word in ended.out + ended.err:
-                what = "a password is printed" if word == SECRET else "an exception is ignored aloud"
-                place = f"{ended.command.split()[0]} {scene.name.split('=')[0]}"
-                at = (ended.out + ended.err).index(word)
-                yield Finding(PART, what, place, scene.name, (ended.out + ended.err)[max(0, at - 100) : at + 150])
+        found = [ended] if isinstance(ended, Finding) else _judged(ended, silent="stderr" in scene.name)
+        for finding in found:
+            yield dataclasses.replace(finding, case=f"{scene.name}: {finding.case}")
+
+
+def _judged(ended: Ended, silent: bool = False) -> Iterator[Finding]:
+    """Yield what does not hold of a command; `silent`: nobody can see its standard error."""
+    lines = 40 if ended.command.startswith("doctor") or "ended" in ended.err else 8
+    for finding in ended.faults(PART, "", lines=lines):
+        if finding.invariant != "error without a word" or not (silent or ended.command.startswith("doctor")):
+            yield dataclasses.replace(finding, case=_bare(finding.case), detail=_bare(finding.detail))
+    said = ended.out + ended.err
+    for word in ("Exception ignored", SECRET):
+        if word in said:
+            what = "a password is printed" if word == SECRET else "an exception is ignored aloud"
+            at = said.index(word)
+            yield Finding(PART, what, ended.command.split()[0], _bare(ended.command), said[max(0, at - 100) : at + 150])
 
 
 def _bare(text: str) -> str:
     """The text without the temporary folder's name."""
     return re.sub(r"/\S*?/fuzz-[^/\s]*", "TMP", text)
+
+
+def _main(folder: str, sound: str, *names: str) -> None:
+    """Run commands here, and print what does not hold of them as JSON; see `_together`."""
+    commands = _commands(Path(folder), Pristine(Path(sound), (), {}, {}, "", ""))
+    found = [finding for name in names for finding in _judged(call(commands[name], SECONDS))]
+    print(json.dumps([dataclasses.asdict(finding) for finding in found]))
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])
