@@ -107,7 +107,7 @@ class Storage:
     def read_text(self, name: str) -> str | None:
         """Return the current content of a text, None where there is none."""
         path = self.root / name
-        return path.read_text(encoding="utf-8") if path.exists() else None
+        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else None
 
     def complaint(self, name: str) -> str | None:
         """Write, read and remove a text for a test; return the first failure, None where all works.
@@ -220,7 +220,7 @@ class RemoteStorage(Storage):
     def read_text(self, name: str) -> str | None:
         """Return the current content of a published text."""
         content = self._objects.read(name)
-        return None if content is None else content.decode()
+        return None if content is None else content.decode(errors="replace")
 
     def complaint(self, name: str) -> str | None:
         """Test the object store with a single attempt per call; nothing is written locally."""

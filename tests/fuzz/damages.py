@@ -226,7 +226,7 @@ def damage(store: Path, files: tuple[str, ...], random: Random) -> Damage:
     if kind == "directory":
         path.mkdir()
     elif kind == "dangling link":
-        path.symlink_to("/nowhere/at/all")
+        path.symlink_to("/proc/nowhere/at/all")
     elif kind != "missing":
         path.write_bytes(new)
     return Damage(

@@ -169,7 +169,9 @@ def _named_store(name: str) -> Scene:
         (folder / "store").rename(store)
         at: list[str | Path] = [f"--store={store}"]
         yield call(["status", *at], SECONDS)
-        yield call(["sweep", sound.folder / "sweep.yaml", "--local", "--set", "search.trials=3", *at], SECONDS)
+        yield (
+            swept := call(["sweep", sound.folder / "sweep.yaml", "--local", "--set", "search.trials=3", *at], SECONDS)
+        )
         yield call(["report", SWEEP, *at], SECONDS)
         yield call(["export", SWEEP, f"--to={parent / name}/exported", *at], SECONDS)
         yield call(["check", f"{parent / name}/exported"], SECONDS)
@@ -177,7 +179,7 @@ def _named_store(name: str) -> Scene:
         if beside:
             yield Finding(PART, "written outside the store", "sweep", f"--store {store.name!r}", f"{beside}")
         if max(path.stat().st_mtime for path in store.glob("optuna.db*")) <= began:
-            yield Finding(PART, "the store's studies are not used", "sweep", f"--store {store.name!r}", "")
+            yield Finding(PART, "the store's studies are not used", "sweep", f"--store {store.name!r}", swept.err)
 
     return Scene(f"store {name!r}", play)
 
@@ -235,10 +237,10 @@ def _locales() -> Iterator[Scene]:
 
 def _folders() -> Iterator[Scene]:
     yield Scene("no HOME", _together(("doctor", "more"), values={"HOME": None}))
-    for home in ("/nowhere", "", "/dev/null"):
+    for home in ("/proc/nowhere", "", "/dev/null"):
         yield Scene(f"HOME={home}", _together(("doctor", "data list", "again"), values={"HOME": home}))
     long = "FOLDER/" + "t" * 98
-    for told, folder in (("missing", "/nowhere"), ("a file", "/etc/hostname"), ("empty", "")):
+    for told, folder in (("missing", "/proc/nowhere"), ("a file", "/etc/hostname"), ("empty", "")):
         yield Scene(f"TMPDIR is {told}", _together(("doctor", "more", "export"), values={"TMPDIR": folder}))
     yield Scene("TMPDIR is long", _together(("doctor", "on Ray"), before=f"mkdir -p {long} && TMPDIR={long}"))
     yield Scene("SUPERSNN_STORE is a file", _inside(("data list",), SUPERSNN_STORE="/etc/hostname"))
@@ -267,7 +269,7 @@ def _databases() -> Iterator[Scene]:
     for value in (
         *(
             "nonsense",
-            "sqlite:////nowhere/x.db",
+            "sqlite:////proc/nowhere/x.db",
             "sqlite:///FOLDER",
             "sqlite://",
             "mysql://root:sesame@127.0.0.1:1/x",
@@ -288,7 +290,15 @@ def _databases() -> Iterator[Scene]:
     ):
         yield _database("SUPERSNN_OPTUNA_STORAGE", value)
     for value in (
-        *("nonsense", "sqlite:////nowhere/x.db", "sqlite:///FOLDER", "FOLDER/runs", "databricks", "ftp://x", "a b c"),
+        *(
+            "nonsense",
+            "sqlite:////proc/nowhere/x.db",
+            "sqlite:///FOLDER",
+            "FOLDER/runs",
+            "databricks",
+            "ftp://x",
+            "a b c",
+        ),
         *(
             f"http://u:{SECRET}@127.0.0.1:1",
             f"postgresql+psycopg://u:{SECRET}@127.0.0.1:1/x",
@@ -300,7 +310,7 @@ def _databases() -> Iterator[Scene]:
     ):
         yield _database("MLFLOW_TRACKING_URI", value)
     yield Scene("RAY_ADDRESS is nobody's", _inside(("again",), RAY_ADDRESS="127.0.0.1:1"))
-    for shared in ("s3://", "nonsense", "ftp://x/y", "file:///nowhere/x"):
+    for shared in ("s3://", "nonsense", "ftp://x/y", "file:///proc/nowhere/x"):
         yield Scene(f"SUPERSNN_SHARED={shared}", _inside(("doctor",), SUPERSNN_SHARED=shared))
 
 

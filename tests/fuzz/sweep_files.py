@@ -75,7 +75,7 @@ search:
   reduction: 3
   max_failures: 1
   enqueue: [{neuron.threshold: 0.7}, {optimizer.lr: 0.02, neuron.reset: soft}]
-  warm_start: [earlier]
+  warm_start: []
   hours: 2
   gpu_hours: 3
   stagnation: 6

@@ -186,9 +186,9 @@ class Exporter:
         return result
 
     def _final_run(self, part: str, arm: str, number: int, config: TrainConfig, seed: int) -> FinalRun:
-        owner = self._folder.owner
-        token = owner.read_text(encoding="utf-8").strip() if owner.exists() else ""
-        return final_run(part, arm, number, config, seed, self._folder, self._store.storage, token)
+        storage = self._store.storage
+        token = (storage.read_text(storage.name(self._folder.owner)) or "").strip()
+        return final_run(part, arm, number, config, seed, self._folder, storage, token)
 
     def _weights(self, part: str, arm: str, number: int, seed: int) -> Mapping[str, Tensor]:
         """Return the weights of a final run.

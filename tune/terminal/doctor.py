@@ -79,13 +79,12 @@ def _devices() -> str:
 
 def _encoding() -> Finding:
     """What cannot be printed is printed in another form, so that no encoding keeps a sweep from running."""
+    encoding = getattr(sys.stdout, "encoding", None) or "ascii"  # None: standard output is closed
     try:
-        "±·−".encode(sys.stdout.encoding or "ascii")
+        "±·−".encode(encoding)
     except (UnicodeEncodeError, LookupError):
-        return Finding(
-            "encoding", f"{sys.stdout.encoding}: some characters are replaced (set PYTHONIOENCODING=utf-8)", True
-        )
-    return Finding("encoding", str(sys.stdout.encoding), True)
+        return Finding("encoding", f"{encoding}: some characters are replaced (set PYTHONIOENCODING=utf-8)", True)
+    return Finding("encoding", encoding, True)
 
 
 def _nearest_existing(path: Path) -> Path:

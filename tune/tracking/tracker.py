@@ -9,10 +9,12 @@ of the journal that are no event.
 """
 
 import contextlib
+import dataclasses
 import json
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
@@ -65,7 +67,7 @@ class Tracker:
         self._experiment, self._artifact_root = experiment, artifact_root
         self._position = _position_path(folder, uri)
         self._snapshot = self._position.with_suffix(".snapshot")
-        self._offset = _read_position(self._position).get("offset", 0)
+        self._offset = _Position.load(self._position).offset
         self._saved = 0
         self._tree = Tree(experiment, sweep_config, folder.path)
         self.notices: tuple[str, ...] = ()
@@ -133,8 +135,8 @@ class Tracker:
 
     def _resume(self, connection: Connection) -> None:
         """Rebuild the state that follows from the events which earlier drivers have sent to this experiment."""
-        position = _read_position(self._position)
-        sent = position["offset"] if position.get("identity") == connection.identity else 0
+        position = _Position.load(self._position)
+        sent = position.offset if position.identity == connection.identity else 0
         self._offset = self._saved = self._restore(sent)
         for event, offset in journal.read(self._folder.journal, self._offset):
             if offset > sent:
@@ -163,7 +165,7 @@ class Tracker:
                 if not all(self._send(connection, change) for change in self._tree.take()):
                     return
                 self._offset = offset
-                write_atomically(self._position, json.dumps({"identity": connection.identity, "offset": offset}))
+                _Position(offset, connection.identity).save(self._position)
                 self._save_snapshot()
             elif closing:
                 return
@@ -231,8 +233,8 @@ def start(folder: SweepFolder, store: Store, sweep: SweepConfig) -> Tracker:
 
 def behind(folder: SweepFolder, store: Store) -> bool:
     """Return, without a request to MLflow, whether a part of a sweep's journal has yet to be sent to it."""
-    position = _read_position(_position_path(folder, uri_for(store.path)))
-    return position.get("offset", 0) < complete_length(folder.journal)
+    position = _Position.load(_position_path(folder, uri_for(store.path)))
+    return position.offset < complete_length(folder.journal)
 
 
 def _position_path(folder: SweepFolder, uri: str) -> Path:
@@ -240,12 +242,23 @@ def _position_path(folder: SweepFolder, uri: str) -> Path:
     return folder.tracking / f"{digest(uri)}.json"
 
 
-def _read_position(path: Path) -> dict[str, Any]:
-    try:
-        position: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
-        return {}
-    return position
+@dataclass(frozen=True)
+class _Position:
+    """How much of a journal, in bytes, was sent to which experiment; nothing to none where that is not known."""
+
+    offset: int = 0
+    identity: str = ""
+
+    @classmethod
+    def load(cls, path: Path) -> "_Position":
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            return cls(int(stored["offset"]), str(stored["identity"]))
+        except (OSError, ValueError, TypeError, LookupError):
+            return cls()
+
+    def save(self, path: Path) -> None:
+        write_atomically(path, json.dumps(dataclasses.asdict(self)))
 
 
 def _first_start(path: Path) -> SweepStarted | None:

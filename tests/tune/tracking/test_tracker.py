@@ -386,6 +386,19 @@ def test_behind(sweep: "TrackedSweep", events: Events, tmp_path: Path, monkeypat
     assert not behind(sweep.folder, store)
 
 
+@pytest.mark.parametrize("content", [b"", b"\xf5\xe9", b"[]", b"{}", b'{"offset": "", "identity": "x"}'])
+def test_position_that_cannot_be_read_sends_everything_again(
+    sweep: "TrackedSweep", uri: str, events: Events, read_runs: ReadRuns, content: bytes
+) -> None:
+    sweep.append(events)
+    sweep.track(uri)
+    before = read_runs(uri)
+    (position,) = sweep.folder.tracking.glob("*.json")
+    position.write_bytes(content)
+    sweep.track(uri)
+    assert read_runs(uri) == before
+
+
 def test_note_of_the_user_is_kept(sweep: "TrackedSweep", uri: str, events: Events) -> None:
     from mlflow import MlflowClient
 
