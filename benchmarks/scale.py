@@ -38,6 +38,7 @@ class Driver:
     def __init__(self, store: Store, trials: int) -> None:
         config = sweep(trials)
         folder = store.sweep(config.name)
+        folder.path.mkdir(parents=True)
         self._record = SweepRecord(folder, {})
         studies = Studies(config, resolve(config), open_storage(store.optuna_url))
         budget = Budget(config, studies, folder.path, self._record.state)
