@@ -9,6 +9,7 @@ import typer
 from supersnn_cli import environment, results, students, sweeps, trainings
 from supersnn_cli.failures import exit_code, message
 from supersnn_cli.printing import print_any_character, print_message
+from supersnn_cli.termination import INTERRUPTED, Termination
 
 COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
     "Run": (sweeps.sweep, sweeps.verify, trainings.train, trainings.teach),
@@ -53,10 +54,13 @@ def _application(
 def main() -> None:
     """Run the command line; an error that is not the program's own is printed as one line, see `exit_code`."""
     print_any_character()
+    termination = Termination()
     try:
         app(standalone_mode=True)
+    except SystemExit as end:
+        sys.exit(termination.exit_code(end.code))
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(termination.exit_code(INTERRUPTED))
     except Exception as error:
         code = exit_code(error)
         if code is None:

@@ -6,7 +6,9 @@ Of this package `actor.py`, `cluster_state.py`, `node_check.py`, `preflight.py` 
 import logging
 import os
 import shutil
+import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -221,7 +223,7 @@ def _start() -> None:
     require_short_paths(name, folder)
     settings = {name: os.environ.get(name, value) for name, value in LOCAL_SETTINGS.items()}
     try:
-        with _environment({**settings, **_variables()}):
+        with _environment({**settings, **_variables()}), _own_sigterm_handler():
             ray.init(address="local", num_cpus=os.cpu_count(), include_dashboard=False, **QUIET)
     except Exception as error:
         text = shortened(str(error) or type(error).__name__, 300)
@@ -266,6 +268,19 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
+@contextmanager
+def _own_sigterm_handler() -> Iterator[None]:
+    """Restore this process's handler of SIGTERM afterwards: Ray sets its own, by which the process exits at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _join(address: str) -> None:
     """Join the cluster at an address, and ship our sources to its nodes.
 
@@ -275,7 +290,8 @@ def _join(address: str) -> None:
     environment = {"env_vars": _variables(), "py_modules": sources()}
     check_address(address)
     try:
-        ray.init(address=address, runtime_env=environment, **QUIET)
+        with _own_sigterm_handler():
+            ray.init(address=address, runtime_env=environment, **QUIET)
     except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise UserError(f"--address {address}: cannot join a Ray cluster: {shortened(str(error), 300)}") from error
 

@@ -21,6 +21,9 @@ from tune.tracking import tracker
 from tune.tracking.server import uri_for
 from tune.tracking.tracker import Tracker
 
+ON_INTERRUPT = 8.0
+"""Seconds that MLflow has to take what is pending when a sweep is interrupted; the next driver sends the rest."""
+
 
 @dataclass(frozen=True)
 class SweepResult:
@@ -89,6 +92,7 @@ def _run(driver: SweepDriver, notify: Notify, address: str | None, local: bool) 
     """Do the work; return how many events are still pending for MLflow."""
     tracking: Tracker | None = None
     pending = 0
+    interrupted = False
     try:
         with driver.recording():
             tracking = tracker.start(driver.folder, driver.store, driver.sweep)
@@ -103,9 +107,12 @@ def _run(driver: SweepDriver, notify: Notify, address: str | None, local: bool) 
             finally:
                 executor.close()
             runner.export()
+    except KeyboardInterrupt:
+        interrupted = True
+        raise
     finally:
         if tracking is not None:
-            pending = tracking.close()
+            pending = tracking.close(ON_INTERRUPT, wait=False) if interrupted else tracking.close()
     return pending
 
 

@@ -104,16 +104,17 @@ class Tracker:
         """Return why nothing can be sent at the moment, None while all is well."""
         return self._trouble
 
-    def close(self, timeout: float = 30.0) -> int:
+    def close(self, timeout: float = 30.0, wait: bool = True) -> int:
         """Send the rest and stop; return how many events are still pending.
 
-        Waits as long as MLflow accepts changes, and at most `timeout` seconds for a server that is away.
+        Waits as long as MLflow accepts changes, and at most `timeout` seconds for a server that is away; without `wait`
+        at most `timeout` seconds in any case.
         """
         self._closing.set()
         deadline = time.monotonic() + timeout
         while self._thread.is_alive() and time.monotonic() < deadline:
             self._thread.join(0.2)
-            if self._connected.is_set() and self._trouble is None:
+            if wait and self._connected.is_set() and self._trouble is None:
                 deadline = time.monotonic() + timeout
         self._abandoned.set()
         return self.pending()
