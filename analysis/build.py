@@ -10,7 +10,7 @@ from analysis.journal import SweepRecord
 from analysis.stored import StoredArm
 from analysis.tables import LAYERS, LEDGER, PROBLEMS, RANKED, TEACHERS, TRIALS, VERIFIED, Sweep, typed
 from supersnn.records.metrics import by_column, judged
-from supersnn.records.state import ArmRecord, SweepState, TrialRecord
+from supersnn.records.state import SearchRecord, SweepState, TrialRecord
 
 Row = dict[str, Any]
 
@@ -65,7 +65,7 @@ def constraints(config: Mapping[str, Any]) -> dict[str, float]:
 def _trials(name: str, state: SweepState) -> pd.DataFrame:
     """A row for each trial, with its sampled parameters and the metrics that it is judged by."""
     trials = list(state.trials())
-    rows = [_trial(trial) | {"arm": arm, **_marks(state.arms[arm], number)} for (arm, number), trial in trials]
+    rows = [_trial(trial) | {"arm": arm, **_marks(state.searches[arm], number)} for (arm, number), trial in trials]
     columns = pd.DataFrame(rows).assign(sweep=name)
     metrics = pd.DataFrame([judged(trial.metrics) for _, trial in trials], index=columns.index)
     return typed(pd.concat([columns, metrics.astype("float64")], axis=1), TRIALS)
@@ -95,13 +95,13 @@ def _trial(trial: TrialRecord) -> Row:
     }
 
 
-def _marks(arm: ArmRecord, number: int) -> Row:
+def _marks(arm: SearchRecord, number: int) -> Row:
     return {"best": arm.best == number, "winner": arm.verified_trial == number}
 
 
 def _ranked(state: SweepState) -> Iterator[Row]:
     """A row for each training that ranked a candidate."""
-    for arm in state.arms.values():
+    for arm in state.searches.values():
         for runs in arm.ranked.values():
             yield from (run.model_dump(include=set(RANKED)) for run in runs.values())
 
@@ -109,7 +109,7 @@ def _ranked(state: SweepState) -> Iterator[Row]:
 def _verified(state: SweepState, arms: Iterable[str], ledger: Iterable[Row]) -> Iterator[Row]:
     """A row for each fresh seed, in the order of `arms`, then by trial and seed."""
     images = {line["purpose"]: line["count"] for line in ledger}
-    for arm in (state.arms[name] for name in dict.fromkeys([*arms, *state.arms]) if name in state.arms):
+    for arm in (state.searches[name] for name in dict.fromkeys([*arms, *state.searches]) if name in state.searches):
         winner = arm.verified_trial
         for number in sorted(arm.verified):
             trial, won = arm.trials.get(number), number == winner
@@ -128,7 +128,7 @@ def _verified(state: SweepState, arms: Iterable[str], ledger: Iterable[Row]) -> 
 
 def _layers(state: SweepState) -> Iterator[Row]:
     """A row for each verified seed and spiking layer, in the network's order."""
-    for arm in state.arms.values():
+    for arm in state.searches.values():
         for runs in arm.verified.values():
             for run in runs.values():
                 for position, (layer, rate) in enumerate((run.rates or {}).items()):

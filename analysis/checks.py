@@ -82,10 +82,10 @@ def _of_trials(state: SweepState, complete: bool) -> Iterator[Problem]:
 def _of_final_runs(state: SweepState, config: Mapping[str, Any], complete: bool) -> Iterator[Problem]:
     wanted = (config.get("verify") or {}).get("seeds")
     for name in config.get("arms") or {}:
-        seeds = len(state.arms[name].final_runs()) if name in state.arms else 0
+        seeds = len(state.searches[name].final_runs()) if name in state.searches else 0
         if complete and wanted is not None and seeds < wanted:
             yield {"arm": name, "problem": f"{seeds} of {wanted} fresh seeds are verified, though the sweep is done"}
-    for arm in state.arms.values():
+    for arm in state.searches.values():
         for runs in arm.verified.values():
             for run in runs.values():
                 if run.metrics.get(TEST_ACCURACY.key) is None:
@@ -95,7 +95,7 @@ def _of_final_runs(state: SweepState, config: Mapping[str, Any], complete: bool)
 def _of_stored(state: SweepState, stored: Mapping[str, StoredArm]) -> Iterator[Problem]:
     """Compare `verified.json` with the journal."""
     for name, entry in stored.items():
-        runs = state.arms[name].verified.get(entry.trial, {}) if name in state.arms else {}
+        runs = state.searches[name].verified.get(entry.trial, {}) if name in state.searches else {}
         for result in entry.results:
             if result.seed not in runs:
                 yield _about(name, entry.trial, f"seed {result.seed}: in verified.json, but not in the journal")
@@ -110,7 +110,7 @@ def _of_stored(state: SweepState, stored: Mapping[str, StoredArm]) -> Iterator[P
 
 def _of_openings(state: SweepState, openings: Sequence[Mapping[str, Any]]) -> Iterator[Problem]:
     """Compare the number of tested final runs with the ledger's, which has a line for each."""
-    tested = [run for arm in state.arms.values() for runs in arm.verified.values() for run in runs.values()
+    tested = [run for arm in state.searches.values() for runs in arm.verified.values() for run in runs.values()
               if run.metrics.get(TEST_ACCURACY.key) is not None]  # fmt: skip
     if len(openings) < len(tested):
         text = f"{len(openings)} openings of the test images, but the journal has {len(tested)} tested final runs"

@@ -85,7 +85,7 @@ class Sweep(Tables):
     @property
     def arms(self) -> list[str]:
         """The arms, in the order of the sweep file."""
-        return list(dict.fromkeys([*(self.config.get("arms") or {}), *self.state.arms]))
+        return list(dict.fromkeys([*(self.config.get("arms") or {}), *self.state.searches]))
 
     def __repr__(self) -> str:
         state = "done" if self.complete else f"so far ({self.ended or 'running'})"

@@ -86,16 +86,16 @@ class SweepDriver:
 
     def _overall_is_written(self) -> bool:
         """Return whether the best arm's export folder is there and recorded."""
-        return self.record.state.overall is not None and (self.folder.best / "overall").exists()
+        return self.record.state.exported() is not None and (self.folder.best / "overall").exists()
 
     def _incomplete(self, arm: str, trial: int) -> bool:
         """Return whether an arm's winner is not recorded, verified and exported yet."""
-        recorded, rankings = self.record.state.arm(arm), self.final_runs.rankings()
+        recorded, rankings = self.record.state.search(arm), self.final_runs.rankings()
         return (
             recorded.winner is None
             or recorded.winner.trial != trial
             or len(recorded.final_runs()) < self.sweep.verify.seeds
-            or recorded.exported is None
+            or self.record.state.exported(arm) is None
             or not (self.folder.best / arm).exists()
             or any(run.seed not in recorded.ranked.get(run.trial, {}) for run in rankings if run.arm == arm)
         )

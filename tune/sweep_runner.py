@@ -88,14 +88,14 @@ class SweepRunner:
         self._rank()
         winners = final_runs.winners()
         for arm, winner in winners.items():
-            recorded = self._state.arm(arm).winner
+            recorded = self._state.search(arm).winner
             if recorded is None or (recorded.trial, recorded.value) != (winner.trial, winner.search_value):
                 self._record.write(WinnerChosen(arm=arm, trial=winner.trial, value=winner.search_value))
         self._refit()
         results: dict[str, list[FinalResult]] = {arm: [] for arm in winners}
         for item, result in final_runs.run(final_runs.verifications(), self._executor):
             results[item.arm].append(result)
-            if item.seed not in self._state.arm(item.arm).verified.get(item.trial, {}):
+            if item.seed not in self._state.search(item.arm).verified.get(item.trial, {}):
                 self._record.write(_verified(item, result))
             _write_verified(self._driver.folder.verified, winners, results)
 
@@ -103,7 +103,7 @@ class SweepRunner:
         """Train the candidates of arms that have several, with seeds that serve for nothing else."""
         final_runs = self._driver.final_runs
         for item, result in final_runs.run(final_runs.rankings(), self._executor):
-            if item.seed not in self._state.arm(item.arm).ranked.get(item.trial, {}):
+            if item.seed not in self._state.search(item.arm).ranked.get(item.trial, {}):
                 self._record.write(
                     TrialRanked(
                         arm=item.arm, trial=item.trial, seed=item.seed, value=result.val, seconds=result.seconds

@@ -2,6 +2,7 @@
 
     events.py    one frozen model per event: the schema of `journal.jsonl`
     journal.py   one writer and one reader of that file; lines.py what any such file of lines needs
+    searches.py  names of searches: an arm on a data set in a replicate
     state.py     `SweepState`: what the events add up to (trials, best trials, winners, final runs, drivers)
     snapshot.py  a `SweepState` saved beside its journal, so that a long journal is not read from its start again
     metrics.py   every metric once: key, column, title, unit, format, direction

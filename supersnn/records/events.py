@@ -5,8 +5,8 @@ of its model. Fields that a later version adds are ignored here, and so are even
 both stay in the file. Journals of schema 1 (before `SweepStarted.schema_version` existed) are read as well; `upgrade`
 converts them.
 
-Fields without a default are always written. Those with a default may be missing: in journals of schema 1, or where the
-events are rebuilt from an MLflow server.
+Fields without a default are always written. Those with a default may be missing: in journals of schema 1, where the
+events are rebuilt from an MLflow server, or because they are left out while they have their default (`left_out`).
 """
 
 import time
@@ -38,12 +38,33 @@ class Event(BaseModel):
     event: str
     time: float = Field(default_factory=now)
 
+    def left_out(self) -> set[str]:
+        """Return the names of fields that are not written."""
+        return set()
+
+
+class _Located(Event):
+    """What an event is about: a data set by its label in the sweep's `datasets`, and a replicate from 0.
+
+    `dataset` is None where the sweep has one data set under `dataset`. Both are written only where they are not the
+    default, so that journals of sweeps with one search an arm are as they were before there were others.
+    """
+
+    dataset: str | None = None
+    replicate: int = Field(0, ge=0)
+
+    def left_out(self) -> set[str]:
+        """Return the fields that are not written: those with their default."""
+        return {name for name in ("dataset", "replicate") if not getattr(self, name)}
+
 
 class SweepStarted(Event):
     """A driver has begun to work on the sweep. `resumed`: another one has before it.
 
     `sweep_id` is the sweep's identity, which its first driver has made and its studies carry, and `config` a digest of
-    what may not change in its configuration. Both are None in journals of versions that had no such fields.
+    what may not change in its configuration. Both are None in journals of versions that had no such fields. `datasets`
+    has the labels of the sweep's `datasets` in order, each with a digest of what it stands for; it is empty where the
+    sweep has one data set under `dataset`. `replicates` is how many searches each arm has on each data set.
     """
 
     event: Literal["sweep"] = "sweep"
@@ -53,11 +74,21 @@ class SweepStarted(Event):
     code: str | None = None
     versions: dict[str, str] = {}
     resumed: bool = False
+    datasets: dict[str, str] = {}
+    replicates: int = Field(1, ge=1)
     schema_version: int = Field(1, alias="schema")
+
+    def left_out(self) -> set[str]:
+        """Return the fields that are not written: those of sweeps with one search an arm."""
+        return {name for name, default in (("datasets", {}), ("replicates", 1)) if getattr(self, name) == default}
 
 
 class DatasetSplit(Event):
-    """The training images: the fingerprint of their split, and how many images each part has."""
+    """Training images: the fingerprint of their split, and how many images each part has.
+
+    There is one event for each distinct split. `dataset` is the name of the data set, `label` its label in the sweep's
+    `datasets` (None as in other events), and `replicate` the first replicate with this split.
+    """
 
     event: Literal["data"] = "data"
     dataset: str | None = None
@@ -65,10 +96,19 @@ class DatasetSplit(Event):
     train: int | None = None
     validation: int | None = None
     classes: int | None = None
+    label: str | None = None
+    replicate: int = Field(0, ge=0)
+
+    def left_out(self) -> set[str]:
+        """Return the fields that are not written: those with their default."""
+        return {name for name in ("label", "replicate") if not getattr(self, name)}
 
 
-class _TeacherFacts(Event):
-    """What is known of a trained teacher. `seconds` is what its training took."""
+class _TeacherFacts(_Located):
+    """What is known of a trained teacher. `seconds` is what its training took.
+
+    `replicate` is the first replicate that has this teacher: the replicates share it where nothing of it varies.
+    """
 
     name: str
     digest: str
@@ -94,7 +134,7 @@ class TeacherRefitted(_TeacherFacts):
     bank_seconds: float = 0.0
 
 
-class TeacherCached(Event):
+class TeacherCached(_Located):
     """A teacher's outputs are cached: for `views` augmented views, `bytes` in all, computed in `seconds`."""
 
     event: Literal["bank"] = "bank"
@@ -105,9 +145,10 @@ class TeacherCached(Event):
     bytes: int | None = None
 
 
-class TrialStarted(Event):
+class TrialStarted(_Located):
     """A trial has been sent to a worker, for the first time or again.
 
+    Trials are numbered from 0 in each search: an arm on a data set in a replicate, see `supersnn.records.searches`.
     `config` is its training by flat dotted keys, `params` the sampled part of it, `resumed_at` the epochs that the
     journal has of it already.
     """
@@ -123,7 +164,7 @@ class TrialStarted(Event):
     pairing: str | None = None
 
 
-class EpochReported(Event):
+class EpochReported(_Located):
     """A trial's epoch (from 1; with several seeds a trial it counts on over them) and its metrics by key.
 
     Keys that begin with ``mean/`` are means over the trial's seeds so far; see `supersnn.records.metrics.judged`.
@@ -136,7 +177,7 @@ class EpochReported(Event):
     metrics: dict[str, float | None]
 
 
-class TrialEnded(Event):
+class TrialEnded(_Located):
     """A trial has ended: `end` is ``finished``, ``stopped`` or ``failed:REASON``.
 
     `value` is the validation accuracy that it is judged by, None where it has none; `feasible` whether its last
@@ -157,7 +198,7 @@ class TrialEnded(Event):
         return end_state(self.end)
 
 
-class TrialRanked(Event):
+class TrialRanked(_Located):
     """A candidate for its arm's winner was trained with a ranking seed. `value` is its validation accuracy."""
 
     event: Literal["ranked"] = "ranked"
@@ -168,7 +209,7 @@ class TrialRanked(Event):
     seconds: float = 0.0
 
 
-class WinnerChosen(Event):
+class WinnerChosen(_Located):
     """An arm's winner. `value` is what the search found."""
 
     event: Literal["winner"] = "winner"
@@ -177,7 +218,7 @@ class WinnerChosen(Event):
     value: float | None = None
 
 
-class WinnerVerified(Event):
+class WinnerVerified(_Located):
     """A winner was trained with a fresh seed and tested.
 
     `config` is that training by flat dotted keys, `rates` the firing rate by layer, `opened` when the test images were,
@@ -196,11 +237,11 @@ class WinnerVerified(Event):
     ended: str = "finished"
 
 
-class WinnerExported(Event):
-    """An export folder was written, for an arm's winner or (``overall``) the best arm's again.
+class WinnerExported(_Located):
+    """An export folder was written, for an arm's winner on a data set or (``overall``) the best arm's again.
 
     `folder` is relative to the sweep's folder (absolute in journals of schema 1), `seed` is that of the weights, `best`
-    names the arm that `overall` is a copy of.
+    names the arm that `overall` is a copy of. `replicate` is the one whose winner it is: the best by validation.
     """
 
     event: Literal["export"] = "export"

@@ -22,7 +22,7 @@ class Journal:
 
     def append(self, event: Event) -> None:
         """Write one event."""
-        self._lines.append(event.model_dump_json(by_alias=True))
+        self._lines.append(event.model_dump_json(by_alias=True, exclude=event.left_out()))
 
     def close(self) -> None:
         """Close the file; further events are an error."""

@@ -15,13 +15,13 @@ from pydantic import TypeAdapter, ValidationError
 from supersnn.files import write_atomically
 from supersnn.records import journal
 from supersnn.records.events import AnyEvent
-from supersnn.records.state import ArmRecord, DriverSession, SweepState, TrialRecord
+from supersnn.records.state import DriverSession, SearchRecord, SweepState, TrialRecord
 
 VERSION = hashlib.sha256(
     repr(
         [
             [model.model_fields["event"].default for model in get_args(AnyEvent)],
-            *([field.name for field in fields(one)] for one in (SweepState, ArmRecord, TrialRecord, DriverSession)),
+            *([field.name for field in fields(one)] for one in (SweepState, SearchRecord, TrialRecord, DriverSession)),
         ]
     ).encode()
 ).hexdigest()[:16]

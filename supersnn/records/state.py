@@ -4,7 +4,7 @@
 themselves, so that its size follows from the number of trials, not from that of the epochs.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -30,11 +30,17 @@ from supersnn.records.events import (
     end_state,
 )
 from supersnn.records.pairing import family, pairing
+from supersnn.records.searches import SearchId
 
+SearchEvent = TrialStarted | EpochReported | TrialEnded | TrialRanked | WinnerChosen | WinnerVerified | WinnerExported
+"""The events that are about one search."""
+E = TypeVar("E", TeacherTrained, TeacherRefitted, TeacherTrained | TeacherRefitted, TeacherCached)
 K = TypeVar("K")
 V = TypeVar("V")
 Key = tuple[str, int]
-"""A trial's arm and number."""
+"""A trial's search, by its name, and number."""
+OVERALL = "overall"
+"""What takes the place of the arm for the export of a data set's best arm."""
 
 
 @dataclass(slots=True)
@@ -42,7 +48,7 @@ class TrialRecord:
     """One trial.
 
     Attributes:
-        number: of the trial in its arm.
+        number: of the trial in its search.
         started: when it was first sent to a worker, in Unix seconds.
         student, teacher: architectures; `teacher` is None without one.
         student_family, teacher_family, pairing: see `supersnn.records.pairing`.
@@ -94,11 +100,13 @@ class TrialRecord:
 
 
 @dataclass(slots=True)
-class ArmRecord:
-    """One arm: its trials and their results.
+class SearchRecord:
+    """One search, that is one arm on one data set in one replicate: its trials and their results.
 
     Attributes:
-        name: of the arm.
+        name: of the search, see `supersnn.records.searches`.
+        arm, dataset, replicate: what it is; `dataset` is the label of its data set, None where the sweep has only one
+            under `dataset`.
         trials: by number.
         running: the epoch that each trial under way has reached.
         counts: how many trials have ended in each way.
@@ -106,11 +114,12 @@ class ArmRecord:
         best: the number of the best trial; see `better`.
         winner: the last choice of a winner.
         ranked, verified: final runs by trial and seed.
-        exported: the export folder of the winner with all of its final runs so far; None where it is still to be
-            written.
     """
 
     name: str
+    arm: str
+    dataset: str | None = None
+    replicate: int = 0
     trials: dict[int, TrialRecord] = field(default_factory=dict)
     running: dict[int, int] = field(default_factory=dict)
     counts: dict[TrialEnd, int] = field(default_factory=lambda: {"finished": 0, "stopped": 0, "failed": 0})
@@ -120,7 +129,6 @@ class ArmRecord:
     winner: WinnerChosen | None = None
     ranked: dict[int, dict[int, TrialRanked]] = field(default_factory=dict)
     verified: dict[int, dict[int, WinnerVerified]] = field(default_factory=dict)
-    exported: WinnerExported | None = None
 
     @property
     def ended(self) -> int:
@@ -149,6 +157,16 @@ class ArmRecord:
         trial = self.verified_trial
         runs = self.verified.get(trial, {}) if trial is not None else {}
         return [runs[seed] for seed in sorted(runs)]
+
+    def validation(self, by_search: bool) -> float | None:
+        """Return the validation accuracy by which winners are compared: the mean over the winner's final runs.
+
+        Args:
+            by_search: the winner's value in the search instead, for final runs that were trained on the validation
+                images.
+        """
+        accuracy = measures.mean_of((run.metrics for run in self.final_runs()), measures.VAL_ACCURACY.key)
+        return self.winner.value if by_search and self.winner is not None else accuracy
 
 
 @dataclass(slots=True)
@@ -188,27 +206,31 @@ class SweepState:
     Attributes:
         constraints: the sweep's `search.constraints`, for journals of schema 1, whose ends of trials lack
             `feasible`.
-        arms: by name, in the order of their first trials.
+        searches: by name, in the order of their first trials.
         drivers: every driver, in order.
-        data: the images and their split, once known.
+        datasets: the labels of the sweep's `datasets`, each with a digest of what it stands for; empty where the sweep
+            has one data set under `dataset`. `replicates`: how many searches each arm has on each.
+        splits: the images and their splits, by data set and replicate: `split_of` finds that of a search.
         teachers, refitted: by digest. `caches`: by the cache's digest.
-        overall: the export folder of the best arm; None where it is still to be written.
+        exports: the export folders that have all final runs so far, by arm (`OVERALL` for the best one) and data set.
         searching: whether trials are being searched for, not ranked or verified.
         training_seconds: of all trials' trainings together.
         updated: the time of the last event.
         sweep_id, config: the first and the last that a driver's start has, see `SweepStarted`.
-        orphans: trials that have events, but no start: an arm, a number, and the kind of the event.
+        orphans: trials that have events, but no start: a search, a number, and the kind of the event.
         faults: a line of text for what could not be read of the journal.
     """
 
     constraints: dict[str, float] = field(default_factory=dict)
-    arms: dict[str, ArmRecord] = field(default_factory=dict)
+    searches: dict[str, SearchRecord] = field(default_factory=dict)
     drivers: list[DriverSession] = field(default_factory=list)
-    data: DatasetSplit | None = None
+    datasets: dict[str, str] = field(default_factory=dict)
+    replicates: int = 1
+    splits: dict[str, DatasetSplit] = field(default_factory=dict)
     teachers: dict[str, TeacherTrained] = field(default_factory=dict)
     caches: dict[str, TeacherCached] = field(default_factory=dict)
     refitted: dict[str, TeacherRefitted] = field(default_factory=dict)
-    overall: WinnerExported | None = None
+    exports: dict[str, WinnerExported] = field(default_factory=dict)
     searching: bool = True
     training_seconds: float = 0.0
     updated: float | None = None
@@ -233,7 +255,7 @@ class SweepState:
             case SweepClosed():
                 self._close(event)
             case DatasetSplit():
-                self.data = self.data or event
+                new = _add(self.splits, str(self._id("", event.label, event.replicate)), event)
             case TeacherTrained():
                 new = _add(self.teachers, event.digest, event)
             case TeacherCached():
@@ -241,61 +263,95 @@ class SweepState:
             case TeacherRefitted():
                 new = _add(self.refitted, event.digest, event)
             case WinnerChosen():
-                before = self.arm(event.arm).winner
+                search = self.search_of(event)
+                before = search.winner
                 new = before is None or (before.trial, before.value) != (event.trial, event.value)
-                self.arm(event.arm).winner, self.searching = event, False
+                search.winner, self.searching = event, False
                 if new:
-                    self._needs_export(event.arm)
+                    self._needs_export(event)
             case TrialRanked():
-                new = _add(self.arm(event.arm).ranked.setdefault(event.trial, {}), event.seed, event)
+                new = _add(self.search_of(event).ranked.setdefault(event.trial, {}), event.seed, event)
                 self.searching = False
                 epochs = self._epochs_per_seed(event) if new else 0
             case WinnerVerified():
-                new = _add(self.arm(event.arm).verified.setdefault(event.trial, {}), event.seed, event)
+                new = _add(self.search_of(event).verified.setdefault(event.trial, {}), event.seed, event)
                 if new:
-                    self._needs_export(event.arm)
+                    self._needs_export(event)
                 epochs = self._epochs_per_seed(event) if new else 0
             case WinnerExported():
-                self._export(event)
+                copied = event.best is not None or event.folder.endswith(OVERALL)
+                self.exports[self._export_key(OVERALL if copied else event.arm, event.dataset)] = event
         self._account(event, new, epochs)
         return new
 
-    def arm(self, name: str) -> ArmRecord:
-        """Return an arm, which may have no trial yet."""
-        if name not in self.arms:
-            self.arms[name] = ArmRecord(name)
-        return self.arms[name]
+    def search_name(self, event: SearchEvent) -> str:
+        """Return the name of the search that an event is about."""
+        if event.dataset is None and not event.replicate:
+            return event.arm
+        return str(self._id(event.arm, event.dataset, event.replicate))
 
-    def trial(self, arm: str, number: int) -> TrialRecord | None:
-        """Return a trial, None where there is no such one."""
-        return self.arms[arm].trials.get(number) if arm in self.arms else None
+    def search_of(self, event: SearchEvent) -> SearchRecord:
+        """Return the search that an event is about, which may have no trial yet."""
+        name = self.search_name(event)
+        if name not in self.searches:
+            label = event.dataset or next(iter(self.datasets), None)
+            self.searches[name] = SearchRecord(name, event.arm, label, event.replicate)
+        return self.searches[name]
+
+    def search(self, name: str) -> SearchRecord:
+        """Return a search by its name, which is its arm's for an arm's first one; an empty one if it has no events."""
+        if name in self.searches:
+            return self.searches[name]
+        found = SearchId.parse(name)
+        return SearchRecord(name, found.arm, found.dataset or next(iter(self.datasets), None), found.replicate)
+
+    def trial(self, search: str, number: int) -> TrialRecord | None:
+        """Return a trial of a search, None where there is no such one."""
+        return self.searches[search].trials.get(number) if search in self.searches else None
 
     def trials(self) -> Iterator[tuple[Key, TrialRecord]]:
-        """Yield every trial with its arm and number, arm by arm."""
-        for name, arm in self.arms.items():
-            for number, trial in arm.trials.items():
+        """Yield every trial with its search's name and its number, search by search."""
+        for name, search in self.searches.items():
+            for number, trial in search.trials.items():
                 yield (name, number), trial
 
-    def best_arm(self, by_search: bool) -> str | None:
-        """Return the arm with the best winner, the first of equal ones; None where no arm has a verified one.
+    def searches_of(self, arm: str, dataset: str | None = None) -> list[SearchRecord]:
+        """Return the searches of an arm on a data set, by replicate; on the first data set by default."""
+        label = self._id(arm, dataset, 0).dataset
+        found = (one for one in self.searches.values() if one.arm == arm and self._label(one.dataset) == label)
+        return sorted(found, key=lambda search: search.replicate)
+
+    def best_search(self, by_search: bool, dataset: str | None = None, arm: str | None = None) -> SearchRecord | None:
+        """Return the search with the best winner by validation, the first of equal ones; None before any is verified.
 
         Args:
-            by_search: by the winners' values in the search, not by the mean validation accuracy of their final runs:
-                for final runs that were trained on the validation images.
+            by_search: compare by the winners' values in the search; see `SearchRecord.validation`.
+            dataset: compare on this data set; on the first one by default.
+            arm: compare the replicates of this arm only.
         """
+        arms = [arm] if arm is not None else dict.fromkeys(search.arm for search in self.searches.values())
+        verified = [
+            search
+            for name in arms
+            for search in self.searches_of(name, dataset)
+            if search.winner is not None and search.final_runs()
+        ]
+        values = {search.name: search.validation(by_search) for search in verified}
+        return max(verified, key=lambda one: _or_least(values[one.name]), default=None)
 
-        def worth(arm: ArmRecord) -> float:
-            accuracy = measures.mean_of((run.metrics for run in arm.final_runs()), measures.VAL_ACCURACY.key)
-            value = arm.winner.value if by_search and arm.winner is not None else accuracy
-            return float("-inf") if value is None else value
+    def exported(self, arm: str = OVERALL, dataset: str | None = None) -> WinnerExported | None:
+        """Return the export folder of an arm's best winner on a data set, None where it is still to be written.
 
-        verified = [arm for arm in self.arms.values() if arm.winner is not None and arm.final_runs()]
-        return max(verified, key=worth).name if verified else None
+        Args:
+            arm: the arm; by default the data set's best one.
+            dataset: the data set's label; the first one by default.
+        """
+        return self.exports.get(self._export_key(arm, dataset))
 
     def stop_running(self) -> None:
         """Forget what was under way: its driver is gone."""
-        for arm in self.arms.values():
-            arm.running.clear()
+        for search in self.searches.values():
+            search.running.clear()
 
     @property
     def identity(self) -> str | None:
@@ -307,12 +363,17 @@ class SweepState:
     @property
     def ran(self) -> bool:
         """Whether anything was done: images split, a teacher trained, a trial started."""
-        worked = (arm.trials or arm.ranked or arm.verified or arm.winner for arm in self.arms.values())
-        return bool(self.data or self.teachers or self.caches or self.orphans) or any(worked)
+        worked = (one.trials or one.ranked or one.verified or one.winner for one in self.searches.values())
+        return bool(self.splits or self.teachers or self.caches or self.orphans) or any(worked)
+
+    @property
+    def data(self) -> DatasetSplit | None:
+        """The images of the first data set and their split in replicate 0, once known."""
+        return self.splits.get("", next(iter(self.splits.values()), None))
 
     @property
     def split(self) -> str | None:
-        """The fingerprint of the split, from the first event that has it."""
+        """The fingerprint of the first split, from the first event that has it; see `split_of`."""
         known = [self.data.split if self.data else None, *(teacher.split for teacher in self.teachers.values())]
         return next((split for split in known if split), None)
 
@@ -326,19 +387,54 @@ class SweepState:
         seconds = sum(session.last - session.began for session in self.drivers)
         return seconds + (max(0.0, now - self.drivers[-1].last) if now is not None and self.drivers else 0.0)
 
-    def teacher_named(self, name: str, refitted: bool = False) -> TeacherTrained | TeacherRefitted | None:
-        """Return the last teacher of an architecture; `refitted`: the one that the final runs had."""
-        among: Mapping[str, TeacherTrained | TeacherRefitted] = self.refitted if refitted else self.teachers
-        return next((teacher for teacher in reversed(list(among.values())) if teacher.name == name), None)
+    def data_of(self, dataset: str | None = None, replicate: int = 0) -> DatasetSplit | None:
+        """Return the images and their split of a data set in a replicate, which may share that of replicate 0."""
+        names = (str(self._id("", dataset, number)) for number in (replicate, 0))
+        return next((self.splits[name] for name in names if name in self.splits), None)
 
-    def cache_seconds(self, teacher: str) -> float:
-        """Return the seconds that the caches of a teacher took to compute."""
-        return sum(cache.seconds for cache in self.caches.values() if cache.teacher == teacher)
+    def split_of(self, dataset: str | None = None, replicate: int = 0) -> str | None:
+        """Return the fingerprint of a data set's split in a replicate, None where it is not known."""
+        data = self.data_of(dataset, replicate)
+        return data.split if data is not None else None if self._id("", dataset, 0).dataset else self.split
+
+    def teacher_named(
+        self, name: str, refitted: bool = False, dataset: str | None = None, replicate: int = 0
+    ) -> TeacherTrained | TeacherRefitted | None:
+        """Return the last teacher of an architecture; `refitted`: the one that the final runs had.
+
+        That is the teacher on a data set in a replicate, which may share that of replicate 0.
+        """
+        among: Mapping[str, TeacherTrained | TeacherRefitted] = self.refitted if refitted else self.teachers
+        return next(self._in_replicate((one for one in among.values() if one.name == name), dataset, replicate), None)
+
+    def cache_seconds(self, teacher: str, dataset: str | None = None, replicate: int = 0) -> float:
+        """Return the seconds that the caches of a teacher took to compute, on a data set in a replicate."""
+        caches = (cache for cache in self.caches.values() if cache.teacher == teacher)
+        return sum(cache.seconds for cache in self._in_replicate(caches, dataset, replicate))
+
+    def _in_replicate(self, events: Iterable[E], dataset: str | None, replicate: int) -> Iterator[E]:
+        """Yield the events, the last first, of a data set in a replicate, or else in replicate 0, which it shares."""
+        label = self._id("", dataset, 0).dataset
+        there = [event for event in events if self._label(event.dataset) == label][::-1]
+        own = [event for event in there if event.replicate == replicate]
+        yield from own or (event for event in there if not event.replicate)
+
+    def _label(self, dataset: str | None) -> str | None:
+        """Return a data set's label as names of searches have it: None for the first one."""
+        return None if dataset == next(iter(self.datasets), None) else dataset
+
+    def _id(self, arm: str, dataset: str | None, replicate: int) -> SearchId:
+        return SearchId(arm, self._label(dataset), replicate)
+
+    def _export_key(self, arm: str, dataset: str | None) -> str:
+        return str(self._id(arm, dataset, 0))
 
     def _begin(self, event: SweepStarted) -> None:
         self.stop_running()
         self.sweep_id = self.sweep_id or event.sweep_id
         self.config = event.config or self.config
+        self.replicates = event.replicates
+        self._name_datasets(event.datasets)
         times = event.time, event.time, event.time, event.time
         self.drivers.append(DriverSession(event.driver, event.code, event.versions, *times))
 
@@ -347,35 +443,39 @@ class SweepState:
         if self.drivers:
             self.drivers[-1].end = event.end
 
-    def _needs_export(self, arm: str) -> None:
-        """Note that an arm's export folder is out of date, and with it that of the best arm."""
-        self.arm(arm).exported = self.overall = None
+    def _name_datasets(self, datasets: Mapping[str, str]) -> None:
+        """Take the labels of data sets; what the only data set of the sweep had before belongs to the first one."""
+        if not datasets:
+            return
+        self.datasets = dict(datasets)
+        for search in self.searches.values():
+            search.dataset = search.dataset or next(iter(datasets))
 
-    def _export(self, event: WinnerExported) -> None:
-        if event.arm in self.arms and not event.folder.endswith("overall"):
-            self.arms[event.arm].exported = event
-        else:
-            self.overall = event
+    def _needs_export(self, event: WinnerChosen | WinnerVerified) -> None:
+        """Note that an arm's export folder is out of date, and with it that of the best arm."""
+        for arm in (event.arm, OVERALL):
+            self.exports.pop(self._export_key(arm, event.dataset), None)
 
     def _start(self, event: TrialStarted) -> None:
-        arm = self.arm(event.arm)
+        search = self.search_of(event)
         self.searching = True
-        if event.trial not in arm.trials:
-            arm.trials[event.trial] = _record(event)
-        elif arm.trials[event.trial].end is not None:
-            self._reopen(arm, arm.trials[event.trial])
-        arm.running[event.trial] = event.resumed_at
+        if event.trial not in search.trials:
+            search.trials[event.trial] = _record(event)
+        elif search.trials[event.trial].end is not None:
+            self._reopen(search, search.trials[event.trial])
+        search.running[event.trial] = event.resumed_at
 
     def _epoch(self, event: EpochReported) -> bool:
-        arm, trial = self.arm(event.arm), self.trial(event.arm, event.trial)
+        search = self.search_of(event)
+        trial = search.trials.get(event.trial)
         if trial is None:
-            self.orphans.add((event.arm, event.trial, event.event))
+            self.orphans.add((search.name, event.trial, event.event))
             return False
         if trial.end is None:
-            arm.running[event.trial] = event.epoch
+            search.running[event.trial] = event.epoch
         if event.epoch <= trial.epochs:
             return False
-        arm.epochs += event.epoch - trial.epochs
+        search.epochs += event.epoch - trial.epochs
         trial.epochs, trial.metrics = event.epoch, event.metrics
         seconds = event.metrics.get(measures.EPOCH_SECONDS.key) or 0.0
         trial.seconds += seconds
@@ -386,37 +486,38 @@ class SweepState:
         return True
 
     def _end(self, event: TrialEnded) -> bool:
-        arm, trial = self.arm(event.arm), self.trial(event.arm, event.trial)
+        search = self.search_of(event)
+        trial = search.trials.get(event.trial)
         if trial is None:
-            self.orphans.add((event.arm, event.trial, event.event))
+            self.orphans.add((search.name, event.trial, event.event))
             return False
-        arm.running.pop(event.trial, None)
+        search.running.pop(event.trial, None)
         if trial.end is not None:
             return False
         trial.end, trial.ended, trial.end_epochs = event.end, event.time, event.epochs
         trial.value = trial.value if event.value is None else event.value
         known = event.feasible
         trial.feasible = measures.feasible(trial.metrics, self.constraints) if known is None else known
-        arm.counts[event.state] += 1
-        arm.ended_epochs += trial.epochs
-        if trial.eligible and better(trial, arm.best_trial):
-            arm.best = trial.number
+        search.counts[event.state] += 1
+        search.ended_epochs += trial.epochs
+        if trial.eligible and better(trial, search.best_trial):
+            search.best = trial.number
         return True
 
-    def _reopen(self, arm: ArmRecord, trial: TrialRecord) -> None:
+    def _reopen(self, search: SearchRecord, trial: TrialRecord) -> None:
         """Take back the end of a trial that is run again."""
         assert trial.state is not None
-        arm.counts[trial.state] -= 1
-        arm.ended_epochs -= trial.epochs
+        search.counts[trial.state] -= 1
+        search.ended_epochs -= trial.epochs
         trial.end = trial.ended = trial.end_epochs = trial.feasible = None
-        if arm.best == trial.number:
-            arm.best = None
-            for other in arm.trials.values():
-                if other.eligible and better(other, arm.best_trial):
-                    arm.best = other.number
+        if search.best == trial.number:
+            search.best = None
+            for other in search.trials.values():
+                if other.eligible and better(other, search.best_trial):
+                    search.best = other.number
 
     def _epochs_per_seed(self, event: TrialRanked | WinnerVerified) -> int:
-        trial = self.trial(event.arm, event.trial)
+        trial = self.trial(self.search_name(event), event.trial)
         return (trial.epochs_per_seed or 0) if trial is not None else 0
 
     def _account(self, event: AnyEvent, new: bool, epochs: int) -> None:
@@ -436,7 +537,7 @@ class SweepState:
 def better(trial: TrialRecord, than: TrialRecord | None) -> bool:
     """Return whether an eligible trial is better than another, or is the first; see `rank`.
 
-    This is the one definition of the best trial; the study of an arm ranks its trials by `rank` as well.
+    This is the one definition of the best trial; the study of a search ranks its trials by `rank` as well.
     """
     if than is None:
         return True
@@ -451,6 +552,10 @@ def _add(known: dict[K, V], key: K, value: V) -> bool:
         return False
     known[key] = value
     return True
+
+
+def _or_least(value: float | None) -> float:
+    return float("-inf") if value is None else value
 
 
 def rank(value: float, number: int) -> tuple[float, int]:

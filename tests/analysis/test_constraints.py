@@ -30,7 +30,7 @@ def sweep(synthetic: Write, request: pytest.FixtureRequest) -> Sweep:
 
 def bests(sweep: Sweep) -> dict[str, float]:
     """Return each arm's best value by the state."""
-    return {name: arm.best_value for name, arm in sweep.state.arms.items() if arm.best_value is not None}
+    return {name: arm.best_value for name, arm in sweep.state.searches.items() if arm.best_value is not None}
 
 
 def test_trials_have_the_states_marks(sweep: Sweep) -> None:
@@ -46,7 +46,7 @@ def test_trials_have_the_states_marks(sweep: Sweep) -> None:
 def test_results_have_the_best_feasible_trial(sweep: Sweep) -> None:
     arms = report.results(sweep)["arms"]
     assert {name: arm["best_val"] for name, arm in arms.items()} == bests(sweep)
-    assert {name: arm["trial"] for name, arm in arms.items()} == {n: a.best for n, a in sweep.state.arms.items()}
+    assert {name: arm["trial"] for name, arm in arms.items()} == {n: a.best for n, a in sweep.state.searches.items()}
 
 
 def test_budgets_end_at_the_best_feasible_trial(sweep: Sweep) -> None:

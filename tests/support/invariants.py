@@ -108,7 +108,7 @@ def assert_best(store: Path, sweep: SweepConfig, events: Events, runs: list[Run]
     winners = {event["arm"]: event["trial"] for event in events if event["event"] == "winner"}
     for arm in sweep.arms:
         trial, value = best_trial(sweep, arm, events)
-        record = state.arms[arm]
+        record = state.searches[arm]
         assert best_in_study(study_of(store, sweep.name, arm)) == (trial, value), arm
         assert (record.best, record.best_value) == (trial, value), arm
         assert tracked[arm].data.metrics.get("val/best") == value, arm

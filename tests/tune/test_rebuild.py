@@ -275,7 +275,7 @@ def test_a_damaged_line_of_a_trial_is_made_up_from_the_studies(tmp_path: Path, k
     driven(sweep, store, 14)
     before = studies(store)
     with open_sweep(sweep, store) as driver:
-        best = {name: arm.best_value for name, arm in driver.record.state.arms.items()}
+        best = {name: arm.best_value for name, arm in driver.record.state.searches.items()}
     damaged(store, lambda line: line.startswith(f'{{"event":"{kind}"') and '"arm":"direct","trial":3' in line)
     with open_sweep(sweep, store) as driver:
         assert len(driver.record.state.faults) == 1
@@ -286,7 +286,7 @@ def test_a_damaged_line_of_a_trial_is_made_up_from_the_studies(tmp_path: Path, k
         assert trial is not None
         assert trial.end == "finished"
         assert trial.params == driver.studies.values("direct", 3)
-        assert {name: arm.best_value for name, arm in driver.record.state.arms.items()} == best
+        assert {name: arm.best_value for name, arm in driver.record.state.searches.items()} == best
     assert studies(store) == before
 
 

@@ -232,7 +232,7 @@ def test_an_end_says_whether_the_trial_is_within_the_constraints(tmp_path: Path)
     assert ends == [(0, True), (1, False), (2, True)]
     for arm in ("direct", "homogeneous"):
         assert search.studies.best[arm] == (0.8, 2)
-        best = record.state.arms[arm].best_trial
+        best = record.state.searches[arm].best_trial
         assert best is not None
         assert (best.value, best.number) == (0.8, 2)
 
@@ -243,5 +243,5 @@ def test_of_equal_trials_study_and_state_have_the_first_one(tmp_path: Path) -> N
     for job in reversed(jobs):
         search.reported(job.key, epoch(3, 0.7, "finished"))
     assert {number for _, number in search.studies.best.values()} == {0}
-    assert {arm.best for arm in record.state.arms.values()} == {0}
+    assert {arm.best for arm in record.state.searches.values()} == {0}
     assert [number for _, number in search.studies.ranking("direct")] == [0, 1, 2]

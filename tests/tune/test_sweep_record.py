@@ -57,7 +57,7 @@ def test_what_cannot_be_read_is_reported_and_kept(tmp_path: Path) -> None:
         file.write(b"garbage\n")
     record = SweepRecord(folder, {})
     assert len(record.state.faults) == 1
-    assert record.state.arms["a"].trials[0].epochs == 1
+    assert record.state.searches["a"].trials[0].epochs == 1
     fill(record, 2)
     assert b"garbage" in folder.journal.read_bytes()
-    assert SweepRecord(folder, {}).state.arms["a"].trials[0].epochs == 2
+    assert SweepRecord(folder, {}).state.searches["a"].trials[0].epochs == 2

@@ -62,7 +62,7 @@ class Exporter:
 
     def verified_arms(self) -> list[str]:
         """Return the arms with a verified winner, in the order of the sweep file."""
-        arms = self._state.arms
+        arms = self._state.searches
         return [name for name in self.sweep.arms if name in arms and arms[name].winner and arms[name].final_runs()]
 
     def best_arm(self) -> str:
@@ -73,10 +73,10 @@ class Exporter:
         Raises:
             UserError: nothing is verified yet.
         """
-        best = self._state.best_arm(by_search=self.sweep.verify.train_on != "train")
+        best = self._state.best_search(by_search=self.sweep.verify.train_on != "train")
         if best is None:
             raise UserError(f"sweep {self.sweep.name!r}: no arm has a verified winner yet")
-        return best
+        return best.arm
 
     def arm(self, arm: str, to: Path) -> dict[str, Any]:
         """Write an arm's verified winner; return its metrics.
@@ -85,7 +85,7 @@ class Exporter:
             UserError: the arm has no verified winner.
         """
         verified = self.verified_arms()
-        winner = self._state.arms[arm].winner if arm in verified else None
+        winner = self._state.searches[arm].winner if arm in verified else None
         if winner is None:
             known = ", ".join(verified) or "none yet"
             hint = nearest(arm, verified)
@@ -103,7 +103,7 @@ class Exporter:
         """
         record = self._state.trial(arm, number)
         if record is None:
-            known = ", ".join(name for name, one in self._state.arms.items() if one.trials)
+            known = ", ".join(name for name, one in self._state.searches.items() if one.trials)
             raise UserError(f"{arm}/{number}: no such trial; arms with trials: {known or 'none yet'}")
         config = self._arms[arm].config(record.params)
         final = with_values(config, {"dataset.train_on": self.sweep.verify.train_on})
@@ -161,7 +161,7 @@ class Exporter:
         Raises:
             DamagedFile: a result is missing, not what the journal has, or not in the journal of a sweep that has ended.
         """
-        events = self._state.arms[arm].verified.get(number, {})
+        events = self._state.searches[arm].verified.get(number, {})
         folder = self._folder.path / VERIFIED / arm / str(number)
         unknown = [path for path in sorted(folder.glob(f"*/{RESULT}")) if path.parent.name not in map(str, events)]
         if unknown and self._state.ended is not None:
@@ -221,7 +221,7 @@ class Exporter:
             "sweep": self.sweep.name,
             "arm": arm,
             "trial": record.number,
-            "trials": len(self._state.arms[arm].trials),
+            "trials": len(self._state.searches[arm].trials),
             **self._figures(arm, record, results, seed),
             "tolerance": tolerance(min(len(data.validation), *(result.images for result in results))),
             "split": data.fingerprint,
@@ -272,7 +272,7 @@ class Exporter:
 
     def _rank_value(self, arm: str, number: int) -> float | None:
         """Return the mean of a winner's ranking, None where it was not ranked."""
-        record = self._state.arms[arm]
+        record = self._state.searches[arm]
         if record.winner is None or record.winner.trial != number:
             return None
         values = [run.value for run in record.ranked.get(number, {}).values() if run.value is not None]

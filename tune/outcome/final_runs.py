@@ -192,7 +192,7 @@ class FinalRuns:
 
 def recorded(state: SweepState, item: FinalRun) -> Recorded | None:
     """Return the event that a sweep's journal has of a run, None before it has one."""
-    arm = state.arms.get(item.arm)
+    arm = state.searches.get(item.arm)
     if arm is None or item.part not in (VERIFIED, RANKED):
         return None
     runs = arm.verified if item.part == VERIFIED else arm.ranked

@@ -3,16 +3,16 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from supersnn.records.state import ArmRecord, SweepState
+from supersnn.records.state import SearchRecord, SweepState
 
 
 def arms_without_winner(arms: Iterable[str], state: SweepState) -> dict[str, str]:
     """Return each arm of a sweep that has no winner, and the reason in one line."""
-    records = {name: state.arms.get(name) or ArmRecord(name) for name in arms}
+    records = {name: state.search(name) for name in arms}
     return {name: reason(record) for name, record in records.items() if record.winner is None}
 
 
-def reason(arm: ArmRecord) -> str:
+def reason(arm: SearchRecord) -> str:
     """Return why an arm has no winner: the ends of its trials, and the most frequent reason of failures."""
     if not arm.trials:
         return "no trial was run"

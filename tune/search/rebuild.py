@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from supersnn.errors import UserError
 from supersnn.records.events import AnyEvent, EpochReported, TrialEnded, TrialStarted
 from supersnn.records.metrics import OBJECTIVES, VAL_ACCURACY, judged
-from supersnn.records.state import ArmRecord, SweepState
+from supersnn.records.state import SearchRecord, SweepState
 from tune.description.arms import Arm
 from tune.description.space import Values
 from tune.description.sweep import SweepConfig
@@ -51,13 +51,13 @@ def arms_to_rebuild(sweep: SweepConfig, storage: BaseStorage, state: SweepState,
     Raises:
         UserError: the studies are those of another sweep, or have other values for a trial.
     """
-    recorded = bool(state.orphans) or any(arm.trials for arm in state.arms.values())
+    recorded = bool(state.orphans) or any(arm.trials for arm in state.searches.values())
     incomplete = []
     for name in sweep.arms:
         study = existing_study(f"{sweep.name}/{name}", storage)
         if study is not None:
             _require_same_sweep(sweep, study, state.identity, recorded, journal)
-        record = state.arms.get(name)
+        record = state.searches.get(name)
         if record is None or not record.trials:
             continue
         if study is None or _lacks(study, record, journal):
@@ -89,7 +89,7 @@ def _own(study: Study) -> list[FrozenTrial]:
     return [trial for trial in trials if trial.state != TrialState.WAITING and WARM not in trial.user_attrs]
 
 
-def _lacks(study: Study, record: ArmRecord, journal: str) -> bool:
+def _lacks(study: Study, record: SearchRecord, journal: str) -> bool:
     """Return whether a study lacks a trial of the journal, or the end of one.
 
     Raises:
@@ -152,7 +152,7 @@ def rebuild(
     Raises:
         UserError: the journal has values for a trial that the search space does not admit.
     """
-    replayed = {name: _replayed(sweep, arm, storage, state.arms[name], state) for name, arm in arms.items()}
+    replayed = {name: _replayed(sweep, arm, storage, state.searches[name], state) for name, arm in arms.items()}
     taken = [event for event in events if isinstance(event, TrialStarted | EpochReported | TrialEnded)]
     last = {(event.arm, event.trial, type(event)): position for position, event in enumerate(taken)}
     with warnings.catch_warnings():
@@ -171,11 +171,11 @@ def rebuild(
                     if started < position == last[event.arm, event.trial, TrialEnded]:
                         study.end(event)
         for name, study in replayed.items():
-            study.write(storage, state.arms[name], identity)
-    return sum(len(state.arms[name].trials) for name in arms)
+            study.write(storage, state.searches[name], identity)
+    return sum(len(state.searches[name].trials) for name in arms)
 
 
-def _replayed(sweep: SweepConfig, arm: Arm, storage: BaseStorage, record: ArmRecord, state: SweepState) -> "_Replay":
+def _replayed(sweep: SweepConfig, arm: Arm, storage: BaseStorage, record: SearchRecord, state: SweepState) -> "_Replay":
     """Return the study of an arm in memory, with what a warm start gave it and no trial of its own."""
     orphans = {number for name, number, _ in state.orphans if name == arm.name}
     first = min([*record.trials, *orphans])
@@ -286,7 +286,7 @@ class _Replay(ArmStudy):
         self._study._storage.create_new_trial(self._study._study_id, template_trial=trial)
         self._next += 1
 
-    def write(self, storage: BaseStorage, record: ArmRecord, identity: str) -> None:
+    def write(self, storage: BaseStorage, record: SearchRecord, identity: str) -> None:
         """Write the study to a database, and that of its rungs, in place of what is there."""
         _delete(self._study.study_name, storage)
         if not self._one:
@@ -294,7 +294,7 @@ class _Replay(ArmStudy):
         _copy(self._study, storage, record).set_user_attr(IDENTITY, identity)
 
 
-def _copy(study: Study, storage: BaseStorage, record: ArmRecord) -> Study:
+def _copy(study: Study, storage: BaseStorage, record: SearchRecord) -> Study:
     """Write a study and return it; the times of its trials are the journal's."""
     copy = optuna.create_study(study_name=study.study_name, storage=storage, directions=study.directions)
     for key, value in study._storage.get_study_system_attrs(study._study_id).items():

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from supersnn.records.events import AnyEvent, SweepClosed, SweepStarted, TeacherTrained, TrialEnd, TrialStarted
-from supersnn.records.state import ArmRecord, SweepState
+from supersnn.records.state import SearchRecord, SweepState
 from tune.description.sweep import SweepConfig
 from tune.terminal.throughput import epochs_per_second, trials_per_hour
 
@@ -36,9 +36,9 @@ class Board:
         self.driven = False
 
     @property
-    def rows(self) -> dict[str, ArmRecord]:
+    def rows(self) -> dict[str, SearchRecord]:
         """Every arm of the sweep, in the order of its file; one without a trial yet is empty."""
-        return {name: self.state.arms.get(name) or ArmRecord(name) for name in self.sweep.arms}
+        return {name: self.state.search(name) for name in self.sweep.arms}
 
     @property
     def trials(self) -> int:
@@ -113,7 +113,7 @@ class Board:
             table.add_row(*map(Text, [*texts, self._values(row)] if values else texts))
         return table
 
-    def _left_to_search(self, row: ArmRecord, usual: float) -> float:
+    def _left_to_search(self, row: SearchRecord, usual: float) -> float:
         """Return the epochs that an arm's search has left, where a trial takes `usual` ones."""
         if not self.state.searching:
             return 0.0
@@ -124,7 +124,7 @@ class Board:
             sum(max(0.0, usual - epoch) for epoch in running) + max(0, self.trials - row.ended - len(running)) * usual
         )
 
-    def _left_to_verify(self, row: ArmRecord) -> int:
+    def _left_to_verify(self, row: SearchRecord) -> int:
         """Return the epochs of an arm's rankings and verifications that are left."""
         verify, candidates = self.sweep.verify, min(self.sweep.verify.top, self.trials)
         if not self.state.searching and row.winner is None and row.best is None:
@@ -134,7 +134,7 @@ class Board:
             trainings += candidates * verify.rank_seeds - sum(map(len, row.ranked.values()))
         return max(0, trainings) * self.sweep.train.epochs
 
-    def _cells(self, row: ArmRecord, epochs: bool) -> list[str]:
+    def _cells(self, row: SearchRecord, epochs: bool) -> list[str]:
         """Return the texts of an arm's row but the best trial's values; `epochs`: with those of running trials."""
         trial = row.best_trial
         best = "" if trial is None else f"{trial.value:.1%}"
@@ -152,7 +152,7 @@ class Board:
             return " ".join(f"#{trial}:{epoch}/{of}" for trial, epoch in running.items())
         return f"{len(running)} at {min(running.values())}–{max(running.values())}/{of}"
 
-    def _values(self, row: ArmRecord) -> str:
+    def _values(self, row: SearchRecord) -> str:
         """Return the number and the sampled values of an arm's best trial."""
         if (trial := row.best_trial) is None:
             return ""

@@ -45,7 +45,7 @@ class Runs:
 
     def arms(self) -> Iterator[Run]:
         """Yield the run of each arm that has a trial."""
-        for name, arm in self.state.arms.items():
+        for name, arm in self.state.searches.items():
             if arm.trials:
                 yield self.arm(name)
 
@@ -55,7 +55,7 @@ class Runs:
         Raises:
             UnknownRunError: the arm has no trial.
         """
-        trials = self.state.arms[name].trials if name in self.state.arms else {}
+        trials = self.state.searches[name].trials if name in self.state.searches else {}
         if not trials:
             raise UnknownRunError(f"{name}: no event has started a trial of this arm")
         parent = self.sweep()

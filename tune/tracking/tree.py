@@ -27,7 +27,7 @@ from supersnn.records.events import (
     end_state,
 )
 from supersnn.records.metrics import VAL_ACCURACY
-from supersnn.records.state import ArmRecord, SweepState, TrialRecord
+from supersnn.records.state import SearchRecord, SweepState, TrialRecord
 from tune.tracking.changes import Change, Dataset, Export, Run, Status, joined, params
 from tune.tracking.runs import Runs, labels
 from tune.tracking.standings import accuracies, mean_costs, summary
@@ -141,7 +141,7 @@ class Tree:
         if known is not None:
             self._change(self._runs.trial(event.arm, event.trial)).set_status("RUNNING")
             return
-        arm = self.state.arm(event.arm)
+        arm = self.state.search(event.arm)
         if len(arm.trials) == 1:
             described = (self.config.get("arms") or {}).get(event.arm) or {}
             self._change(self._runs.arm(event.arm)).params = params(described)
@@ -163,7 +163,7 @@ class Tree:
         change = self._change(run)
         change.tags["supersnn.end"] = event.end
         change.set_status("FAILED" if event.state == "failed" else "FINISHED", event.time)
-        arm = self.state.arm(event.arm)
+        arm = self.state.search(event.arm)
         trial = arm.trials[event.trial]
         if self.state.constraints and trial.metrics:
             change.tags["supersnn.feasible"] = "yes" if trial.feasible else "no"
@@ -182,10 +182,10 @@ class Tree:
         layers = {f"spikes/rate/{layer}": rate for layer, rate in (event.rates or {}).items()}
         change.add_points(event.metrics | layers, event.time, event.config.get("train.epochs", 0))
         change.set_status("FAILED" if end_state(event.ended) == "failed" else "FINISHED", event.time)
-        self._average(self.state.arm(event.arm), event.time)
+        self._average(self.state.search(event.arm), event.time)
 
     def _read_winner(self, event: WinnerChosen) -> None:
-        arm = self.state.arms.get(event.arm)
+        arm = self.state.searches.get(event.arm)
         before = arm.winner.trial if arm is not None and arm.winner is not None else None
         self.state.apply(event)
         run = self._runs.trial(event.arm, event.trial)
@@ -198,7 +198,7 @@ class Tree:
         self.state.apply(event)
         folder = self._export_folder(event.folder)
         self._change(self._runs.arm(event.arm)).tags["supersnn.export"] = self._name(folder)
-        arm = self.state.arm(event.arm)
+        arm = self.state.search(event.arm)
         score = summary(arm).get("test/mean")
         verified = next((run for run in arm.final_runs() if run.seed == event.seed), None)
         if verified is not None and score is not None:
@@ -223,7 +223,7 @@ class Tree:
 
     def _kill_running(self, time: float) -> None:
         """Mark the trials under way as KILLED: their driver has closed, or was killed and `time` is its last event."""
-        for arm in self.state.arms.values():
+        for arm in self.state.searches.values():
             for number in arm.running:
                 if number in arm.trials and arm.trials[number].end is None:
                     self._change(self._runs.trial(arm.name, number)).set_status("KILLED", time)
@@ -237,7 +237,7 @@ class Tree:
         name, split = config.get("dataset.name"), self.state.split
         return Dataset(name, split) if name and split else None
 
-    def _label(self, arm: ArmRecord, trial: TrialRecord) -> None:
+    def _label(self, arm: SearchRecord, trial: TrialRecord) -> None:
         """Tag an arm with every distinct label of its trials."""
         if arm.name not in self._labels:
             known = self._labels[arm.name] = defaultdict(set)
@@ -251,22 +251,22 @@ class Tree:
                 values.add(value)
                 self._change(self._runs.arm(arm.name)).tags[tag] = joined(values)
 
-    def _count(self, arm: ArmRecord, time: float) -> None:
+    def _count(self, arm: SearchRecord, time: float) -> None:
         """Add an arm's and the sweep's counts and best value, at as many steps as trials have ended."""
         self._add_counts(self._runs.arm(arm.name), [arm], time)
-        self._add_counts(self._runs.sweep(), list(self.state.arms.values()), time)
+        self._add_counts(self._runs.sweep(), list(self.state.searches.values()), time)
 
-    def _add_counts(self, run: Run, arms: list[ArmRecord], time: float) -> None:
+    def _add_counts(self, run: Run, arms: list[SearchRecord], time: float) -> None:
         best = max((arm.best_value for arm in arms if arm.best_value is not None), default=None)
         counts = {"trials/started": sum(len(arm.trials) for arm in arms)}
         counts |= {f"trials/{end}": sum(arm.counts[end] for arm in arms) for end in arms[0].counts}
         self._change(run).add_points({"val/best": best, **counts}, time, sum(arm.ended for arm in arms))
 
-    def _average(self, arm: ArmRecord, time: float) -> None:
+    def _average(self, arm: SearchRecord, time: float) -> None:
         """Add an arm's verified results, and the sweep's: those of the arm whose fresh seeds validate best."""
         self._change(self._runs.arm(arm.name)).add_points(summary(arm) | mean_costs(arm), time, len(accuracies(arm)))
         by_search = (self.config.get("verify") or {}).get("train_on", "train") != "train"
-        best = self.state.arms[self.state.best_arm(by_search) or arm.name]
+        best = self.state.best_search(by_search) or arm
         change = self._change(self._runs.sweep())
         change.tags["supersnn.best_arm"] = best.name
-        change.add_points(summary(best), time, sum(len(accuracies(arm)) for arm in self.state.arms.values()))
+        change.add_points(summary(best), time, sum(len(accuracies(arm)) for arm in self.state.searches.values()))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from supersnn.records.events import AnyEvent, SweepClosed, SweepStarted
+from supersnn.records.events import AnyEvent, DatasetSplit, SweepClosed, SweepStarted, TrialEnded
 from supersnn.records.journal import Journal, is_torn, read
 
 
@@ -58,4 +58,21 @@ def test_lines_that_are_no_event_are_reported_and_left_out(tmp_path: Path, event
     assert len(faults) == 5
     assert all("is no event" in fault for fault in faults[:4])
     assert faults[4] == "journal.jsonl: skipped events that this version does not know: paused (2), resumed (1)"
+    assert [event for event, _ in read(path)] == events
+
+
+def test_data_set_and_replicate_are_written_where_there_are_several(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    events: list[AnyEvent] = [
+        SweepStarted(driver="one"),
+        DatasetSplit(dataset="digits", split="s"),
+        TrialEnded(arm="a", trial=0, end="finished"),
+        SweepStarted(driver="two", datasets={"digits": "d", "fashion": "f"}, replicates=2),
+        DatasetSplit(dataset="fashion-mnist", split="t", label="fashion", replicate=1),
+        TrialEnded(arm="a", trial=0, end="finished", dataset="fashion", replicate=1),
+    ]
+    write(path, *events)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert not any(f'"{key}"' in line for line in lines[:3] for key in ("datasets", "label", "replicate", "replicates"))
+    assert '"dataset"' not in lines[2]
     assert [event for event, _ in read(path)] == events

@@ -216,7 +216,7 @@ def test_snapshot_saves_reading_the_journal_again(
     assert read_runs(uri) == read_runs(other)
     state, offset = snapshot.load(saved, sweep.folder.journal) or (SweepState(), 0)
     assert offset == sweep.folder.journal.stat().st_size
-    assert [len(arm.trials) for arm in state.arms.values()] == [2, 2, 2]
+    assert [len(arm.trials) for arm in state.searches.values()] == [2, 2, 2]
 
 
 @pytest.mark.parametrize("unusable", ["damaged", "ahead", "other constraints"])

@@ -332,7 +332,7 @@ def test_journals_of_one_name_never_share_a_run(config: dict[str, Any], events: 
 def test_key_of_a_journal_of_schema_1_is_the_digest_of_its_first_line(config: dict[str, Any]) -> None:
     fields = {"driver": "d1", "code": "0.1.0", "versions": {"torch": "2"}, "resumed": False}
     line = {"event": "sweep", "time": 1.7e9, **fields}
-    start = parse(SweepStarted(**line).model_dump_json(exclude={"schema_version", "sweep_id", "config"}))
+    start = parse(SweepStarted(**line).model_dump_json(include=set(line)))
     assert start is not None
     assert changes_of(config, [start])[""].run.key == f"digits@{digest(line)}"
 
