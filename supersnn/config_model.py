@@ -39,8 +39,8 @@ _DEEPEST, _MOST_VALUES, _MOST_BYTES = 20, 100_000, 2_000_000
 """How deep the data of a file may be nested, how many values it may have (aliases included), and how many bytes."""
 _LONGEST = 4096
 """How many characters a text may have; as many as a path."""
-_MESSAGES = 3
-"""How many mistakes an error lists before it only counts the others."""
+_MESSAGES, _MESSAGES_LENGTH = 3, 350
+"""How many mistakes an error lists, and how many characters of them, before it only counts the others."""
 
 EXCLUDE_DEFAULT_FROM_DIGEST = "excluded from digests while it has its default"
 """Annotation of keys that were added later: while they have their default, they do not change a digest."""
@@ -239,35 +239,40 @@ def parse(model: type[S], data: Mapping[str, Any], origin: str) -> S:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        messages = list(_messages(model, data, error, origin))
-        others = f"; and {len(messages) - _MESSAGES} more" if len(messages) > _MESSAGES else ""
-        raise UserError("; ".join(messages[:_MESSAGES]) + others) from None
+        messages = list(_messages(model, data, error))
+        shown = messages[:1]
+        for message in messages[1:_MESSAGES]:
+            if len("; ".join([*shown, message])) <= _MESSAGES_LENGTH:
+                shown.append(message)
+        others = f"; and {len(messages) - len(shown)} more" if len(messages) > len(shown) else ""
+        raise UserError(f"{origin}: {'; '.join(shown)}{others}") from None
 
 
-def _messages(model: type[ConfigModel], data: Mapping[str, Any], error: ValidationError, origin: str) -> Iterator[str]:
+def _messages(model: type[ConfigModel], data: Mapping[str, Any], error: ValidationError) -> Iterator[str]:
+    """Yield each mistake in a model's data as a text that begins with its key."""
     by_place: dict[tuple[int | str, ...], list[ErrorDetails]] = {}
     for detail in error.errors(include_url=False):
         by_place.setdefault(_place(model, data, detail), []).append(detail)
     for place, details in by_place.items():
         detail, found = details[0], shortened(repr(details[0]["input"]))
         key = shortened(".".join(map(str, place)), 200)
-        where = f"{origin}: {key}" if key else origin
+        where = f"{key}: " if key else ""
         if detail["type"] == "extra_forbidden":
             known = _fields_at(model, place[:-1])
             parent = "".join(f"{part}." for part in place[:-1])
-            hint = nearest(str(place[-1]), known).replace("mean '", f"mean '{parent}")
+            hint = nearest(str(place[-1]), known).replace("mean '", f"mean '{shortened(parent, 200)}")
             expected = "" if hint else f"; known keys: {', '.join(known)}"
-            yield f"{where}: unknown key{hint}{expected}"
+            yield f"{where}unknown key{hint}{expected}"
         elif detail["type"] == "missing":
-            yield f"{where}: this key is required"
+            yield f"{where}this key is required"
         elif detail["type"] == "value_error":
-            yield f"{where}: {detail['msg'].removeprefix('Value error, ')}"
+            yield f"{where}{shortened(detail['msg'].removeprefix('Value error, '), 300)}"
         elif detail["type"] in ("model_type", "dict_type"):
-            yield f"{where}: expected a section with keys, found {found}"
+            yield f"{where}expected a section with keys, found {found}"
         elif detail["type"] == "string_type" and len(details) > 1:
-            yield f"{where}: expected text, a number, true, false or null, found {found}"
+            yield f"{where}expected text, a number, true, false or null, found {found}"
         else:
-            yield f"{where}: {detail['msg'][0].lower()}{detail['msg'][1:]}, found {found}"
+            yield f"{where}{detail['msg'][0].lower()}{detail['msg'][1:]}, found {found}"
 
 
 def _place(model: type[ConfigModel], data: Any, detail: ErrorDetails) -> tuple[int | str, ...]:

@@ -33,7 +33,7 @@ class SkippedFile:
     """A file or folder that is not used.
 
     name: relative to the data set's folder.
-    reason: one of ``hidden``, ``other type``, ``linked folder``, ``not in a class folder``.
+    reason: one of ``hidden``, ``other type``, ``linked folder``, ``empty folder``, ``not in a class folder``.
     """
 
     name: str

@@ -20,6 +20,7 @@ from supersnn.sources.cache import cached, stored_shape
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".webp")
 _OF_SYSTEMS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "lost+found")
 HIDDEN, OTHER_TYPE, LINKED, OUTSIDE = "hidden", "other type", "linked folder", "not in a class folder"
+EMPTY = "empty folder"
 
 
 @dataclass(frozen=True)
@@ -160,10 +161,12 @@ def scan(tree: Path, folder: str, root: Path) -> ClassContents:
         def skip(name: str, reason: str, parent: str = parent) -> None:
             skipped.append(SkippedFile(printable(os.path.relpath(os.path.join(parent, name), root)), reason))
 
+        if not folders and not names and parent != str(tree / folder):
+            skipped.append(SkippedFile(printable(os.path.relpath(parent, root)), EMPTY))
         for name in sorted(folders):
             if hidden(name) or os.path.islink(os.path.join(parent, name)):
                 skip(name, HIDDEN if hidden(name) else LINKED)
-        folders[:] = [name for name in folders if not hidden(name)]  # os.walk does not follow links
+        folders[:] = [name for name in sorted(folders) if not hidden(name)]  # os.walk does not follow links
         relative = Path(parent).relative_to(tree).as_posix()
         for name in sorted(names):
             if hidden(name) or not name.lower().endswith(SUFFIXES):

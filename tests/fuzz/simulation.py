@@ -66,6 +66,10 @@ def simulate(sweep: SweepConfig, arms: Mapping[str, Arm], seed: int) -> Iterator
             yield f"the search ended with {counts} of {sweep.search.trials} trials"
         if sweep.search.fair == "trials" and any(count > sweep.search.trials for count in counts.values()):
             yield f"arms have had {counts} of {sweep.search.trials} trials"
+        spent = {name: counts.epochs for name, counts in studies.counts.items()}
+        most = (sweep.search.trials + 1) * sweep.trial_epochs()  # the last trial is begun within the budget
+        if any(epochs >= most for epochs in spent.values()):
+            yield f"arms have had {spent} epochs, which are more than {sweep.search.trials} trials and another one"
 
 
 def _drive(

@@ -26,7 +26,8 @@ from tests.fuzz.command import TooSlow, at_most, call
 from tests.fuzz.findings import Finding, last_line, place_of
 from tests.fuzz.simulation import simulate
 from tune.description.arms import Arm, resolve
-from tune.description.space import DEFAULTS
+from tune.description.conditions import existing
+from tune.description.space import DEFAULTS, Values
 from tune.description.sweep import SweepConfig, load
 from tune.description.template import TEMPLATE
 
@@ -340,8 +341,8 @@ def _starts(sweep: SweepConfig, arms: dict[str, Arm]) -> Iterator[str]:
         return
     for arm in arms.values():
         for student in arm.students:
-            plain = {key: parameter.at(0.0) for key, parameter in arm.parameters.items() if not parameter.when}
-            config = arm.config({**plain, "student.architecture": student})
+            wanted: Values = {"student.architecture": student} if len(arm.students) > 1 else {}
+            config = arm.config(existing(arm.parameters, flatten(arm.base), wanted))
             yield from _network(config.student, config.neuron, data)
             if config.train.batch_size > len(data.train):
                 yield f"training: a batch of {config.train.batch_size} is more than the {len(data.train)} images"

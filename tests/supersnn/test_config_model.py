@@ -58,7 +58,7 @@ def test_a_complaint_is_one_line_that_says_where_and_what(data: dict[str, Any], 
 
 
 def test_two_mistakes_are_both_told() -> None:
-    with pytest.raises(UserError, match=r"^here: name: .*; here: front\.size: "):
+    with pytest.raises(UserError, match=r"^here: name: .*; front\.size: "):
         parse(Cart, {"front": {"size": -1}}, "here")
 
 
@@ -145,6 +145,16 @@ def test_a_long_complaint_is_shortened() -> None:
         parse(Cart, {f"key{n}": 1 for n in range(1000)} | {"name": [0] * 70_000}, "x")
     assert "and 998 more" in str(caught.value)
     assert len(str(caught.value)) < 400
+
+
+def test_several_long_complaints_are_counted_and_the_file_is_named_once() -> None:
+    with pytest.raises(UserError) as caught:
+        parse(Cart, {"name": [0] * 9, **{f"{n}{'a' * 300}": 1 for n in range(2)}}, "sweep.yaml")
+    text = str(caught.value)
+    assert text.startswith("sweep.yaml: name: ")
+    assert text.count("sweep.yaml") == 1
+    assert text.endswith("; and 1 more")
+    assert len(text) < 450
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -71,6 +71,33 @@ def test_conditional_parameter() -> None:
     assert "neuron.width" in suggest(random_study.ask(), parameters, {"neuron.surrogate": "atan"})
 
 
+def test_a_condition_on_a_multiple_of_a_step_holds_whatever_its_last_digits_are() -> None:
+    parameters = {
+        "optimizer.momentum": SearchParameter(uniform=(0.0, 0.9), step=0.1),
+        "neuron.width": SearchParameter(log=(0.5, 2), when={"optimizer.momentum": 0.6}),
+    }
+    fixed = study()
+    fixed.enqueue_trial({"optimizer.momentum": 6 * 0.1})
+    assert 6 * 0.1 != 0.6
+    assert "neuron.width" in suggest(fixed.ask(), parameters, {})
+
+
+@pytest.mark.parametrize(
+    ("parameter", "known", "other"),
+    [
+        (SearchParameter(categorical=("a", "b")), ["a"], "b"),
+        (SearchParameter(categorical=("a", "b")), ["a", "b"], None),
+        (SearchParameter(integer=(1, 9), step=4), [1, 9, 5], None),
+        (SearchParameter(integer=(1, 1000)), [1, 500, 501, 1000], 2),
+        (SearchParameter(uniform=(0.0, 0.9), step=0.1), [0.9, 0.0, 0.5, 0.1], 0.2),
+        (SearchParameter(uniform=(0.0, 0.2), step=0.1), [0.0, 0.1, 0.2], None),
+        (SearchParameter(uniform=(0.0, 1.0)), [0.0], 0.5),
+    ],
+)
+def test_another_value_than_the_known_ones(parameter: SearchParameter, known: list[object], other: object) -> None:
+    assert parameter.another(known) == other  # type: ignore[arg-type]
+
+
 def test_arms_share_start_up_values_of_shared_parameters() -> None:
     lr, threshold, weight = DEFAULTS["optimizer.lr"], DEFAULTS["neuron.threshold"], DEFAULTS["loss.relation.weight"]
     direct = {"optimizer.lr": lr, "neuron.threshold": threshold}

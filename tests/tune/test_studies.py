@@ -3,6 +3,7 @@
 import math
 import statistics
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -215,6 +216,22 @@ def test_with_equal_compute_an_arm_spends_what_its_early_stops_have_saved() -> N
     assert set(spent.values()) == {4 * 9}
     assert live.counts["direct"].suggested == 12
     assert live.full()
+
+
+@pytest.mark.parametrize("search", [{"scheduler": "wilcoxon"}, {}, {"objectives": ["accuracy", "synaptic_ops"]}])
+def test_a_restarted_driver_knows_the_epochs_of_trials_that_failed_within_a_seed(search: dict[str, Any]) -> None:
+    """Else an arm whose budget is spent would get further trials after each restart."""
+    config, storage = sweep(trials=4, fair="compute", seeds_per_trial=2, **search), optuna.storages.InMemoryStorage()
+    live = studies(config, storage)
+    while (assignment := live.next()) is not None:
+        epochs = 18 if assignment.number % 2 else 13
+        for epoch in range(1, epochs + 1):
+            live.report(assignment.key, epoch, {"val/accuracy": 0.5, "mean/val/accuracy": 0.5, "ops/synaptic": 9.0})
+        live.finish(assignment.key, "finished" if epochs == 18 else "failed:nan")
+    again = studies(config, storage)
+    assert [vars(counts) for counts in again.counts.values()] == [vars(counts) for counts in live.counts.values()]
+    assert again.counts["direct"].epochs == 13 + 18 + 13 + 18 + 13
+    assert again.full()
 
 
 def test_several_objectives_keep_the_front_and_still_stop() -> None:

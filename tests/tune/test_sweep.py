@@ -231,6 +231,42 @@ def test_a_condition_that_can_never_hold_is_refused(tmp_path: Path, old: str, ne
     assert words in str(caught.value)
 
 
+ONE_ARM = """
+name: tiny
+dataset: {name: digits}
+student: {architecture: resnet8}
+arms:
+  homogeneous: {teachers: [resnet8, resnet14], losses: [relation, logit]}
+space:
+"""
+MOMENTUM = "  optimizer.momentum: {uniform: [0.0, 0.9], step: 0.1}\n"
+TIME_STEPS = "  student.time_steps: {int: [1, 3]}\n"
+RELATION, LOGIT = "  loss.relation.weight: {log: [1, 9], when: {", "  loss.logit.weight: {log: [1, 9], when: {"
+
+
+@pytest.mark.parametrize(
+    ("space", "refused"),
+    [
+        (f"{RELATION}student.time_steps: 2}}}}\n{LOGIT}student.time_steps: 2}}}}\n", False),  # a fixed key
+        (f"{TIME_STEPS}{RELATION}student.time_steps: 2}}}}\n", False),  # the logit weight always exists
+        (f"{TIME_STEPS}{RELATION}student.time_steps: 2}}}}\n{LOGIT}student.time_steps: [1, 3]}}}}\n", False),
+        (f"{TIME_STEPS}{RELATION}student.time_steps: 2}}}}\n{LOGIT}student.time_steps: [1, 2]}}}}\n", True),
+        (f"{RELATION}teacher.name: resnet8}}}}\n{LOGIT}teacher.name: resnet14}}}}\n", False),
+        (f"{RELATION}teacher.name: resnet8}}}}\n{LOGIT}teacher.name: resnet8}}}}\n", True),
+        (f"{RELATION}teacher.name: resnet8}}}}\n  loss.logit.weight: {{categorical: [0, 1]}}\n", True),
+        (f"{MOMENTUM}{RELATION}teacher.name: resnet8}}}}\n{LOGIT}optimizer.momentum: [0.9, 0.5, 0.0]}}}}\n", True),
+        (f"{TIME_STEPS}{RELATION}student.time_steps: [1, 2]}}}}\n{LOGIT}loss.relation.time: mean}}}}\n", False),
+    ],
+)
+def test_an_arm_has_a_teacher_weight_in_every_branch_of_its_space(tmp_path: Path, space: str, refused: bool) -> None:
+    file = write(tmp_path, ONE_ARM + space)
+    if not refused:
+        assert resolve(load(file))
+        return
+    with pytest.raises(UserError, match=r"arms\.homogeneous.*the weight of every loss term with a teacher is zero"):
+        resolve(load(file))
+
+
 def test_a_condition_may_hold_in_one_arm_alone(tmp_path: Path) -> None:
     text = MINIMAL.replace("direct: {}", "direct: {set: {neuron.reset: soft}}")
     text += "  neuron.decay: {uniform: [0.1, 0.9], when: {neuron.reset: soft}}\n"

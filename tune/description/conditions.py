@@ -6,7 +6,7 @@ from typing import Any
 
 from supersnn.config_model import Scalar
 from supersnn.errors import UserError, shortened
-from tune.description.space import SearchParameter, Values
+from tune.description.space import SearchParameter, Values, allows
 
 MOST_COMBINATIONS = 20_000
 """How many combinations of values are tried; what is not decided by then counts as possible."""
@@ -90,8 +90,11 @@ def _domain(key: str, parameters: Mapping[str, SearchParameter], needed: set[str
         for value in allowed((parameters[other].when or {}).get(key, ()))
         if parameter.accepts(value)
     ]
-    rest = [value for value in parameter.samples() if value not in named]
-    return list(dict.fromkeys(named)) + (rest if whole else rest[:1])
+    values = list(dict.fromkeys(named))
+    if whole:
+        return values + [value for value in parameter.samples() if not allows(tuple(named), value)]
+    another = parameter.another(values)
+    return values if another is None else [*values, another]
 
 
 def allowed(values: Scalar | tuple[Scalar, ...]) -> tuple[Scalar, ...]:

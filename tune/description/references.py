@@ -8,7 +8,7 @@ from supersnn.config import LOSS_TERMS, LossTerm, TrainConfig
 from supersnn.config_model import Scalar, current_key, flatten
 from supersnn.errors import UserError, nearest, shortened
 from tune.description.conditions import allowed, enabling
-from tune.description.space import SearchParameter
+from tune.description.space import SearchParameter, allows
 from tune.description.sweep import ArmConfig, SweepConfig
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def _exists(arm: "Arm", parameter: SearchParameter, values: Mapping[str, Any]) -
         if other in arm.parameters and other not in values:
             continue
         held = values[other] if other in arm.parameters else fixed[other]
-        if held not in allowed(permitted):
+        if not allows(permitted, held):
             return False
     return True
 

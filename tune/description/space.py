@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from decimal import Decimal
 from typing import Any, Self
 
@@ -152,16 +152,34 @@ class SearchParameter(ConfigModel):
         shares = [point / (GRID_POINTS - 1) for point in range(GRID_POINTS)]
         return sorted({self.at(min(share, 1 - 1e-12)) for share in shares}, key=lambda value: float(str(value)))
 
+    def another(self, known: Collection[Scalar]) -> Scalar | None:
+        """Return a value that is none of the known ones, None where the parameter has no other."""
+        candidates: Iterable[Scalar] = self.samples()
+        bounds = self.integer or (self.uniform if self.step is not None else None)
+        if bounds is not None:
+            step, highest = self.step or 1, self._highest()
+            count = min(len(known), round((highest - bounds[0]) / step)) + 1
+            candidates = (min(bounds[0] + (int(step) if self.integer else step) * n, highest) for n in range(count))
+        return next((value for value in candidates if not allows(tuple(known), value)), None)
+
     def text(self) -> str:
         """Return the range as it is written in a sweep file."""
         return ", ".join(f"{key}: {value}" for key, value in self.model_dump(mode="json", exclude_none=True).items())
 
     def exists(self, values: Mapping[str, Any]) -> bool:
         """Return whether every key under `when` has one of its values."""
-        return all(
-            values.get(key) in (allowed if isinstance(allowed, tuple) else (allowed,))
-            for key, allowed in (self.when or {}).items()
-        )
+        return all(allows(allowed, values.get(key)) for key, allowed in (self.when or {}).items())
+
+
+def allows(allowed: Scalar | tuple[Scalar, ...], value: object) -> bool:
+    """Return whether a value is the one, or one of those, that a condition allows.
+
+    Floats may differ in their last digits: a multiple of a step is rounded otherwise than the number in the file.
+    """
+    return any(
+        value == one or (isinstance(value, float) and isinstance(one, int | float) and math.isclose(value, one))
+        for one in (allowed if isinstance(allowed, tuple) else (allowed,))
+    )
 
 
 DEFAULTS: dict[str, SearchParameter] = {

@@ -31,6 +31,8 @@ from tune.search.samplers import DESIGNED, sampler
 STOP, END, WARM, OPS, BOUNDED = "stopped_after", "end", "warm_start", "synaptic_ops", "bounded_metrics"
 """User attributes of a trial: the epoch after which it was to stop, how it ended, the sweep it was taken over from,
 and (of a rung's trial), by step: its accuracy, synaptic operations and feasibility; its constrained metrics."""
+SPENT = "epochs"
+"""The user attribute of a trial with the epochs that it has had, where it ended between two steps of its rungs."""
 
 TASK, DESIGNS, IDENTITY = "task", "start_designs", "sweep_id"
 """User attributes of a study: what its values are comparable with, start designs by the sweep they are from, and the
@@ -132,7 +134,7 @@ class ArmStudy:
             self._own[trial.number] = self.counts.suggested
             self.counts.suggested += 1
             rung = rungs.get(trial.number, trial)
-            self.counts.epochs += self._epochs(rung)
+            self.counts.epochs += trial.user_attrs.get(SPENT, self._epochs(rung))
             for step, noted in rung.user_attrs.get(OPS, {}).items():
                 first_format = isinstance(noted, int | float)  # operations alone, the accuracy as the reported value
                 seen = (rung.intermediate_values.get(int(step), 0.0), noted, True) if first_format else tuple(noted)
@@ -298,7 +300,8 @@ class ArmStudy:
         """Close a trial with its last metrics: `end` is ``finished``, ``stopped``, or ``failed:REASON``."""
         trial, metrics = self._live.pop(number), self._last.pop(number, {})
         rung = self._live_rungs.pop(number)
-        del self._reported[number]
+        if self._step(reported := self._reported.pop(number)) is None:
+            trial.set_user_attr(SPENT, reported)
         trial.set_user_attr(END, end)
         state = _STATES.get(end, TrialState.FAIL)
         if state in (TrialState.COMPLETE, TrialState.PRUNED):

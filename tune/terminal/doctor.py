@@ -88,7 +88,7 @@ def _encoding() -> Finding:
 
 
 def _nearest_existing(path: Path) -> Path:
-    return next(folder for folder in (path, *path.parents) if folder.exists())
+    return next(folder for folder in (path, *path.absolute().parents) if os.path.exists(folder))
 
 
 def _writable(path: Path) -> Finding:
@@ -135,8 +135,10 @@ def _mlflow(store: Store) -> Finding:
     """Ask the MLflow that sweeps would be tracked in, without creating or changing anything."""
     uri = uri_for(store.path)
     path = sqlite_path(uri)
-    if path is not None and not path.exists():
-        return Finding("MLflow", f"{path}: will be created by the first sweep", True)
+    if path is not None and not os.path.exists(path):
+        place = _writable(path.parent)
+        found = f"{path}: will be created by the first sweep" if place.ok else place.found
+        return Finding("MLflow", found, place.ok)
     try:
         return Finding("MLflow", answer(uri, store.path / "artifacts"), True)
     except UserError as error:

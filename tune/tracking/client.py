@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from supersnn.credentials import masked
 from supersnn.errors import UserError, shortened
-from tune.sqlite import sqlite_path, sqlite_url
+from tune.sqlite import fault_of, sqlite_path, sqlite_url
 from tune.tracking import database
 from tune.tracking.changes import Change, Dataset, Run
 from tune.tracking.registry import register
@@ -150,7 +150,7 @@ def connect(uri: str, experiment: str, artifact_root: Path | None) -> Connection
     Raises:
         UserError: the server cannot be reached, or refuses the credentials.
     """
-    with answering(uri):
+    with answering(uri, writing=True):
         notices = prepare_database(uri, artifact_root)
         connection = _connect(uri, experiment, artifact_root)
         connection.notices = notices
@@ -174,7 +174,7 @@ def answer(uri: str, artifact_root: Path | None) -> str:
 
 
 @contextlib.contextmanager
-def answering(uri: str) -> Iterator[None]:
+def answering(uri: str, writing: bool = False) -> Iterator[None]:
     """Set MLflow up, let it wait for its first answer a short time only, and turn its errors into `UserError`."""
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
@@ -183,7 +183,7 @@ def answering(uri: str) -> Iterator[None]:
     timeout = os.environ.get("MLFLOW_HTTP_REQUEST_TIMEOUT")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(CONNECT_TIMEOUT))
     try:
-        _check_database(uri)
+        _check_database(uri, writing)
         yield
     except UserError:
         raise
@@ -263,8 +263,10 @@ def _create_database(uri: str) -> None:
     unfinished.unlink()
 
 
-def _check_database(uri: str) -> None:
-    """Fail at once where a database server cannot be reached: MLflow itself would retry for minutes."""
+def _check_database(uri: str, writing: bool) -> None:
+    """Fail at once where a database cannot be opened: MLflow itself would retry for minutes."""
+    if (path := sqlite_path(uri)) is not None and (fault := fault_of(path, writing)) is not None:
+        raise UserError(f"MLflow at {masked(uri)} cannot be used: {fault} (MLFLOW_TRACKING_URI names it)")
     if not uri.startswith(("postgresql", "mysql")):
         return
     import sqlalchemy

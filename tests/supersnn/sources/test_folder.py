@@ -264,6 +264,8 @@ def test_what_is_not_used_is_named(tree: Path, tmp_path: Path) -> None:
         (tree / name).write_bytes(b"")
     (tmp_path / "elsewhere").mkdir()
     (tree / "cat" / "others").symlink_to(tmp_path / "elsewhere")
+    (tree / "cat" / "5.png").mkdir()
+    (tree / "cat" / "more" / "empty").mkdir(parents=True)
     contents = Folder(tree).inspect("train")
     assert contents.names == ("ant", "bee", "cat")
     assert [one.images for one in contents.classes] == [5, 4, 4]
@@ -271,7 +273,7 @@ def test_what_is_not_used_is_named(tree: Path, tmp_path: Path) -> None:
     assert [[(file.name, file.reason) for file in one.skipped] for one in contents.classes] == [
         [("ant/a.gif", "other type"), ("ant/more/b.tif", "other type")],
         [("bee/notes.txt", "other type")],
-        [("cat/others", "linked folder")],
+        [("cat/others", "linked folder"), ("cat/5.png", "empty folder"), ("cat/more/empty", "empty folder")],
     ]
     assert [(file.name, file.reason) for file in contents.skipped] == [("stray.png", "not in a class folder")]
     assert len(Folder(tree).read("train").labels) == contents.images
