@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from supersnn.errors import UserError, nearest, shortened
+from supersnn.errors import UserError, named, nearest, shortened
 
 
 def _no_truth_value(value: object) -> object:
@@ -251,7 +251,8 @@ def _messages(model: type[ConfigModel], data: Mapping[str, Any], error: Validati
     for place, details in by_place.items():
         detail, found = details[0], shortened(repr(details[0]["input"]))
         key = shortened(".".join(map(str, place)), 200)
-        where = f"{origin}: {key}" if key else origin
+        file = named(origin, ".".join(map(str, place)))
+        where = f"{file}: {key}" if key else file
         if detail["type"] == "extra_forbidden":
             known = _fields_at(model, place[:-1])
             parent = "".join(f"{part}." for part in place[:-1])

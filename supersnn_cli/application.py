@@ -1,5 +1,6 @@
 """The typer application: registers the commands in groups and maps exceptions to exit codes."""
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -41,6 +42,26 @@ def _print_version(requested: bool) -> None:
         raise typer.Exit
 
 
+EXPANDED = (
+    "SUPERSNN_STORE", "SUPERSNN_DATA", "SUPERSNN_SHARED", "SUPERSNN_SCRATCH", "SUPERSNN_OPTUNA_STORAGE",
+    "MLFLOW_TRACKING_URI", "RAY_ADDRESS",
+)  # fmt: skip
+"""The environment variables with paths and addresses, in which other variables may be named as `${NAME}`."""
+
+
+def _expand_environment() -> None:
+    """Replace the variables in paths and addresses once, before any command reads them.
+
+    Raises:
+        UserError: one is not set.
+    """
+    for name in EXPANDED:
+        if "${" in (value := os.environ.get(name, "")):
+            from supersnn.environment import expanded
+
+            os.environ[name] = expanded(value, name)
+
+
 @app.callback()
 def _application(
     _version: Annotated[
@@ -48,6 +69,7 @@ def _application(
     ] = False,
 ) -> None:
     """Search, train, verify and export spiking neural networks distilled from artificial ones."""
+    _expand_environment()
 
 
 def main() -> None:

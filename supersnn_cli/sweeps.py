@@ -5,13 +5,20 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from supersnn_cli.failures import exit_code, message
-from supersnn_cli.options import AddressOption, JsonOption, LocalOption, SetOption, SharedOption, StoreOption
+from supersnn_cli.options import (
+    AddressOption,
+    JsonOption,
+    LocalOption,
+    SetOption,
+    SharedOption,
+    StoreOption,
+    SweepFiles,
+)
 from supersnn_cli.printing import print_message, print_result, print_results
 
 if TYPE_CHECKING:
@@ -21,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def sweep(
-    config: Annotated[Path, typer.Argument(metavar="FILE", help="The sweep's YAML file.")],
+    config: SweepFiles,
     set_: SetOption = [],  # noqa: B006 (typer reads it)
     store: StoreOption = None,
     address: AddressOption = None,
@@ -39,16 +46,17 @@ def sweep(
     from tune.store import Store
 
     opened = Store.at(store, _shared_address(shared, local))
+    origin = sweeps.origin_of(config)
     if dry_run:
         from tune.description.arms import resolve
         from tune.description.inspection import inspect_sweep
         from tune.description.plan import plan, plan_table
 
-        arms = resolve(described, str(config))
-        data = inspect_sweep(described, arms, opened, str(config))
+        arms = resolve(described, origin)
+        data = inspect_sweep(described, arms, opened, origin)
         print_result(plan(described, arms, data), plan_table, as_json)
         return
-    _run(described, opened, str(config), address=address, local=local, as_json=as_json)
+    _run(described, opened, origin, address=address, local=local, as_json=as_json)
 
 
 def verify(
