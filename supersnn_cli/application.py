@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from supersnn_cli import environment, results, students, sweeps, trainings
+from supersnn_cli import environment, results, students, sweeps, trainings, trials
 from supersnn_cli.failures import exit_code, message
 from supersnn_cli.printing import print_any_character, print_message
 
 COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
     "Run": (sweeps.sweep, sweeps.verify, trainings.train, trainings.teach),
-    "Results": (sweeps.status, results.report),
+    "Results": (sweeps.status, trials.trials, trials.show, results.report),
     "Exports": (results.export, students.check, students.evaluate, students.predict),
     "Environment": (environment.init, environment.doctor, environment.ui),
 }

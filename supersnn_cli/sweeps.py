@@ -35,8 +35,15 @@ def sweep(
     local: LocalOption = False,
     shared: SharedOption = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check all that the sweep needs, print the plan, run nothing.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Check all that the sweep needs; print the plan, with hours, memory and disk; run nothing.",
+        ),
     ] = False,
+    timing: Annotated[
+        bool, typer.Option("--timing/--no-timing", help="With --dry-run: time a step, for the hours and the memory.")
+    ] = True,
     as_json: JsonOption = False,
 ) -> None:
     """Run a sweep, or continue it: teachers, search, verification, exports, report."""
@@ -50,13 +57,33 @@ def sweep(
     if dry_run:
         from tune.description.arms import resolve
         from tune.description.inspection import inspect_sweep
-        from tune.description.plan import plan, plan_table
+        from tune.description.plan import plan
 
         arms = resolve(described, origin)
-        data = inspect_sweep(described, arms, opened, origin)
-        print_result(plan(described, arms, data), plan_table, as_json)
+        planned = plan(described, arms, data := inspect_sweep(described, arms, opened, origin))
+        if timing:
+            from tune.terminal.forecast import forecast
+
+            print_message("timing a step of each kind of training; --no-timing skips that")
+            planned["forecast"] = forecast(described, arms, data, opened, _cluster(address, local), local)
+        print_result(planned, _plan_view, as_json)
         return
     _run(described, opened, origin, address=address, local=local, as_json=as_json)
+
+
+def _cluster(address: str | None, local: bool) -> str | None:
+    return None if local else address or os.environ.get("RAY_ADDRESS") or None
+
+
+def _plan_view(planned: dict[str, Any]) -> Any:
+    """Return a plan, with its forecast where it has one, for a terminal."""
+    from rich.console import Group
+
+    from tune.description.plan import plan_table
+    from tune.terminal.forecast import forecast_table
+
+    found = planned.get("forecast")
+    return Group(plan_table(planned), "", forecast_table(found)) if found else plan_table(planned)
 
 
 def verify(
