@@ -3,6 +3,7 @@
 The same object is searched over, logged, stored, exported and retrained from.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -22,6 +23,8 @@ from supersnn.config_model import (
     read_yaml,
     rename_keys,
 )
+from supersnn.environment import with_expanded
+from supersnn.errors import prefix_errors
 
 LossTerm = Literal["relation", "logit", "feature"]
 LOSS_TERMS: tuple[LossTerm, ...] = get_args(LossTerm)
@@ -227,6 +230,22 @@ class TrainConfig(ConfigModel):
         return self
 
 
+PATHS = ("dataset.name", "teacher.weights")
+"""The keys whose values are, or may be, paths: `${NAME}` in them is an environment variable."""
+
+
+def with_expanded_paths(data: Mapping[str, Any], origin: str) -> Mapping[str, Any]:
+    """Return unvalidated data of a training with the environment variables in its paths replaced.
+
+    Raises:
+        UserError: a variable is not set; the text begins with the origin.
+    """
+    with prefix_errors(origin):
+        for key in PATHS:
+            data = with_expanded(data, key)
+    return data
+
+
 def load(path: Path) -> TrainConfig:
     """Return the training configuration in a YAML file."""
-    return parse(TrainConfig, read_yaml(path), str(path))
+    return parse(TrainConfig, with_expanded_paths(read_yaml(path), str(path)), str(path))

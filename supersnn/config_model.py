@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from supersnn.errors import UserError, nearest, shortened
+from supersnn.errors import UserError, named, nearest, shortened
 
 
 def _no_truth_value(value: object) -> object:
@@ -239,40 +239,45 @@ def parse(model: type[S], data: Mapping[str, Any], origin: str) -> S:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        messages = list(_messages(model, data, error))
-        shown = messages[:1]
-        for message in messages[1:_MESSAGES]:
+        messages = list(_messages(model, data, error, origin))
+        first, _ = messages[0]
+        shown = [": ".join(messages[0])]
+        for file, text in messages[1:_MESSAGES]:
+            message = text if file == first else f"{file}: {text}"
             if len("; ".join([*shown, message])) <= _MESSAGES_LENGTH:
                 shown.append(message)
         others = f"; and {len(messages) - len(shown)} more" if len(messages) > len(shown) else ""
-        raise UserError(f"{origin}: {'; '.join(shown)}{others}") from None
+        raise UserError(f"{'; '.join(shown)}{others}") from None
 
 
-def _messages(model: type[ConfigModel], data: Mapping[str, Any], error: ValidationError) -> Iterator[str]:
-    """Yield each mistake in a model's data as a text that begins with its key."""
+def _messages(
+    model: type[ConfigModel], data: Mapping[str, Any], error: ValidationError, origin: str
+) -> Iterator[tuple[str, str]]:
+    """Yield each mistake in a model's data: the file that has it, and a text that begins with its key."""
     by_place: dict[tuple[int | str, ...], list[ErrorDetails]] = {}
     for detail in error.errors(include_url=False):
         by_place.setdefault(_place(model, data, detail), []).append(detail)
     for place, details in by_place.items():
         detail, found = details[0], shortened(repr(details[0]["input"]))
         key = shortened(".".join(map(str, place)), 200)
+        file = named(origin, ".".join(map(str, place)))
         where = f"{key}: " if key else ""
         if detail["type"] == "extra_forbidden":
             known = _fields_at(model, place[:-1])
             parent = "".join(f"{part}." for part in place[:-1])
             hint = nearest(str(place[-1]), known).replace("mean '", f"mean '{shortened(parent, 200)}")
             expected = "" if hint else f"; known keys: {', '.join(known)}"
-            yield f"{where}unknown key{hint}{expected}"
+            yield file, f"{where}unknown key{hint}{expected}"
         elif detail["type"] == "missing":
-            yield f"{where}this key is required"
+            yield file, f"{where}this key is required"
         elif detail["type"] == "value_error":
-            yield f"{where}{shortened(detail['msg'].removeprefix('Value error, '), 300)}"
+            yield file, f"{where}{shortened(detail['msg'].removeprefix('Value error, '), 300)}"
         elif detail["type"] in ("model_type", "dict_type"):
-            yield f"{where}expected a section with keys, found {found}"
+            yield file, f"{where}expected a section with keys, found {found}"
         elif detail["type"] == "string_type" and len(details) > 1:
-            yield f"{where}expected text, a number, true, false or null, found {found}"
+            yield file, f"{where}expected text, a number, true, false or null, found {found}"
         else:
-            yield f"{where}{detail['msg'][0].lower()}{detail['msg'][1:]}, found {found}"
+            yield file, f"{where}{detail['msg'][0].lower()}{detail['msg'][1:]}, found {found}"
 
 
 def _place(model: type[ConfigModel], data: Any, detail: ErrorDetails) -> tuple[int | str, ...]:

@@ -59,6 +59,10 @@ class TrainingData:
     std: tuple[float, ...]
     fingerprint: str
 
+    def to(self, device: torch.device | str) -> "TrainingData":
+        """Return the same data on a device."""
+        return replace(self, train=self.train.to(device), validation=self.validation.to(device))
+
 
 def training_data(config: DatasetConfig, device: torch.device | str = "cpu") -> TrainingData:
     """Return the train and validation split of a data set's training part, on the device.

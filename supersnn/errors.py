@@ -3,9 +3,10 @@
 `ExternalError`: what the sweep depends on has failed. The command line prints it in one line as well, and exits with 1.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
+from typing import Self
 
 
 class UserError(Exception):
@@ -16,13 +17,40 @@ class ExternalError(Exception):
     """A database, a disk, a server or a cluster has failed; the text names it, and the same command continues."""
 
 
+class Origin(str):
+    """Where a configuration is from, named in errors: as text all of its files, for one key the file that gave it."""
+
+    _files: dict[str, Collection[str]]
+
+    def __new__(cls, text: str, files: Mapping[str, Collection[str]]) -> Self:
+        """Return the origin; `files` maps each file to the dotted keys that it gives, later files win."""
+        origin = super().__new__(cls, text)
+        origin._files = dict(files)
+        return origin
+
+    def of(self, key: str) -> str:
+        """Return the last file that gave a dotted key, or most of it; all files where none gave any of it."""
+        while key:
+            for file in reversed(list(self._files)):
+                if key in self._files[file]:
+                    return file
+            key = key.rpartition(".")[0]
+        return self
+
+
+def named(origin: str, key: str) -> str:
+    """Return what an error about a dotted key names as its place: of an `Origin` with several files, one of them."""
+    return origin.of(key) if isinstance(origin, Origin) else origin
+
+
 @contextmanager
 def prefix_errors(key: str, separator: str = ": ") -> Iterator[None]:
-    """Put a configuration key in front of the text of a `UserError` that is raised in the block."""
+    """Put a configuration key, or an `Origin`, in front of the text of a `UserError` that is raised in the block."""
     try:
         yield
     except UserError as error:
-        raise UserError(f"{key}{separator}{error}") from error
+        about = ".".join(str(error).split(": ")[:2])
+        raise UserError(f"{named(key, about)}{separator}{error}") from error
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

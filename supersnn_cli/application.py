@@ -1,19 +1,20 @@
 """The typer application: registers the commands in groups and maps exceptions to exit codes."""
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
-from supersnn_cli import environment, results, students, sweeps, trainings
+from supersnn_cli import environment, results, students, sweeps, trainings, trials
 from supersnn_cli.failures import exit_code, message
 from supersnn_cli.printing import print_any_character, print_message
 from supersnn_cli.termination import INTERRUPTED, Termination
 
 COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
     "Run": (sweeps.sweep, sweeps.verify, trainings.train, trainings.teach),
-    "Results": (sweeps.status, results.report),
+    "Results": (sweeps.status, trials.trials, trials.show, results.report),
     "Exports": (results.export, students.check, students.evaluate, students.predict),
     "Environment": (environment.init, environment.doctor, environment.ui),
 }
@@ -42,6 +43,26 @@ def _print_version(requested: bool) -> None:
         raise typer.Exit
 
 
+EXPANDED = (
+    "SUPERSNN_STORE", "SUPERSNN_DATA", "SUPERSNN_SHARED", "SUPERSNN_SCRATCH", "SUPERSNN_OPTUNA_STORAGE",
+    "MLFLOW_TRACKING_URI", "RAY_ADDRESS",
+)  # fmt: skip
+"""The environment variables with paths and addresses, in which other variables may be named as `${NAME}`."""
+
+
+def _expand_environment() -> None:
+    """Replace the variables in paths and addresses once, before any command reads them.
+
+    Raises:
+        UserError: one is not set.
+    """
+    for name in EXPANDED:
+        if "${" in (value := os.environ.get(name, "")):
+            from supersnn.environment import expanded
+
+            os.environ[name] = expanded(value, name)
+
+
 @app.callback()
 def _application(
     _version: Annotated[
@@ -49,6 +70,7 @@ def _application(
     ] = False,
 ) -> None:
     """Search, train, verify and export spiking neural networks distilled from artificial ones."""
+    _expand_environment()
 
 
 def main() -> None:

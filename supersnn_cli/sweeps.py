@@ -5,13 +5,20 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from supersnn_cli.failures import exit_code, message
-from supersnn_cli.options import AddressOption, JsonOption, LocalOption, SetOption, SharedOption, StoreOption
+from supersnn_cli.options import (
+    AddressOption,
+    JsonOption,
+    LocalOption,
+    SetOption,
+    SharedOption,
+    StoreOption,
+    SweepFiles,
+)
 from supersnn_cli.printing import print_message, print_result, print_results
 
 if TYPE_CHECKING:
@@ -21,15 +28,22 @@ if TYPE_CHECKING:
 
 
 def sweep(
-    config: Annotated[Path, typer.Argument(metavar="FILE", help="The sweep's YAML file.")],
+    config: SweepFiles,
     set_: SetOption = [],  # noqa: B006 (typer reads it)
     store: StoreOption = None,
     address: AddressOption = None,
     local: LocalOption = False,
     shared: SharedOption = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check all that the sweep needs, print the plan, run nothing.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Check all that the sweep needs; print the plan, with hours, memory and disk; run nothing.",
+        ),
     ] = False,
+    timing: Annotated[
+        bool, typer.Option("--timing/--no-timing", help="With --dry-run: time a step, for the hours and the memory.")
+    ] = True,
     as_json: JsonOption = False,
 ) -> None:
     """Run a sweep, or continue it: teachers, search, verification, exports, report."""
@@ -39,16 +53,37 @@ def sweep(
     from tune.store import Store
 
     opened = Store.at(store, _shared_address(shared, local))
+    origin = sweeps.origin_of(config)
     if dry_run:
         from tune.description.arms import resolve
         from tune.description.inspection import inspect_sweep
-        from tune.description.plan import plan, plan_table
+        from tune.description.plan import plan
 
-        arms = resolve(described, str(config))
-        data = inspect_sweep(described, arms, opened, str(config))
-        print_result(plan(described, arms, data), plan_table, as_json)
+        arms = resolve(described, origin)
+        planned = plan(described, arms, data := inspect_sweep(described, arms, opened, origin))
+        if timing:
+            from tune.terminal.forecast import forecast
+
+            print_message("timing a step of each kind of training; --no-timing skips that")
+            planned["forecast"] = forecast(described, arms, data, opened, _cluster(address, local), local)
+        print_result(planned, _plan_view, as_json)
         return
-    _run(described, opened, str(config), address=address, local=local, as_json=as_json)
+    _run(described, opened, origin, address=address, local=local, as_json=as_json)
+
+
+def _cluster(address: str | None, local: bool) -> str | None:
+    return None if local else address or os.environ.get("RAY_ADDRESS") or None
+
+
+def _plan_view(planned: dict[str, Any]) -> Any:
+    """Return a plan, with its forecast where it has one, for a terminal."""
+    from rich.console import Group
+
+    from tune.description.plan import plan_table
+    from tune.terminal.forecast import forecast_table
+
+    found = planned.get("forecast")
+    return Group(plan_table(planned), "", forecast_table(found)) if found else plan_table(planned)
 
 
 def verify(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from supersnn_cli.options import JsonOption, SetOption, StoreOption
+from supersnn_cli.options import JsonOption, SetOption, StoreOption, SweepFiles
 from supersnn_cli.printing import epoch_line, key_value_table, print_message, print_result, table_of
 
 
@@ -69,7 +69,7 @@ def train(
 
 
 def teach(
-    config: Annotated[Path, typer.Argument(metavar="FILE", help="A sweep's YAML file.")],
+    config: SweepFiles,
     set_: SetOption = [],  # noqa: B006 (typer reads it)
     store: StoreOption = None,
     as_json: JsonOption = False,
@@ -81,7 +81,7 @@ def teach(
     from tune.execution.prepare import prepare
     from tune.store import Store
 
-    arms = resolve(sweeps.load(config, tuple(set_)), str(config))
+    arms = resolve(sweeps.load(config, tuple(set_)), sweeps.origin_of(config))
     ready = prepare(arms, Store.at(store).storage, LocalExecutor())
     rows = [event.model_dump(exclude={"event", "time"}) for prepared in ready for event in prepared.events()]
     print_result(rows, table_of, as_json)

@@ -1,6 +1,7 @@
 """The paths of a store and of a sweep's folder."""
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,6 +111,11 @@ class Store:
     def optuna_url(self) -> str:
         """The URL of the studies' database."""
         return os.environ.get("SUPERSNN_OPTUNA_STORAGE") or sqlite_url(self.path / "optuna.db")
+
+    def free_bytes(self) -> int:
+        """Return the free space on the disk that the store is on, or will be."""
+        existing = next(folder for folder in (self.path, *self.path.parents) if folder.exists())
+        return shutil.disk_usage(existing).free
 
     def sweep(self, name: str) -> SweepFolder:
         """Return the folder of a sweep, which need not exist."""

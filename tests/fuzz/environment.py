@@ -49,7 +49,7 @@ def _commands(folder: Path, sound: Pristine) -> dict[str, list[str | Path]]:
         "status --json": ["status", "--json", *at],
         "report": ["report", SWEEP, *at],
         "report --html": ["report", SWEEP, "--html", folder / "report.html", *at],
-        "dry run": ["sweep", sound.folder / "sweep.yaml", "--dry-run", *at],
+        "dry run": ["sweep", sound.folder / "sweep.yaml", "--dry-run", "--no-timing", *at],
         "doctor": ["doctor", *at],
         "data list": ["data", "list"],
         "check": ["check", best],

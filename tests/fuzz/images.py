@@ -326,7 +326,7 @@ def _as_data(odd: Odd, folder: Path, export: Path, predicted: Ended) -> Iterator
             "arms": {"direct": {}},
         }
         file.write_text(yaml.safe_dump(sweep), encoding="utf-8")
-        dry = call(["sweep", file, "--dry-run"], SECONDS)
+        dry = call(["sweep", file, "--dry-run", "--no-timing"], SECONDS)
         yield from _judged(odd, dry)
         if part == "test":
             yield from _judged(odd, call(["evaluate", export, "--data", f"folder:{data}"], SECONDS))

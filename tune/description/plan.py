@@ -13,6 +13,9 @@ from tune.description.arms import Arm
 from tune.description.space import SearchParameter
 from tune.description.sweep import SweepConfig
 
+FEW_CLASSES = 20
+"""Classes whose images are counted one by one."""
+
 
 def plan(sweep: SweepConfig, arms: Mapping[str, Arm], data: DataSummary | None = None) -> dict[str, Any]:
     """Return the plan as plain values; `cost` has the upper bounds of its trainings, `data` what is known of images."""
@@ -76,6 +79,14 @@ def _range(parameter: SearchParameter) -> dict[str, Any]:
     return parameter.model_dump(mode="json", exclude_none=True)
 
 
+def _class_counts(classes: Mapping[str, int]) -> str:
+    """Return the training images of each class; of many classes the smallest and the largest."""
+    if len(classes) <= FEW_CLASSES:
+        return ", ".join(f"{name} {count}" for name, count in classes.items())
+    least, most = (choose(classes, key=lambda name: classes[name]) for choose in (min, max))
+    return f"{len(classes)} classes, from {least} {classes[least]} to {most} {classes[most]}"
+
+
 def plan_table(plan: Mapping[str, Any]) -> Group:
     """Return the plan as tables for a terminal."""
     arms = Table(title=f"{plan['sweep']}: arms", title_justify="left", box=None, pad_edge=False)
@@ -102,4 +113,6 @@ def plan_table(plan: Mapping[str, Any]) -> Group:
         settings.add_row(key, escape("  ".join(values)))
     if "data" in plan:
         settings.add_row("data", escape(plan["data"]["summary"]))
+        if plan["data"]["classes"]:
+            settings.add_row("classes", escape(_class_counts(plan["data"]["classes"])))
     return Group(arms, "", space, "", costs, "", settings)

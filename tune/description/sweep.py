@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ByteSize, Field, field_validator, model_validator
 
-from supersnn.config import LossTerm, TrainConfig
+from supersnn.config import LossTerm, TrainConfig, with_expanded_paths
 from supersnn.config_model import (
     ConfigModel,
     Count,
@@ -18,12 +18,11 @@ from supersnn.config_model import (
     current_key,
     merge,
     parse,
-    read_yaml,
-    rename_keys,
     with_values,
 )
 from supersnn.errors import UserError, nearest
 from supersnn.records.metrics import CONSTRAINABLE
+from tune.description.composition import Paths, compose
 from tune.description.overrides import parse_override, with_override
 from tune.description.space import DEFAULTS, SearchParameter
 
@@ -216,25 +215,24 @@ def with_defaults(space: object) -> object:
     return {key: DEFAULTS[key] if parameter == "default" else parameter for key, parameter in space.items()}
 
 
-def load(path: Path, overrides: tuple[str, ...] = ()) -> SweepConfig:
-    """Return the sweep of a YAML file, with `key=value` overrides (values are YAML).
+def load(paths: Paths, overrides: tuple[str, ...] = ()) -> SweepConfig:
+    """Return the sweep of a YAML file, or of several (see `compose`), with `key=value` overrides (values are YAML).
+
+    Environment variables in paths, `${NAME}`, are replaced.
 
     Raises:
-        UserError: the file or an override is not valid; one line with the key.
+        UserError: a file or an override is not valid; one line with the file and the key.
     """
-    try:
-        data = rename_keys(read_yaml(path), SweepConfig.MOVED_KEYS)
-    except ValueError as error:
-        raise UserError(f"{path}: {error}") from error
+    data, origin = compose(paths, SweepConfig.MOVED_KEYS)
     changed: Mapping[str, Any] = data
     for key, value in map(parse_override, overrides):
         changed = with_override(changed, current_key(SweepConfig, key), value)
     try:
-        sweep = parse(SweepConfig, changed, str(path))
+        sweep = parse(SweepConfig, with_expanded_paths(changed, origin), origin)
     except UserError:
         if overrides:
-            parse(SweepConfig, data, str(path))  # the file's own mistakes come first
-            parse(SweepConfig, changed, f"{path} with --set")
+            parse(SweepConfig, with_expanded_paths(data, origin), origin)  # the files' own mistakes come first
+            parse(SweepConfig, with_expanded_paths(changed, f"{origin} with --set"), f"{origin} with --set")
         raise
     kind, _, folder = sweep.dataset.name.partition("folder:")
     elsewhere: dict[str, str] = {}  # paths for workers, which have another working folder
@@ -242,4 +240,9 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> SweepConfig:
         elsewhere["dataset.name"] = f"folder:{Path(folder).expanduser().resolve()}"
     if sweep.teacher.weights is not None:
         elsewhere["teacher.weights"] = str(Path(sweep.teacher.weights).expanduser().resolve())
-    return with_values(sweep, elsewhere, str(path)) if elsewhere else sweep
+    return with_values(sweep, elsewhere, origin) if elsewhere else sweep
+
+
+def origin_of(paths: Paths) -> str:
+    """Return what errors name as the origin of a sweep that `load` has composed of some files."""
+    return compose(paths, SweepConfig.MOVED_KEYS)[1]

@@ -98,7 +98,7 @@ class RayExecutor:
         for name in ("ray", "ray.tune", "ray.data", "ray.train"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         self._on_this_machine = address is None
-        _start() if address is None else _join(address)
+        _start() if address is None else join(address)
         try:
             if address is None or resources.trials_at_once is None:
                 require_capacity(living_nodes(), resources)
@@ -281,7 +281,7 @@ def _own_sigterm_handler() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _join(address: str) -> None:
+def join(address: str) -> None:
     """Join the cluster at an address, and ship our sources to its nodes.
 
     Raises:
