@@ -32,8 +32,18 @@ def pooled(features: Tensor, pool: int) -> Tensor:
     side = min(pool, features.shape[-1])
     if side == 1:
         return features.mean((3, 4))
-    maps = functional.adaptive_avg_pool2d(features.flatten(0, 1), side)
+    maps = average_pooled(features.flatten(0, 1), side)
     return maps.flatten(1).unflatten(0, features.shape[:2])
+
+
+def average_pooled(maps: Tensor, side: int) -> Tensor:
+    """Return maps [N, C, H, W] averaged to `side` x `side`.
+
+    torch's own pooling has no deterministic gradient on GPUs; where `side` divides a map's, a mean has.
+    """
+    if maps.is_cuda and all(length % side == 0 for length in maps.shape[2:]):
+        return maps.unflatten(3, (side, -1)).unflatten(2, (side, -1)).mean((3, 5))
+    return functional.adaptive_avg_pool2d(maps, side)
 
 
 def label_loss(config: LabelLossConfig, logits: Tensor, labels: Tensor) -> Tensor:
@@ -107,8 +117,8 @@ class FeatureLoss(nn.Module):
         """Return the full batch's term from a shard's student maps [T, B, C, H, W], teacher maps [B, C', H', W']."""
         rate = features.mean(0)
         side = min(rate.shape[-1], teacher.shape[-1])
-        projected = functional.conv2d(functional.adaptive_avg_pool2d(rate, side), self.weight)
-        target = functional.adaptive_avg_pool2d(teacher, side)
+        projected = functional.conv2d(average_pooled(rate, side), self.weight)
+        target = average_pooled(teacher, side)
         student, expected = shard.all_gather(projected.flatten(1)), shard.all_gather(target.flatten(1))
         return (unit(student, student) - unit(expected, expected)).square().sum(1).mean()
 

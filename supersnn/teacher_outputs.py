@@ -10,6 +10,7 @@ from torch import Tensor
 from supersnn.config import LossConfig
 from supersnn.losses import TeacherOutputs, pooled
 from supersnn.networks.base import Network
+from supersnn.numerics import gpu_precision
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,15 @@ def needed_outputs(loss: LossConfig) -> tuple[OutputKind, ...]:
 
 
 def compute_outputs(network: Network, images: Tensor, kinds: Collection[OutputKind]) -> dict[OutputKind, Tensor]:
-    """Return the outputs [B, ...] of an artificial network for normalised images [B, C, H, W]."""
+    """Return the outputs [B, ...] of an artificial network for normalised images [B, C, H, W], as float32.
+
+    On a GPU the network runs in `numerics.gpu_precision`; its maps are pooled in float32 nevertheless.
+    """
+    device = images.device
+    half = gpu_precision(device) == "bf16"
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=half):
+        logits, features = (part.float() for part in network(images))
     with torch.no_grad():
-        logits, features = network(images)
         return {kind: _select(kind, logits, features) for kind in kinds}
 
 
