@@ -25,6 +25,7 @@ from supersnn.config_model import (
 )
 from supersnn.environment import with_expanded
 from supersnn.errors import prefix_errors
+from supersnn.layer_names import layer_names
 
 LossTerm = Literal["relation", "logit", "feature"]
 LOSS_TERMS: tuple[LossTerm, ...] = get_args(LossTerm)
@@ -114,13 +115,45 @@ class LabelLossConfig(ConfigModel):
 
 
 class RelationLossConfig(ConfigModel):
-    """The pairwise-relational term. `shuffle` permutes the teacher's samples: a control."""
+    """The pairwise-relational term (`supersnn.relation_loss`). `shuffle` permutes the teacher's samples: a control.
+
+    `pool`: the side that maps are averaged to, `full` to compare whole maps. `layers`: `last`, `last-1` and so on (the
+    last maps of the stages, counted from the end), several of them with commas or as a list, or `stages`, the last
+    three. `signal`: the student's spikes, their running rates (the mean over the steps so far), or the currents before
+    a stage's last spikes. `difference` of two relations: squared, or smooth L1 as RKD has it. `scale: relative` divides
+    the term by the variance of the teacher's relations, so that a weight means about the same for every kind.
+    `schedule`: of the weight, which is constant, or falls to 0 along a line or half a cosine. `queue`: so many past
+    batches are related to the current one too.
+    """
 
     weight: Weight = 0.0
-    kind: Literal["cosine", "centred_cosine", "gram", "distance"] = "centred_cosine"
+    kind: Literal["cosine", "centred_cosine", "gram", "distance", "angle", "rkd"] = "centred_cosine"
     time: Literal["mean", "concat", "per_step"] = "mean"
-    pool: Literal[1, 2, 4] = 1
+    pool: Literal[1, 2, 4, "full"] = 1
     shuffle: bool = False
+    layers: Annotated[str, EXCLUDE_DEFAULT_FROM_DIGEST] = "last"
+    signal: Annotated[Literal["spikes", "rates", "currents"], EXCLUDE_DEFAULT_FROM_DIGEST] = "spikes"
+    difference: Annotated[Literal["squared", "smooth_l1"], EXCLUDE_DEFAULT_FROM_DIGEST] = "squared"
+    scale: Annotated[Literal["raw", "relative"], EXCLUDE_DEFAULT_FROM_DIGEST] = "raw"
+    schedule: Annotated[Literal["constant", "linear", "cosine"], EXCLUDE_DEFAULT_FROM_DIGEST] = "constant"
+    queue: Annotated[Integer, Field(ge=0), EXCLUDE_DEFAULT_FROM_DIGEST] = 0
+
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _one_text(cls, value: object) -> object:
+        return ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+
+    @field_validator("layers")
+    @classmethod
+    def _known_layers(cls, value: str) -> str:
+        names = layer_names(value)
+        return value if value == "stages" else ", ".join(names)
+
+    @model_validator(mode="after")
+    def _queued_pairs(self) -> Self:
+        if self.queue and self.kind in ("angle", "rkd"):
+            raise ValueError(f"queue: expected 0 with kind {self.kind!r}, which relates triplets, found {self.queue}")
+        return self
 
 
 class LogitLossConfig(ConfigModel):

@@ -21,14 +21,17 @@ from supersnn.config import AugmentConfig, TrainConfig
 from supersnn.config_model import digest
 from supersnn.data import Images, TrainingData
 from supersnn.errors import UserError, prefix_errors
+from supersnn.layer_names import LAST
 from supersnn.losses import FeatureLoss, TeacherOutputs, total
 from supersnn.measurement import measure
 from supersnn.networks.base import Output
 from supersnn.networks.build import build
+from supersnn.networks.stages import Taps
 from supersnn.optimisation import learning_rate, optimiser
 from supersnn.process_group import check_shards, process_group
 from supersnn.randomness import key, permutation
 from supersnn.records.metrics import SPIKE_RATE
+from supersnn.relation_loss import RelationLoss
 from supersnn.shards import Shard
 
 SILENT, SATURATED = 0.001, 0.99  # mean firing rates below and above which a training has failed
@@ -214,6 +217,8 @@ class _Training:
         shard.convert_batch_norm(self.network)
         self.network.to(self.device).to(memory_format=self.layout)
         self.projection = self._projection() if config.loss.feature.weight > 0 else None
+        self.relation = RelationLoss(config.loss.relation)
+        self.taps = self._taps()
         self.parameters = [*self.network.parameters(), *(self.projection.parameters() if self.projection else ())]
         self.optimizer = optimiser(config.optimizer, self.parameters)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.train.precision == "fp16")
@@ -229,6 +234,15 @@ class _Training:
             raise ValueError("loss.feature.weight is above zero, but teacher_source returns no features")
         seed = key(self.config.seed, _PROJECTION)
         return FeatureLoss(self.network.channels, maps.shape[1], seed).to(self.device)
+
+    def _taps(self) -> Taps | None:
+        """Return access to the maps inside the network, None if relations are compared on its last spikes only."""
+        config = self.config.loss.relation
+        currents = config.signal == "currents"
+        layers = [layer for layer in self.relation.layers if currents or layer != LAST]
+        if config.weight == 0 or not layers:
+            return None
+        return Taps(self.network, self._images(torch.arange(1), view=0).to(self.device), layers, currents)
 
     def run_epoch(self) -> None:
         """Train for an epoch, evaluate on the validation images, and append the metrics to the history."""
@@ -263,7 +277,7 @@ class _Training:
         means = dict(zip(sums, (torch.stack(list(sums.values())) / self.steps).tolist(), strict=True))
         metrics = {"train/loss": means.pop("total")} | {f"loss/{term}": mean for term, mean in means.items()}
         for term in self.config.loss.terms_on():
-            metrics[f"loss/{term}_weighted"] = getattr(self.config.loss, term).weight * means[term]
+            metrics.setdefault(f"loss/{term}_weighted", getattr(self.config.loss, term).weight * means[term])
         return metrics
 
     def _images(self, position: Tensor, view: int) -> Tensor:
@@ -277,7 +291,18 @@ class _Training:
         with torch.autocast(self.device.type, _PRECISION[loop.precision], enabled=loop.precision != "fp32"):
             output = self.network(images)
         output = Output(*(part.float() for part in output))
-        terms = total(self.config.loss, output, labels, outputs, self.projection, self.shard)
+        maps = {layer: part.float() for layer, part in self.taps.take().items()} if self.taps else None
+        terms = total(
+            self.config.loss,
+            output,
+            labels,
+            outputs,
+            self.projection,
+            self.shard,
+            self.relation,
+            maps,
+            progress=step / (self.steps * loop.epochs),
+        )
         self.optimizer.zero_grad()
         self.scaler.scale(terms["total"]).backward()
         self.shard.sum_gradients(self.parameters)
@@ -319,6 +344,7 @@ class _Training:
         tensors = with_prefix(STUDENT, self.network.state_dict())
         if self.projection is not None:
             tensors |= with_prefix("projection.", self.projection.state_dict())
+        tensors |= with_prefix("relation.", self.relation.state())
         for number, parameter in enumerate(self.parameters):
             tensors |= with_prefix(f"optimizer.{number}.", self.optimizer.state[parameter])
         meta = {
@@ -336,6 +362,7 @@ class _Training:
         self.network.load_state_dict(under_prefix(STUDENT, tensors))
         if self.projection is not None:
             self.projection.load_state_dict(under_prefix("projection.", tensors))
+        self.relation.load(under_prefix("relation.", tensors), self.device)
         for number, parameter in enumerate(self.parameters):
             for name, value in under_prefix(f"optimizer.{number}.", tensors).items():
                 like = torch.empty((), device=parameter.device) if name == "step" else parameter

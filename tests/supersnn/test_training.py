@@ -17,6 +17,14 @@ from supersnn.training import EpochReport, train
 
 Configured = Callable[..., TrainConfig]
 
+MAPS = {
+    "teacher__name": "resnet8",
+    "loss__relation__weight": 1.0,
+    "loss__relation__kind": "gram",
+    "loss__relation__layers": "last, last-1",
+    "loss__relation__schedule": "cosine",
+    "loss__relation__queue": 2,
+}
 TAUGHT = {
     "teacher__name": "resnet8",
     "loss__relation__weight": 1.0,
@@ -34,7 +42,8 @@ class Echo:
     def __call__(self, position: Tensor, view: int, images: Tensor) -> TeacherOutputs:
         self.calls.append((position, view, images))
         vectors = images.flatten(1)
-        return TeacherOutputs({1: vectors, 2: vectors}, vectors[:, :4], images.repeat(1, 3, 1, 1))
+        earlier: dict[tuple[str, int | str], Tensor] = {("last-1", "full"): vectors, ("last-1", 1): vectors}
+        return TeacherOutputs({1: vectors, 2: vectors}, vectors[:, :4], images.repeat(1, 3, 1, 1), earlier)
 
 
 def without_time(report: EpochReport) -> dict[str, float]:
@@ -81,6 +90,21 @@ def test_each_term_stands_by_itself_and_weighted(configured: Configured, bars: T
     assert m["train/loss"] == pytest.approx(sum(m[f"loss/{term}"] for term in terms), rel=1e-5)
 
 
+def test_a_falling_weight_is_recorded_as_it_was_used(configured: Configured, bars: TrainingData) -> None:
+    reports = list(train(configured(**MAPS), bars, Echo()))
+    shares = [r.metrics["loss/relation_weighted"] / r.metrics["loss/relation"] for r in reports]
+    assert 1 > shares[0] > 0.75 > shares[1] > 0.25 > shares[2] > 0
+    for report in reports:
+        m = report.metrics
+        assert m["train/loss"] == pytest.approx(m["loss/label"] + m["loss/relation_weighted"], rel=1e-5)
+
+
+def test_a_layer_that_the_student_lacks_is_named(configured: Configured, bars: TrainingData) -> None:
+    config = configured(**{**MAPS, "loss__relation__layers": "last-5"})
+    with pytest.raises(UserError, match=r"loss\.relation\.layers: the student has 3 stages"):
+        next(train(config, bars, Echo()))
+
+
 def test_the_seed_decides_the_bits_and_nothing_else_does(configured: Configured, bars: TrainingData) -> None:
     torch.manual_seed(1)
     first, _ = final(configured(), bars)
@@ -116,6 +140,8 @@ def test_a_teacher_changes_neither_the_first_weights_nor_the_order(configured: C
         {"neuron__kind": "plif", "neuron__reset": "soft"},
         TAUGHT,
         {**TAUGHT, "optimizer__name": "adamw", "neuron__kind": "plif"},
+        {**MAPS, "loss__relation__pool": "full", "loss__relation__scale": "relative"},
+        {**MAPS, "loss__relation__signal": "currents", "loss__relation__time": "per_step"},
         {"dataset__augment__views": "off", "train__channels_last": False},
     ],
 )
