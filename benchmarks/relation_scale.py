@@ -18,7 +18,7 @@ from supersnn.augment import normalise
 from supersnn.config import RelationLossConfig, TrainConfig
 from supersnn.config_model import parse
 from supersnn.data import training_data
-from supersnn.losses import label_loss
+from supersnn.logit_losses import label_loss
 from supersnn.networks.build import build
 from supersnn.relation_loss import RelationLoss
 from supersnn.teacher_outputs import as_teacher_outputs, compute_outputs, output_kinds

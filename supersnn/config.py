@@ -108,10 +108,19 @@ class TeacherConfig(ConfigModel):
 
 
 class LabelLossConfig(ConfigModel):
-    """Cross-entropy of the logits' mean over time (`mean`), or mean of every step's cross-entropy (`per_step`, TET)."""
+    """Cross-entropy of the logits' mean over time (`mean`), or mean of every step's cross-entropy (`per_step`, TET).
+
+    `mse` is the share of TET's regulariser, the squared distance of every logit from `mse_target` (published: 0.001 and
+    1.0 with `per_step`). `ensemble` is the weight of a term in which every step learns from the student's own mean over
+    time, at `ensemble_temperature`; it needs no teacher.
+    """
 
     kind: Literal["mean", "per_step"] = "mean"
     smoothing: Number = Field(0.0, ge=0, lt=1)
+    mse: Annotated[Number, Field(ge=0, lt=1), EXCLUDE_DEFAULT_FROM_DIGEST] = 0.0
+    mse_target: Annotated[Number, EXCLUDE_DEFAULT_FROM_DIGEST] = 1.0
+    ensemble: Annotated[Weight, EXCLUDE_DEFAULT_FROM_DIGEST] = 0.0
+    ensemble_temperature: Annotated[Positive, EXCLUDE_DEFAULT_FROM_DIGEST] = 3.0
 
 
 class RelationLossConfig(ConfigModel):
@@ -157,10 +166,24 @@ class RelationLossConfig(ConfigModel):
 
 
 class LogitLossConfig(ConfigModel):
-    """The logit (response) term of Hinton et al. 2015."""
+    """The logit (response) term of Hinton et al. 2015.
+
+    `time`: the student's mean over time, or each of its steps, learns from the teacher. `direction` of the divergence:
+    forward KL(teacher ‖ student), reverse KL(student ‖ teacher), or the mean of `both`. `weighting`: the term is
+    `added` to the label's, or the total is `convex`, (1 - weight) · label + weight · logit, with a weight of at most 1.
+    """
 
     weight: Weight = 0.0
     temperature: Positive = 4.0
+    time: Annotated[Literal["mean", "per_step"], EXCLUDE_DEFAULT_FROM_DIGEST] = "mean"
+    direction: Annotated[Literal["forward", "reverse", "both"], EXCLUDE_DEFAULT_FROM_DIGEST] = "forward"
+    weighting: Annotated[Literal["added", "convex"], EXCLUDE_DEFAULT_FROM_DIGEST] = "added"
+
+    @model_validator(mode="after")
+    def _convex(self) -> Self:
+        if self.weighting == "convex" and self.weight > 1:
+            raise ValueError(f"weight: expected at most 1 with weighting 'convex', found {self.weight:g}")
+        return self
 
 
 class FeatureLossConfig(ConfigModel):

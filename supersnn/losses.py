@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from supersnn.config import LabelLossConfig, LogitLossConfig, LossConfig
+from supersnn.config import LossConfig
 from supersnn.layer_names import LAST
+from supersnn.logit_losses import ensemble_loss, label_loss, logit_loss
 from supersnn.networks.base import Output
 from supersnn.relation_loss import RelationLoss, weight_factor
 from supersnn.relations import unit
@@ -37,29 +38,6 @@ class TeacherOutputs:
         if pool != "full":
             return self.vectors.get(int(pool))
         return None if self.features is None else self.features.flatten(1)
-
-
-def label_loss(config: LabelLossConfig, logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the cross-entropy of labels [B] with logits [T, B, K]: of their mean over time, or of every step.
-
-    The mean of each step's cross-entropy: Deng et al. 2022, "Temporal efficient training of spiking neural
-    network via gradient re-weighting".
-    """
-    if config.kind == "mean":
-        return functional.cross_entropy(logits.mean(0), labels, label_smoothing=config.smoothing)
-    return functional.cross_entropy(logits.flatten(0, 1), labels.repeat(len(logits)), label_smoothing=config.smoothing)
-
-
-def logit_loss(config: LogitLossConfig, logits: Tensor, teacher: Tensor) -> Tensor:
-    """Return τ² · KL(softmax(teacher/τ) ‖ softmax(student/τ)), mean over the batch.
-
-    Hinton et al. 2015, "Distilling the knowledge in a neural network". `logits` [T, B, K] are averaged
-    over time; `teacher` has the shape [B, K].
-    """
-    tau = config.temperature
-    student = functional.log_softmax(logits.mean(0) / tau, dim=1)
-    target = functional.log_softmax(teacher / tau, dim=1)
-    return tau**2 * functional.kl_div(student, target, reduction="batchmean", log_target=True)
 
 
 class FeatureLoss(nn.Module):
@@ -132,7 +110,12 @@ def total(
         if feature_loss is None:
             raise ValueError("loss.feature.weight is above zero, but feature_loss, its projection, is missing")
         terms["feature"] = feature_loss(output.features, _required(teacher.features, "feature"), shard)
-    weighted = terms["label"]
+    convex = config.logit.weight > 0 and config.logit.weighting == "convex"
+    weighted = (1 - config.logit.weight) * terms["label"] if convex else terms["label"]
+    if config.label.ensemble > 0:
+        terms["ensemble"] = ensemble_loss(config.label, logits)
+        terms["ensemble_weighted"] = config.label.ensemble * terms["ensemble"]
+        weighted = weighted + terms["ensemble_weighted"]
     factor = weight_factor(config.relation.schedule, progress)
     for name in config.terms_on():
         weight = getattr(config, name).weight
