@@ -35,6 +35,10 @@ LOSS_TERMS: tuple[LossTerm, ...] = get_args(LossTerm)
 class AugmentConfig(ConfigModel):
     """Augmentation of training images. `crop`: padding in pixels; `cutout`: side of the hole; 0 turns either off.
 
+    `resized_crop`: the smallest share of the area that a random window has, which is scaled to the image's size (0:
+    off). `policy`: TrivialAugment or AutoAugment (`supersnn.augment_policies`). `mixup` and `cutmix`: α of their Beta
+    distribution (`supersnn.mixing`); 0 turns either off.
+
     `views` is the number of augmented views of each image that a training cycles through: 1 is no augmentation, `off`
     draws a new view in every epoch, for which a teacher runs in the training loop. It holds with and without a teacher,
     so that arms differ in nothing else.
@@ -44,6 +48,10 @@ class AugmentConfig(ConfigModel):
     flip: bool = False
     cutout: Integer = Field(0, ge=0)
     views: Count | Literal["off"] = 16
+    resized_crop: Annotated[Number, Field(ge=0, lt=1), EXCLUDE_DEFAULT_FROM_DIGEST] = 0.0
+    policy: Annotated[Literal["none", "trivial", "auto"], EXCLUDE_DEFAULT_FROM_DIGEST] = "none"
+    mixup: Annotated[Weight, EXCLUDE_DEFAULT_FROM_DIGEST] = 0.0
+    cutmix: Annotated[Weight, EXCLUDE_DEFAULT_FROM_DIGEST] = 0.0
 
     @field_validator("views", mode="before")
     @classmethod
@@ -82,7 +90,11 @@ class NetworkConfig(ConfigModel):
 
 
 class NeuronConfig(ConfigModel):
-    """The activation: leaky integrate-and-fire (`lif`), also with a learnable decay (`plif`), or ReLU."""
+    """The activation: leaky integrate-and-fire (`lif`), also with a learnable decay (`plif`), or ReLU.
+
+    `detach_reset`: the reset passes no gradient to the spike. That is the default here; TET's and tdBN's code lets it
+    pass. `scale_input` multiplies the current by 1 - decay, as PLIF is published (Fang et al. 2021, equation 4).
+    """
 
     kind: Literal["lif", "plif", "relu"] = "lif"
     threshold: Positive = 1.0
@@ -91,6 +103,7 @@ class NeuronConfig(ConfigModel):
     surrogate: Literal["triangle", "rectangle", "atan", "sigmoid"] = "triangle"
     width: Positive = 1.0
     detach_reset: bool = True
+    scale_input: Annotated[bool, EXCLUDE_DEFAULT_FROM_DIGEST] = False
 
 
 class TeacherConfig(ConfigModel):
@@ -206,7 +219,10 @@ class LossConfig(ConfigModel):
 
 
 class OptimizerConfig(ConfigModel):
-    """SGD with Nesterov momentum, or AdamW; `warmup` is the share of all steps with a rising learning rate."""
+    """SGD with Nesterov momentum, or AdamW; `warmup` is the share of all steps with a rising learning rate.
+
+    `ema` is the decay of a moving average of the weights, which is then what is evaluated and kept; 0 turns it off.
+    """
 
     name: Literal["sgd", "adamw"] = "sgd"
     lr: Positive = 0.1
@@ -215,6 +231,7 @@ class OptimizerConfig(ConfigModel):
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup: Number = Field(0.1, ge=0, lt=1)
     clip: Positive | None = None
+    ema: Annotated[Number, Field(ge=0, lt=1), EXCLUDE_DEFAULT_FROM_DIGEST] = 0.0
 
 
 class LoopConfig(ConfigModel):

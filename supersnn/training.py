@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from supersnn.augment import augment, normalise
+from supersnn.averaging import WeightAverage
 from supersnn.checkpoint import STUDENT, under_prefix, with_prefix
 from supersnn.config import AugmentConfig, TrainConfig
 from supersnn.config_model import digest
@@ -24,6 +25,7 @@ from supersnn.errors import UserError, prefix_errors
 from supersnn.layer_names import LAST
 from supersnn.losses import FeatureLoss, TeacherOutputs, total
 from supersnn.measurement import measure
+from supersnn.mixing import Mixture, is_mixed, mixture
 from supersnn.networks.base import Output
 from supersnn.networks.build import build
 from supersnn.networks.stages import Taps
@@ -172,10 +174,30 @@ def _worker_loop(
 
 def augmented(images: Images, rows: Tensor, view: int, config: TrainConfig) -> Tensor:
     """Return a view uint8 [B, C, H, W] of the images in rows int64 [B]; it does not depend on `config.seed`."""
-    pixels = images.pixels[rows]
-    if config.dataset.augment.views == 1:
+    options, seed = config.dataset.augment, config.dataset.split_seed
+    if options.views == 1:
+        return images.pixels[rows]
+    pixels = augment(images.pixels[rows], images.index[rows], view, seed, options)
+    if not is_mixed(options):
         return pixels
-    return augment(pixels, images.index[rows], view, config.dataset.split_seed, config.dataset.augment)
+    mixed = _mixture(images, rows, view, config)
+    partners = augment(images.pixels[mixed.partner], images.index[mixed.partner], view, seed, options)
+    return mixed.images(pixels, partners)
+
+
+def targets(images: Images, rows: Tensor, view: int, config: TrainConfig, classes: int) -> Tensor:
+    """Return the labels int64 [B] of a view of the images in rows, or distributions float32 [B, K] if it is mixed."""
+    labels = images.labels[rows]
+    if config.dataset.augment.views == 1 or not is_mixed(config.dataset.augment):
+        return labels
+    mixed = _mixture(images, rows, view, config)
+    return mixed.targets(labels, images.labels[mixed.partner], classes, images.pixels[0, 0].numel())
+
+
+def _mixture(images: Images, rows: Tensor, view: int, config: TrainConfig) -> Mixture:
+    height, width = images.pixels.shape[-2:]
+    size = (len(images), height, width)
+    return mixture(config.dataset.augment, rows, images.index[rows], view, config.dataset.split_seed, size)
 
 
 def view_of(epoch: int, config: AugmentConfig) -> int:
@@ -216,6 +238,8 @@ class _Training:
             self.network = build(config.student, config.neuron, data.shape, len(data.classes))
         shard.convert_batch_norm(self.network)
         self.network.to(self.device).to(memory_format=self.layout)
+        ema = config.optimizer.ema
+        self.average = WeightAverage(self.network, ema) if ema else None
         self.projection = self._projection() if config.loss.feature.weight > 0 else None
         self.relation = RelationLoss(config.loss.relation)
         self.taps = self._taps()
@@ -267,7 +291,8 @@ class _Training:
         self.network.train()
         with _seeded(key(self.config.seed, _NOISE, self.epoch), self.device):
             for chunk in order.split(chunk_batches * size):
-                parts = (chunk, self._images(chunk, view), self.data.train.labels[chunk])
+                labels_of = targets(self.data.train, chunk, view, self.config, len(self.data.classes))
+                parts = (chunk, self._images(chunk, view), labels_of)
                 for position, images, labels in zip(*(part.split(size) for part in parts), strict=True):
                     outputs = self.teacher_source(position, view, images) if self.teacher_source else None
                     for name, loss in self._step(images, labels, outputs, step).items():
@@ -314,11 +339,14 @@ class _Training:
             group["lr"] = rate
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.average is not None:
+            self.average.update(self.network, step)
         return {name: term.detach() for name, term in terms.items()}
 
     def _validate(self) -> dict[str, float]:
         """Return the validation metrics; a network that is silent or saturated has failed."""
-        metrics = measure(self.network, self.data.validation, self.data).metrics("val")
+        network = self.network if self.average is None else self.average.network
+        metrics = measure(network, self.data.validation, self.data).metrics("val")
         rate = metrics.get(SPIKE_RATE.key)
         if rate is not None and rate < SILENT:
             self.ended = "failed:silent"
@@ -341,7 +369,9 @@ class _Training:
 
     def snapshot(self) -> Snapshot:
         """Return the state, copied to the CPU."""
-        tensors = with_prefix(STUDENT, self.network.state_dict())
+        tensors = with_prefix(STUDENT, (self.average or self).network.state_dict())
+        if self.average is not None:
+            tensors |= with_prefix("latest.", self.network.state_dict())
         if self.projection is not None:
             tensors |= with_prefix("projection.", self.projection.state_dict())
         tensors |= with_prefix("relation.", self.relation.state())
@@ -359,7 +389,9 @@ class _Training:
 
     def restore(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
         """Load the state of a snapshot."""
-        self.network.load_state_dict(under_prefix(STUDENT, tensors))
+        (self.average or self).network.load_state_dict(under_prefix(STUDENT, tensors))
+        if self.average is not None:
+            self.network.load_state_dict(under_prefix("latest.", tensors))
         if self.projection is not None:
             self.projection.load_state_dict(under_prefix("projection.", tensors))
         self.relation.load(under_prefix("relation.", tensors), self.device)

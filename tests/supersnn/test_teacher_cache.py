@@ -123,6 +123,15 @@ def test_layers_before_the_last_are_cached_beside_what_is_there(
         torch.testing.assert_close(cached, online, rtol=2e-3, atol=2e-3)
 
 
+def test_augmentations_of_later_versions_leave_the_address_of_earlier_caches(
+    configured: Configured, bars: TrainingData, teacher: Teacher
+) -> None:
+    plain = teacher_cache._identity(teacher, bars, configured(**TAUGHT))
+    assert plain["augment"] == {"crop": 1, "flip": False, "cutout": 0}
+    mixed = teacher_cache._identity(teacher, bars, configured(**TAUGHT, dataset__augment__mixup=0.2))
+    assert mixed["augment"] == {"crop": 1, "flip": False, "cutout": 0, "mixup": 0.2}
+
+
 def test_outputs_that_are_not_needed_are_not_stored(
     configured: Configured, bars: TrainingData, teacher: Teacher, tmp_path: Path
 ) -> None:

@@ -9,10 +9,14 @@ from torch import Tensor
 
 from supersnn import checkpoint, training
 from supersnn.augment import normalise
-from supersnn.config import TrainConfig
+from supersnn.averaging import WeightAverage
+from supersnn.config import NetworkConfig, NeuronConfig, TrainConfig
 from supersnn.data import Images, TrainingData
 from supersnn.errors import UserError
 from supersnn.losses import TeacherOutputs
+from supersnn.measurement import measure
+from supersnn.networks.base import ImageShape
+from supersnn.networks.build import build
 from supersnn.training import EpochReport, train
 
 Configured = Callable[..., TrainConfig]
@@ -90,6 +94,33 @@ def test_each_term_stands_by_itself_and_weighted(configured: Configured, bars: T
     assert m["train/loss"] == pytest.approx(sum(m[f"loss/{term}"] for term in terms), rel=1e-5)
 
 
+def test_the_moving_average_is_what_is_evaluated_and_kept(configured: Configured, bars: TrainingData) -> None:
+    plain = list(train(configured(), bars))
+    averaged = list(train(configured(optimizer__ema=0.9), bars))
+    latest = checkpoint.under_prefix("latest.", averaged[-1].snapshot()[0])
+    assert same(latest, checkpoint.student_weights(plain[-1].snapshot()[0]))
+    assert averaged[-1].metrics["train/loss"] == plain[-1].metrics["train/loss"]
+    assert averaged[-1].metrics["val/loss"] != plain[-1].metrics["val/loss"]
+    kept = checkpoint.student_weights(averaged[-1].snapshot()[0])
+    config = configured()
+    network = build(config.student, config.neuron, bars.shape, len(bars.classes))
+    network.load_state_dict(kept)
+    assert measure(network, bars.validation, bars).metrics("val")["val/loss"] == averaged[-1].metrics["val/loss"]
+
+
+def test_the_average_weighs_later_steps_more() -> None:
+    network = build(NetworkConfig(architecture="resnet8"), NeuronConfig(), ImageShape(1, 8), 4)
+    average, bias = WeightAverage(network, 0.5), network.get_parameter("readout.bias")
+    expected = bias.detach().double().clone()
+    for step in range(20):
+        with torch.no_grad():
+            bias.normal_()
+        average.update(network, step)
+        share = min(0.5, (step + 1) / (step + 10))
+        expected = share * expected + (1 - share) * bias.detach().double()
+    torch.testing.assert_close(average.network.get_parameter("readout.bias").double(), expected, rtol=1e-5, atol=1e-6)
+
+
 def test_a_falling_weight_is_recorded_as_it_was_used(configured: Configured, bars: TrainingData) -> None:
     reports = list(train(configured(**MAPS), bars, Echo()))
     shares = [r.metrics["loss/relation_weighted"] / r.metrics["loss/relation"] for r in reports]
@@ -142,6 +173,7 @@ def test_a_teacher_changes_neither_the_first_weights_nor_the_order(configured: C
         {**TAUGHT, "optimizer__name": "adamw", "neuron__kind": "plif"},
         {**MAPS, "loss__relation__pool": "full", "loss__relation__scale": "relative"},
         {**MAPS, "loss__relation__signal": "currents", "loss__relation__time": "per_step"},
+        {"optimizer__ema": 0.9, "dataset__augment__mixup": 0.4},
         {"dataset__augment__views": "off", "train__channels_last": False},
     ],
 )
