@@ -26,6 +26,12 @@ FROM ${BASE}
 LABEL org.opencontainers.image.title="supersnn" \
       org.opencontainers.image.description="Distributed hyperparameter search for spiking neural networks" \
       org.opencontainers.image.licenses="Apache-2.0"
+# Triton compiles its interface to the driver on the first use of a GPU, which needs a C compiler and headers; Ray's
+# cluster launcher copies files into the container with rsync.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends gcc libc6-dev rsync \
+    && rm -rf /var/lib/apt/lists/*
 RUN useradd --uid 1000 --create-home supersnn \
     && mkdir /store /data \
     && chown supersnn:supersnn /store /data \

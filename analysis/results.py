@@ -76,10 +76,16 @@ def _arm(sweep: Sweep, arm: str, summary: Mapping[str, Any], cost: Mapping[str, 
         **known,
         "teacher_val": _first(teacher, "val_accuracy"),
         "teacher_parameters": _first(teacher, "parameters"),
-        "gpu_s": spent * float(resources.get("gpus") or 0),
+        "gpu_s": spent * _gpus(resources),
         "cpu_s": spent * float(resources.get("cpus", 1) or 0),
         "teacher_s": cost.get("teacher", 0.0) + cost.get("refit", 0.0),
     }  # fmt: skip
+
+
+def _gpus(resources: Mapping[str, Any]) -> float:
+    """Return the GPUs of a trial by the sweep's description; `auto` counts as none."""
+    gpus = resources.get("gpus") or 0
+    return 0.0 if gpus == "auto" else float(gpus)
 
 
 def table(results: Mapping[str, Any]) -> list[dict[str, str]]:

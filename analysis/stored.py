@@ -70,7 +70,7 @@ _KEYS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "verify.seeds": (_whole, "a whole number"),
     "verify.train_on": (_text, "text"),
     "resources.cpus": (_number, "a number"),
-    "resources.gpus": (_number, "a number"),
+    "resources.gpus": (lambda value: value == "auto" or _number(value), "a number or auto"),
 }
 """The keys of one value that the analysis uses."""
 _MAPPINGS: Mapping[str, tuple[Callable[[Any], bool], str]] = {

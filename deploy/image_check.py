@@ -23,6 +23,9 @@ from string import Template
 
 SOURCE = Path(__file__).resolve().parent.parent
 PACKAGES = "python3,python3-venv,ca-certificates"
+PROGRAMS = ("usr/bin", "bin")
+NEEDED = ("gcc", "rsync")
+"""Programs that the image must have: Triton's C compiler for GPUs, and what Ray's cluster launcher copies with."""
 TRIAL = """\
 dataset: {name: digits, images: 400, augment: {crop: 1}}
 student: {architecture: resnet8}
@@ -181,14 +184,16 @@ def execute(
 
 
 def check(stage: Stage) -> None:
-    """Run the image's help and a short training as its user; refuse root and left-over build tools."""
+    """Run the image's help and a short training as its user; refuse root, left-over tools, and a missing compiler."""
     if stage.user in ("0", "root"):
         sys.exit("the image runs as root")
-    tools = [
-        tool for tool in ("gcc", "g++", "make") if any((stage.root / p / tool).exists() for p in ("usr/bin", "bin"))
-    ]
-    if tools or (stage.root / "opt/supersnn/bin/pip").exists():
-        sys.exit(f"build tools are left in the image: {tools or ['pip']}")
+    tools = {tool for tool in ("g++", "make", *NEEDED) if any((stage.root / p / tool).exists() for p in PROGRAMS)}
+    if (left := tools - set(NEEDED)) or (stage.root / "opt/supersnn/bin/pip").exists():
+        sys.exit(f"build tools are left in the image: {sorted(left) or ['pip']}")
+    if missing := set(NEEDED) - tools:
+        sys.exit(f"the image lacks {', '.join(sorted(missing))}")
+    (stage.root / "tmp/empty.c").write_text("#include <stdio.h>\n#include <stdlib.h>\n", encoding="utf-8")
+    execute(stage, ["gcc", "-O3", "-shared", "-fPIC", "/tmp/empty.c", "-o", "/tmp/empty.so"])  # as Triton compiles
     if "sweep" not in execute(stage, [*stage.entry, *stage.command]):
         sys.exit("the entry point's help does not name its commands")
     for server in (["ray", "start", "--help"], ["mlflow", "server", "--help"]):  # used by deploy/

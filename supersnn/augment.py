@@ -132,6 +132,16 @@ def normalise(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     Returns:
         float32 [B, C, H, W].
     """
-    scale = torch.tensor([1 / (255 * s) for s in std], device=pixels.device).view(-1, 1, 1)
-    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=pixels.device).view(-1, 1, 1)
-    return torch.addcmul(shift, pixels.float(), scale)
+    return Normaliser(mean, std, pixels.device)(pixels)
+
+
+class Normaliser:
+    """`normalise` with its constants on a device beforehand: to copy them there waits for the device."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
+        self._scale = torch.tensor([1 / (255 * s) for s in std], device=device).view(-1, 1, 1)
+        self._shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=device).view(-1, 1, 1)
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Return the normalised pixels; see `normalise`."""
+        return torch.addcmul(self._shift, pixels.float(), self._scale)

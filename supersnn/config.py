@@ -239,6 +239,11 @@ class LoopConfig(ConfigModel):
 
     `shards` is the number of processes that each batch is split over, each with its own `threads`, and on GPUs with its
     own GPU. It has to divide the batch.
+
+    The last three are of GPUs, and change nothing on CPUs. With `graph: auto` a step is captured once and then
+    replayed, so that the GPU does not wait for Python; `off` computes the same without. `deterministic` uses only
+    algorithms that give the same bits again on the same kind of GPU. `tf32` lets convolutions in `fp32` round their
+    inputs to TF32.
     """
 
     epochs: Count = 12
@@ -247,6 +252,14 @@ class LoopConfig(ConfigModel):
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     channels_last: bool = True
     shards: Annotated[Count, EXCLUDE_DEFAULT_FROM_DIGEST] = 1
+    graph: Annotated[Literal["auto", "off"], EXCLUDE_DEFAULT_FROM_DIGEST] = "auto"
+    deterministic: Annotated[bool, EXCLUDE_DEFAULT_FROM_DIGEST] = False
+    tf32: Annotated[bool, EXCLUDE_DEFAULT_FROM_DIGEST] = True
+
+    @field_validator("graph", mode="before")
+    @classmethod
+    def _yaml_off(cls, value: object) -> object:
+        return "off" if value is False else value
 
     @field_validator("shards")
     @classmethod

@@ -1,17 +1,19 @@
 """Evaluation of a network: accuracy, loss, firing rates, and the inputs of every layer."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from supersnn.augment import normalise
+from supersnn.augment import Normaliser
 from supersnn.data import Images
 from supersnn.networks.base import Network
+from supersnn.neurons import SpikeCounter
+from supersnn.numerics import numerics
 from supersnn.operations import LayerInputs, fan_out, weighted_layers
 
 
@@ -37,75 +39,166 @@ class Evaluation:
 
 
 class _InputTally:
-    """Count of the non-zero inputs of one layer by position, kept on the device."""
+    """Count of the non-zero inputs of one layer by position, kept on the device at fixed addresses."""
 
     def __init__(self, layer: nn.Conv2d | nn.Linear) -> None:
         self._layer = layer
-        self._nonzero: Tensor | float = 0.0
-        self._binary: Tensor | bool = True
-        self._values = 0
+        self._nonzero: Tensor | None = None
+        self._graded: Tensor | None = None
         self._shape = torch.Size()
+        self.values = 0
 
     def add(self, inputs: Tensor) -> None:
         signs = inputs.sign()
-        self._binary = self._binary & (signs == inputs).all()
+        graded = (signs != inputs).any()
         # The channels are summed first: a sum over both dimensions of a channels-last map is slower.
         ones = signs.abs_()
         by_position = ones.sum(1).sum(0) if ones.dim() == 4 else ones.sum()
-        self._nonzero = self._nonzero + by_position.double()
-        self._values += inputs.numel()
+        if self._nonzero is None or self._graded is None:
+            self._nonzero, self._graded = torch.zeros_like(by_position, dtype=torch.float64), torch.zeros_like(graded)
+        self._nonzero += by_position
+        self._graded |= graded
         self._shape = inputs.shape
+        self.values += inputs.numel()
 
-    def inputs(self, images: int) -> LayerInputs:
-        """Return what was counted over so many images."""
-        nonzero = torch.as_tensor(self._nonzero).cpu()
-        operations = float((nonzero * fan_out(self._layer, self._shape)).sum()) / images if self._values else 0.0
-        density = float(nonzero.sum()) / self._values if self._values else 0.0
-        return LayerInputs(density, operations, bool(self._binary))
+    def clear(self) -> None:
+        """Forget what was counted."""
+        for counted in (self._nonzero, self._graded):
+            if counted is not None:
+                counted.zero_()
 
-
-class _Tally:
-    """Count of the spikes of one layer, kept on the device."""
-
-    def __init__(self) -> None:
-        self.nonzero: Tensor | float = 0.0
-        self.values = 0
-
-    def add(self, activations: Tensor) -> None:
-        # On a CPU this is five times faster than count_nonzero, and as exact up to 2^24 in a batch.
-        self.nonzero = self.nonzero + activations.sign().abs_().sum().double()
-        self.values += activations.numel()
-
-    @property
-    def share(self) -> float:
-        return float(self.nonzero) / self.values if self.values else 0.0
+    def inputs(self, images: int, each: float) -> LayerInputs:
+        """Return what was counted over so many images, with so many values each."""
+        if self._nonzero is None:
+            return LayerInputs(0.0, 0.0, True)
+        nonzero = self._nonzero.cpu()
+        operations = float((nonzero * fan_out(self._layer, self._shape)).sum()) / images
+        return LayerInputs(float(nonzero.sum()) / (each * images), operations, not self._graded)
 
 
-@contextmanager
-def _counting(network: Network) -> Iterator[tuple[dict[str, _Tally], dict[str, _InputTally]]]:
-    """Count spikes after the spiking layers and non-zero inputs of the weighted layers, during the block."""
-    spikes = {name: _Tally() for name in network.spiking_layers()}
-    inputs = {name: _InputTally(layer) for name, layer in weighted_layers(network)}
+class Evaluator:
+    """Evaluates one network, again and again; see `evaluate`.
 
-    def after(tally: _Tally) -> Callable[[nn.Module, Any, Tensor], None]:
-        return lambda _layer, _inputs, output: tally.add(output)
+    With `graph`, the work on a full batch is captured in a CUDA graph at the second evaluation.
+    """
 
-    def before(tally: _InputTally) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        return lambda _layer, inputs: tally.add(inputs[0])
+    def __init__(
+        self,
+        network: Network,
+        mean: Sequence[float],
+        std: Sequence[float],
+        batch_size: int = 256,
+        graph: bool = False,
+    ) -> None:
+        self._network, self._batch_size, self._graph_wanted = network, batch_size, graph
+        self._device = next(network.parameters()).device
+        self._normalise = Normaliser(mean, std, self._device)
+        self._spikes = {name: SpikeCounter(self._device) for name in network.spiking_layers()}
+        self._inputs = {name: _InputTally(layer) for name, layer in weighted_layers(network)}
+        self._each = dict.fromkeys((*self._spikes, *self._inputs), 0.0)
+        self._evaluations = 0
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._pixels: Tensor | None = None
+        self._scores: Tensor | None = None
 
-    hooks = [network.get_submodule(name).register_forward_hook(after(tally)) for name, tally in spikes.items()]
-    hooks += [network.get_submodule(name).register_forward_pre_hook(before(tally)) for name, tally in inputs.items()]
-    try:
-        yield spikes, inputs
-    finally:
-        for hook in hooks:
-            hook.remove()
+    def evaluate(self, images: Images) -> Evaluation:
+        """Return the evaluation on some images; the network's mode and hooks are restored."""
+        training = self._network.training
+        self._network.eval()
+        for counter in self._spikes.values():
+            counter.clear()
+        for tally in self._inputs.values():
+            tally.clear()
+        try:
+            with torch.no_grad(), numerics(self._device), self._counting():
+                scores = torch.cat([self._scored(pixels) for pixels in images.pixels.split(self._batch_size)])
+                return self._evaluation(scores, images.labels.to(self._device))
+        finally:
+            self._network.train(training)
+            self._evaluations += 1
+
+    @contextmanager
+    def _counting(self) -> Iterator[None]:
+        """Count the spikes of the spiking layers and the non-zero inputs of the weighted layers, during the block."""
+
+        def before(tally: _InputTally) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+            return lambda _layer, inputs: tally.add(inputs[0])
+
+        layers = self._network.spiking_layers()
+        hooks = [
+            self._network.get_submodule(name).register_forward_pre_hook(before(tally))
+            for name, tally in self._inputs.items()
+        ]
+        try:
+            for name, counter in self._spikes.items():
+                layers[name].counter = counter
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+            for layer in layers.values():
+                layer.counter = None
+
+    def _scored(self, pixels: Tensor) -> Tensor:
+        """Return the logits' mean over time [B, K] for pixels uint8 [B, C, H, W]."""
+        if self._graph_wanted and self._evaluations > 0 and len(pixels) == self._batch_size:
+            self._capture(pixels)
+        if self._graph is None or self._pixels is None or self._scores is None or len(pixels) != self._batch_size:
+            return self._forward(pixels.to(self._device))
+        self._pixels.copy_(pixels)
+        self._graph.replay()
+        return self._scores.clone()
+
+    def _capture(self, pixels: Tensor) -> None:
+        """Capture the work on a full batch; where that is not possible, go on without, and say so."""
+        self._graph_wanted = False
+        self._pixels = torch.empty_like(pixels, device=self._device).copy_(pixels)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"):
+                self._scores = self._forward(self._pixels)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            text = " ".join(str(error).split())[:300]
+            warnings.warn(f"evaluations run without a CUDA graph, more slowly: {text}", stacklevel=2)
+        else:
+            self._graph = graph
+
+    def _forward(self, pixels: Tensor) -> Tensor:
+        tallies: dict[str, SpikeCounter | _InputTally] = {**self._spikes, **self._inputs}
+        for tally in tallies.values():
+            tally.values = 0
+        scores = self._network(self._normalise(pixels)).logits.float().mean(0)
+        self._each = {name: tally.values / len(pixels) for name, tally in tallies.items()}
+        return scores
+
+    def _evaluation(self, scores: Tensor, labels: Tensor) -> Evaluation:
+        """Return the evaluation from the logits' mean over time [N, K] and what was counted."""
+        images, classes = len(labels), scores.shape[1]
+        right = scores.argmax(1) == labels
+        among_five = (scores.topk(min(5, classes)).indices == labels[:, None]).any(1)
+        sizes = torch.bincount(labels, minlength=classes).tolist()
+        hits = torch.bincount(labels[right], minlength=classes).tolist()
+        fired = {name: counter.count() for name, counter in self._spikes.items()}
+        steps = {name: round(self._each[name] * images) for name in fired}
+        everything = sum(steps.values())
+        return Evaluation(
+            images=images,
+            accuracy=sum(hits) / images,
+            top5=int(among_five.sum()) / images,
+            loss=float(functional.cross_entropy(scores, labels)),
+            per_class=tuple(hit / n if n else None for hit, n in zip(hits, sizes, strict=True)),
+            rate=sum(fired.values()) / everything if everything else None,
+            rates={name: fired[name] / steps[name] if steps[name] else 0.0 for name in fired},
+            inputs={name: tally.inputs(images, self._each[name]) for name, tally in self._inputs.items()},
+        )
 
 
 def evaluate(
     network: Network, images: Images, mean: Sequence[float], std: Sequence[float], batch_size: int = 256
 ) -> Evaluation:
-    """Evaluate the network on images, in evaluation mode and in full precision.
+    """Evaluate the network on images, in evaluation mode and in full single precision, also on GPUs.
 
     Args:
         network: its mode and hooks are restored.
@@ -114,30 +207,4 @@ def evaluate(
         std: of each channel.
         batch_size: changes the result by rounding errors only.
     """
-    device = next(network.parameters()).device
-    training = network.training
-    logits: list[Tensor] = []
-    network.eval()
-    try:
-        with torch.no_grad(), _counting(network) as (spikes, inputs):
-            for pixels in images.pixels.split(batch_size):
-                logits.append(network(normalise(pixels.to(device), mean, std)).logits.float().mean(0))
-    finally:
-        network.train(training)
-    scores, labels = torch.cat(logits), images.labels.to(device)
-    classes = scores.shape[1]
-    right = scores.argmax(1) == labels
-    among_five = (scores.topk(min(5, classes)).indices == labels[:, None]).any(1)
-    sizes = torch.bincount(labels, minlength=classes).tolist()
-    hits = torch.bincount(labels[right], minlength=classes).tolist()
-    fired, steps = sum(float(t.nonzero) for t in spikes.values()), sum(t.values for t in spikes.values())
-    return Evaluation(
-        images=len(labels),
-        accuracy=sum(hits) / len(labels),
-        top5=int(among_five.sum()) / len(labels),
-        loss=float(functional.cross_entropy(scores, labels)),
-        per_class=tuple(hit / n if n else None for hit, n in zip(hits, sizes, strict=True)),
-        rate=fired / steps if steps else None,
-        rates={name: tally.share for name, tally in spikes.items()},
-        inputs={name: tally.inputs(len(labels)) for name, tally in inputs.items()},
-    )
+    return Evaluator(network, mean, std, batch_size).evaluate(images)

@@ -11,7 +11,7 @@ from supersnn.config import LossConfig
 from supersnn.layer_names import LAST
 from supersnn.logit_losses import ensemble_loss, label_loss, logit_loss
 from supersnn.networks.base import Output
-from supersnn.relation_loss import RelationLoss, weight_factor
+from supersnn.relation_loss import RelationLoss, average_pooled, weight_factor
 from supersnn.relations import unit
 from supersnn.shards import Shard
 
@@ -59,8 +59,8 @@ class FeatureLoss(nn.Module):
         """Return the full batch's term from a shard's student maps [T, B, C, H, W], teacher maps [B, C', H', W']."""
         rate = features.mean(0)
         side = min(rate.shape[-1], teacher.shape[-1])
-        projected = functional.conv2d(functional.adaptive_avg_pool2d(rate, side), self.weight)
-        target = functional.adaptive_avg_pool2d(teacher, side)
+        projected = functional.conv2d(average_pooled(rate, side), self.weight)
+        target = average_pooled(teacher, side)
         student, expected = shard.all_gather(projected.flatten(1)), shard.all_gather(target.flatten(1))
         return (unit(student, student) - unit(expected, expected)).square().sum(1).mean()
 

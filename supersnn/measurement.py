@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from supersnn.data import Images, TrainingData
-from supersnn.evaluation import Evaluation, evaluate
+from supersnn.evaluation import Evaluation, Evaluator
 from supersnn.networks.base import Network
 from supersnn.operations import Operations, count
 from supersnn.records.metrics import (
@@ -50,13 +50,14 @@ class Measurement:
         return {key: value for key, value in counted.items() if value is not None}
 
 
-def measure(network: Network, images: Images, data: TrainingData) -> Measurement:
+def measure(network: Network, images: Images, data: TrainingData, evaluator: Evaluator | None = None) -> Measurement:
     """Evaluate a network on some images, and count the operations of an inference.
 
     Args:
         network: left in the mode it was in.
         images: validation or test images.
         data: the training data that it was trained on: their mean and deviation, and the images' shape.
+        evaluator: of this network and these data, where one is kept for several evaluations.
     """
-    evaluation = evaluate(network, images, data.mean, data.std)
+    evaluation = (evaluator or Evaluator(network, data.mean, data.std)).evaluate(images)
     return Measurement(evaluation, count(network, data.shape, evaluation.inputs))

@@ -23,6 +23,7 @@ def lif(
     *,
     steps: int | None = None,
     overwrite: bool = False,
+    count: Tensor | None = None,
 ) -> Tensor:
     """Return the spikes [T, ...], 0 or 1, of neurons at rest with input currents [T, ...].
 
@@ -38,10 +39,11 @@ def lif(
 
     With `steps`, `current` is [...] without time, the same at each of so many steps. With `overwrite` the potentials
     overwrite `current`, and in the backward pass, which then can run only once, the gradient overwrites the potentials:
-    for a current that nothing else reads, such as the output of a norm.
+    for a current that nothing else reads, such as the output of a norm. The number of spikes is added to `count`, a
+    0-dimensional tensor of float64.
     """
     dynamics = Dynamics(threshold, _constant(decay), reset == "hard", surrogate, width, detach_reset)
-    spikes: Tensor = _Lif.apply(current, decay, dynamics, steps, overwrite)
+    spikes: Tensor = _Lif.apply(current, decay, dynamics, steps, overwrite, count)
     return spikes
 
 
@@ -55,7 +57,13 @@ class _Lif(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, current: Tensor, _decay: float | Tensor, dynamics: Dynamics, steps: int | None, overwrite: bool
+        ctx: Any,
+        current: Tensor,
+        _decay: float | Tensor,
+        dynamics: Dynamics,
+        steps: int | None,
+        overwrite: bool,
+        count: Tensor | None,
     ) -> Tensor:
         """Return the spikes; `_decay` equals that of `dynamics`, and is an argument so that autograd tracks it."""
         constant = steps is not None
@@ -66,7 +74,7 @@ class _Lif(torch.autograd.Function):
         in_place = overwrite and not constant and rows.data_ptr() == current.data_ptr()
         potentials = current if in_place else _empty(len(spikes), spikes[0])
         kernel = kernel_for(current, dynamics.surrogate)
-        kernel.forward(rows, _rows(potentials, order), _rows(spikes, order), dynamics)
+        kernel.forward(rows, _rows(potentials, order), _rows(spikes, order), dynamics, count)
         if in_place:
             increment_version(current)
         ctx.save_for_backward(potentials)
@@ -84,7 +92,7 @@ class _Lif(torch.autograd.Function):
         of_decay = kernel.backward(*rows, dynamics, constant)
         if overwrite:
             increment_version(potentials)
-        return (of_current[0] if constant else of_current), of_decay, None, None, None
+        return (of_current[0] if constant else of_current), of_decay, None, None, None, None
 
 
 def _empty(steps: int, step: Tensor) -> Tensor:
@@ -105,12 +113,34 @@ def _rows(x: Tensor, order: list[int]) -> Tensor:
     return x.permute(0, *order).reshape(len(x), -1).contiguous()
 
 
+class SpikeCounter:
+    """Count of a layer's spikes, kept on the device at a fixed address, so that nothing waits for it.
+
+    values: how many neurons and time steps were counted since the caller last set it to 0.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.spikes = torch.zeros((), dtype=torch.float64, device=device)
+        self.values = 0
+
+    def clear(self) -> None:
+        """Forget the spikes."""
+        self.spikes.zero_()
+
+    def count(self) -> float:
+        """Return the number of spikes."""
+        return float(self.spikes)
+
+
 class LIF(nn.Module):
     """A layer of leaky integrate-and-fire neurons on time-folded currents [T·B, ...]; see `lif`.
 
-    The input is overwritten, as by `nn.ReLU(inplace=True)`. With `scale_input` it is multiplied by 1 - decay first:
-    u[t] = decay · v[t-1] + (1 - decay) · current[t], which is v + (current - v)/τ with 1/τ = 1 - decay.
+    The input is overwritten, as by `nn.ReLU(inplace=True)`. Its spikes are counted while it has a `counter`. With
+    `scale_input` the current is multiplied by 1 - decay first: u[t] = decay · v[t-1] + (1 - decay) · current[t]. That
+    is v + (current - v)/τ with 1/τ = 1 - decay.
     """
+
+    counter: SpikeCounter | None = None
 
     def __init__(
         self,
@@ -146,7 +176,10 @@ class LIF(nn.Module):
             self.detach_reset,
             steps=self.steps if constant else None,
             overwrite=True,
+            count=None if self.counter is None else self.counter.spikes,
         )
+        if self.counter is not None:
+            self.counter.values += spikes.numel()
         return spikes.flatten(0, 1)
 
     def extra_repr(self) -> str:

@@ -47,8 +47,18 @@ def pooled(features: Tensor, pool: int | str) -> Tensor:
     side = min(int(pool), features.shape[-1])
     if side == 1:
         return features.mean((3, 4))
-    maps = functional.adaptive_avg_pool2d(features.flatten(0, 1), side)
+    maps = average_pooled(features.flatten(0, 1), side)
     return maps.flatten(1).unflatten(0, features.shape[:2])
+
+
+def average_pooled(maps: Tensor, side: int) -> Tensor:
+    """Return maps [N, C, H, W] averaged to `side` x `side`.
+
+    torch's own pooling has no deterministic gradient on GPUs; where `side` divides a map's, a mean has.
+    """
+    if maps.is_cuda and all(length % side == 0 for length in maps.shape[2:]):
+        return maps.unflatten(3, (side, -1)).unflatten(2, (side, -1)).mean((3, 5))
+    return functional.adaptive_avg_pool2d(maps, side)
 
 
 def relation_loss(config: RelationLossConfig, features: Tensor, teacher: Tensor, shard: Shard = _FULL_BATCH) -> Tensor:

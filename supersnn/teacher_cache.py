@@ -26,11 +26,14 @@ from supersnn.config_model import digest, digested
 from supersnn.data import TrainingData
 from supersnn.files import DamagedFile, atomic_file, sha256, write_atomically
 from supersnn.losses import TeacherOutputs
+from supersnn.streams import to_device
 from supersnn.teacher_outputs import OutputKind, as_teacher_outputs, compute_outputs
 from supersnn.teachers import Progress, Teacher
 from supersnn.training import augmented
 
+_CHUNK_ON_GPU = 1024
 _CHUNK = 128  # images in one forward pass of the teacher; the stored bits depend on it
+_ON_DEVICE = 2**30  # bytes of a view that is kept on a GPU
 _HALF_MAX = torch.finfo(torch.float16).max
 _MANIFEST, _CHECKSUM = "manifest.json", "sha256"
 
@@ -53,6 +56,7 @@ class TeacherCache:
         self.digest = folder.name
         self.seconds: float = _manifest(folder)["seconds"]
         self._maps: dict[tuple[OutputKind, int], NDArray[np.float16]] = {}
+        self._views: dict[OutputKind, tuple[int, Tensor]] = {}
 
     @classmethod
     def open(
@@ -105,13 +109,35 @@ class TeacherCache:
 
     def __call__(self, position: Tensor, view: int, images: Tensor) -> TeacherOutputs:
         """Return the cached outputs of some rows, copied to the device of `images`; see `training.TeacherSource`."""
+        if images.is_cuda:
+            there = to_device(position, images.device)
+            return as_teacher_outputs({kind: self._on_device(kind, view, position, there) for kind in self._kinds})
         rows = position.numpy()
         halves = {kind: torch.from_numpy(self._map(kind, view).take(rows, axis=0)) for kind in self._kinds}
-        return as_teacher_outputs({kind: values.to(images.device).float() for kind, values in halves.items()})
+        return as_teacher_outputs({kind: values.float() for kind, values in halves.items()})
+
+    def _on_device(self, kind: OutputKind, view: int, position: Tensor, rows: Tensor) -> Tensor:
+        """Return one kind of output for some rows, on the device of `rows`, without waiting for that.
+
+        The whole view is copied there once, where it has at most `_ON_DEVICE` bytes, and kept until another is asked
+        for; a larger one stays in the file, and its rows are copied.
+
+        Args:
+            kind, view: which outputs.
+            position: the rows on the host, int64 [B].
+            rows: the same on the device.
+        """
+        values = self._map(kind, view)
+        if values.nbytes > _ON_DEVICE:
+            return to_device(torch.from_numpy(values.take(position.numpy(), axis=0)), rows.device).float()
+        kept = self._views.get(kind)
+        if kept is None or kept[0] != view:
+            kept = self._views[kind] = view, to_device(torch.from_numpy(np.array(values)), rows.device)
+        return kept[1][rows].float()
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the memory maps: the process that unpickles this object maps the files itself."""
-        return {**vars(self), "_maps": {}}
+        return {**vars(self), "_maps": {}, "_views": {}}
 
     def _map(self, kind: OutputKind, view: int) -> NDArray[np.float16]:
         if (kind, view) not in self._maps:
@@ -233,7 +259,7 @@ def _compute_view(
 ) -> Iterator[Chunk]:
     """Yield the teacher's outputs for a view, chunk by chunk in the order of the images, as finite 16-bit floats."""
     device = next(teacher.network.parameters()).device
-    for rows in torch.arange(len(data.train)).split(_CHUNK):
+    for rows in torch.arange(len(data.train)).split(_CHUNK_ON_GPU if device.type == "cuda" else _CHUNK):
         images = normalise(augmented(data.train, rows, view, config), data.mean, data.std).to(device)
         outputs = compute_outputs(teacher.network, images, kinds)
         yield {k: v.clamp(-_HALF_MAX, _HALF_MAX).half().contiguous().cpu().numpy() for k, v in outputs.items()}

@@ -12,6 +12,7 @@ from supersnn.layer_names import LAST, layer_names
 from supersnn.losses import TeacherOutputs
 from supersnn.networks.base import Network
 from supersnn.networks.stages import Taps
+from supersnn.numerics import gpu_precision
 from supersnn.relation_loss import pooled
 
 
@@ -67,17 +68,22 @@ def needed_outputs(loss: LossConfig) -> tuple[OutputKind, ...]:
 
 
 def compute_outputs(network: Network, images: Tensor, kinds: Collection[OutputKind]) -> dict[OutputKind, Tensor]:
-    """Return the outputs [B, ...] of an artificial network for normalised images [B, C, H, W].
+    """Return the outputs [B, ...] of an artificial network for normalised images [B, C, H, W], as float32.
+
+    On a GPU the network runs in `numerics.gpu_precision`; its maps are pooled in float32 nevertheless.
 
     Raises:
         UserError: the network has fewer stages than `kinds` name.
     """
+    device = images.device
+    half = gpu_precision(device) == "bf16"
     earlier = sorted({kind.layer for kind in kinds} - {LAST})
     taps = Taps(network, images[:1], earlier, what="the teacher") if earlier else None
     try:
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=half):
+            logits, features = (part.float() for part in network(images))
+            maps = {LAST: features, **({layer: part.float() for layer, part in taps.take().items()} if taps else {})}
         with torch.no_grad():
-            logits, features = network(images)
-            maps = {LAST: features, **(taps.take() if taps else {})}
             return {kind: logits[0] if kind == LOGITS else _select(kind, maps[kind.layer]) for kind in kinds}
     finally:
         if taps:

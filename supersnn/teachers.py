@@ -15,16 +15,17 @@ from torch import Tensor
 
 from supersnn import checkpoint
 from supersnn.config import LoopConfig, NetworkConfig, NeuronConfig, OptimizerConfig, TrainConfig, load
-from supersnn.config_model import digest, to_yaml
+from supersnn.config_model import digest, to_yaml, with_values
 from supersnn.data import TrainingData
 from supersnn.errors import UserError, prefix_errors
 from supersnn.files import DamagedFile, sha256, write_atomically
 from supersnn.measurement import measure
 from supersnn.networks.base import ImageShape, Network
 from supersnn.networks.build import build, build_trained, require_buildable
+from supersnn.numerics import gpu_precision
 from supersnn.operations import Operations
 from supersnn.records.pairing import family
-from supersnn.training import train
+from supersnn.training import Snapshot, is_snapshot_of, train
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of the current stage, how many of its parts are done, and how many there are."""
@@ -63,7 +64,8 @@ def recipe(config: TrainConfig) -> TrainConfig:
     """Return the teacher's own training: the architecture `teacher.name` with ReLU, on the same split.
 
     It depends on `dataset`, `teacher` and `train.threads` only, none of which a search varies between trials, so that
-    all trials of a sweep share a teacher. Batch size and precision are constants.
+    all trials of a sweep share a teacher. Batch size and precision are constants here; on a GPU a teacher is trained in
+    `numerics.gpu_precision`, under the same address.
     """
     teacher = config.teacher
     if teacher.name is None:
@@ -147,7 +149,7 @@ class TeacherStore:
                     if weights is None:
                         _train(unfinished, own, data, device, progress)
                     else:
-                        _import_weights(unfinished, own, data, weights)
+                        _import_weights(unfinished, own, data, weights, device)
                     try:
                         os.rename(unfinished, folder)
                     except OSError:  # it was downloaded from a shared storage meanwhile
@@ -164,18 +166,19 @@ def _weights_file(config: TrainConfig) -> Path | None:
 def _train(
     folder: Path, config: TrainConfig, data: TrainingData, device: torch.device | str, progress: Progress | None
 ) -> None:
-    """Train a teacher into a folder, from the checkpoint in it if there is one."""
+    """Train a teacher into a folder, from the checkpoint in it if there is one; on a GPU in `gpu_precision`."""
+    config = with_values(config, {"train.precision": gpu_precision(device)})
     path = folder / "checkpoint.safetensors"
     name, epochs = config.student.architecture, config.train.epochs
     _check_architecture(config, data)
     last_saved = time.monotonic()
-    for report in train(config, data, resume=_checkpoint(path), device=device):
+    for report in train(config, data, resume=_checkpoint(path, config, data), device=device):
         if progress is not None:
             progress(f"teacher {name}", report.epoch, epochs)
         if report.ended == "finished":
             tensors, meta = report.snapshot()
             seconds = sum(metrics["time/epoch_s"] for metrics in meta["history"])
-            _write(folder, config, data, checkpoint.student_weights(tensors), seconds, known_split=True)
+            _write(folder, config, data, checkpoint.student_weights(tensors), seconds, device, known_split=True)
         elif report.ended is not None:
             path.unlink(missing_ok=True)
             raise UserError(
@@ -194,21 +197,23 @@ def _check_architecture(config: TrainConfig, data: TrainingData) -> None:
         build(config.student, config.neuron, data.shape, len(data.classes))
 
 
-def _checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Return the checkpoint of an interrupted training; a damaged one is deleted."""
+def _checkpoint(path: Path, config: TrainConfig, data: TrainingData) -> Snapshot | None:
+    """Return the checkpoint of an interrupted training; a damaged one, or one of another device, is deleted."""
     if not path.exists():
         return None
     try:
         tensors, meta = checkpoint.load(path)
     except DamagedFile:
         tensors, meta = {}, {}
-    if "training" in meta:
+    if "training" in meta and is_snapshot_of((tensors, meta), config, data):
         return tensors, meta
     path.unlink()
     return None
 
 
-def _import_weights(folder: Path, config: TrainConfig, data: TrainingData, path: Path) -> None:
+def _import_weights(
+    folder: Path, config: TrainConfig, data: TrainingData, path: Path, device: torch.device | str
+) -> None:
     """Write a teacher from the user's weights file."""
     weights, split = _read_weights(path)
     if split is not None and split != data.fingerprint:
@@ -216,7 +221,7 @@ def _import_weights(folder: Path, config: TrainConfig, data: TrainingData, path:
             f"teacher.weights: {path} was trained on split {split}, expected {data.fingerprint}: the teacher may have "
             "seen the validation images"
         )
-    _write(folder, config, data, weights, seconds=0.0, known_split=split is not None)
+    _write(folder, config, data, weights, 0.0, device, known_split=split is not None)
 
 
 def _read_weights(path: Path) -> tuple[dict[str, Tensor], str | None]:
@@ -239,9 +244,10 @@ def _write(
     data: TrainingData,
     weights: dict[str, Tensor],
     seconds: float,
+    device: torch.device | str,
     known_split: bool,
 ) -> None:
-    network = _network(config, data.shape, len(data.classes), weights)
+    network = _network(config, data.shape, len(data.classes), weights).to(device)
     measured = measure(network, data.validation, data)
     checkpoint.save(folder / "weights.safetensors", weights, {"split": data.fingerprint if known_split else None})
     metrics: dict[str, Any] = {

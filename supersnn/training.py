@@ -8,20 +8,22 @@ training's seed, so that all trainings of a sweep share one cache of a teacher's
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from supersnn.augment import augment, normalise
+from supersnn.augment import Normaliser, augment
 from supersnn.averaging import WeightAverage
 from supersnn.checkpoint import STUDENT, under_prefix, with_prefix
 from supersnn.config import AugmentConfig, TrainConfig
 from supersnn.config_model import digest
 from supersnn.data import Images, TrainingData
+from supersnn.device_steps import DeviceSteps
 from supersnn.errors import UserError, prefix_errors
+from supersnn.evaluation import Evaluator
+from supersnn.generators import Generators
 from supersnn.layer_names import LAST
 from supersnn.losses import FeatureLoss, TeacherOutputs, total
 from supersnn.measurement import measure
@@ -29,12 +31,13 @@ from supersnn.mixing import Mixture, is_mixed, mixture
 from supersnn.networks.base import Output
 from supersnn.networks.build import build
 from supersnn.networks.stages import Taps
-from supersnn.optimisation import learning_rate, optimiser
+from supersnn.optimisation import learning_rate, optimiser, rate_tensor
 from supersnn.process_group import check_shards, process_group
 from supersnn.randomness import key, permutation
 from supersnn.records.metrics import SPIKE_RATE
 from supersnn.relation_loss import RelationLoss
 from supersnn.shards import Shard
+from supersnn.streams import Turn, to_device, to_host
 
 SILENT, SATURATED = 0.001, 0.99  # mean firing rates below and above which a training has failed
 
@@ -126,6 +129,26 @@ def train(
             not divide the batch or exceeds the GPUs.
         ValueError: `teacher_source` is missing, or `resume` belongs to another training.
     """
+    return _reports(train_in_parts(config, data, teacher_source, resume, device))
+
+
+def _reports(parts: Iterator[EpochReport | None]) -> Iterator[EpochReport]:
+    for report in parts:
+        if report is not None:
+            yield report
+
+
+def train_in_parts(
+    config: TrainConfig,
+    data: TrainingData,
+    teacher_source: TeacherSource | None = None,
+    resume: Snapshot | None = None,
+    device: torch.device | str = "cpu",
+) -> Iterator[EpochReport | None]:
+    """Train as `train`, with a None between reports wherever another training may take its turn in this thread.
+
+    On a GPU each training has a stream of its own, whose work goes on meanwhile; `supersnn.packing` takes the turns.
+    """
     device = torch.device(device)
     if config.train.precision != "fp32" and device.type != "cuda":
         raise UserError(
@@ -146,7 +169,7 @@ def _epochs(
     teacher_source: TeacherSource | None,
     resume: Snapshot | None,
     device: torch.device,
-) -> Iterator[EpochReport]:
+) -> Iterator[EpochReport | None]:
     with process_group(config.train.shards, device, _worker_loop, (config, data, teacher_source, resume)) as (
         shard,
         proceed,
@@ -154,7 +177,7 @@ def _epochs(
         training = _Training(config, data, teacher_source, resume, shard)
         while training.ended is None:
             proceed()
-            training.run_epoch()
+            yield from training.epoch_in_parts()
             yield training.report()
 
 
@@ -169,7 +192,8 @@ def _worker_loop(
     """Train with another shard, one epoch for every item of `epochs`."""
     training = _Training(config, data, teacher_source, resume, shard)
     for _ in epochs:
-        training.run_steps()
+        for _ in training.steps_in_parts():
+            pass
 
 
 def augmented(images: Images, rows: Tensor, view: int, config: TrainConfig) -> Tensor:
@@ -181,7 +205,8 @@ def augmented(images: Images, rows: Tensor, view: int, config: TrainConfig) -> T
     if not is_mixed(options):
         return pixels
     mixed = _mixture(images, rows, view, config)
-    partners = augment(images.pixels[mixed.partner], images.index[mixed.partner], view, seed, options)
+    partner = mixed.partner.to(images.pixels.device)
+    partners = augment(images.pixels[partner], images.index[partner], view, seed, options)
     return mixed.images(pixels, partners)
 
 
@@ -191,7 +216,9 @@ def targets(images: Images, rows: Tensor, view: int, config: TrainConfig, classe
     if config.dataset.augment.views == 1 or not is_mixed(config.dataset.augment):
         return labels
     mixed = _mixture(images, rows, view, config)
-    return mixed.targets(labels, images.labels[mixed.partner], classes, images.pixels[0, 0].numel())
+    others = images.labels[mixed.partner.to(labels.device)]
+    mixtures = mixed.targets(labels.cpu(), others.cpu(), classes, images.pixels[0, 0].numel())
+    return mixtures.to(labels.device)
 
 
 def _mixture(images: Images, rows: Tensor, view: int, config: TrainConfig) -> Mixture:
@@ -228,26 +255,62 @@ class _Training:
         torch.set_num_threads(config.train.threads)
         self.config, self.data, self.shard, self.device = config, data, shard, shard.device
         self.teacher_source = teacher_source if config.loss.terms_on() else None
-        self.epoch = 0
+        self.epoch = self.begun = 0
         self.ended: str | None = None
         self.history: list[dict[str, float]] = []
         self.batch = min(config.train.batch_size, len(data.train))
         self.steps = len(data.train) // self.batch
         self.layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
-        with prefix_errors("student.architecture"), _seeded(key(config.seed, _INITIAL), self.device):
+        with prefix_errors("student.architecture"), Generators(key(config.seed, _INITIAL), self.device):
             self.network = build(config.student, config.neuron, data.shape, len(data.classes))
         shard.convert_batch_norm(self.network)
         self.network.to(self.device).to(memory_format=self.layout)
         ema = config.optimizer.ema
         self.average = WeightAverage(self.network, ema) if ema else None
+        self.taken = 0
+        self.turn = Turn(self.device, config.train.tf32, config.train.deterministic)
+        with self.turn:
+            self._prepare(resume)
+
+    def _prepare(self, resume: Snapshot | None) -> None:
+        """Make what the steps need beside the network."""
+        config, data = self.config, self.data
+        self.normalise = Normaliser(data.mean, data.std, self.device)
         self.projection = self._projection() if config.loss.feature.weight > 0 else None
         self.relation = RelationLoss(config.loss.relation)
         self.taps = self._taps()
         self.parameters = [*self.network.parameters(), *(self.projection.parameters() if self.projection else ())]
-        self.optimizer = optimiser(config.optimizer, self.parameters)
+        on_device = _steps_on_device(self.shard) and not self._changing()
+        self.rate = rate_tensor(self.device) if on_device else None
+        self.optimizer = optimiser(config.optimizer, self.parameters, self.rate)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.train.precision == "fp16")
+        self.device_steps = self._device_steps()
+        self.evaluated = self.network if self.average is None else self.average.network
+        self.evaluator = Evaluator(self.evaluated, data.mean, data.std, graph=self._graph_wanted())
+        self.sums: dict[str, Tensor] = {}
         if resume is not None:
             self.restore(*resume)
+
+    def _changing(self) -> bool:
+        """Return whether a step does other work than the one before, so that it cannot be captured once."""
+        relation = self.config.loss.relation
+        return self.average is not None or (
+            relation.weight > 0 and (relation.queue > 0 or relation.schedule != "constant")
+        )
+
+    def _graph_wanted(self) -> bool:
+        return self.rate is not None and self.config.train.graph == "auto"
+
+    def _device_steps(self) -> DeviceSteps | None:
+        """Return what runs the steps on a GPU; None where each batch is made and trained on in turn."""
+        if self.rate is None:
+            return None
+        return DeviceSteps(self._update, self.rate, self.batch, self._chunk_batches(), self._graph_wanted())
+
+    def _chunk_batches(self) -> int:
+        """Return how many of this shard's batches are augmented at once."""
+        values = self.batch // self.shard.count * self.data.train.pixels[0].numel()
+        return min(self.steps, max(1, _CHUNK // values))
 
     def _projection(self) -> FeatureLoss:
         """Return the feature term's projection onto as many channels as the teacher's maps have."""
@@ -266,51 +329,97 @@ class _Training:
         layers = [layer for layer in self.relation.layers if currents or layer != LAST]
         if config.weight == 0 or not layers:
             return None
-        return Taps(self.network, self._images(torch.arange(1), view=0).to(self.device), layers, currents)
+        return Taps(self.network, self._images(torch.arange(1), view=0), layers, currents)
 
-    def run_epoch(self) -> None:
+    def epoch_in_parts(self) -> Iterator[None]:
         """Train for an epoch, evaluate on the validation images, and append the metrics to the history."""
         started = time.perf_counter()
-        metrics = self.run_steps()
-        self.ended = "finished" if self.epoch == self.config.train.epochs else None
-        if all(map(math.isfinite, metrics.values())):
-            metrics |= self._validate()
+        yield from self.steps_in_parts()
+        with self.turn:
+            metrics = self._losses()
+            self.ended = "finished" if self.epoch == self.config.train.epochs else None
+            if all(map(math.isfinite, metrics.values())):
+                metrics |= self._validate()
         if not all(map(math.isfinite, metrics.values())):
             self.ended = "failed:nan"
         metrics["time/epoch_s"] = time.perf_counter() - started
         self.history.append({name: value for name, value in metrics.items() if math.isfinite(value)})
 
-    def run_steps(self) -> dict[str, float]:
-        """Take the steps of the next epoch; return the mean of each loss term, synchronising with the device once."""
-        view = view_of(self.epoch, self.config.dataset.augment)
+    def steps_in_parts(self) -> Iterator[None]:
+        """Take the steps of the next epoch; the losses stay on the device."""
         order = permutation(len(self.data.train), self.config.seed, _ORDER, self.epoch)[: self.steps * self.batch]
         order = self.shard.part(order.view(self.steps, -1), 1).flatten()
-        step, size = self.epoch * self.steps, self.batch // self.shard.count
-        chunk_batches = max(1, _CHUNK // (size * self.data.train.pixels[0].numel()))
-        sums: dict[str, Tensor] = {}
+        noise = Generators(key(self.config.seed, _NOISE, self.epoch), self.device)
+        run = self._steps_from_host if self.device_steps is None else self._steps_on_device
+        size, step = self.batch // self.shard.count, self.epoch * self.steps
+        self.sums, self.begun = {}, self.epoch + 1
         self.network.train()
-        with _seeded(key(self.config.seed, _NOISE, self.epoch), self.device):
-            for chunk in order.split(chunk_batches * size):
-                labels_of = targets(self.data.train, chunk, view, self.config, len(self.data.classes))
-                parts = (chunk, self._images(chunk, view), labels_of)
-                for position, images, labels in zip(*(part.split(size) for part in parts), strict=True):
-                    outputs = self.teacher_source(position, view, images) if self.teacher_source else None
-                    for name, loss in self._step(images, labels, outputs, step).items():
-                        sums[name] = sums[name] + loss if name in sums else loss
-                    step += 1
+        for chunk in order.split(self._chunk_batches() * size):
+            with self.turn, noise:
+                run(chunk, step)
+            step += len(chunk) // size
+            yield
+        with self.turn:
+            done = self.turn.mark()
+        while not done():
+            yield
         self.epoch += 1
-        means = dict(zip(sums, (torch.stack(list(sums.values())) / self.steps).tolist(), strict=True))
+
+    def _steps_from_host(self, chunk: Tensor, step: int) -> None:
+        """Take a step for each batch of a chunk of rows, the batches cut from its images one by one."""
+        view, size = self._view(), self.batch // self.shard.count
+        parts = (chunk, self._images(chunk, view), self._targets(chunk, view))
+        for position, images, labels in zip(*(part.split(size) for part in parts), strict=True):
+            outputs = self.teacher_source(position, view, images) if self.teacher_source else None
+            rate = self._rate(step)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            self.taken = step
+            for name, loss in self._update(images, labels, outputs).items():
+                self.sums[name] = self.sums[name] + loss if name in self.sums else loss
+            step += 1
+
+    def _steps_on_device(self, chunk: Tensor, step: int) -> None:
+        """Take the steps of a chunk of rows without waiting for the device."""
+        assert self.device_steps is not None
+        view = self._view()
+        rows = to_device(chunk, self.device)
+        images = self._images(rows, view)
+        outputs = self.teacher_source(chunk, view, images) if self.teacher_source else None
+        rates = [self._rate(step + number) for number in range(len(chunk) // self.batch)]
+        self.device_steps.run(
+            images,
+            self._targets(rows, view),
+            outputs,
+            to_device(torch.tensor(rates, dtype=torch.float64), self.device),
+        )
+
+    def _view(self) -> int:
+        return view_of(self.epoch, self.config.dataset.augment)
+
+    def _rate(self, step: int) -> float:
+        return learning_rate(self.config.optimizer, step, self.steps * self.config.train.epochs)
+
+    def _losses(self) -> dict[str, float]:
+        """Return the mean of each loss term over the epoch's steps, synchronising with the device once."""
+        if self.device_steps is not None:
+            means = self.device_steps.means(self.steps)
+        else:
+            summed = torch.stack(list(self.sums.values())) / self.steps
+            means = dict(zip(self.sums, summed.tolist(), strict=True))
         metrics = {"train/loss": means.pop("total")} | {f"loss/{term}": mean for term, mean in means.items()}
         for term in self.config.loss.terms_on():
             metrics.setdefault(f"loss/{term}_weighted", getattr(self.config.loss, term).weight * means[term])
         return metrics
 
+    def _targets(self, position: Tensor, view: int) -> Tensor:
+        return targets(self.data.train, position, view, self.config, len(self.data.classes))
+
     def _images(self, position: Tensor, view: int) -> Tensor:
         pixels = augmented(self.data.train, position, view, self.config)
-        images = normalise(pixels, self.data.mean, self.data.std)
-        return images.contiguous(memory_format=self.layout)
+        return self.normalise(pixels).contiguous(memory_format=self.layout)
 
-    def _step(self, images: Tensor, labels: Tensor, outputs: TeacherOutputs | None, step: int) -> dict[str, Tensor]:
+    def _update(self, images: Tensor, labels: Tensor, outputs: TeacherOutputs | None) -> dict[str, Tensor]:
         """Update the weights once; return the detached loss terms."""
         loop = self.config.train
         with torch.autocast(self.device.type, _PRECISION[loop.precision], enabled=loop.precision != "fp32"):
@@ -326,7 +435,7 @@ class _Training:
             self.shard,
             self.relation,
             maps,
-            progress=step / (self.steps * loop.epochs),
+            progress=self.taken / (self.steps * loop.epochs),
         )
         self.optimizer.zero_grad()
         self.scaler.scale(terms["total"]).backward()
@@ -334,19 +443,15 @@ class _Training:
         if self.config.optimizer.clip is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.parameters, self.config.optimizer.clip)
-        rate = learning_rate(self.config.optimizer, step, self.steps * loop.epochs)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average is not None:
-            self.average.update(self.network, step)
+            self.average.update(self.network, self.taken)
         return {name: term.detach() for name, term in terms.items()}
 
     def _validate(self) -> dict[str, float]:
         """Return the validation metrics; a network that is silent or saturated has failed."""
-        network = self.network if self.average is None else self.average.network
-        metrics = measure(network, self.data.validation, self.data).metrics("val")
+        metrics = measure(self.evaluated, self.data.validation, self.data, self.evaluator).metrics("val")
         rate = metrics.get(SPIKE_RATE.key)
         if rate is not None and rate < SILENT:
             self.ended = "failed:silent"
@@ -359,7 +464,7 @@ class _Training:
         epoch = self.epoch
 
         def snapshot() -> Snapshot:
-            if self.epoch != epoch:
+            if self.begun != epoch:
                 raise RuntimeError(
                     f"the training has continued since epoch {epoch}: take its snapshot before the next one"
                 )
@@ -385,7 +490,8 @@ class _Training:
             "history": [dict(metrics) for metrics in self.history],
             "scaler": self.scaler.state_dict(),
         }
-        return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}, meta
+        with self.turn:
+            return to_host(tensors), meta
 
     def restore(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
         """Load the state of a snapshot."""
@@ -402,12 +508,10 @@ class _Training:
                 self.optimizer.state[parameter][name] = own.detach()
         if meta["scaler"]:
             self.scaler.load_state_dict(meta["scaler"])
-        self.epoch, self.ended, self.history = meta["epoch"], meta["ended"], list(meta["history"])
+        self.epoch = self.begun = meta["epoch"]
+        self.ended, self.history = meta["ended"], list(meta["history"])
 
 
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's generators for the block, and restore their state after it."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
+def _steps_on_device(shard: Shard) -> bool:
+    """Return whether the steps run on the device alone: on one GPU; several exchange values through the host."""
+    return shard.device.type == "cuda" and shard.count == 1

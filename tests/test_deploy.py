@@ -149,6 +149,20 @@ def test_ray_launcher_file_is_valid() -> None:
     assert described["provider"]["use_internal_ips"] is True
 
 
+@pytest.mark.parametrize("name", ["raycluster", "rayjob"])
+def test_all_nodes_of_a_cluster_have_one_image(name: str) -> None:
+    cluster = ray_clusters()[name]
+    groups = (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])
+    assert len({pod["image"] for group in groups for pod in group["template"]["spec"]["containers"]}) == 1
+
+
+def test_the_image_has_what_a_gpu_and_rays_launcher_need() -> None:
+    stage = (ROOT / "Dockerfile").read_text(encoding="utf-8").rpartition("FROM ${BASE}")[2]
+    installed = re.findall(r"apt-get install --yes --no-install-recommends (.*) \\", stage)[0].split()
+    assert installed == ["gcc", "libc6-dev", "rsync"]
+    assert any(line.startswith("boto3==") for line in constraints())
+
+
 def test_hadolint_finds_nothing_in_the_dockerfile() -> None:
     hadolint = Path(sys.executable).with_name("hadolint")
     linted = subprocess.run([hadolint, ROOT / "Dockerfile"], capture_output=True, text=True, check=False)

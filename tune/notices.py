@@ -68,6 +68,13 @@ class DatabaseChanged:
     text: str
 
 
+@dataclass(frozen=True)
+class DevicesChosen:
+    """Which devices the trials use, where there are GPUs."""
+
+    text: str
+
+
 Notice = (
     StageStarted
     | NodeExcluded
@@ -77,6 +84,7 @@ Notice = (
     | Preparing
     | Progress
     | DatabaseChanged
+    | DevicesChosen
 )
 Notify = Callable[[Notice], None]
 """Takes a notice; called in the driver's own thread."""

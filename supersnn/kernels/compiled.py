@@ -23,12 +23,16 @@ _BLOCK = 2048  # neurons: four rows of them fit a first-level cache of 32 KiB
 _LANES = 16  # partial sums of a decay's gradient
 
 
-def forward(current: Tensor, potentials: Tensor, spikes: Tensor, dynamics: Dynamics) -> None:
+def forward(
+    current: Tensor, potentials: Tensor, spikes: Tensor, dynamics: Dynamics, count: Tensor | None = None
+) -> None:
     """Run the loop; see `Kernel`."""
     i, u, s = (_array(x) for x in (current, potentials, spikes))
     threshold, decay = (u.dtype.type(x) for x in (dynamics.threshold, float(dynamics.decay)))
     in_place = potentials.data_ptr() == current.data_ptr()
     _run(_forward, _forward_in_threads, u.shape[1], i, u, s, threshold, decay, dynamics.hard, in_place)
+    if count is not None:
+        count += spikes.sum()
 
 
 def backward(

@@ -27,8 +27,13 @@ class Kernel(Protocol):
     A current that is the same at every step has the shape [1, N].
     """
 
-    def forward(self, current: Tensor, potentials: Tensor, spikes: Tensor, dynamics: Dynamics) -> None:
-        """Fill `potentials`, which may be `current` itself if that is [T, N], and `spikes`."""
+    def forward(
+        self, current: Tensor, potentials: Tensor, spikes: Tensor, dynamics: Dynamics, count: Tensor | None = None
+    ) -> None:
+        """Fill `potentials`, which may be `current` itself if that is [T, N], and `spikes`.
+
+        The number of spikes is added to `count`, a 0-dimensional tensor of float64.
+        """
 
     def backward(
         self, potentials: Tensor, of_spikes: Tensor, of_current: Tensor, dynamics: Dynamics, constant: bool

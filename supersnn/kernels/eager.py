@@ -11,7 +11,9 @@ from supersnn.surrogates import SURROGATES
 _IN_CACHE = 2**17  # neurons that a CPU core processes at a time, so that their values fit its cache
 
 
-def forward(current: Tensor, potentials: Tensor, spikes: Tensor, dynamics: Dynamics) -> None:
+def forward(
+    current: Tensor, potentials: Tensor, spikes: Tensor, dynamics: Dynamics, count: Tensor | None = None
+) -> None:
     """Run the loop; see `Kernel`."""
     decay, threshold, hard = dynamics.decay, dynamics.threshold, dynamics.hard
     in_place = potentials.data_ptr() == current.data_ptr()
@@ -25,6 +27,8 @@ def forward(current: Tensor, potentials: Tensor, spikes: Tensor, dynamics: Dynam
             else:
                 torch.add(i[t], _after_reset(u[t - 1], s[t - 1], threshold, hard, v), alpha=decay, out=u[t])
             torch.ge(u[t], threshold, out=s[t])
+    if count is not None:
+        count += spikes.sum()
 
 
 def backward(
@@ -44,7 +48,7 @@ def backward(
             _through_reset(u[t], slope, threshold, hard, dynamics.detach_reset, through)
             if learned is not None and of_decay is not None:
                 s = torch.ge(u[t], threshold, out=torch.empty_like(u[t]))
-                of_decay += torch.dot(gu[t + 1], _after_reset(u[t], s, threshold, hard, s))
+                of_decay += _dot(gu[t + 1], _after_reset(u[t], s, threshold, hard, s))
                 through *= learned
             torch.mul(gs[t], slope, out=gu[t])
             gu[t].addcmul_(gu[t + 1], through, value=fixed)
@@ -52,6 +56,12 @@ def backward(
             for later in gu[1:]:
                 gu[0].add_(later)
     return of_decay
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """Return the scalar product of two vectors, summed at least in single precision."""
+    wide = torch.promote_types(a.dtype, torch.float32)
+    return torch.dot(a.to(wide), b.to(wide))
 
 
 def _after_reset(u: Tensor, s: Tensor, threshold: float, hard: bool, out: Tensor) -> Tensor:

@@ -16,14 +16,19 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _BLOCK = 1024  # neurons of one program
 
 
-def forward(current: Tensor, potentials: Tensor, spikes: Tensor, dynamics: Dynamics) -> None:
+def forward(
+    current: Tensor, potentials: Tensor, spikes: Tensor, dynamics: Dynamics, count: Tensor | None = None
+) -> None:
     """Run the loop; see `Kernel`."""
     steps, neurons = spikes.shape
     decay, learned = _decay(dynamics, spikes)
-    _forward[_grid(neurons)](
-        current, potentials, spikes, decay, neurons, dynamics.threshold, dynamics.decay if not learned else 0.0,
-        STEPS=steps, CONSTANT=len(current) == 1, HARD=dynamics.hard, LEARNED=learned, BLOCK=_BLOCK,
-    )  # fmt: skip
+    with torch.cuda.device_of(spikes):  # Triton launches on the current device
+        _forward[_grid(neurons)](
+            current, potentials, spikes, spikes if count is None else count, decay, neurons, dynamics.threshold,
+            dynamics.decay if not learned else 0.0,
+            STEPS=steps, CONSTANT=len(current) == 1, HARD=dynamics.hard, LEARNED=learned, COUNT=count is not None,
+            BLOCK=_BLOCK,
+        )  # fmt: skip
 
 
 def backward(
@@ -34,13 +39,14 @@ def backward(
     decay, learned = _decay(dynamics, potentials)
     grid = _grid(neurons)
     sums = torch.zeros(grid[0] if learned else 1, dtype=torch.float32, device=potentials.device)
-    _backward[grid](
-        potentials, of_spikes, of_current, sums, decay, neurons, dynamics.threshold,
-        dynamics.decay if not learned else 0.0, dynamics.width,
-        STEPS=steps, CONSTANT=constant, HARD=dynamics.hard, DETACH=dynamics.detach_reset, LEARNED=learned,
-        KIND=SURROGATES[dynamics.surrogate], BLOCK=_BLOCK,
-    )  # fmt: skip
-    return sums.sum().to(potentials.dtype) if learned else None
+    with torch.cuda.device_of(potentials):
+        _backward[grid](
+            potentials, of_spikes, of_current, sums, decay, neurons, dynamics.threshold,
+            dynamics.decay if not learned else 0.0, dynamics.width,
+            STEPS=steps, CONSTANT=constant, HARD=dynamics.hard, DETACH=dynamics.detach_reset, LEARNED=learned,
+            KIND=SURROGATES[dynamics.surrogate], BLOCK=_BLOCK,
+        )  # fmt: skip
+    return sums.sum().to(decay.dtype) if learned else None  # not in the potentials' precision, which may be half
 
 
 def _grid(neurons: int) -> tuple[int]:
@@ -54,22 +60,29 @@ def _decay(dynamics: Dynamics, like: Tensor) -> tuple[Tensor, bool]:
 
 @triton.jit
 def _forward(  # type: ignore[no-untyped-def]
-    current, potentials, spikes, learned_decay, neurons, threshold, decay,
-    STEPS: tl.constexpr, CONSTANT: tl.constexpr, HARD: tl.constexpr, LEARNED: tl.constexpr, BLOCK: tl.constexpr,
+    current, potentials, spikes, count, learned_decay, neurons, threshold, decay,
+    STEPS: tl.constexpr, CONSTANT: tl.constexpr, HARD: tl.constexpr, LEARNED: tl.constexpr, COUNT: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < neurons
+    stride = tl.cast(neurons, tl.int64)  # so that t * stride does not overflow
     if LEARNED:
         decay = tl.load(learned_decay).to(tl.float32)
     v = tl.zeros([BLOCK], tl.float32)
+    counted = tl.zeros([BLOCK], tl.int32)
     for t in tl.static_range(STEPS):
-        row = at if CONSTANT else at + t * neurons
+        row = at if CONSTANT else at + t * stride
         u = decay * v + tl.load(current + row, mask=inside, other=0.0).to(tl.float32)
-        tl.store(potentials + at + t * neurons, u.to(potentials.dtype.element_ty), mask=inside)
+        tl.store(potentials + at + t * stride, u.to(potentials.dtype.element_ty), mask=inside)
         u = u.to(potentials.dtype.element_ty).to(tl.float32)  # as the backward pass reads it
         fired = u >= threshold
-        tl.store(spikes + at + t * neurons, fired.to(spikes.dtype.element_ty), mask=inside)
+        tl.store(spikes + at + t * stride, fired.to(spikes.dtype.element_ty), mask=inside)
         v = tl.where(fired, 0.0 if HARD else u - threshold, u)
+        if COUNT:
+            counted += (fired & inside).to(tl.int32)
+    if COUNT:  # a sum of integers: exact in any order
+        tl.atomic_add(count, tl.sum(counted, 0).to(tl.float64))
 
 
 @triton.jit
@@ -80,13 +93,14 @@ def _backward(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < neurons
+    stride = tl.cast(neurons, tl.int64)
     if LEARNED:
         decay = tl.load(learned_decay).to(tl.float32)
     of_u = tl.zeros([BLOCK], tl.float32)
     total = tl.zeros([BLOCK], tl.float32)
     of_decay = tl.zeros([BLOCK], tl.float32)
     for back in tl.static_range(STEPS):
-        row = at + (STEPS - 1 - back) * neurons
+        row = at + (STEPS - 1 - back) * stride
         u = tl.load(potentials + row, mask=inside, other=0.0).to(tl.float32)
         x = u - threshold
         if KIND == 0:

@@ -150,7 +150,7 @@ class TrialStarted(_Located):
 
     Trials are numbered from 0 in each search: an arm on a data set in a replicate, see `supersnn.records.searches`.
     `config` is its training by flat dotted keys, `params` the sampled part of it, `resumed_at` the epochs that the
-    journal has of it already.
+    journal has of it already, `gpus` how many GPUs, or what fraction of one, it takes; None where that is not known.
     """
 
     event: Literal["start"] = "start"
@@ -159,6 +159,7 @@ class TrialStarted(_Located):
     config: dict[str, Any]
     params: dict[str, Any] = {}
     resumed_at: int = 0
+    gpus: float | None = None
     student_family: str | None = None
     teacher_family: str | None = None
     pairing: str | None = None

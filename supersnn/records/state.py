@@ -64,6 +64,7 @@ class TrialRecord:
         ended: when, in Unix seconds.
         end_epochs: how many epochs its end event states, which `epochs` must equal.
         value: the validation accuracy that it is judged by.
+        gpus: how many it takes, None where that is not known.
         feasible: whether its last metrics are within the constraints; None before it has ended.
     """
 
@@ -82,6 +83,7 @@ class TrialRecord:
     metrics: dict[str, float | None] = field(default_factory=dict)
     first_seed: dict[str, float | None] | None = None
     seconds: float = 0.0
+    gpus: float | None = None
     end: str | None = None
     ended: float | None = None
     end_epochs: int | None = None
@@ -215,6 +217,7 @@ class SweepState:
         exports: the export folders that have all final runs so far, by arm (`OVERALL` for the best one) and data set.
         searching: whether trials are being searched for, not ranked or verified.
         training_seconds: of all trials' trainings together.
+        gpu_seconds: of the GPUs that they took, `seconds_on_unknown` of those whose events do not say.
         updated: the time of the last event.
         sweep_id, config: the first and the last that a driver's start has, see `SweepStarted`.
         orphans: trials that have events, but no start: a search, a number, and the kind of the event.
@@ -233,6 +236,8 @@ class SweepState:
     exports: dict[str, WinnerExported] = field(default_factory=dict)
     searching: bool = True
     training_seconds: float = 0.0
+    gpu_seconds: float = 0.0
+    seconds_on_unknown: float = 0.0
     updated: float | None = None
     orphans: set[tuple[str, int, str]] = field(default_factory=set)
     faults: list[str] = field(default_factory=list)
@@ -463,6 +468,7 @@ class SweepState:
             search.trials[event.trial] = _record(event)
         elif search.trials[event.trial].end is not None:
             self._reopen(search, search.trials[event.trial])
+        search.trials[event.trial].gpus = event.gpus
         search.running[event.trial] = event.resumed_at
 
     def _epoch(self, event: EpochReported) -> bool:
@@ -480,6 +486,10 @@ class SweepState:
         seconds = event.metrics.get(measures.EPOCH_SECONDS.key) or 0.0
         trial.seconds += seconds
         self.training_seconds += seconds
+        if trial.gpus is None:
+            self.seconds_on_unknown += seconds
+        else:
+            self.gpu_seconds += trial.gpus * seconds
         if event.epoch == trial.epochs_per_seed:
             trial.first_seed = event.metrics
         trial.value = measures.judged(event.metrics).get(measures.VAL_ACCURACY.key, trial.value)

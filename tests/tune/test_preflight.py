@@ -59,6 +59,15 @@ def test_a_probe_reads_and_writes_the_store(tmp_path: Path) -> None:
     assert {"python", "torch", "ray"} <= found.versions.keys()
 
 
+def test_builds_of_torch_may_differ_but_not_its_version() -> None:
+    report = NodeReport({**VERSIONS, "torch": "2.14.1+cu130"}, "digest")
+    assert compare(report, {**VERSIONS, "torch": "2.14.1+cpu"}, "digest") is None
+    assert compare(report, {**VERSIONS, "torch": "2.14.1"}, "digest") is None
+    assert "torch: 2.14.1+cu130, the driver has 2.14.2" in str(
+        compare(report, {**VERSIONS, "torch": "2.14.2+cpu"}, "digest")
+    )
+
+
 def test_a_store_that_a_node_does_not_see(tmp_path: Path) -> None:
     assert "does not see" in str(probe(str(tmp_path / "elsewhere"), ".", "node").storage_fault)
 

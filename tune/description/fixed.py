@@ -10,5 +10,6 @@ MAY_CHANGE = ("search.trials", "search.hours", "search.gpu_hours", "verify.seeds
 def fixed_digest(sweep: SweepConfig) -> str:
     """Return a digest of all keys of a sweep but those of `MAY_CHANGE`."""
     search = sweep.search.model_copy(update={"trials": 1, "hours": None, "gpu_hours": None})
-    verify, resources = sweep.verify.model_copy(update={"seeds": 1}), ResourcesConfig()
+    verify = sweep.verify.model_copy(update={"seeds": 1})
+    resources = ResourcesConfig(gpus=0.0)  # as the defaults were when the first digests were written
     return digest(sweep.model_copy(update={"search": search, "verify": verify, "resources": resources}))

@@ -14,7 +14,7 @@ from supersnn.networks.base import ImageShape
 from supersnn.networks.build import build
 from tune.description.arms import Arm
 from tune.description.conditions import combinations, existing
-from tune.description.sweep import SweepConfig, load
+from tune.description.sweep import ResourcesConfig, SweepConfig, load
 from tune.store import Store
 
 _NETWORK_KEYS = ("student.architecture", "student.norm", "student.stem_stride", "neuron.kind")
@@ -40,7 +40,7 @@ def inspect_sweep(sweep: SweepConfig, arms: Mapping[str, Arm], store: Store, ori
                 networks.check_teacher(teacher, f"arms.{name}.teachers")
             for config in _trainings(arm):
                 networks.check(config.student, config.neuron, f"arms.{name}.students")
-                _check_precision(config, sweep.resources.gpus > 0)
+                _check_precision(config, _may_train_on_gpus(sweep.resources))
     return summary
 
 
@@ -64,7 +64,7 @@ def inspect_training(config: TrainConfig, origin: str) -> None:
         if config.teacher.name is not None:
             networks.check_teacher(config.teacher.name, "teacher.name")
         networks.check(config.student, config.neuron, "student.architecture")
-        _check_precision(config, on_gpus=False)
+        _check_precision(config, on_gpus=torch.cuda.is_available())
 
 
 class Networks:
@@ -152,8 +152,13 @@ def _check_data(summary: DataSummary, crop: int) -> None:
         )
 
 
+def _may_train_on_gpus(resources: ResourcesConfig) -> bool:
+    """Return whether trials train on GPUs, as far as that is known here: with `auto`, by this machine's own."""
+    return torch.cuda.is_available() if resources.gpus == "auto" else resources.gpus > 0
+
+
 def _check_precision(config: TrainConfig, on_gpus: bool) -> None:
-    if config.train.precision != "fp32" and not on_gpus and not torch.cuda.is_available():
+    if config.train.precision != "fp32" and not on_gpus:
         raise UserError(
             f"train.precision: {config.train.precision!r} requires a CUDA device; expected 'fp32', or resources.gpus"
         )

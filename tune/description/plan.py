@@ -9,7 +9,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from supersnn.data import DataSummary
+from supersnn.gpus import gpu_names
 from tune.description.arms import Arm
+from tune.description.devices import devices_text
 from tune.description.space import SearchParameter
 from tune.description.sweep import SweepConfig
 
@@ -25,6 +27,7 @@ def plan(sweep: SweepConfig, arms: Mapping[str, Arm], data: DataSummary | None =
         "arms": {name: _arm(arm) for name, arm in arms.items()},
         "search": sweep.search.model_dump(mode="json") | {"startup": sweep.search.startup_trials()},
         "resources": sweep.resources.model_dump(mode="json") | {"shards": sweep.train.shards},
+        "devices": devices_text(sweep.resources, sweep.train.shards, gpu_names()),
         "cost": cost(sweep, arms),
     }
 
@@ -111,6 +114,7 @@ def plan_table(plan: Mapping[str, Any]) -> Group:
     for key in ("search", "resources"):
         values = (f"{name} {value}" for name, value in plan[key].items() if value not in (None, [], {}))
         settings.add_row(key, escape("  ".join(values)))
+    settings.add_row("devices", escape(f"on this machine: {plan['devices']}"))
     if "data" in plan:
         settings.add_row("data", escape(plan["data"]["summary"]))
         if plan["data"]["classes"]:

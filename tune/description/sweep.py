@@ -1,6 +1,6 @@
 """The configuration of a sweep: a training's keys, plus arms, search space, budget and resources."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -116,8 +116,10 @@ class VerifyConfig(ConfigModel):
 class ResourcesConfig(ConfigModel):
     """The resources of one trial; teachers and final runs take the same.
 
-    `gpus` may be a fraction: trials then share a GPU. With a whole number above 1 each batch is split into that many
-    shards, `train.shards`, each on its own GPU, all on one node; not measured yet. `cpus` defaults to one per shard.
+    `gpus` decides the device: with 0 a trial trains on CPUs, also where there are GPUs; with `auto`, the default, on
+    one GPU (one a shard) where a node has that many, else on CPUs. It may be a fraction: trials then share a GPU. With
+    a whole number above 1 each batch is split into that many shards, `train.shards`, each on its own GPU, all on one
+    node; not measured yet. `cpus` defaults to one per shard.
     `memory` is in bytes, or a text such as "2GB"; it chooses nodes and limits nothing. `accelerator` is one of Ray's
     accelerator types ("A100"), `labels` are labels that a node must have.
 
@@ -126,7 +128,7 @@ class ResourcesConfig(ConfigModel):
     """
 
     cpus: Positive = 1.0
-    gpus: Number = Field(0.0, ge=0)
+    gpus: Annotated[Number, Field(ge=0)] | Literal["auto"] = "auto"
     memory: Annotated[ByteSize, Field(gt=0)] | None = None
     accelerator: str | None = Field(None, pattern=r"^[A-Za-z0-9_.-]+$")
     labels: dict[str, Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]] = {}
@@ -134,10 +136,22 @@ class ResourcesConfig(ConfigModel):
 
     @field_validator("gpus")
     @classmethod
-    def _integer_above_one(cls, gpus: float) -> float:
-        if gpus > 1 and gpus != int(gpus):
+    def _integer_above_one(cls, gpus: float | Literal["auto"]) -> float | Literal["auto"]:
+        if gpus != "auto" and gpus > 1 and gpus != int(gpus):
             raise ValueError(f"expected a fraction of one GPU or an integer number of GPUs, found {gpus:g}")
         return gpus
+
+    @property
+    def gpus_taken(self) -> float:
+        """The GPUs that a trial takes; 0 for `auto`, which `resolved` replaces where a sweep is started."""
+        return 0.0 if self.gpus == "auto" else self.gpus
+
+    def resolved(self, shards: int, gpus_of_nodes: Iterable[float]) -> "ResourcesConfig":
+        """Return the resources with a number for `gpus: auto`: one GPU a shard where a node has so many, else none."""
+        if self.gpus != "auto":
+            return self
+        found = max(gpus_of_nodes, default=0.0)
+        return self.model_copy(update={"gpus": float(shards) if found >= shards else 0.0})
 
 
 class SweepConfig(TrainConfig):
@@ -172,7 +186,7 @@ class SweepConfig(TrainConfig):
 
     @model_validator(mode="after")
     def _one_gpu_a_shard(self) -> Self:
-        gpus, shards = self.resources.gpus, self.train.shards
+        gpus, shards = self.resources.gpus_taken, self.train.shards
         if gpus and max(gpus, 1) != shards:
             raise ValueError(f"resources.gpus: {gpus:g} and train.shards: {shards}; expected one GPU per shard")
         for name, arm in self.arms.items():

@@ -25,7 +25,7 @@ space:                                  # any key of a training; `default` is th
 
 search: {trials: 16, sampler: tpe, scheduler: asha}     # trials for each arm
 verify: {seeds: 10}                                     # fresh seeds for each winner
-resources: {cpus: 1, gpus: 0}                           # for each trial; gpus: a fraction, or several
+resources: {cpus: 1, gpus: auto}                        # for each trial; gpus: 0, a fraction, or several
 """
 
 

@@ -17,7 +17,7 @@ class StudentTrial(ray.tune.Trainable):
         if self._mismatch is None:
             from tune.execution.trial import TrialRunner
 
-            self._runner = TrialRunner()
+            self._runner = TrialRunner(config["device"])
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

@@ -31,15 +31,17 @@ import ray.tune
 
 from supersnn.errors import ExternalError, UserError, shortened
 from supersnn.sources.base import data_root
+from tune.description.devices import devices_text
 from tune.description.sweep import ResourcesConfig
 from tune.execution.actor import StudentTrial
 from tune.execution.cluster_state import ClusterState, living_nodes
+from tune.execution.device import run_on
 from tune.execution.executor import PAGES
 from tune.execution.node_check import NodeMismatch, run_if_node_matches
-from tune.execution.nodes import bundle
+from tune.execution.nodes import bundle, gpus_of
 from tune.execution.preflight import preflight, require_capacity
 from tune.execution.searcher import CHECK_EVERY, DriverWork, SearchStopper, StudyScheduler, StudySearcher
-from tune.notices import Notify
+from tune.notices import DevicesChosen, Notify
 from tune.search.search import Search
 from tune.storage import Storage
 from tune.versions import PACKAGES
@@ -77,11 +79,12 @@ class RayExecutor:
         check_file: str,
         notify: Notify,
         address: str | None = None,
+        shards: int = 1,
     ) -> None:
         """Start Ray, or join the cluster at `address` and run the preflight checks on its nodes.
 
         Args:
-            resources: of one trial.
+            resources: of one trial; `gpus: auto` is resolved by the GPUs of the nodes.
             max_failures: how often a trial or a task is tried again.
             scratch: the folder for Tune's own files, under the fresh name `run`.
             run: see `scratch`.
@@ -89,24 +92,29 @@ class RayExecutor:
             check_file: the name of a text in the storage that every process must be able to read before it works.
             notify: is called with `NodeExcluded` once for each node that does not match the driver.
             address: of the cluster.
+            shards: of one trial's batches.
 
         Raises:
             ExternalError: Ray does not start on this machine.
             UserError: the cluster cannot be joined, a node differs from the driver, or none can hold a trial.
         """
-        self._resources, self._max_failures, self._scratch, self._run = resources, max_failures, scratch, run
+        self._max_failures, self._scratch, self._run = max_failures, scratch, run
         for name in ("ray", "ray.tune", "ray.data", "ray.train"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         self._on_this_machine = address is None
         _start() if address is None else join(address)
         try:
+            resources = resources.resolved(shards, (node.resources.get("GPU", 0.0) for node in living_nodes()))
             if address is None or resources.trials_at_once is None:
                 require_capacity(living_nodes(), resources)
             requirements = None if address is None else preflight(storage, resources, check_file)
         except BaseException:
             self.close()
             raise
+        self._resources = resources
         self._cluster = ClusterState(resources, requirements, notify)
+        if gpus := gpus_of(living_nodes()):
+            notify(DevicesChosen(devices_text(resources, shards, gpus)))
 
     def search(self, search: Search) -> None:
         """Run the search as one Tune run over all arms; it is halted where no usable nodes are left.
@@ -116,6 +124,7 @@ class RayExecutor:
             Exception: what the driver's own bookkeeping has raised; what is under way stays interrupted.
         """
         driver = DriverWork()
+        search.gpus = self._resources.gpus_taken
         tuner = ray.tune.Tuner(
             ray.tune.with_resources(StudentTrial, partial(_placement, bundle(self._resources))),
             tune_config=ray.tune.TuneConfig(
@@ -174,23 +183,24 @@ class RayExecutor:
         need = self._resources
         options = {
             "num_cpus": need.cpus,
-            "num_gpus": need.gpus,
+            "num_gpus": need.gpus_taken,
             "memory": need.memory,
             "accelerator_type": need.accelerator,
             "max_retries": self._max_failures,
             "label_selector": self._cluster.label_selector() or None,
         }
         remote = ray.remote(**{name: value for name, value in options.items() if value is not None})
+        on_device = partial(run_on, self._cluster.device, function)
         if self._cluster.requirements is None:
-            return remote(function).remote(item)
-        work = ray.cloudpickle.dumps((function, item))
-        guarded = remote(run_if_node_matches).options(name=function.__name__)
+            return remote(run_on).options(name=_name(function)).remote(self._cluster.device, function, item)
+        work = ray.cloudpickle.dumps((on_device, item))
+        guarded = remote(run_if_node_matches).options(name=_name(function))
         return guarded.remote(work, self._cluster.requirements)
 
     def call(self, function: Callable[[T], R], item: T) -> R:
         """Return the function's result: from this process where it sees the workers' files, else from a task."""
         if self._on_this_machine:
-            return function(item)
+            return run_on(self._cluster.device, function, item)
         ((_, result),) = self.tasks(function, [item])
         if isinstance(result, Exception):
             raise result
@@ -204,6 +214,10 @@ class RayExecutor:
         """Leave the cluster, or end the one that was started; remove Tune's files."""
         ray.shutdown()
         shutil.rmtree(self._scratch / self._run, ignore_errors=True)
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return getattr(function, "__name__", type(function).__name__)
 
 
 def _placement(resources: dict[str, float], config: dict[str, Any]) -> ray.tune.PlacementGroupFactory:

@@ -8,6 +8,7 @@ import ray
 
 from supersnn.errors import UserError
 from tune.description.sweep import ResourcesConfig
+from tune.execution.device import device_of
 from tune.execution.node_check import NodeMismatch, NodeRequirements
 from tune.execution.nodes import Node, living, slots, slots_on
 from tune.notices import NodeExcluded, Notify
@@ -28,6 +29,7 @@ class ClusterState:
     """Which nodes may run work, and how many trials; shared by all that sends work to the cluster.
 
     requirements: what each process compares its node with before it works, as plain values; None on a Ray of our own.
+    device: that trials train on.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class ClusterState:
         nodes: Callable[[], list[Node]] = living_nodes,
     ) -> None:
         self.requirements = None if requirements is None else vars(requirements)
+        self.device = device_of(resources.gpus_taken)
         self._resources, self._notify, self._nodes = resources, notify, nodes
         self._excluded: dict[str, str] = {}
         self._capacity, self._counted = 0, -math.inf

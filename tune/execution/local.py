@@ -4,6 +4,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import TypeVar
 
+import torch
+
+from tune.description.sweep import ResourcesConfig
+from tune.execution.device import device_of, run_on
 from tune.execution.trial import StaleDriverError, TrialRunner
 from tune.search.messages import Job
 from tune.search.search import Search
@@ -18,9 +22,13 @@ class LocalExecutor:
 
     in_process = True
 
-    def __init__(self, max_failures: int = 0) -> None:
+    def __init__(self, max_failures: int = 0, resources: ResourcesConfig | None = None, shards: int = 1) -> None:
+        """Run on this machine's first GPU, or on its CPUs, as the resources of a trial say."""
         self._max_failures = max_failures
-        self._runner = TrialRunner()
+        need = resources or ResourcesConfig()
+        self._gpus = need.resolved(shards, [torch.cuda.device_count()]).gpus_taken
+        self._device = device_of(self._gpus)
+        self._runner = TrialRunner(self._device)
 
     def search(self, search: Search) -> None:
         """Run the search's trials one after another; one whose training raises is retried from its checkpoint.
@@ -28,6 +36,7 @@ class LocalExecutor:
         What the driver's own bookkeeping raises is no trial's fault: it ends the search, and the trial stays
         interrupted.
         """
+        search.gpus = self._gpus
         while (job := search.next_job()) is not None:
             if not any(self._completed(search, job) for _ in range(self._max_failures + 1)):
                 search.failed(job.key)
@@ -50,14 +59,14 @@ class LocalExecutor:
         for item in items:
             result: R | Exception
             try:
-                result = function(item)
+                result = run_on(self._device, function, item)
             except Exception as error:
                 result = error
             yield item, result
 
     def call(self, function: Callable[[T], R], item: T) -> R:
         """Return the function's result."""
-        return function(item)
+        return run_on(self._device, function, item)
 
     def shares_files_with(self, storage: Storage) -> bool:
         """Return whether this process, as a worker, uses the driver's files."""

@@ -87,11 +87,16 @@ def local_report(storage_fault: str | None, gpus: float) -> NodeReport:
 def compare(found: NodeReport, versions: Mapping[str, str], code: str) -> str | None:
     """Return how a node differs from the driver's versions and code, or its first fault; None where it is usable."""
     for name, version in versions.items():
-        if found.versions[name] != version:
+        if _base(found.versions[name]) != _base(version):
             return f"{name}: {found.versions[name]}, the driver has {version}; install the same version"
     if found.code != code:
         return f"the sources of {', '.join(PACKAGES)} differ from the driver's; were they changed, or installed?"
     return found.storage_fault or found.gpu_fault
+
+
+def _base(version: str) -> str:
+    """Return a version without its build: torch 2.14.1+cu130 and 2.14.1+cpu are the same sources."""
+    return version.partition("+")[0]
 
 
 def check_file_fault(storage: Storage, name: str) -> str | None:
@@ -110,12 +115,14 @@ def unusable(storage: Storage, error: OSError | str) -> str:
 
 
 def _gpu_fault(gpus: float) -> str | None:
-    """Return a text where torch detects fewer GPUs than a trial takes."""
+    """Return a text where torch detects fewer GPUs than a trial takes, or one of them is not sound."""
     if not gpus:
         return None
     import torch
 
     detected = torch.cuda.device_count()
     if detected >= gpus:
-        return None
+        from supersnn.gpus import gpu_fault
+
+        return next(filter(None, map(gpu_fault, range(detected))), None)
     return f"resources.gpus: torch {torch.__version__} detects {detected} GPUs, a trial takes {gpus:g}"

@@ -34,7 +34,7 @@ def living(records: Iterable[Mapping[str, Any]]) -> list[Node]:
 
 def bundle(need: ResourcesConfig) -> dict[str, float]:
     """Return the resources of one trial by Ray's names; an accelerator type is a resource of its nodes."""
-    amounts = {"CPU": need.cpus, "GPU": need.gpus, "memory": float(need.memory or 0)}
+    amounts = {"CPU": need.cpus, "GPU": need.gpus_taken, "memory": float(need.memory or 0)}
     if need.accelerator is not None:
         amounts[f"accelerator_type:{need.accelerator}"] = 0.001
     return {name: amount for name, amount in amounts.items() if amount}
@@ -45,9 +45,9 @@ def slots_on(node: Node, need: ResourcesConfig) -> int:
     if any(node.labels.get(label) != value for label, value in need.labels.items()):
         return 0
     each = {name: _times(node.resources.get(name, 0.0), amount) for name, amount in bundle(need).items()}
-    if need.gpus:
+    if taken := need.gpus_taken:
         gpus = int(node.resources.get("GPU", 0))
-        each["GPU"] = gpus // int(need.gpus) if need.gpus > 1 else gpus * _times(1.0, need.gpus)
+        each["GPU"] = gpus // int(taken) if taken > 1 else gpus * _times(1.0, taken)
     return min(each.values())
 
 
@@ -56,9 +56,19 @@ def slots(nodes: Iterable[Node], need: ResourcesConfig) -> int:
     return sum(slots_on(node, need) for node in nodes)
 
 
+def gpus_of(nodes: Iterable[Node]) -> list[str]:
+    """Return the GPUs of the nodes, each by its accelerator type, or as GPU where Ray knows none."""
+    found = []
+    for node in nodes:
+        prefix = "accelerator_type:"
+        names = (name.removeprefix(prefix) for name in node.resources if name.startswith(prefix))
+        found += [next(names, "GPU")] * int(node.resources.get("GPU", 0))
+    return found
+
+
 def wanted(need: ResourcesConfig) -> str:
     """Return the resources and labels that a trial needs, as text."""
-    parts = [f"{need.cpus:g} CPUs", f"{need.gpus:g} GPUs"]
+    parts = [f"{need.cpus:g} CPUs", f"{need.gpus_taken:g} GPUs"]
     parts += [f"{need.memory / 2**30:.3g} GiB of memory"] if need.memory else []
     parts += [f"an accelerator {need.accelerator!r}"] if need.accelerator else []
     parts += [f"a node with the label {label}={value}" for label, value in need.labels.items()]

@@ -43,7 +43,7 @@ def preflight(storage: Storage, need: ResourcesConfig, check_file: str) -> NodeR
                 raise UserError(f"node {node.name}: {reason}")
     finally:
         storage.remove(folder, "*")
-    return NodeRequirements(driver.versions, driver.code, need.gpus, storage.address, check_file)
+    return NodeRequirements(driver.versions, driver.code, need.gpus_taken, storage.address, check_file)
 
 
 def require_capacity(nodes: Iterable[Node], need: ResourcesConfig) -> None:
@@ -69,11 +69,11 @@ def _probed(
     nodes: Iterable[Node], storage: Storage, folder: str, need: ResourcesConfig
 ) -> Iterator[tuple[Node, NodeReport]]:
     """Yield each node with its report; a node that is lost meanwhile is left out."""
-    remote = ray.remote(num_cpus=0, num_gpus=need.gpus, max_retries=1)(probe)
+    remote = ray.remote(num_cpus=0, num_gpus=0, max_retries=1)(probe)  # it sees all GPUs, also those in use
     answers = []
     for node in nodes:
         on_node = NodeAffinitySchedulingStrategy(node.id, soft=False)
-        answer = remote.options(scheduling_strategy=on_node).remote(storage.address, folder, node.id, need.gpus)
+        answer = remote.options(scheduling_strategy=on_node).remote(storage.address, folder, node.id, need.gpus_taken)
         answers.append((node, answer))
     deadline = time.monotonic() + ANSWER_WITHIN
     for node, answer in answers:

@@ -5,8 +5,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
-import torch
-
 from supersnn import teacher_cache, teachers
 from supersnn.config import DatasetConfig, TrainConfig
 from supersnn.data import TrainingData, training_data
@@ -15,6 +13,7 @@ from supersnn.teacher_cache import TeacherCache
 from supersnn.teacher_outputs import OutputKind, output_kinds
 from supersnn.teachers import Progress, Teacher
 from tune.description.arms import Arm
+from tune.execution.device import working_device
 from tune.execution.executor import Executor
 from tune.execution.teacher_storage import BANKS, TEACHERS, teacher_at
 from tune.notices import Notify, Preparing
@@ -170,7 +169,7 @@ def already_prepared(item: Preparation, data: TrainingData) -> Prepared | None:
 def prepare_one(item: Preparation, progress: Progress | None = None) -> Prepared:
     """Train or find one teacher, and fill its cache, on this worker's device."""
     config = TrainConfig.model_validate(item.config)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = working_device()
     data = training_data(config.dataset, device)
     teacher = teacher_at(storage_at(item.store), config, data, device, progress)
     return _prepared(item, config, data, teacher, progress)

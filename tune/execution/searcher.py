@@ -77,6 +77,7 @@ class StudySearcher(_NotSaved, Searcher):
             "job": vars(job),
             "labels": self._cluster.label_selector(),
             "requirements": self._cluster.requirements,
+            "device": self._cluster.device,
         }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:

@@ -5,8 +5,6 @@ from collections.abc import Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import torch
-
 from supersnn import checkpoint
 from supersnn.config import DatasetConfig, TrainConfig
 from supersnn.config_model import parse, with_values
@@ -14,6 +12,7 @@ from supersnn.data import TrainingData, training_data
 from supersnn.files import DamagedFile, write_atomically
 from supersnn.records.metrics import with_means
 from supersnn.training import Snapshot, is_snapshot_of, train
+from tune.execution.device import working_device
 from tune.execution.teacher_storage import teacher_source_at
 from tune.search.messages import NO_SPACE, OWNER, TRACEBACK, Job, Report
 from tune.storage import Storage, storage_at
@@ -26,8 +25,9 @@ class StaleDriverError(RuntimeError):
 class TrialRunner:
     """Runs trials one after another in this process; images stay loaded between trials."""
 
-    def __init__(self) -> None:
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+    def __init__(self, device: str | None = None) -> None:
+        """Run on a device, by default the one that `tune.execution.device` has."""
+        self.device = device or working_device()
         self._data: dict[DatasetConfig, TrainingData] = {}
 
     def data(self, config: DatasetConfig) -> TrainingData:

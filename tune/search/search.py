@@ -23,6 +23,7 @@ class Search:
     Attributes:
         studies: the source of truth about what runs next.
         halted: why the search was ended early, None while it was not.
+        gpus: how many each trial takes; the executor sets it.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Search:
         self._sweep = storage.name(folder)
         self._running: dict[str, Assignment] = {}
         self.halted: UserError | None = None
+        self.gpus: float | None = None
 
     def next_job(self) -> Job | None:
         """Return the next trial to run, None where there is none or the budget is spent."""
@@ -54,7 +56,7 @@ class Search:
         key = assignment.key
         self._running[key] = assignment
         self._storage.remove(self._trial_folder(key), f"{TRACEBACK}*")  # of an earlier attempt
-        self._record.write(_started(assignment, self._recorded_epochs(key)))
+        self._record.write(_started(assignment, self._recorded_epochs(key), self.gpus))
         return Job(
             key=key,
             config=assignment.config.model_dump(mode="json"),
@@ -127,7 +129,7 @@ class Search:
         for key, outcome in self.studies.ended().items():
             trial = self._record.state.trial(*split_key(key))
             if trial is None:
-                self._record.write(_started(self._assignment(key), recorded=0))
+                self._record.write(_started(self._assignment(key), recorded=0, gpus=None))
             if trial is None or trial.end is None:
                 self._write_end(key, outcome.end, outcome)
             if key in left_behind:
@@ -161,7 +163,7 @@ class Search:
         self._record.write(TrialEnded(arm=arm, trial=number, end=end, epochs=epochs, value=value, feasible=within))
 
 
-def _started(assignment: Assignment, recorded: int) -> AnyEvent:
+def _started(assignment: Assignment, recorded: int, gpus: float | None) -> AnyEvent:
     """Return the event of a trial that is sent to a worker now, of which the journal has so many epochs."""
     student, teacher = assignment.config.student.architecture, assignment.config.teacher.name
     student_family, teacher_family = family(student), family(teacher) if teacher else None
@@ -171,6 +173,7 @@ def _started(assignment: Assignment, recorded: int) -> AnyEvent:
         config=flatten(assignment.config),
         params=assignment.values,
         resumed_at=recorded,
+        gpus=gpus,
         student_family=student_family,
         teacher_family=teacher_family,
         pairing=pairing(student_family, teacher_family),

@@ -13,6 +13,7 @@ from supersnn.records.metrics import TEST_ACCURACY
 from tune.notices import (
     ArmWithoutWinner,
     DatabaseChanged,
+    DevicesChosen,
     JournalFault,
     NodeExcluded,
     Notice,
@@ -65,6 +66,8 @@ class Display:
                 self._progress(notice)
             case DatabaseChanged(text):
                 self._print_above(text)
+            case DevicesChosen(text):
+                self._print_above(f"devices: {text}")
             case NodeExcluded(node, reason):
                 self._print_above(f"node {node} is excluded: {reason}")
             case JournalFault(fault):

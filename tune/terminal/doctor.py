@@ -55,7 +55,7 @@ def _examine(store: Store) -> Iterator[Finding]:
         owners = sorted(set(distributions.get(package, [])))
         yield Finding(f"package {package}", ", ".join(owners) or NOT_INSTALLED, owners == ["supersnn"])
     yield Finding("CPUs", str(os.cpu_count()), True)
-    yield Finding("devices", _devices(), True)
+    yield from _devices()
     yield _encoding()
     yield _writable(store.path)
     free = shutil.disk_usage(_nearest_existing(store.path)).free
@@ -70,11 +70,17 @@ def _examine(store: Store) -> Iterator[Finding]:
         yield Finding("shared", f"{shown}: {masked(complaint, address)}" if complaint else shown, complaint is None)
 
 
-def _devices() -> str:
-    import torch
+def _devices() -> Iterator[Finding]:
+    """Name the devices that trials use by default, and launch work with a known result on each GPU."""
+    from supersnn.gpus import gpu_fault, gpu_names
+    from tune.description.devices import devices_text
+    from tune.description.sweep import ResourcesConfig
 
-    names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-    return ", ".join(names) or "CPU only"
+    names = gpu_names()
+    yield Finding("devices", devices_text(ResourcesConfig(), 1, names) if names else "CPU only", True)
+    for number in range(len(names)):
+        fault = gpu_fault(number)
+        yield Finding(f"GPU {number}", fault or "computes known results, the neurons' kernel included", fault is None)
 
 
 def _encoding() -> Finding:

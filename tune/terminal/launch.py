@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from supersnn.errors import UserError
 from tune.description.arms import resolve
+from tune.description.devices import devices_text
 from tune.description.inspection import inspect_sweep, is_here
 from tune.description.sweep import SweepConfig
 from tune.execution.executor import Executor
 from tune.mounts import refuse_shared_sqlite
-from tune.notices import ArmWithoutWinner, DatabaseChanged, JournalFault, Notify, StageStarted
+from tune.notices import ArmWithoutWinner, DatabaseChanged, DevicesChosen, JournalFault, Notify, StageStarted
 from tune.outcome.no_winner import arms_without_winner
 from tune.store import Store, SweepFolder
 from tune.sweep_driver import SweepDriver, open_sweep
@@ -119,13 +120,17 @@ def _run(driver: SweepDriver, notify: Notify, address: str | None, local: bool) 
 def _executor(driver: SweepDriver, notify: Notify, address: str | None, local: bool) -> Executor:
     failures = driver.sweep.search.max_failures
     if local:
+        from supersnn.gpus import gpu_names
         from tune.execution.local import LocalExecutor
 
-        return LocalExecutor(failures)
+        if gpus := gpu_names():
+            notify(DevicesChosen(devices_text(driver.sweep.resources, driver.sweep.train.shards, gpus[:1])))
+        return LocalExecutor(failures, driver.sweep.resources, driver.sweep.train.shards)
     from tune.execution.cluster import RayExecutor
 
     return RayExecutor(
         resources=driver.sweep.resources,
+        shards=driver.sweep.train.shards,
         max_failures=failures,
         scratch=driver.folder.path / "ray",
         run=driver.token,

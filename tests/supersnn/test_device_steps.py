@@ -1,0 +1,144 @@
+"""The steps of a GPU's path, run on the CPU: they are those of the CPU's own path, bit by bit."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from supersnn import training
+from supersnn.config import TrainConfig
+from supersnn.data import TrainingData
+from supersnn.device_steps import DeviceSteps
+from supersnn.losses import TeacherOutputs
+from supersnn.training import train, train_in_parts
+
+Configured = Callable[..., TrainConfig]
+
+TAUGHT = {
+    "teacher__name": "resnet8",
+    "loss__relation__weight": 1.0,
+    "loss__relation__pool": 2,
+    "loss__logit__weight": 0.5,
+    "loss__feature__weight": 0.1,
+}
+
+
+class Echo:
+    """A teacher source that returns the pixels."""
+
+    def __call__(self, position: Tensor, view: int, images: Tensor) -> TeacherOutputs:
+        del position, view
+        vectors = images.flatten(1)
+        return TeacherOutputs({1: vectors, 2: vectors}, vectors[:, :4], images.repeat(1, 3, 1, 1))
+
+
+@pytest.fixture
+def on_device(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Train on the path of GPUs; the list has the number of batches of every chunk."""
+    chunks: list[int] = []
+    run = DeviceSteps.run
+
+    def recorded(self: DeviceSteps, images: Tensor, labels: Tensor, outputs: Any, rates: Tensor) -> None:
+        chunks.append(len(rates))
+        run(self, images, labels, outputs, rates)
+
+    monkeypatch.setattr(DeviceSteps, "run", recorded)
+    monkeypatch.setattr(training, "_steps_on_device", lambda _shard: True)
+    return chunks
+
+
+def results(config: TrainConfig, data: TrainingData, resume: Any = None) -> list[tuple[dict[str, float], Any]]:
+    found = []
+    for report in train(config, data, Echo(), resume):
+        metrics = {name: value for name, value in report.metrics.items() if name != "time/epoch_s"}
+        found.append((metrics, report.snapshot()))
+    return found
+
+
+def assert_same(one: list[tuple[dict[str, float], Any]], other: list[tuple[dict[str, float], Any]]) -> None:
+    assert len(one) == len(other) > 0
+    for (metrics, (tensors, _)), (others, (other_tensors, _)) in zip(one, other, strict=True):
+        assert metrics == others
+        assert tensors.keys() == other_tensors.keys()
+        assert all(torch.equal(tensors[name], other_tensors[name]) for name in tensors)
+
+
+@pytest.mark.parametrize("chunk", [2**23, 2 * 16 * 64])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"dataset__augment__flip": True},
+        {"optimizer__name": "adamw", "optimizer__lr": 0.01, "optimizer__clip": 1.0},
+        {"neuron__kind": "plif", "train__channels_last": False, "optimizer__momentum": 0.0},
+        TAUGHT,
+    ],
+    ids=["sgd", "adamw", "plif", "taught"],
+)
+def test_the_steps_on_the_device_are_the_same(
+    configured: Configured,
+    bars: TrainingData,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    values: dict[str, Any],
+    chunk: int,
+) -> None:
+    config = configured(**values)
+    plain = results(config, bars)
+    monkeypatch.setattr(training, "_CHUNK", chunk)
+    chunks = request.getfixturevalue("on_device")
+    assert_same(results(config, bars), plain)
+    assert chunks == [4] * 3 if chunk == 2**23 else [2, 2] * 3
+
+
+def test_a_resumed_training_on_the_device_goes_on_to_the_same_bits(
+    configured: Configured, bars: TrainingData, on_device: list[int]
+) -> None:
+    config = configured(**TAUGHT)
+    whole = results(config, bars)
+    assert_same(results(config, bars, whole[0][1]), whole[1:])
+    assert len(on_device) == 5
+
+
+def test_trainings_that_take_turns_do_not_disturb_each_other(
+    configured: Configured, bars: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "_CHUNK", 16 * 64)
+    configs = [configured(seed=1), configured(seed=2, **TAUGHT), configured(seed=3, optimizer__name="adamw")]
+    alone = [results(config, bars) for config in configs]
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    with ExitStack() as stack:
+        waiting = [(number, train_in_parts(config, bars, Echo())) for number, config in enumerate(configs)]
+        for _, parts in waiting:
+            stack.callback(parts.close)  # type: ignore[attr-defined]
+        together: list[list[tuple[dict[str, float], Any]]] = [[] for _ in configs]
+        turns = 0
+        while waiting:
+            number, parts = waiting.pop(0)
+            turns += 1
+            try:
+                report = next(parts)
+            except StopIteration:
+                continue
+            if report is not None:
+                metrics = {name: value for name, value in report.metrics.items() if name != "time/epoch_s"}
+                together[number].append((metrics, report.snapshot()))
+            waiting.append((number, parts))
+    assert turns > 3 * 3 * 4
+    for one, other in zip(together, alone, strict=True):
+        assert_same(one, other)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_report_of_an_epoch_has_no_snapshot_once_the_next_has_begun(
+    configured: Configured, bars: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "_CHUNK", 16 * 64)
+    parts = train_in_parts(configured(), bars)
+    report = next(report for report in parts if report is not None)
+    assert next(parts) is None
+    with pytest.raises(RuntimeError, match="has continued since epoch 1"):
+        report.snapshot()
