@@ -25,6 +25,7 @@ from supersnn.config_model import (
 )
 from supersnn.environment import with_expanded
 from supersnn.errors import prefix_errors
+from supersnn.layer_names import layer_names
 
 LossTerm = Literal["relation", "logit", "feature"]
 LOSS_TERMS: tuple[LossTerm, ...] = get_args(LossTerm)
@@ -33,6 +34,10 @@ LOSS_TERMS: tuple[LossTerm, ...] = get_args(LossTerm)
 
 class AugmentConfig(ConfigModel):
     """Augmentation of training images. `crop`: padding in pixels; `cutout`: side of the hole; 0 turns either off.
+
+    `resized_crop`: the smallest share of the area that a random window has, which is scaled to the image's size (0:
+    off). `policy`: TrivialAugment or AutoAugment (`supersnn.augment_policies`). `mixup` and `cutmix`: α of their Beta
+    distribution (`supersnn.mixing`); 0 turns either off.
 
     `views` is the number of augmented views of each image that a training cycles through: 1 is no augmentation, `off`
     draws a new view in every epoch, for which a teacher runs in the training loop. It holds with and without a teacher,
@@ -43,6 +48,10 @@ class AugmentConfig(ConfigModel):
     flip: bool = False
     cutout: Integer = Field(0, ge=0)
     views: Count | Literal["off"] = 16
+    resized_crop: Annotated[Number, Field(ge=0, lt=1), EXCLUDE_DEFAULT_FROM_DIGEST] = 0.0
+    policy: Annotated[Literal["none", "trivial", "auto"], EXCLUDE_DEFAULT_FROM_DIGEST] = "none"
+    mixup: Annotated[Weight, EXCLUDE_DEFAULT_FROM_DIGEST] = 0.0
+    cutmix: Annotated[Weight, EXCLUDE_DEFAULT_FROM_DIGEST] = 0.0
 
     @field_validator("views", mode="before")
     @classmethod
@@ -81,7 +90,11 @@ class NetworkConfig(ConfigModel):
 
 
 class NeuronConfig(ConfigModel):
-    """The activation: leaky integrate-and-fire (`lif`), also with a learnable decay (`plif`), or ReLU."""
+    """The activation: leaky integrate-and-fire (`lif`), also with a learnable decay (`plif`), or ReLU.
+
+    `detach_reset`: the reset passes no gradient to the spike. That is the default here; TET's and tdBN's code lets it
+    pass. `scale_input` multiplies the current by 1 - decay, as PLIF is published (Fang et al. 2021, equation 4).
+    """
 
     kind: Literal["lif", "plif", "relu"] = "lif"
     threshold: Positive = 1.0
@@ -90,6 +103,7 @@ class NeuronConfig(ConfigModel):
     surrogate: Literal["triangle", "rectangle", "atan", "sigmoid"] = "triangle"
     width: Positive = 1.0
     detach_reset: bool = True
+    scale_input: Annotated[bool, EXCLUDE_DEFAULT_FROM_DIGEST] = False
 
 
 class TeacherConfig(ConfigModel):
@@ -107,27 +121,82 @@ class TeacherConfig(ConfigModel):
 
 
 class LabelLossConfig(ConfigModel):
-    """Cross-entropy of the logits' mean over time (`mean`), or mean of every step's cross-entropy (`per_step`, TET)."""
+    """Cross-entropy of the logits' mean over time (`mean`), or mean of every step's cross-entropy (`per_step`, TET).
+
+    `mse` is the share of TET's regulariser, the squared distance of every logit from `mse_target` (published: 0.001 and
+    1.0 with `per_step`). `ensemble` is the weight of a term in which every step learns from the student's own mean over
+    time, at `ensemble_temperature`; it needs no teacher.
+    """
 
     kind: Literal["mean", "per_step"] = "mean"
     smoothing: Number = Field(0.0, ge=0, lt=1)
+    mse: Annotated[Number, Field(ge=0, lt=1), EXCLUDE_DEFAULT_FROM_DIGEST] = 0.0
+    mse_target: Annotated[Number, EXCLUDE_DEFAULT_FROM_DIGEST] = 1.0
+    ensemble: Annotated[Weight, EXCLUDE_DEFAULT_FROM_DIGEST] = 0.0
+    ensemble_temperature: Annotated[Positive, EXCLUDE_DEFAULT_FROM_DIGEST] = 3.0
 
 
 class RelationLossConfig(ConfigModel):
-    """The pairwise-relational term. `shuffle` permutes the teacher's samples: a control."""
+    """The pairwise-relational term (`supersnn.relation_loss`). `shuffle` permutes the teacher's samples: a control.
+
+    `pool`: the side that maps are averaged to, `full` to compare whole maps. `layers`: `last`, `last-1` and so on (the
+    last maps of the stages, counted from the end), several of them with commas or as a list, or `stages`, the last
+    three. `signal`: the student's spikes, their running rates (the mean over the steps so far), or the currents before
+    a stage's last spikes. `difference` of two relations: squared, or smooth L1 as RKD has it. `scale: relative` divides
+    the term by the variance of the teacher's relations, so that a weight means about the same for every kind.
+    `schedule`: of the weight, which is constant, or falls to 0 along a line or half a cosine. `queue`: so many past
+    batches are related to the current one too.
+    """
 
     weight: Weight = 0.0
-    kind: Literal["cosine", "centred_cosine", "gram", "distance"] = "centred_cosine"
+    kind: Literal["cosine", "centred_cosine", "gram", "distance", "angle", "rkd"] = "centred_cosine"
     time: Literal["mean", "concat", "per_step"] = "mean"
-    pool: Literal[1, 2, 4] = 1
+    pool: Literal[1, 2, 4, "full"] = 1
     shuffle: bool = False
+    layers: Annotated[str, EXCLUDE_DEFAULT_FROM_DIGEST] = "last"
+    signal: Annotated[Literal["spikes", "rates", "currents"], EXCLUDE_DEFAULT_FROM_DIGEST] = "spikes"
+    difference: Annotated[Literal["squared", "smooth_l1"], EXCLUDE_DEFAULT_FROM_DIGEST] = "squared"
+    scale: Annotated[Literal["raw", "relative"], EXCLUDE_DEFAULT_FROM_DIGEST] = "raw"
+    schedule: Annotated[Literal["constant", "linear", "cosine"], EXCLUDE_DEFAULT_FROM_DIGEST] = "constant"
+    queue: Annotated[Integer, Field(ge=0), EXCLUDE_DEFAULT_FROM_DIGEST] = 0
+
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _one_text(cls, value: object) -> object:
+        return ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+
+    @field_validator("layers")
+    @classmethod
+    def _known_layers(cls, value: str) -> str:
+        names = layer_names(value)
+        return value if value == "stages" else ", ".join(names)
+
+    @model_validator(mode="after")
+    def _queued_pairs(self) -> Self:
+        if self.queue and self.kind in ("angle", "rkd"):
+            raise ValueError(f"queue: expected 0 with kind {self.kind!r}, which relates triplets, found {self.queue}")
+        return self
 
 
 class LogitLossConfig(ConfigModel):
-    """The logit (response) term of Hinton et al. 2015."""
+    """The logit (response) term of Hinton et al. 2015.
+
+    `time`: the student's mean over time, or each of its steps, learns from the teacher. `direction` of the divergence:
+    forward KL(teacher ‖ student), reverse KL(student ‖ teacher), or the mean of `both`. `weighting`: the term is
+    `added` to the label's, or the total is `convex`, (1 - weight) · label + weight · logit, with a weight of at most 1.
+    """
 
     weight: Weight = 0.0
     temperature: Positive = 4.0
+    time: Annotated[Literal["mean", "per_step"], EXCLUDE_DEFAULT_FROM_DIGEST] = "mean"
+    direction: Annotated[Literal["forward", "reverse", "both"], EXCLUDE_DEFAULT_FROM_DIGEST] = "forward"
+    weighting: Annotated[Literal["added", "convex"], EXCLUDE_DEFAULT_FROM_DIGEST] = "added"
+
+    @model_validator(mode="after")
+    def _convex(self) -> Self:
+        if self.weighting == "convex" and self.weight > 1:
+            raise ValueError(f"weight: expected at most 1 with weighting 'convex', found {self.weight:g}")
+        return self
 
 
 class FeatureLossConfig(ConfigModel):
@@ -150,7 +219,10 @@ class LossConfig(ConfigModel):
 
 
 class OptimizerConfig(ConfigModel):
-    """SGD with Nesterov momentum, or AdamW; `warmup` is the share of all steps with a rising learning rate."""
+    """SGD with Nesterov momentum, or AdamW; `warmup` is the share of all steps with a rising learning rate.
+
+    `ema` is the decay of a moving average of the weights, which is then what is evaluated and kept; 0 turns it off.
+    """
 
     name: Literal["sgd", "adamw"] = "sgd"
     lr: Positive = 0.1
@@ -159,6 +231,7 @@ class OptimizerConfig(ConfigModel):
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup: Number = Field(0.1, ge=0, lt=1)
     clip: Positive | None = None
+    ema: Annotated[Number, Field(ge=0, lt=1), EXCLUDE_DEFAULT_FROM_DIGEST] = 0.0
 
 
 class LoopConfig(ConfigModel):

@@ -407,6 +407,11 @@ def _without(data: Mapping[str, Any], key: str) -> dict[str, Any]:
     return {**data, name: _without(data[name], rest)}
 
 
+def digested(config: ConfigModel) -> dict[str, Any]:
+    """Return the values of a model that its digest is computed from: without later keys that have their default."""
+    return _digested(config)
+
+
 def digest(*parts: object) -> str:
     """Return 16 hexadecimal digits of the SHA-256 of the parts' canonical JSON; models count by their values.
 

@@ -22,6 +22,9 @@ UNCAPTURED = 3
 """Steps before the capture: libraries choose algorithms and allocate what they keep in the first ones."""
 
 
+_MAPPINGS = ("vectors", "layers")  # fields of `TeacherOutputs` with several tensors
+
+
 class DeviceSteps:
     """Runs batches of one training.
 
@@ -130,7 +133,8 @@ def _flat(images: Tensor, labels: Tensor, outputs: TeacherOutputs | None) -> dic
     found = {"images": images, "labels": labels}
     if outputs is not None:
         found |= {f"vectors.{pool}": values for pool, values in outputs.vectors.items()}
-        others = {field.name: getattr(outputs, field.name) for field in fields(outputs) if field.name != "vectors"}
+        found |= {f"layers.{layer}.{pool}": values for (layer, pool), values in outputs.layers.items()}
+        others = {name: getattr(outputs, name) for field in fields(outputs) if (name := field.name) not in _MAPPINGS}
         found |= {f"outputs.{name}": values for name, values in others.items() if values is not None}
     return found
 
@@ -139,4 +143,9 @@ def _unflat(batch: Mapping[str, Tensor]) -> TeacherOutputs | None:
     """Return the teacher's outputs in a batch, None where it has none."""
     vectors = {int(name.partition(".")[2]): values for name, values in batch.items() if name.startswith("vectors.")}
     others = {name.partition(".")[2]: values for name, values in batch.items() if name.startswith("outputs.")}
-    return TeacherOutputs(vectors, **others) if vectors or others else None
+    layers: dict[tuple[str, int | str], Tensor] = {}
+    for name, values in batch.items():
+        if name.startswith("layers."):
+            _, layer, pool = name.split(".")
+            layers[layer, int(pool) if pool.isdigit() else pool] = values
+    return TeacherOutputs(vectors, layers=layers, **others) if vectors or layers or others else None

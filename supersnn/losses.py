@@ -7,9 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from supersnn.config import LabelLossConfig, LogitLossConfig, LossConfig, RelationLossConfig
+from supersnn.config import LossConfig
+from supersnn.layer_names import LAST
+from supersnn.logit_losses import ensemble_loss, label_loss, logit_loss
 from supersnn.networks.base import Output
-from supersnn.relations import RELATIONS, unit
+from supersnn.relation_loss import RelationLoss, average_pooled, weight_factor
+from supersnn.relations import unit
 from supersnn.shards import Shard
 
 _FULL_BATCH = Shard()
@@ -19,83 +22,22 @@ _FULL_BATCH = Shard()
 class TeacherOutputs:
     """A teacher's outputs for a batch; those that no loss term needs may be missing.
 
-    `vectors`: pooled features [B, D] by pooled side (1, 2 or 4); `logits` [B, K]; `features` [B, C, H, W].
+    `vectors`: pooled features [B, D] by pooled side (1, 2 or 4); `logits` [B, K]; `features` [B, C, H, W]. `layers`:
+    vectors [B, D] of the stages before the last one, by layer and pooled side (`supersnn.networks.stages`).
     """
 
     vectors: Mapping[int, Tensor] = field(default_factory=dict)
     logits: Tensor | None = None
     features: Tensor | None = None
+    layers: Mapping[tuple[str, int | str], Tensor] = field(default_factory=dict)
 
-
-def pooled(features: Tensor, pool: int) -> Tensor:
-    """Return features [T, B, C, H, W] averaged to maps of `pool` x `pool` (at most H x W), as vectors [T, B, D]."""
-    side = min(pool, features.shape[-1])
-    if side == 1:
-        return features.mean((3, 4))
-    maps = average_pooled(features.flatten(0, 1), side)
-    return maps.flatten(1).unflatten(0, features.shape[:2])
-
-
-def average_pooled(maps: Tensor, side: int) -> Tensor:
-    """Return maps [N, C, H, W] averaged to `side` x `side`.
-
-    torch's own pooling has no deterministic gradient on GPUs; where `side` divides a map's, a mean has.
-    """
-    if maps.is_cuda and all(length % side == 0 for length in maps.shape[2:]):
-        return maps.unflatten(3, (side, -1)).unflatten(2, (side, -1)).mean((3, 5))
-    return functional.adaptive_avg_pool2d(maps, side)
-
-
-def label_loss(config: LabelLossConfig, logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the cross-entropy of labels [B] with logits [T, B, K]: of their mean over time, or of every step.
-
-    The mean of each step's cross-entropy: Deng et al. 2022, "Temporal efficient training of spiking neural
-    network via gradient re-weighting".
-    """
-    if config.kind == "mean":
-        return functional.cross_entropy(logits.mean(0), labels, label_smoothing=config.smoothing)
-    return functional.cross_entropy(logits.flatten(0, 1), labels.repeat(len(logits)), label_smoothing=config.smoothing)
-
-
-def logit_loss(config: LogitLossConfig, logits: Tensor, teacher: Tensor) -> Tensor:
-    """Return τ² · KL(softmax(teacher/τ) ‖ softmax(student/τ)), mean over the batch.
-
-    Hinton et al. 2015, "Distilling the knowledge in a neural network". `logits` [T, B, K] are averaged
-    over time; `teacher` has the shape [B, K].
-    """
-    tau = config.temperature
-    student = functional.log_softmax(logits.mean(0) / tau, dim=1)
-    target = functional.log_softmax(teacher / tau, dim=1)
-    return tau**2 * functional.kl_div(student, target, reduction="batchmean", log_target=True)
-
-
-def relation_loss(config: RelationLossConfig, features: Tensor, teacher: Tensor, shard: Shard = _FULL_BATCH) -> Tensor:
-    """Return the pairwise-relational term of a shard's student maps [T, B, C, H, W] and teacher vectors [B, D].
-
-    With a relation ρ it is the mean of (ρ(student) - ρ(teacher))² over the B·(B-1) pairs of two samples of the full
-    batch. The student's vectors are averaged over time (`mean`), concatenated to [B, T·D] (`concat`), or compared step
-    by step, with the mean of the steps' terms (`per_step`). With `shuffle` every sample gets another sample's teacher
-    vector.
-    """
-    relation = RELATIONS[config.kind]
-    vectors, teacher = shard.all_gather(pooled(features, config.pool), 1), shard.all_gather(teacher)
-    if config.time == "mean":
-        views = vectors.mean(0, keepdim=True)
-    elif config.time == "concat":
-        views = vectors.transpose(0, 1).flatten(1).unsqueeze(0)
-    else:
-        views = vectors
-    if config.shuffle:
-        teacher = teacher.roll(len(teacher) // 2, 0)
-    target = relation(teacher)
-    return torch.stack([_between_pairs(relation(view), target) for view in views]).mean()
-
-
-def _between_pairs(matrix: Tensor, target: Tensor) -> Tensor:
-    """Return the mean squared difference of two matrices [B, B] off their diagonals."""
-    batch = len(matrix)
-    squares = (matrix - target).square()
-    return (squares.sum() - squares.diagonal().sum()) / (batch * (batch - 1))
+    def related(self, layer: str, pool: int | str) -> Tensor | None:
+        """Return the vectors [B, D] of a layer that relations are computed from, None if they are missing."""
+        if layer != LAST:
+            return self.layers.get((layer, pool))
+        if pool != "full":
+            return self.vectors.get(int(pool))
+        return None if self.features is None else self.features.flatten(1)
 
 
 class FeatureLoss(nn.Module):
@@ -130,11 +72,25 @@ def total(
     outputs: TeacherOutputs | None = None,
     feature_loss: FeatureLoss | None = None,
     shard: Shard = _FULL_BATCH,
+    relation: RelationLoss | None = None,
+    maps: Mapping[str, Tensor] | None = None,
+    progress: float = 0.0,
 ) -> dict[str, Tensor]:
     """Return the unweighted terms with a weight above zero, and under ``total`` the weighted sum.
 
     The keys ``label`` and ``total`` are always present. The arguments belong to one `shard` of the batch, the terms to
-    the full batch.
+    the full batch. A relational term whose weight changes is returned weighted too, as ``relation_weighted``.
+
+    Args:
+        config: of all terms.
+        output: of the student.
+        labels: int64 [B].
+        outputs: of the teacher.
+        feature_loss: the feature term's projection.
+        shard: of the batch.
+        relation: the relational term with its queue; by default a new one.
+        maps: of the layers that relations are compared on, but the spikes of the last one (`networks.stages.Taps`).
+        progress: the share of all training steps that have been taken.
 
     Raises:
         ValueError: the teacher outputs or the projection that a term needs are missing.
@@ -143,17 +99,29 @@ def total(
     terms = {"label": label_loss(config.label, logits, shard.all_gather(labels))}
     teacher = outputs or TeacherOutputs()
     if config.relation.weight > 0:
-        vectors = _required(teacher.vectors.get(config.relation.pool), "relation")
-        terms["relation"] = relation_loss(config.relation, output.features, vectors, shard)
+        relation = relation or RelationLoss(config.relation)
+        vectors = {
+            layer: _required(teacher.related(layer, config.relation.pool), "relation") for layer in relation.layers
+        }
+        terms["relation"] = relation({LAST: output.features, **(maps or {})}, vectors, shard)
     if config.logit.weight > 0:
         terms["logit"] = logit_loss(config.logit, logits, shard.all_gather(_required(teacher.logits, "logit")))
     if config.feature.weight > 0:
         if feature_loss is None:
             raise ValueError("loss.feature.weight is above zero, but feature_loss, its projection, is missing")
         terms["feature"] = feature_loss(output.features, _required(teacher.features, "feature"), shard)
-    weighted = terms["label"]
+    convex = config.logit.weight > 0 and config.logit.weighting == "convex"
+    weighted = (1 - config.logit.weight) * terms["label"] if convex else terms["label"]
+    if config.label.ensemble > 0:
+        terms["ensemble"] = ensemble_loss(config.label, logits)
+        terms["ensemble_weighted"] = config.label.ensemble * terms["ensemble"]
+        weighted = weighted + terms["ensemble_weighted"]
+    factor = weight_factor(config.relation.schedule, progress)
     for name in config.terms_on():
-        weighted = weighted + getattr(config, name).weight * terms[name]
+        weight = getattr(config, name).weight
+        weighted = weighted + (factor * weight if name == "relation" else weight) * terms[name]
+    if config.relation.schedule != "constant" and "relation" in terms:
+        terms["relation_weighted"] = factor * config.relation.weight * terms["relation"]
     return terms | {"total": weighted}
 
 

@@ -135,7 +135,9 @@ class SpikeCounter:
 class LIF(nn.Module):
     """A layer of leaky integrate-and-fire neurons on time-folded currents [T·B, ...]; see `lif`.
 
-    The input is overwritten, as by `nn.ReLU(inplace=True)`. Its spikes are counted while it has a `counter`.
+    The input is overwritten, as by `nn.ReLU(inplace=True)`. Its spikes are counted while it has a `counter`. With
+    `scale_input` the current is multiplied by 1 - decay first: u[t] = decay · v[t-1] + (1 - decay) · current[t]. That
+    is v + (current - v)/τ with 1/τ = 1 - decay.
     """
 
     counter: SpikeCounter | None = None
@@ -149,8 +151,10 @@ class LIF(nn.Module):
         surrogate: str = "triangle",
         width: float = 1.0,
         detach_reset: bool = True,
+        scale_input: bool = False,
     ) -> None:
         super().__init__()
+        self.scale_input = scale_input
         self.steps, self.threshold, self.reset = steps, threshold, reset
         self.surrogate, self.width, self.detach_reset = surrogate, width, detach_reset
         self._set_decay(decay)
@@ -160,6 +164,8 @@ class LIF(nn.Module):
 
     def forward(self, current: Tensor, constant: bool = False) -> Tensor:
         """Return the spikes [T·B, ...] for currents [T·B, ...], or [B, ...] that are `constant` over time."""
+        if self.scale_input:
+            current = current * (1 - self.decay)
         spikes = lif(
             current if constant else current.unflatten(0, (self.steps, -1)),
             self.threshold,
@@ -178,7 +184,8 @@ class LIF(nn.Module):
 
     def extra_repr(self) -> str:
         """Return the neuron's constants, for `print(network)`."""
-        names = ("steps", "threshold", "reset", "surrogate", "width", "detach_reset")
+        names = ["steps", "threshold", "reset", "surrogate", "width", "detach_reset"]
+        names += ["scale_input"] if self.scale_input else []
         constants = ", ".join(f"{name}={getattr(self, name)}" for name in names)
         return f"{constants}, decay={torch.as_tensor(self.decay).detach():.4g}"
 
@@ -186,8 +193,8 @@ class LIF(nn.Module):
 class PLIF(LIF):
     """LIF with one learnable decay per layer, σ(`decay_logit`), which keeps it within (0, 1).
 
-    Fang et al. 2021, "Incorporating learnable membrane time constant to enhance learning of spiking neural
-    networks".
+    Its 1/τ is 1 - decay. As published, with an initial τ of 2, it also scales its input by 1/τ: `scale_input`. Fang et
+    al. 2021, "Incorporating learnable membrane time constant to enhance learning of spiking neural networks".
     """
 
     def _set_decay(self, decay: float) -> None:

@@ -24,6 +24,12 @@ def unit(rows: Tensor, reference: Tensor) -> Tensor:
     return rows * torch.where(silent, 0.0, squared.masked_fill(silent, 1.0).rsqrt())
 
 
+def safe_rsqrt(squares: Tensor, least: Tensor) -> Tensor:
+    """Return 1/√squares; values of at most `least` become zero, without gradient."""
+    silent = squares <= least
+    return torch.where(silent, 0.0, squares.masked_fill(silent, 1.0).rsqrt())
+
+
 def cosine(vectors: Tensor) -> Tensor:
     """Return the cosine of each pair."""
     rows = unit(vectors, vectors)

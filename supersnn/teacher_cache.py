@@ -22,7 +22,7 @@ from torch import Tensor
 
 from supersnn.augment import normalise
 from supersnn.config import TrainConfig
-from supersnn.config_model import digest
+from supersnn.config_model import digest, digested
 from supersnn.data import TrainingData
 from supersnn.files import DamagedFile, atomic_file, sha256, write_atomically
 from supersnn.losses import TeacherOutputs
@@ -173,7 +173,7 @@ def _identity(teacher: Teacher, data: TrainingData, config: TrainConfig) -> dict
         "teacher": teacher.digest,
         "weights": teacher.weights_digest,
         "split": data.fingerprint,
-        "augment": config.dataset.augment.model_dump(mode="json", exclude={"views"}),
+        "augment": {name: value for name, value in digested(config.dataset.augment).items() if name != "views"},
         "augment_seed": config.dataset.split_seed,
         "views": config.dataset.augment.views,
     }

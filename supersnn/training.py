@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from supersnn.augment import Normaliser, augment
+from supersnn.averaging import WeightAverage
 from supersnn.checkpoint import STUDENT, under_prefix, with_prefix
 from supersnn.config import AugmentConfig, TrainConfig
 from supersnn.config_model import digest
@@ -23,14 +24,18 @@ from supersnn.device_steps import DeviceSteps
 from supersnn.errors import UserError, prefix_errors
 from supersnn.evaluation import Evaluator
 from supersnn.generators import Generators
+from supersnn.layer_names import LAST
 from supersnn.losses import FeatureLoss, TeacherOutputs, total
 from supersnn.measurement import measure
+from supersnn.mixing import Mixture, is_mixed, mixture
 from supersnn.networks.base import Output
 from supersnn.networks.build import build
+from supersnn.networks.stages import Taps
 from supersnn.optimisation import learning_rate, optimiser, rate_tensor
 from supersnn.process_group import check_shards, process_group
 from supersnn.randomness import key, permutation
 from supersnn.records.metrics import SPIKE_RATE
+from supersnn.relation_loss import RelationLoss
 from supersnn.shards import Shard
 from supersnn.streams import Turn, to_device, to_host
 
@@ -193,10 +198,33 @@ def _worker_loop(
 
 def augmented(images: Images, rows: Tensor, view: int, config: TrainConfig) -> Tensor:
     """Return a view uint8 [B, C, H, W] of the images in rows int64 [B]; it does not depend on `config.seed`."""
-    pixels = images.pixels[rows]
-    if config.dataset.augment.views == 1:
+    options, seed = config.dataset.augment, config.dataset.split_seed
+    if options.views == 1:
+        return images.pixels[rows]
+    pixels = augment(images.pixels[rows], images.index[rows], view, seed, options)
+    if not is_mixed(options):
         return pixels
-    return augment(pixels, images.index[rows], view, config.dataset.split_seed, config.dataset.augment)
+    mixed = _mixture(images, rows, view, config)
+    partner = mixed.partner.to(images.pixels.device)
+    partners = augment(images.pixels[partner], images.index[partner], view, seed, options)
+    return mixed.images(pixels, partners)
+
+
+def targets(images: Images, rows: Tensor, view: int, config: TrainConfig, classes: int) -> Tensor:
+    """Return the labels int64 [B] of a view of the images in rows, or distributions float32 [B, K] if it is mixed."""
+    labels = images.labels[rows]
+    if config.dataset.augment.views == 1 or not is_mixed(config.dataset.augment):
+        return labels
+    mixed = _mixture(images, rows, view, config)
+    others = images.labels[mixed.partner.to(labels.device)]
+    mixtures = mixed.targets(labels.cpu(), others.cpu(), classes, images.pixels[0, 0].numel())
+    return mixtures.to(labels.device)
+
+
+def _mixture(images: Images, rows: Tensor, view: int, config: TrainConfig) -> Mixture:
+    height, width = images.pixels.shape[-2:]
+    size = (len(images), height, width)
+    return mixture(config.dataset.augment, rows, images.index[rows], view, config.dataset.split_seed, size)
 
 
 def view_of(epoch: int, config: AugmentConfig) -> int:
@@ -237,6 +265,9 @@ class _Training:
             self.network = build(config.student, config.neuron, data.shape, len(data.classes))
         shard.convert_batch_norm(self.network)
         self.network.to(self.device).to(memory_format=self.layout)
+        ema = config.optimizer.ema
+        self.average = WeightAverage(self.network, ema) if ema else None
+        self.taken = 0
         self.turn = Turn(self.device, config.train.tf32, config.train.deterministic)
         with self.turn:
             self._prepare(resume)
@@ -246,15 +277,26 @@ class _Training:
         config, data = self.config, self.data
         self.normalise = Normaliser(data.mean, data.std, self.device)
         self.projection = self._projection() if config.loss.feature.weight > 0 else None
+        self.relation = RelationLoss(config.loss.relation)
+        self.taps = self._taps()
         self.parameters = [*self.network.parameters(), *(self.projection.parameters() if self.projection else ())]
-        self.rate = rate_tensor(self.device) if _steps_on_device(self.shard) else None
+        on_device = _steps_on_device(self.shard) and not self._changing()
+        self.rate = rate_tensor(self.device) if on_device else None
         self.optimizer = optimiser(config.optimizer, self.parameters, self.rate)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.train.precision == "fp16")
         self.device_steps = self._device_steps()
-        self.evaluator = Evaluator(self.network, data.mean, data.std, graph=self._graph_wanted())
+        self.evaluated = self.network if self.average is None else self.average.network
+        self.evaluator = Evaluator(self.evaluated, data.mean, data.std, graph=self._graph_wanted())
         self.sums: dict[str, Tensor] = {}
         if resume is not None:
             self.restore(*resume)
+
+    def _changing(self) -> bool:
+        """Return whether a step does other work than the one before, so that it cannot be captured once."""
+        relation = self.config.loss.relation
+        return self.average is not None or (
+            relation.weight > 0 and (relation.queue > 0 or relation.schedule != "constant")
+        )
 
     def _graph_wanted(self) -> bool:
         return self.rate is not None and self.config.train.graph == "auto"
@@ -279,6 +321,15 @@ class _Training:
             raise ValueError("loss.feature.weight is above zero, but teacher_source returns no features")
         seed = key(self.config.seed, _PROJECTION)
         return FeatureLoss(self.network.channels, maps.shape[1], seed).to(self.device)
+
+    def _taps(self) -> Taps | None:
+        """Return access to the maps inside the network, None if relations are compared on its last spikes only."""
+        config = self.config.loss.relation
+        currents = config.signal == "currents"
+        layers = [layer for layer in self.relation.layers if currents or layer != LAST]
+        if config.weight == 0 or not layers:
+            return None
+        return Taps(self.network, self._images(torch.arange(1), view=0), layers, currents)
 
     def epoch_in_parts(self) -> Iterator[None]:
         """Train for an epoch, evaluate on the validation images, and append the metrics to the history."""
@@ -317,12 +368,13 @@ class _Training:
     def _steps_from_host(self, chunk: Tensor, step: int) -> None:
         """Take a step for each batch of a chunk of rows, the batches cut from its images one by one."""
         view, size = self._view(), self.batch // self.shard.count
-        parts = (chunk, self._images(chunk, view), self.data.train.labels[chunk])
+        parts = (chunk, self._images(chunk, view), self._targets(chunk, view))
         for position, images, labels in zip(*(part.split(size) for part in parts), strict=True):
             outputs = self.teacher_source(position, view, images) if self.teacher_source else None
             rate = self._rate(step)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
+            self.taken = step
             for name, loss in self._update(images, labels, outputs).items():
                 self.sums[name] = self.sums[name] + loss if name in self.sums else loss
             step += 1
@@ -337,7 +389,7 @@ class _Training:
         rates = [self._rate(step + number) for number in range(len(chunk) // self.batch)]
         self.device_steps.run(
             images,
-            self.data.train.labels[rows],
+            self._targets(rows, view),
             outputs,
             to_device(torch.tensor(rates, dtype=torch.float64), self.device),
         )
@@ -357,8 +409,11 @@ class _Training:
             means = dict(zip(self.sums, summed.tolist(), strict=True))
         metrics = {"train/loss": means.pop("total")} | {f"loss/{term}": mean for term, mean in means.items()}
         for term in self.config.loss.terms_on():
-            metrics[f"loss/{term}_weighted"] = getattr(self.config.loss, term).weight * means[term]
+            metrics.setdefault(f"loss/{term}_weighted", getattr(self.config.loss, term).weight * means[term])
         return metrics
+
+    def _targets(self, position: Tensor, view: int) -> Tensor:
+        return targets(self.data.train, position, view, self.config, len(self.data.classes))
 
     def _images(self, position: Tensor, view: int) -> Tensor:
         pixels = augmented(self.data.train, position, view, self.config)
@@ -370,7 +425,18 @@ class _Training:
         with torch.autocast(self.device.type, _PRECISION[loop.precision], enabled=loop.precision != "fp32"):
             output = self.network(images)
         output = Output(*(part.float() for part in output))
-        terms = total(self.config.loss, output, labels, outputs, self.projection, self.shard)
+        maps = {layer: part.float() for layer, part in self.taps.take().items()} if self.taps else None
+        terms = total(
+            self.config.loss,
+            output,
+            labels,
+            outputs,
+            self.projection,
+            self.shard,
+            self.relation,
+            maps,
+            progress=self.taken / (self.steps * loop.epochs),
+        )
         self.optimizer.zero_grad()
         self.scaler.scale(terms["total"]).backward()
         self.shard.sum_gradients(self.parameters)
@@ -379,11 +445,13 @@ class _Training:
             nn.utils.clip_grad_norm_(self.parameters, self.config.optimizer.clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.average is not None:
+            self.average.update(self.network, self.taken)
         return {name: term.detach() for name, term in terms.items()}
 
     def _validate(self) -> dict[str, float]:
         """Return the validation metrics; a network that is silent or saturated has failed."""
-        metrics = measure(self.network, self.data.validation, self.data, self.evaluator).metrics("val")
+        metrics = measure(self.evaluated, self.data.validation, self.data, self.evaluator).metrics("val")
         rate = metrics.get(SPIKE_RATE.key)
         if rate is not None and rate < SILENT:
             self.ended = "failed:silent"
@@ -406,9 +474,12 @@ class _Training:
 
     def snapshot(self) -> Snapshot:
         """Return the state, copied to the CPU."""
-        tensors = with_prefix(STUDENT, self.network.state_dict())
+        tensors = with_prefix(STUDENT, (self.average or self).network.state_dict())
+        if self.average is not None:
+            tensors |= with_prefix("latest.", self.network.state_dict())
         if self.projection is not None:
             tensors |= with_prefix("projection.", self.projection.state_dict())
+        tensors |= with_prefix("relation.", self.relation.state())
         for number, parameter in enumerate(self.parameters):
             tensors |= with_prefix(f"optimizer.{number}.", self.optimizer.state[parameter])
         meta = {
@@ -424,9 +495,12 @@ class _Training:
 
     def restore(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
         """Load the state of a snapshot."""
-        self.network.load_state_dict(under_prefix(STUDENT, tensors))
+        (self.average or self).network.load_state_dict(under_prefix(STUDENT, tensors))
+        if self.average is not None:
+            self.network.load_state_dict(under_prefix("latest.", tensors))
         if self.projection is not None:
             self.projection.load_state_dict(under_prefix("projection.", tensors))
+        self.relation.load(under_prefix("relation.", tensors), self.device)
         for number, parameter in enumerate(self.parameters):
             for name, value in under_prefix(f"optimizer.{number}.", tensors).items():
                 like = torch.empty((), device=parameter.device) if name == "step" else parameter

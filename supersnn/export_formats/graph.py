@@ -42,11 +42,12 @@ class Affine:
 
 @dataclass(frozen=True)
 class Neurons:
-    """A layer of neurons; see `neurons.lif`."""
+    """A layer of neurons, see `neurons.lif`, whose input is multiplied by `gain`."""
 
     threshold: float
     decay: float
     reset: str
+    gain: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -272,7 +273,7 @@ def _flatten(name: str, layer: nn.Flatten) -> Layer:
 
 def _neurons(_name: str, layer: LIF) -> Layer:
     decay = layer.decay.item() if isinstance(layer.decay, Tensor) else layer.decay
-    return Neurons(layer.threshold, decay, layer.reset)
+    return Neurons(layer.threshold, decay, layer.reset, 1 - decay if layer.scale_input else 1.0)
 
 
 _IN_PLACE = ("add_", operator.iadd)

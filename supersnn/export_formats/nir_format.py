@@ -96,7 +96,7 @@ def _neurons(name: str, layer: Neurons, shape: tuple[int, ...]) -> "nir.LIF":
         )
     threshold = np.nextafter(np.float32(layer.threshold), np.float32(-np.inf))
     tau = DT / (1 - layer.decay)
-    constants = (tau, tau / DT, 0.0, float(threshold), 0.0)
+    constants = (tau, layer.gain * tau / DT, 0.0, float(threshold), 0.0)
     return nir.LIF(*(np.full(shape, value) for value in constants))
 
 

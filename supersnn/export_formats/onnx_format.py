@@ -141,6 +141,12 @@ class _Program:
 
     def _neurons(self, name: str, layer: Neurons, current: str) -> None:
         """Unroll `neurons.lif` over the steps."""
+        if layer.gain != 1:
+            scaled = f"{name}.input"
+            self.add("Mul", [current, self.constant(f"{name}.gain", torch.tensor(layer.gain))], scaled)
+            if current in self._timed:
+                self._timed.add(scaled)
+            current = scaled
         currents = [current] * self._steps
         if current in self._timed and self._steps > 1:
             currents = [f"{name}.{t}.current" for t in range(self._steps)]

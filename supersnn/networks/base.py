@@ -32,7 +32,8 @@ class Network(nn.Module):
     """A classifier, spiking or artificial: read-out(pool(body(activation(stem(images))))).
 
     `stem` ends in a current, without activation; `body` ends in the feature map [T·B, `channels`, H, W]. With
-    ReLU there is one time step, T = 1.
+    ReLU there is one time step, T = 1. With `hidden`, a number of neurons and their activation, the read-out has such a
+    layer before its last one.
 
     An image [B, C, H, W] is the same at every step, so the stem runs once and its current is repeated T times
     (direct encoding). The result equals that of a folded batch of T copies, except for the factor n/(n-1) in the stem
@@ -41,13 +42,23 @@ class Network(nn.Module):
     """
 
     def __init__(
-        self, steps: int, stem: nn.Module, activation: nn.Module, body: nn.Module, channels: int, classes: int
+        self,
+        steps: int,
+        stem: nn.Module,
+        activation: nn.Module,
+        body: nn.Module,
+        channels: int,
+        classes: int,
+        hidden: tuple[int, nn.Module] | None = None,
     ) -> None:
         super().__init__()
         self.steps, self.channels, self.classes = steps, channels, classes
         self.stem, self.activation, self.body = stem, activation, body
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.readout = nn.Linear(channels, classes)
+        self.readout: nn.Module = nn.Linear(channels, classes)
+        if hidden is not None:
+            width, neurons = hidden
+            self.readout = nn.Sequential(nn.Linear(channels, width), neurons, nn.Linear(width, classes))
 
     def forward(self, images: Tensor) -> Output:
         """Return the outputs for images [B, C, H, W] or event frames [T, B, C, H, W].
@@ -90,7 +101,7 @@ class LayerFactory:
         if n.kind == "relu":
             return nn.ReLU()
         kind = PLIF if n.kind == "plif" else LIF
-        return kind(self.steps, n.threshold, n.decay, n.reset, n.surrogate, n.width, n.detach_reset)
+        return kind(self.steps, n.threshold, n.decay, n.reset, n.surrogate, n.width, n.detach_reset, n.scale_input)
 
     def norm(self, channels: int, summands: int = 1) -> nn.BatchNorm2d:
         """Return a batch norm whose output is one of `summands` currents that are added before a neuron.

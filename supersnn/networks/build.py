@@ -26,6 +26,8 @@ ARCHITECTURES: dict[str, Constructor] = {
     "resnet32": partial(resnet, widths=NARROW, blocks=(5, 5, 5)),
     "resnet18": partial(resnet, widths=WIDE, blocks=(2, 2, 2, 2)),
     "resnet19": partial(resnet, widths=(128, 256, 512), blocks=(3, 3, 2)),
+    "resnet19_tdbn": partial(resnet, widths=(128, 256, 512), blocks=(3, 3, 2), hidden=256),
+    "resnet19_tet": partial(resnet, widths=(128, 256, 512), blocks=(3, 3, 2), stem_width=64, hidden=256),
     "resnet34": partial(resnet, widths=WIDE, blocks=(3, 4, 6, 3)),
     "vgg8": partial(vgg, stages=((64,), (128,), (256,), (512,), (512,))),
     "vgg11": partial(vgg, stages=((64,), (128,), (256,) * 2, (512,) * 2, (512,) * 2)),
@@ -33,7 +35,11 @@ ARCHITECTURES: dict[str, Constructor] = {
     "wrn16_2": partial(wide_resnet, depth=16, widen=2),
     "wrn28_4": partial(wide_resnet, depth=28, widen=4),
 }
-"""This package's own architectures. `supersnn.records.pairing.family` derives the family from the name."""
+"""This package's own architectures.
+
+ResNet-19 was published twice for spiking networks, both with a layer of 256 neurons before the last one: with a stem of
+128 channels (tdBN, Zheng et al. 2021) and of 64 (TET, Deng et al. 2022). `resnet19` is the former without that layer.
+`supersnn.records.pairing.family` derives the family from the name."""
 
 LIBRARIES: dict[str, Callable[[str, LayerFactory, ImageShape, int], Network]] = {
     "torchvision": torchvision_network,

@@ -29,15 +29,27 @@ class Block(nn.Module):
 
 
 def resnet(
-    layers: LayerFactory, shape: ImageShape, classes: int, widths: Sequence[int], blocks: Sequence[int]
+    layers: LayerFactory,
+    shape: ImageShape,
+    classes: int,
+    widths: Sequence[int],
+    blocks: Sequence[int],
+    stem_width: int | None = None,
+    hidden: int = 0,
 ) -> Network:
-    """Return a residual network with a stage of `blocks` for each of `widths`; later stages halve the side."""
-    stem = nn.Sequential(conv(shape.channels, widths[0], stride=layers.stem_stride(shape.side)), layers.norm(widths[0]))
+    """Return a residual network with a stage of `blocks` for each of `widths`; later stages halve the side.
+
+    The stem has the first of `widths` unless it has a `stem_width` of its own; `hidden` is the number of neurons in a
+    fully connected layer before the last one.
+    """
+    first = stem_width or widths[0]
+    stem = nn.Sequential(conv(shape.channels, first, stride=layers.stem_stride(shape.side)), layers.norm(first))
     activation = layers.activation()
     body = nn.Sequential()
-    inputs = widths[0]
+    inputs = first
     for stage, (width, count) in enumerate(zip(widths, blocks, strict=True)):
         for index in range(count):
             body.append(Block(layers, inputs, width, stride=2 if stage > 0 and index == 0 else 1))
             inputs = width
-    return Network(layers.steps, stem, activation, body, inputs, classes)
+    extra = (hidden, layers.activation()) if hidden else None
+    return Network(layers.steps, stem, activation, body, inputs, classes, extra)

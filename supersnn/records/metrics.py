@@ -71,7 +71,7 @@ METRICS: dict[str, Metric] = {
         Metric("train/loss", "train_loss", "training loss", "", "minimize"),
         *(
             Metric(f"loss/{term}{suffix}", f"{term}_loss{suffix}", f"{term} loss{word}", "", "minimize")
-            for term in ("label", "relation", "logit", "feature")
+            for term in ("label", "ensemble", "relation", "logit", "feature")
             for suffix, word in (("", ""), ("_weighted", ", weighted"))
             if term != "label" or not suffix
         ),

@@ -6,8 +6,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from supersnn.config import LabelLossConfig, LogitLossConfig, LossConfig, RelationLossConfig
-from supersnn.losses import FeatureLoss, TeacherOutputs, label_loss, logit_loss, pooled, relation_loss, total
+from supersnn.logit_losses import label_loss, logit_loss
+from supersnn.losses import FeatureLoss, TeacherOutputs, total
 from supersnn.networks.base import Output
+from supersnn.relation_loss import pooled, relation_loss
 from supersnn.relations import RELATIONS
 
 T, B, K = 2, 6, 5

@@ -248,3 +248,24 @@ def test_a_learnable_decay_starts_as_given_learns_and_stays_between_zero_and_one
             optimizer.step()
         assert 0 <= float(layer.decay.detach()) <= 1
     assert float(layer.decay.detach()) != pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("kind", [LIF, PLIF])
+def test_scaled_inputs_are_those_of_the_published_plif(kind: type[LIF]) -> None:
+    """H[t] = V[t-1] + (X[t] - V[t-1]) / τ with τ = 2.5 and a hard reset (Fang et al. 2021)."""
+    currents = 3 * torch.randn(4, 5, 6, generator=torch.Generator().manual_seed(1))
+    layer = kind(4, decay=1 - 1 / 2.5, scale_input=True)
+    v, expected = torch.zeros(5, 6), []
+    for current in currents:
+        v = v + (current - v) / 2.5
+        expected.append((v >= 1).float())
+        v = v * (v < 1)
+    x = currents.flatten(0, 1).requires_grad_()
+    found = layer(x * 1.0)
+    assert torch.equal(found, torch.cat(expected))
+    found.sum().backward()
+    if isinstance(layer, PLIF):
+        assert layer.decay_logit.grad is not None
+        assert layer.decay_logit.grad.abs() > 0
+    assert "scale_input=True" in repr(layer)
+    assert "scale_input" not in repr(kind(4))

@@ -68,6 +68,11 @@ def present(values: Tensor | None) -> Tensor:
         ({"logit": {"weight": 1}}, {LOGITS}),
         ({"relation": {"weight": 1, "pool": 2}}, {LOGITS, VECTORS2}),
         ({"relation": {"pool": 2}, "feature": {"weight": 1}}, {LOGITS, FEATURES}),
+        ({"relation": {"weight": 1, "pool": "full"}, "feature": {"weight": 1}}, {LOGITS, FEATURES}),
+        (
+            {"relation": {"weight": 1, "pool": 2, "layers": ["last", "last-1"]}},
+            {LOGITS, VECTORS2, OutputKind("vectors", 2, "last-1")},
+        ),
     ],
 )
 def test_needed_outputs(weights: dict[str, Any], kinds: set[OutputKind]) -> None:
@@ -79,6 +84,9 @@ def test_needed_outputs(weights: dict[str, Any], kinds: set[OutputKind]) -> None
 def test_output_kinds_have_the_names_of_their_files() -> None:
     kinds = output_kinds(("relation", "logit", "feature"), [4, 1, 2, 1])
     assert [str(kind) for kind in kinds] == ["logits", "vectors1", "vectors2", "vectors4", "features"]
+    kinds = output_kinds(("relation",), ["full", 1], ["last-1", "last"])
+    names = ["logits", "last.vectors1", "last-1.vectors1", "last.features", "last-1.features"]
+    assert [str(kind) for kind in kinds] == [name.removeprefix("last.") for name in names]
 
 
 @pytest.mark.parametrize("view", [0, 1])
@@ -95,6 +103,33 @@ def test_cached_outputs_equal_online_outputs(
         assert cached.dtype == torch.float32
         torch.testing.assert_close(cached, online, rtol=2e-3, atol=2e-3)
     assert present(live.features).shape == (4, 64, 2, 2)
+
+
+def test_layers_before_the_last_are_cached_beside_what_is_there(
+    configured: Configured, bars: TrainingData, teacher: Teacher, tmp_path: Path
+) -> None:
+    config = configured(**TAUGHT)
+    earlier = TeacherCache.open(tmp_path, teacher, bars, config, [LOGITS, VECTORS1])
+    old = {path: path.stat().st_mtime_ns for path in earlier.folder.glob("*.npy")}
+    kinds = output_kinds(("relation",), [1, "full"], ["last, last-2"])
+    cache = TeacherCache.open(tmp_path, teacher, bars, config, kinds)
+    assert cache.folder == earlier.folder
+    assert {path: path.stat().st_mtime_ns for path in old} == old
+    stored, live = outputs_of(cache, bars, config, 1), outputs_of(OnlineTeacher(teacher, kinds), bars, config, 1)
+    assert present(stored.related("last-2", "full")).shape == (4, 16 * 8 * 8)
+    places: list[tuple[str, int | str]] = [("last", 1), ("last", "full"), ("last-2", 1), ("last-2", "full")]
+    for layer, pool in places:
+        cached, online = present(stored.related(layer, pool)), present(live.related(layer, pool))
+        torch.testing.assert_close(cached, online, rtol=2e-3, atol=2e-3)
+
+
+def test_augmentations_of_later_versions_leave_the_address_of_earlier_caches(
+    configured: Configured, bars: TrainingData, teacher: Teacher
+) -> None:
+    plain = teacher_cache._identity(teacher, bars, configured(**TAUGHT))
+    assert plain["augment"] == {"crop": 1, "flip": False, "cutout": 0}
+    mixed = teacher_cache._identity(teacher, bars, configured(**TAUGHT, dataset__augment__mixup=0.2))
+    assert mixed["augment"] == {"crop": 1, "flip": False, "cutout": 0, "mixup": 0.2}
 
 
 def test_outputs_that_are_not_needed_are_not_stored(

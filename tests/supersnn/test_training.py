@@ -9,14 +9,26 @@ from torch import Tensor
 
 from supersnn import checkpoint, training
 from supersnn.augment import normalise
-from supersnn.config import TrainConfig
+from supersnn.averaging import WeightAverage
+from supersnn.config import NetworkConfig, NeuronConfig, TrainConfig
 from supersnn.data import Images, TrainingData
 from supersnn.errors import UserError
 from supersnn.losses import TeacherOutputs
+from supersnn.measurement import measure
+from supersnn.networks.base import ImageShape
+from supersnn.networks.build import build
 from supersnn.training import EpochReport, train
 
 Configured = Callable[..., TrainConfig]
 
+MAPS = {
+    "teacher__name": "resnet8",
+    "loss__relation__weight": 1.0,
+    "loss__relation__kind": "gram",
+    "loss__relation__layers": "last, last-1",
+    "loss__relation__schedule": "cosine",
+    "loss__relation__queue": 2,
+}
 TAUGHT = {
     "teacher__name": "resnet8",
     "loss__relation__weight": 1.0,
@@ -34,7 +46,8 @@ class Echo:
     def __call__(self, position: Tensor, view: int, images: Tensor) -> TeacherOutputs:
         self.calls.append((position, view, images))
         vectors = images.flatten(1)
-        return TeacherOutputs({1: vectors, 2: vectors}, vectors[:, :4], images.repeat(1, 3, 1, 1))
+        earlier: dict[tuple[str, int | str], Tensor] = {("last-1", "full"): vectors, ("last-1", 1): vectors}
+        return TeacherOutputs({1: vectors, 2: vectors}, vectors[:, :4], images.repeat(1, 3, 1, 1), earlier)
 
 
 def without_time(report: EpochReport) -> dict[str, float]:
@@ -81,6 +94,48 @@ def test_each_term_stands_by_itself_and_weighted(configured: Configured, bars: T
     assert m["train/loss"] == pytest.approx(sum(m[f"loss/{term}"] for term in terms), rel=1e-5)
 
 
+def test_the_moving_average_is_what_is_evaluated_and_kept(configured: Configured, bars: TrainingData) -> None:
+    plain = list(train(configured(), bars))
+    averaged = list(train(configured(optimizer__ema=0.9), bars))
+    latest = checkpoint.under_prefix("latest.", averaged[-1].snapshot()[0])
+    assert same(latest, checkpoint.student_weights(plain[-1].snapshot()[0]))
+    assert averaged[-1].metrics["train/loss"] == plain[-1].metrics["train/loss"]
+    assert averaged[-1].metrics["val/loss"] != plain[-1].metrics["val/loss"]
+    kept = checkpoint.student_weights(averaged[-1].snapshot()[0])
+    config = configured()
+    network = build(config.student, config.neuron, bars.shape, len(bars.classes))
+    network.load_state_dict(kept)
+    assert measure(network, bars.validation, bars).metrics("val")["val/loss"] == averaged[-1].metrics["val/loss"]
+
+
+def test_the_average_weighs_later_steps_more() -> None:
+    network = build(NetworkConfig(architecture="resnet8"), NeuronConfig(), ImageShape(1, 8), 4)
+    average, bias = WeightAverage(network, 0.5), network.get_parameter("readout.bias")
+    expected = bias.detach().double().clone()
+    for step in range(20):
+        with torch.no_grad():
+            bias.normal_()
+        average.update(network, step)
+        share = min(0.5, (step + 1) / (step + 10))
+        expected = share * expected + (1 - share) * bias.detach().double()
+    torch.testing.assert_close(average.network.get_parameter("readout.bias").double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_falling_weight_is_recorded_as_it_was_used(configured: Configured, bars: TrainingData) -> None:
+    reports = list(train(configured(**MAPS), bars, Echo()))
+    shares = [r.metrics["loss/relation_weighted"] / r.metrics["loss/relation"] for r in reports]
+    assert 1 > shares[0] > 0.75 > shares[1] > 0.25 > shares[2] > 0
+    for report in reports:
+        m = report.metrics
+        assert m["train/loss"] == pytest.approx(m["loss/label"] + m["loss/relation_weighted"], rel=1e-5)
+
+
+def test_a_layer_that_the_student_lacks_is_named(configured: Configured, bars: TrainingData) -> None:
+    config = configured(**{**MAPS, "loss__relation__layers": "last-5"})
+    with pytest.raises(UserError, match=r"loss\.relation\.layers: the student has 3 stages"):
+        next(train(config, bars, Echo()))
+
+
 def test_the_seed_decides_the_bits_and_nothing_else_does(configured: Configured, bars: TrainingData) -> None:
     torch.manual_seed(1)
     first, _ = final(configured(), bars)
@@ -116,6 +171,9 @@ def test_a_teacher_changes_neither_the_first_weights_nor_the_order(configured: C
         {"neuron__kind": "plif", "neuron__reset": "soft"},
         TAUGHT,
         {**TAUGHT, "optimizer__name": "adamw", "neuron__kind": "plif"},
+        {**MAPS, "loss__relation__pool": "full", "loss__relation__scale": "relative"},
+        {**MAPS, "loss__relation__signal": "currents", "loss__relation__time": "per_step"},
+        {"optimizer__ema": 0.9, "dataset__augment__mixup": 0.4},
         {"dataset__augment__views": "off", "train__channels_last": False},
     ],
 )

@@ -10,7 +10,7 @@ from supersnn.config_model import current_key, merge, parse, unflatten
 from supersnn.errors import UserError, prefix_errors
 from supersnn.networks.build import require_known
 from supersnn.records.pairing import family
-from tune.description import references, settings
+from tune.description import references, relation_ranges, settings
 from tune.description.conditions import ordered
 from tune.description.space import DEFAULTS, SearchParameter, Values
 from tune.description.sweep import ArmConfig, SweepConfig
@@ -70,7 +70,7 @@ def _resolve(sweep: SweepConfig, name: str, arm: ArmConfig) -> Arm:
     for term in terms:
         weight = f"loss.{term}.weight"
         if weight not in parameters and weight not in fixed and not getattr(sweep.loss, term).weight:
-            parameters[weight] = DEFAULTS[weight]
+            parameters[weight] = _default_range(weight, sweep, parameters, fixed)
     base = merge(sweep.base(), unflatten(fixed))
     for term in LOSS_TERMS:
         if term not in terms:
@@ -79,6 +79,22 @@ def _resolve(sweep: SweepConfig, name: str, arm: ArmConfig) -> Arm:
     base = merge(base, {"teacher": {"name": arm.teachers[0] if arm.teachers else None}})
     parameters = ordered({key: parameter for key, parameter in parameters.items() if key not in fixed})
     return Arm(name, base, parameters, terms, arm.teachers, students)
+
+
+def _default_range(
+    weight: str, sweep: SweepConfig, parameters: Mapping[str, SearchParameter], fixed: Mapping[str, Any]
+) -> SearchParameter:
+    """Return the range of a term's weight that has none; that of the relational term depends on its kinds."""
+    if weight != relation_ranges.WEIGHT:
+        return DEFAULTS[weight]
+    values = []
+    for key, own in (
+        (relation_ranges.KIND, sweep.loss.relation.kind),
+        (relation_ranges.SCALE, sweep.loss.relation.scale),
+    ):
+        searched = parameters[key].categorical if key in parameters and key not in fixed else None
+        values.append(searched or (fixed.get(key, own),))
+    return relation_ranges.weight_range(*values)
 
 
 def _terms(name: str, arm: ArmConfig) -> tuple[LossTerm, ...]:

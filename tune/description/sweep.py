@@ -24,6 +24,7 @@ from supersnn.errors import UserError, nearest
 from supersnn.records.metrics import CONSTRAINABLE
 from tune.description.composition import Paths, compose
 from tune.description.overrides import parse_override, with_override
+from tune.description.relation_ranges import with_weight_ranges
 from tune.description.space import DEFAULTS, SearchParameter
 
 Objective = Literal["accuracy", "synaptic_ops"]
@@ -167,6 +168,11 @@ class SweepConfig(TrainConfig):
     @classmethod
     def _defaults(cls, value: object) -> object:
         return with_defaults(value)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _weights_by_kind(cls, data: Any) -> Any:
+        return with_weight_ranges(data)
 
     @model_validator(mode="before")
     @classmethod

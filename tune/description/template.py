@@ -20,8 +20,8 @@ arms:                                   # compared at equal budget
 space:                                  # any key of a training; `default` is the default range
   neuron.threshold: default
   neuron.decay: {uniform: [0.1, 0.95]}
-  optimizer.lr: {log: [0.01, 0.3]}
-  loss.relation.weight: {log: [1, 1000]}
+  optimizer.lr: default
+  loss.relation.weight: default
 
 search: {trials: 16, sampler: tpe, scheduler: asha}     # trials for each arm
 verify: {seeds: 10}                                     # fresh seeds for each winner

@@ -20,7 +20,6 @@ from tune.notices import Notify, Preparing
 from tune.notices import Progress as ProgressNotice
 from tune.storage import Storage, storage_at
 
-POOL = "loss.relation.pool"
 E = TypeVar("E", bound=Event)
 
 
@@ -121,7 +120,9 @@ def preparations(arms: Mapping[str, Arm], storage: Storage) -> list[Preparation]
         Preparation(
             config=_example(users_of[0], teacher).model_dump(mode="json"),
             kinds=output_kinds(
-                {t for arm in users_of for t in arm.terms}, {p for arm in users_of for p in _pools(arm)}
+                {t for arm in users_of for t in arm.terms},
+                {pool for arm in users_of for pool in _related(arm, "pool")},
+                {str(layers) for arm in users_of for layers in _related(arm, "layers")},
             ),
             store=storage.address,
         )
@@ -140,13 +141,13 @@ def _example(arm: Arm, teacher: str) -> TrainConfig:
     return arm.config({**values, "teacher.name": teacher})
 
 
-def _pools(arm: Arm) -> list[int]:
-    """Return the pooled sides at which an arm may compare relations."""
+def _related(arm: Arm, key: str) -> tuple[int | str, ...]:
+    """Return the values that a key of an arm's relational term may have."""
     if "relation" not in arm.terms:
-        return []
-    parameter = arm.parameters.get(POOL)
-    choices = parameter.categorical if parameter and parameter.categorical else (arm.base["loss"]["relation"]["pool"],)
-    return [int(str(choice)) for choice in choices]
+        return ()
+    parameter = arm.parameters.get(f"loss.relation.{key}")
+    values = parameter.categorical if parameter and parameter.categorical else (arm.base["loss"]["relation"][key],)
+    return tuple(value if isinstance(value, int) else str(value) for value in values)
 
 
 def already_prepared(item: Preparation, data: TrainingData) -> Prepared | None:

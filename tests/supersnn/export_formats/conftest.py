@@ -68,6 +68,7 @@ def _layer(layer: Layer, x: Tensor, potentials: dict[str, Tensor], name: str) ->
         case Rectifier():
             return x.clamp(min=0)
         case Neurons():
+            x = layer.gain * x
             u = layer.decay * potentials[name] + x if name in potentials else x
             fired = (u >= layer.threshold).float()
             potentials[name] = u * (1 - fired) if layer.reset == "hard" else u - layer.threshold * fired

@@ -21,6 +21,8 @@ PINNED = {
     "resnet32": (466618, 466906, 64, (2, 7, 8)),
     "resnet18": (11172810, 11173962, 512, (1, 4, 4)),
     "resnet19": (12566922, 12569226, 512, (2, 7, 8)),
+    "resnet19_tdbn": (12695690, 12697994, 512, (2, 7, 8)),
+    "resnet19_tet": (12629706, 12630858, 512, (2, 7, 8)),
     "resnet34": (21280970, 21282122, 512, (1, 4, 4)),
     "vgg8": (3916234, 3917386, 512, (1, 1, 2)),
     "vgg11": (9227210, 9228362, 512, (1, 1, 2)),
@@ -84,7 +86,7 @@ def test_one_seed_gives_one_initialisation_whatever_the_neuron(name: str) -> Non
     spiking, artificial, other = made(name), made(name, RELU), made(name, seed=1)
     for key, value in spiking.state_dict().items():
         assert torch.equal(value, artificial.state_dict()[key])
-    assert not torch.equal(spiking.readout.weight, other.readout.weight)
+    assert not torch.equal(spiking.get_parameter("readout.weight"), other.get_parameter("readout.weight"))
 
 
 @pytest.mark.parametrize("name", FAST)
