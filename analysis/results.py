@@ -12,6 +12,7 @@ from analysis.findings import cautions, failed_final_runs
 from analysis.sentences import between, full_answer, metric_text, percent, signed
 from analysis.tables import Sweep, records
 from supersnn.records.metrics import COSTS
+from supersnn.records.pairing import Pairing, family, pairing
 
 STATES = ("finished", "stopped", "failed", "running")
 
@@ -58,6 +59,7 @@ def _arm(sweep: Sweep, arm: str, summary: Mapping[str, Any], cost: Mapping[str, 
     spent = sum(cost.get(part, 0.0) for part in ("search", "ranking", "verify"))
     resources = sweep.config.get("resources") or {}
     known = {column: _first(winner, column) for column in ("student", "teacher", "pairing", "trial")}
+    known["pairing"] = known["pairing"] or _described_pairing(sweep.config, arm)
     teacher = sweep.teachers[(sweep.teachers["name"] == known["teacher"]) & ~sweep.teachers["refitted"]]
     return {
         "trials": len(trials),
@@ -86,6 +88,18 @@ def _gpus(resources: Mapping[str, Any]) -> float:
     """Return the GPUs of a trial by the sweep's description; `auto` counts as none."""
     gpus = resources.get("gpus") or 0
     return 0.0 if gpus == "auto" else float(gpus)
+
+
+def _described_pairing(config: Mapping[str, Any], arm: str) -> Pairing | None:
+    """Return an arm's kind of pairing by the sweep file, None where it has several, or the file does not say."""
+    try:
+        described = config["arms"][arm]
+        students = [family(one) for one in described.get("students") or [config["student"]["architecture"]]]
+        teachers = [None if one is None else family(one) for one in described.get("teachers") or [None]]
+    except (LookupError, TypeError, AttributeError):  # a damaged file: the sweep's problems have it
+        return None
+    kinds = {pairing(student, teacher) for student in students for teacher in teachers}
+    return kinds.pop() if len(kinds) == 1 else None
 
 
 def table(results: Mapping[str, Any]) -> list[dict[str, str]]:
