@@ -14,6 +14,7 @@ from analysis.remarks import remarks
 from analysis.sentences import between, counted, metric_text, percent, signed
 from analysis.tables import Sweep, records
 from supersnn.records.metrics import COSTS
+from supersnn.records.pairing import Pairing, family, pairing
 
 CELL = ("dataset", "arm", "unit", "searches", "runs", "mean", "low", "high", "sd", "se", "iqm")
 """The columns of `analysis.compare.arms` in the results."""
@@ -83,6 +84,7 @@ def _arm(sweep: Sweep, arm: str, summaries: pd.DataFrame, cost: Mapping[str, Any
     spent = sum(cost.get(part, 0.0) for part in ("search", "ranking", "verify"))
     resources = sweep.config.get("resources") or {}
     known = {column: _first(winner, column) for column in ("student", "teacher", "pairing")}
+    known["pairing"] = known["pairing"] or _described_pairing(sweep.config, arm)
     known["trial"] = _first(winner, "trial") if len(winner) == 1 else None
     teacher = sweep.teachers[(sweep.teachers["name"] == known["teacher"]) & ~sweep.teachers["refitted"]]
     return {
@@ -119,6 +121,18 @@ def _more(sweep: Sweep) -> list[str]:
     """Return the columns that tell the searches of an arm apart, where it has several."""
     return [name for name, several in (("dataset", len(sweep.datasets) > 1), ("replicate", sweep.replicates > 1))
             if several]  # fmt: skip
+
+
+def _described_pairing(config: Mapping[str, Any], arm: str) -> Pairing | None:
+    """Return an arm's kind of pairing by the sweep file, None where it has several, or the file does not say."""
+    try:
+        described = config["arms"][arm]
+        students = [family(one) for one in described.get("students") or [config["student"]["architecture"]]]
+        teachers = [None if one is None else family(one) for one in described.get("teachers") or [None]]
+    except (LookupError, TypeError, AttributeError):  # a damaged file: the sweep's problems have it
+        return None
+    kinds = {pairing(student, teacher) for student in students for teacher in teachers}
+    return kinds.pop() if len(kinds) == 1 else None
 
 
 def table(results: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import filelock
 
@@ -21,10 +21,13 @@ from tune.store import Store, SweepFolder
 def locked(name: str, store: Store) -> Iterator[SweepFolder]:
     """Hold a sweep for this driver; the lock ends with the process, however that ends.
 
+    Folders that are made for it are removed again where nothing but the lock has been written by the end of the block.
+
     Raises:
         UserError: another driver holds it.
     """
     folder = store.sweep(name)
+    made = [path for path in (folder.path, *folder.path.parents) if not path.exists()]
     folder.path.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder.lock)
     try:
@@ -32,8 +35,15 @@ def locked(name: str, store: Store) -> Iterator[SweepFolder]:
     except filelock.Timeout as error:
         raise UserError(f"sweep {name!r}: another driver is running it (it holds {folder.lock})") from error
     try:
+        if not folder.lock.exists():  # a driver that was refused removed it between our opening and locking it
+            raise UserError(f"sweep {name!r}: another driver was starting it; run the same command again")
         yield folder
     finally:
+        if made and os.listdir(folder.path) == [folder.lock.name]:
+            with suppress(OSError):
+                folder.lock.unlink()
+                for path in made:
+                    path.rmdir()
         lock.release()
 
 

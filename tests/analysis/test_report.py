@@ -71,6 +71,11 @@ def test_results_of_a_sweep_that_has_only_begun(synthetic: Write) -> None:
     assert results["verdicts"] == []
     assert results["arms"]["direct"]["test_mean"] is None
     assert "yet" in results["answer"]
+    assert {arm: values["pairing"] for arm, values in results["arms"].items()} == {
+        "direct": "none",
+        "homogeneous": "homogeneous",
+        "heterogeneous": "heterogeneous",
+    }
 
 
 def test_results_with_a_single_seed_have_no_interval(synthetic: Write) -> None:

@@ -153,6 +153,15 @@ def test_the_card_says_what_the_figures_say() -> None:
     assert "included the validation images" not in text
 
 
+def test_figures_of_neurobench_that_equal_ours_share_their_rows() -> None:
+    theirs = {"effective_acs": METRICS["synaptic_ops"], "effective_macs": METRICS["mac"] + 1, "dense_ops": 5e6}
+    text = card(CONFIG, {**METRICS, **theirs}, training_data(CONFIG.dataset))
+    assert "| synaptic operations an image; effective ACs an image (NeuroBench) | 1,234,567 |" in text
+    assert "| multiply-accumulates an image | 9,216 |" in text
+    assert "| effective MACs an image (NeuroBench) | 9,217 |" in text
+    assert text.count("1,234,567") == text.count("dense operations") == 1
+
+
 def test_the_card_of_an_unverified_trial_says_so() -> None:
     nothing = dict.fromkeys(("test_accuracy", "test_mean", "test_sd", "test_interval_95", "shrinkage", "teacher"))
     plain = with_values(CONFIG, {"teacher.name": None, "loss.relation.weight": 0.0})

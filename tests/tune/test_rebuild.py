@@ -24,7 +24,8 @@ from tune.sweep_driver import SweepDriver, open_sweep
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
 
-def described(name: str = "tiny", **search: Any) -> SweepConfig:
+def described(name: str = "tiny", more: str = "neuron.threshold", **search: Any) -> SweepConfig:
+    """Return a sweep; `more` is a key that is searched too."""
     plain = {
         "name": name,
         "dataset": {"name": "digits"},
@@ -33,6 +34,7 @@ def described(name: str = "tiny", **search: Any) -> SweepConfig:
         "arms": {"direct": {}, "homogeneous": {"teachers": ["resnet14"]}},
         "space": {
             "neuron.threshold": "default",
+            more: "default",
             "neuron.surrogate": "default",
             "neuron.width": {"log": [0.25, 4.0], "when": {"neuron.surrogate": ["atan", "sigmoid"]}},
         },
@@ -98,6 +100,8 @@ def studies(store: Store) -> dict[str, Any]:
 VARIANTS: list[dict[str, Any]] = [
     {"sampler": "qmc", "scheduler": "hyperband"},
     {"sampler": "nsga2", "objectives": ["accuracy", "synaptic_ops"], "constraints": {"spikes/rate": 0.4}},
+    {"sampler": "nsga3", "objectives": ["accuracy", "synaptic_ops"]},
+    {"sampler": "cmaes", "more": "optimizer.lr"},
     {"constraints": {"spikes/rate": 0.35}, "enqueue": [{"neuron.threshold": 1.1, "neuron.surrogate": "triangle"}]},
 ]
 
