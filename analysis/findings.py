@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import budget, compare, pairings
+from analysis import budget, compare, pairings, steered
 from analysis.arms import CONTROL
 from analysis.build import constraints
 from analysis.sentences import duration, listed, number, percent, place, signed
@@ -23,6 +23,7 @@ def findings(sweep: Sweep, verdicts: pd.DataFrame) -> list[str]:
         *_control(verdicts),
         *_constraints(sweep),
         *_equal_budgets(sweep),
+        *steered.findings(sweep),
         *_teacher_cost(sweep),
         *_teacher_strength(sweep),
         *_shrinkage(sweep),
@@ -32,8 +33,13 @@ def findings(sweep: Sweep, verdicts: pd.DataFrame) -> list[str]:
 
 
 def cautions(sweep: Sweep, verdicts: pd.DataFrame) -> list[str]:
-    """Return what a reader of the numbers must know first: failed final runs, and differences that means hide."""
-    return [*_failed_final_runs(sweep), *_uneven_arms(sweep), *_uneven_differences(verdicts)]
+    """Return what a reader of the numbers must know first: failed final runs, favoured arms, what means hide."""
+    return [
+        *_failed_final_runs(sweep),
+        *steered.caution(sweep),
+        *_uneven_arms(sweep),
+        *_uneven_differences(verdicts),
+    ]
 
 
 def failed_final_runs(sweep: Sweep) -> list[dict[str, Any]]:

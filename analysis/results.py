@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import budget, compare
+from analysis import budget, compare, steered
 from analysis.answers import Answer, answers
 from analysis.findings import cautions, failed_final_runs
 from analysis.remarks import remarks
@@ -26,7 +26,8 @@ def results(sweep: Sweep, margin: float = compare.MARGIN) -> dict[str, Any]:
 
     `gpu_s` and `cpu_s` are the arm's own trainings: search, ranking and verification; `teacher_s` is the additional
     cost of its teachers and their caches, refitted ones included. `cautions` are sentences to read with the numbers;
-    `problem_lines` are the `problems` that the page lists.
+    `problem_lines` are the `problems` that the page lists. `requests` are what people asked for while the sweep ran,
+    and `given` is how many trials of an arm have values of theirs.
     """
     answer = answers([sweep], margin)[0]
     verdicts = answer.verdicts
@@ -44,6 +45,7 @@ def results(sweep: Sweep, margin: float = compare.MARGIN) -> dict[str, Any]:
         "margin": margin,
         "cautions": cautions(sweep, verdicts),
         "failed_final_runs": failed_final_runs(sweep),
+        "requests": steered.requests(sweep),
         "problems": len(sweep.problems),
         "problem_lines": [_problem_line(row) for row in records(sweep.problems)],
         "provenance": dict(sweep.provenance),
@@ -89,6 +91,7 @@ def _arm(sweep: Sweep, arm: str, summaries: pd.DataFrame, cost: Mapping[str, Any
     teacher = sweep.teachers[(sweep.teachers["name"] == known["teacher"]) & ~sweep.teachers["refitted"]]
     return {
         "trials": len(trials),
+        "given": steered.favoured(sweep).get(arm, 0),
         **{state: int(counts.get(state, 0)) for state in STATES},
         "best_val": best["value"].max() if len(best) else None,
         "verified": records(verified[["seed", "val", "test", *_more(sweep)]]),
@@ -145,7 +148,7 @@ def table(results: Mapping[str, Any]) -> list[dict[str, str]]:
     for name, arm in results["arms"].items():
         spread = "" if arm["test_sd"] is None else f" ± {percent(arm['test_sd'])}"
         rows.append({
-            "arm": name,
+            "arm": f"{name} *" if arm["given"] else name,
             "teacher": arm["teacher"] or "–",
             "trials": str(arm["trials"]),
             "best\nval %": percent(arm["best_val"]),

@@ -143,7 +143,7 @@ def main(given: dict[str, Any]) -> None:
     if given["tracking"]:
         callbacks.append(MLflowLoggerCallback(tracking_uri=f"sqlite:///{folder}/mlflow.db", experiment_name=sweep.name))
     ray.init(address="local", include_dashboard=False, logging_level="ERROR")
-    ray.tune.Tuner(
+    found = ray.tune.Tuner(
         ray.tune.with_resources(
             ray.tune.with_parameters(trainable, sweep=sweep, arm=arm, store=store), {"cpu": sweep.resources.cpus}
         ),
@@ -159,6 +159,8 @@ def main(given: dict[str, Any]) -> None:
         run_config=ray.tune.RunConfig(name="run", storage_path=str(folder), callbacks=callbacks, verbose=0),
     ).fit()
     ray.shutdown()
+    if found.errors:
+        raise found.errors[0]
 
 
 if __name__ == "__main__":

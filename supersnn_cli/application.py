@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from supersnn_cli import environment, results, students, sweeps, trainings, trials
+from supersnn_cli import environment, results, steering, students, sweeps, trainings, trials
 from supersnn_cli.failures import exit_code, message
 from supersnn_cli.output import UNREAD, Output
 from supersnn_cli.printing import print_any_character, print_message
@@ -16,6 +16,14 @@ from supersnn_cli.termination import INTERRUPTED, Termination
 
 COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
     "Run": (sweeps.sweep, sweeps.verify, trainings.train, trainings.teach),
+    "Steer": (
+        steering.change,
+        steering.enqueue,
+        steering.retry,
+        steering.pause,
+        steering.resume,
+        steering.stop,
+    ),
     "Results": (sweeps.status, trials.trials, trials.show, results.report),
     "Exports": (results.export, students.check, students.evaluate, students.predict),
     "Environment": (environment.init, environment.doctor, environment.ui),

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-Stage = Literal["starting", "teachers", "search", "verify", "export"]
+Stage = Literal["starting", "teachers", "search", "paused", "verify", "export"]
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,11 @@ class SweepFolder:
         return self.path / "lock"
 
     @property
+    def requests(self) -> Path:
+        """What people asked the driver for and it has not taken up yet: a file for each request."""
+        return self.path / "requests"
+
+    @property
     def verified(self) -> Path:
         """The results of the verified winners."""
         return self.path / "verified.json"

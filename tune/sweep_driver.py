@@ -2,23 +2,29 @@
 
 import json
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+
+from optuna.storages import BaseStorage
 
 from supersnn.config_model import to_yaml
 from supersnn.errors import UserError
 from supersnn.files import write_atomically
-from supersnn.records.events import SCHEMA, DriverEnd, SweepClosed, SweepStarted
+from supersnn.records.events import SCHEMA, DriverEnd, RequestTaken, SweepClosed, SweepStarted
+from supersnn.records.state import SweepState
+from supersnn.records.steering import overrides
 from tune.description.arms import Arm, resolve
+from tune.description.changes import as_changed
 from tune.description.fixed import fixed_digest
 from tune.description.sweep import SweepConfig
 from tune.notices import Notice, StudiesRebuilt
 from tune.outcome.final_runs import FinalRuns
 from tune.search.budget import Budget
 from tune.search.messages import disk_is_full
-from tune.search.rebuild import arms_to_rebuild, discard_unused, owner_of, rebuild
+from tune.search.rebuild import arms_to_rebuild, discard_unused, owner_of, rebuild, with_other_space
 from tune.search.studies import Studies, open_storage, split_key
+from tune.search.wishes import Wishes
 from tune.storage import Storage
 from tune.store import Store, SweepFolder
 from tune.sweep_lock import locked, require_same_configuration, require_same_trainings
@@ -26,21 +32,24 @@ from tune.sweep_record import SweepRecord
 from tune.versions import code_version, versions
 
 
-@dataclass(frozen=True)
+@dataclass
 class SweepDriver:
     """A driver that holds its sweep's lock.
 
     Attributes:
-        sweep, arms: what is to be done.
+        sweep, arms: what is to be done; see `adopt` and `reopen`.
+        given: the sweep as its file has it, without the changes that were made while it ran.
         store, folder, storage: where the sweep is stored, and what driver and workers share.
         token: identifies this driver; workers of another one may write nothing more.
         sweep_id: the sweep's identity, which the journal and the studies share.
         record: the sweep's events and state.
         studies, final_runs, budget: the search, what follows it, and what ends it early.
         notices: what people should know of how the sweep was found.
+        stopping: the event of the request that has interrupted this driver, written when it closes.
     """
 
     sweep: SweepConfig
+    given: SweepConfig
     arms: Mapping[str, Arm]
     store: Store
     folder: SweepFolder
@@ -52,10 +61,33 @@ class SweepDriver:
     final_runs: FinalRuns
     budget: Budget
     notices: tuple[Notice, ...] = ()
+    stopping: RequestTaken | None = None
+
+    def adopt(self, sweep: SweepConfig) -> None:
+        """Go on with other values of keys that may change while trials run (`tune.description.changes.LIVE`)."""
+        self.sweep = sweep
+        for part in (self.studies, self.budget, self.final_runs):
+            part.adopt(sweep)
+        write_atomically(self.folder.config, to_yaml(sweep))
+
+    def reopen(self, sweep: SweepConfig) -> None:
+        """Go on with other arms, spaces or settings, while no trial runs."""
+        self.sweep, self.arms = sweep, resolve(sweep)
+        storage = open_storage(self.store.optuna_url)
+        incomplete = arms_to_rebuild(sweep, storage, self.record.state, str(self.folder.journal))
+        rebuild_studies(sweep, self.arms, storage, self.record, self.sweep_id, incomplete)
+        self.studies = _studies(sweep, self.arms, storage, self.record.state)
+        self.final_runs = FinalRuns(sweep, self.studies, self.folder, self.store, self.token, self.record.state)
+        self.budget = Budget(sweep, self.studies, self.folder.path, self.record.state)
+        write_atomically(self.folder.config, to_yaml(sweep))
 
     def search_left(self) -> bool:
         """Return whether trials are left to be run."""
         return self.studies.under_way() or not (self.studies.full() or self.budget.exhausted())
+
+    def waits(self) -> bool:
+        """Return whether trials are left to be run, all of them paused."""
+        return self.studies.waits(new=self.budget.exhausted() is None)
 
     def work_left(self) -> bool:
         """Return whether anything is left to be done: trials, final runs, their events, results, or export folders."""
@@ -125,6 +157,8 @@ class SweepDriver:
         finally:
             if end != "done":
                 with suppress(OSError):  # the first error is the one that is told
+                    if self.stopping is not None:
+                        self.record.write(self.stopping)
                     self.record.write(SweepClosed(driver=self.token, end=end))
             with suppress(OSError):
                 self.record.close()
@@ -147,6 +181,30 @@ class SweepDriver:
         self.storage.write_text(self.storage.name(self.folder.owner), self.token)
 
 
+def _studies(sweep: SweepConfig, arms: Mapping[str, Arm], storage: BaseStorage, state: SweepState) -> Studies:
+    studies = Studies(sweep, arms, storage)
+    studies.wishes = Wishes(state)
+    return studies
+
+
+def rebuild_studies(
+    sweep: SweepConfig,
+    arms: Mapping[str, Arm],
+    storage: BaseStorage,
+    record: SweepRecord,
+    sweep_id: str,
+    incomplete: Sequence[str],
+) -> tuple[Notice, ...]:
+    """Rebuild studies from the journal: those that lack trials of it, and those made for another search space."""
+    state = record.state
+    incomplete = list(dict.fromkeys([*incomplete, *with_other_space(sweep, arms, storage, state)]))
+    if not incomplete:
+        return ()
+    events = record.events(("start", "epoch", "end"))
+    trials = rebuild(sweep, {name: arms[name] for name in incomplete}, storage, state, events, sweep_id)
+    return (StudiesRebuilt(tuple(incomplete), trials),)
+
+
 @contextmanager
 def open_sweep(sweep: SweepConfig, store: Store, origin: str = "sweep") -> Iterator[SweepDriver]:
     """Lock a sweep, read its record, and compare that with the configuration and the studies.
@@ -166,7 +224,10 @@ def open_sweep(sweep: SweepConfig, store: Store, origin: str = "sweep") -> Itera
     with locked(sweep.name, store) as folder:
         token = uuid.uuid4().hex
         record = SweepRecord(folder, sweep.search.constraints)
-        state = record.state
+        state, given = record.state, sweep
+        if changes := overrides(state):
+            sweep = as_changed(given, changes)
+            arms = resolve(sweep, origin)
         require_same_configuration(sweep, folder, state)
         if state.ran and state.config is None and not folder.config.exists():
             require_same_trainings(sweep, arms, record.events(("start",)))
@@ -178,14 +239,11 @@ def open_sweep(sweep: SweepConfig, store: Store, origin: str = "sweep") -> Itera
         write_atomically(folder.config, to_yaml(sweep))
         if not state.ran:
             discard_unused(sweep, storage)
-        notices: tuple[Notice, ...] = ()
-        if incomplete:
-            events = record.events(("start", "epoch", "end"))
-            trials = rebuild(sweep, {name: arms[name] for name in incomplete}, storage, state, events, sweep_id)
-            notices = (StudiesRebuilt(tuple(incomplete), trials),)
-        studies = Studies(sweep, arms, storage)
+        notices = rebuild_studies(sweep, arms, storage, record, sweep_id, incomplete)
+        studies = _studies(sweep, arms, storage, state)
         yield SweepDriver(
             sweep=sweep,
+            given=given,
             arms=arms,
             store=store,
             folder=folder,

@@ -12,7 +12,7 @@ from supersnn.errors import UserError
 from supersnn.records.events import AnyEvent, TrialStarted
 from supersnn.records.state import SweepState
 from tune.description.arms import Arm
-from tune.description.fixed import MAY_CHANGE, fixed_digest
+from tune.description.fixed import MAY_CHANGE, has_digest
 from tune.description.sweep import SweepConfig
 from tune.store import Store, SweepFolder
 
@@ -76,7 +76,7 @@ def require_same_configuration(sweep: SweepConfig, folder: SweepFolder, state: S
     Raises:
         UserError: another value of a key that is not one of `MAY_CHANGE`.
     """
-    if not state.ran or state.config == fixed_digest(sweep):
+    if not state.ran or (state.config is not None and has_digest(sweep, state.config)):
         return
     stored = _stored(folder, state.config)
     if stored is None and state.config is None:
@@ -138,4 +138,4 @@ def _stored(folder: SweepFolder, expected: str | None) -> SweepConfig | None:
         if expected is None:
             raise
         return None
-    return stored if expected in (None, fixed_digest(stored)) else None
+    return stored if expected is None or has_digest(stored, expected) else None

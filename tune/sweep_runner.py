@@ -1,6 +1,7 @@
 """Runs a sweep from its teachers to its export folders, and continues one from wherever an earlier driver stopped."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +20,61 @@ from tune.outcome.final_result import FinalResult
 from tune.outcome.final_runs import Candidate
 from tune.outcome.final_training import FinalRun
 from tune.search.search import Search
+from tune.steering import EVERY, Steering
 from tune.sweep_driver import SweepDriver
 
 
 class SweepRunner:
     """Does what is left of a sweep; the driver's record is open for writing."""
 
-    def __init__(self, driver: SweepDriver, executor: Executor, notify: Notify = ignore) -> None:
+    def __init__(
+        self, driver: SweepDriver, executor: Executor, notify: Notify = ignore, steering: Steering | None = None
+    ) -> None:
         self._driver, self._executor, self._notify = driver, executor, notify
         self._record, self._storage = driver.record, driver.storage
+        self._steering = steering or Steering(driver)
 
     @property
     def _state(self) -> SweepState:
         return self._record.state
 
     def train(self) -> None:
-        """Do all that needs the executor: teachers and their caches, the search, the final runs."""
-        self._prepare()
-        self._search()
-        self._verify()
+        """Do all that needs the executor: teachers and their caches, the search, the final runs.
+
+        Requests are taken up all the while; where one leaves more to be done, it begins again.
+        """
+        self._executor.idle = self._steering.poll
+        left = True
+        while left:
+            self._adopt()
+            self._prepare()
+            self._search()
+            if self._steering.change_waits or self._wait_while_paused():
+                continue
+            before = self._steering.taken
+            self._verify()
+            self._steering.take_up()
+            left = self._steering.taken > before and (self._steering.change_waits or self._left())
+
+    def _adopt(self) -> None:
+        """Let changes hold that had to wait until nothing runs."""
+        if self._steering.adopt_waiting():
+            sweep = self._driver.sweep
+            self._executor.adopt(sweep.resources, sweep.search.max_failures)
+
+    def _left(self) -> bool:
+        return self._driver.search_left() or self._driver.final_runs.left()
+
+    def _wait_while_paused(self) -> bool:
+        """Wait while all that is left of the search is paused; return whether there was anything to wait for."""
+        waited = False
+        while self._driver.waits() and not self._steering.change_waits:
+            if not waited:
+                self._notify(StageStarted("paused"))
+            waited = True
+            time.sleep(EVERY)
+            self._steering.take_up()
+        return waited
 
     def export(self) -> None:
         """Write an export folder for each arm, and that of the best arm once more as `overall`."""
@@ -77,8 +114,12 @@ class SweepRunner:
         )
         driver.studies.claim(driver.sweep_id)
         search.reconcile()
-        if driver.search_left():
-            self._executor.search(search)
+        search.poll, self._steering.search = self._steering.poll, search
+        try:
+            if driver.search_left() and not driver.waits():
+                self._executor.search(search)
+        finally:
+            self._steering.search = None
         if search.halted is not None:
             raise search.halted
 

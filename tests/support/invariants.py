@@ -37,14 +37,20 @@ def assert_sweep(store: Path, name: str) -> None:
     sweep = parse(SweepConfig, read_yaml(folder.config), "stored")
     events = events_of(folder.journal)
     runs = mlflow_runs(store, name)
-    assert_studies(store, sweep)
+    assert_studies(store, sweep, events)
     assert_journal(sweep, events)
-    assert_mlflow(store, sweep, runs)
+    assert_mlflow(store, sweep, runs, events)
     assert_best(store, sweep, events, runs)
     assert_verified(store, sweep, events)
 
 
-def assert_studies(store: Path, sweep: SweepConfig) -> None:
+def trials_of(sweep: SweepConfig, arm: str, events: Events) -> int:
+    """Return how many trials an arm is to have: failed ones that are run again do not count."""
+    granted = [event for event in events if event["event"] == "request" and event["refused"] is None]
+    return sweep.search.trials + sum(e["kind"] == "retry" and arm in e["searches"] for e in granted)
+
+
+def assert_studies(store: Path, sweep: SweepConfig, events: Events) -> None:
     """Each arm has as many trials as the sweep asks for, all ended, no step left out.
 
     A trial's steps are its first seed's epochs and each further seed's last one (``wilcoxon``: its seeds).
@@ -52,7 +58,7 @@ def assert_studies(store: Path, sweep: SweepConfig) -> None:
     epochs, by_seed = sweep.train.epochs, sweep.search.scheduler == "wilcoxon"
     for arm in sweep.arms:
         trials = study_of(store, sweep.name, arm)
-        assert len(trials) == sweep.search.trials, arm
+        assert len(trials) == trials_of(sweep, arm, events), arm
         assert all(trial.state.is_finished() for trial in trials), arm
         for trial in trials:
             steps = sorted(trial.intermediate_values)
@@ -63,7 +69,7 @@ def assert_studies(store: Path, sweep: SweepConfig) -> None:
 def assert_journal(sweep: SweepConfig, events: Events) -> None:
     """Every trial ends once; its epochs follow each other, none twice; the last driver is done."""
     ends = Counter((e["arm"], e["trial"]) for e in events if e["event"] == "end")
-    assert set(ends) == {(arm, n) for arm in sweep.arms for n in range(sweep.search.trials)}
+    assert set(ends) == {(arm, n) for arm in sweep.arms for n in range(trials_of(sweep, arm, events))}
     assert set(ends.values()) == {1}
     for arm, trial in ends:
         epochs = [e["epoch"] for e in events if e["event"] == "epoch" and (e["arm"], e["trial"]) == (arm, trial)]
@@ -72,14 +78,14 @@ def assert_journal(sweep: SweepConfig, events: Events) -> None:
     assert events[-1]["end"] == "done"
 
 
-def assert_mlflow(store: Path, sweep: SweepConfig, runs: list[Run]) -> None:
+def assert_mlflow(store: Path, sweep: SweepConfig, runs: list[Run], events: Events) -> None:
     """The run tree: one run per sweep, arm and trial, each below its parent, none running, no step twice."""
     client = mlflow_client(store)
     by_id = {run.info.run_id: run for run in runs}
     levels = Counter(run.data.tags["supersnn.level"] for run in runs)
     assert levels["sweep"] == 1
     assert levels["arm"] == len(sweep.arms)
-    assert levels["trial"] == len(sweep.arms) * sweep.search.trials
+    assert levels["trial"] == sum(trials_of(sweep, arm, events) for arm in sweep.arms)
     above = {"arm": "sweep", "trial": "arm", "verification": "arm"}
     for run in runs:
         tags = run.data.tags

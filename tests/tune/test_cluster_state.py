@@ -47,9 +47,14 @@ class Cluster:
 class FakeSearch:
     """A search with some jobs, which keeps what is called."""
 
+    left = False
+
     def __init__(self, *keys: str) -> None:
         self.jobs = [Job(key, {}, (0,), f"s/trials/{key}", "s", "/store", "token") for key in keys]
         self.calls: list[tuple[Any, ...]] = []
+
+    def poll(self) -> None:
+        pass
 
     def next_job(self) -> Job | None:
         return self.jobs.pop(0) if self.jobs else None

@@ -28,9 +28,14 @@ class Runner:
 class OneTrial:
     """A search of one trial; `error` is raised by its bookkeeping."""
 
+    left = False
+
     def __init__(self, error: Exception | None = None) -> None:
         self.jobs = [Job("x/0", {}, (0,), "s/trials/x/0", "s", "/store", "token")]
         self.error, self.calls = error, list[str]()
+
+    def poll(self) -> None:
+        pass
 
     def next_job(self) -> Job | None:
         return self.jobs.pop() if self.jobs else None

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
+from tune.description.sweep import ResourcesConfig
 from tune.search.search import Search
 from tune.storage import Storage
 
@@ -16,10 +17,15 @@ R = TypeVar("R")
 class Executor(Protocol):
     """Runs a search's trials, and independent tasks, as many at once as the resources allow.
 
-    `in_process`: tasks run in this process, so that they may call back.
+    `in_process`: tasks run in this process, so that they may call back. `idle` is called in the driver's own thread
+    every few seconds while tasks run, in process after each of them.
     """
 
     in_process: bool
+    idle: Callable[[], None]
+
+    def adopt(self, resources: ResourcesConfig, max_failures: int) -> None:
+        """Go on with other settings, while nothing runs."""
 
     def search(self, search: Search) -> None:
         """Run trials until the search suggests no more; every report has been passed to it when this returns."""

@@ -29,6 +29,12 @@ class LocalExecutor:
         self._gpus = need.resolved(shards, [torch.cuda.device_count()]).gpus_taken
         self._device = device_of(self._gpus)
         self._runner = TrialRunner(self._device)
+        self.idle: Callable[[], None] = lambda: None
+
+    def adopt(self, resources: ResourcesConfig, max_failures: int) -> None:
+        """Go on with other settings; there is one slot whatever the resources."""
+        del resources
+        self._max_failures = max_failures
 
     def search(self, search: Search) -> None:
         """Run the search's trials one after another; one whose training raises is retried from its checkpoint.
@@ -37,9 +43,13 @@ class LocalExecutor:
         interrupted.
         """
         search.gpus = self._gpus
-        while (job := search.next_job()) is not None:
+        while (job := self._next(search)) is not None:
             if not any(self._completed(search, job) for _ in range(self._max_failures + 1)):
                 search.failed(job.key)
+
+    def _next(self, search: Search) -> Job | None:
+        search.poll()
+        return search.next_job()
 
     def _completed(self, search: Search, job: Job) -> bool:
         """Run a trial until it ends; return False where its training raised."""
@@ -53,6 +63,9 @@ class LocalExecutor:
                     return False
                 if report is None or search.reported(job.key, report):
                     return True
+                search.poll()
+                if search.left:
+                    return True
 
     def tasks(self, function: Callable[[T], R], items: Sequence[T]) -> Iterator[tuple[T, R | Exception]]:
         """Yield each item with its result or its exception."""
@@ -62,6 +75,7 @@ class LocalExecutor:
                 result = run_on(self._device, function, item)
             except Exception as error:
                 result = error
+            self.idle()
             yield item, result
 
     def call(self, function: Callable[[T], R], item: T) -> R:

@@ -65,6 +65,7 @@ class StudySearcher(_NotSaved, Searcher):
         return Searcher.FINISHED
 
     def _suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        self._search.poll()
         if not self._keys and (error := self._cluster.no_usable_nodes()):
             self._search.halt(error)  # without a trial Tune waits here for minutes, and does not call the stopper
         elif len(self._keys) >= self._cluster.capacity():
@@ -144,6 +145,11 @@ class SearchStopper(_NotSaved, Stopper):
 
     def stop_all(self) -> bool:
         """Return whether the run ends now; running trials have been requeued then."""
+        with self._driver:
+            if self._driver.error is None:
+                self._search.poll()
+        if self._search.left:
+            return True
         if self._driver.error is None and time.monotonic() - self._checked >= CHECK_EVERY:
             self._checked = time.monotonic()
             with self._driver:

@@ -76,6 +76,10 @@ class FinalRuns:
         self._sweep, self._studies, self._state = sweep, studies, state or SweepState()
         self._folder, self._storage, self._token = folder, store.storage, token
 
+    def adopt(self, sweep: SweepConfig) -> None:
+        """Go on with other values of `verify.seeds` and `verify.top`."""
+        self._sweep = sweep
+
     def candidates(self) -> dict[str, list[Candidate]]:
         """Return each arm's best trials, the best first; arms without a finished feasible one are left out."""
         top = self._sweep.verify.top

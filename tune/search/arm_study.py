@@ -37,6 +37,9 @@ SPENT = "epochs"
 TASK, DESIGNS, IDENTITY = "task", "start_designs", "sweep_id"
 """User attributes of a study: what its values are comparable with, start designs by the sweep they are from, and the
 identity of the sweep that it belongs to (`SweepState.identity`)."""
+REQUEST, SPACE = "request", "space"
+"""The user attribute of a trial with the id of the request that gave its values, and that of a study with a digest of
+its search space."""
 SOURCE = "warm_start_trial"
 """The user attribute of a trial that was taken over with its number there."""
 TRANSFERRED = 3
@@ -45,13 +48,17 @@ TRANSFERRED = 3
 
 @dataclass(frozen=True)
 class Assignment:
-    """A suggested trial, of which the study has the first `reported` epochs already."""
+    """A suggested trial, of which the study has the first `reported` epochs already.
+
+    `request` is the id of the request that gave its values, if any.
+    """
 
     arm: str
     number: int
     values: Values
     config: TrainConfig
     reported: int
+    request: str | None = None
 
     @property
     def key(self) -> str:
@@ -98,6 +105,8 @@ class ArmStudy:
         )
         if TASK not in self._study.user_attrs:
             self._study.set_user_attr(TASK, task(sweep))
+        if SPACE not in self._study.user_attrs:
+            self._study.set_user_attr(SPACE, space_digest(arm))
         self._rungs = self._study
         if several:
             self._rungs = optuna.create_study(
@@ -116,6 +125,7 @@ class ArmStudy:
         self._rung_ids: list[int] = []
         self._waiting = self._next = 0
         self._own: dict[int, int] = {}
+        self.taken: set[str] = set()
         self.interrupted: deque[FrozenTrial] = deque()
         self.counts = Counts()
         self.since_best = 0
@@ -129,6 +139,8 @@ class ArmStudy:
         for trial in self._study.get_trials(deepcopy=False):
             self._waiting += trial.state == TrialState.WAITING
             self._next += trial.state != TrialState.WAITING
+            if (request := trial.user_attrs.get(REQUEST)) is not None:
+                self.taken.add(request)
             if trial.state == TrialState.WAITING or WARM in trial.user_attrs:
                 continue
             self._own[trial.number] = self.counts.suggested
@@ -166,6 +178,10 @@ class ArmStudy:
         """Whether the pruner's steps are seeds, compared with the best trial's seed by seed."""
         return self._sweep.search.scheduler == "wilcoxon"
 
+    def adopt(self, sweep: SweepConfig) -> None:
+        """Go on with other values of keys that may change while trials run (`tune.description.changes.LIVE`)."""
+        self._sweep = sweep
+
     def claim(self, identity: str) -> None:
         """Mark the study as the one of a sweep, before its first trial is asked for.
 
@@ -202,15 +218,23 @@ class ArmStudy:
         self.counts.running -= 1
         self.interrupted.append(self._study.get_trials(deepcopy=False)[number])
 
-    def ask(self) -> Assignment:
-        """Return a new trial: an enqueued one, a start-up design, or what the sampler suggests."""
+    def ask(self, wish: tuple[str, Values] | None = None) -> Assignment:
+        """Return a new trial: a wished or enqueued one, a start-up design, or what the sampler suggests.
+
+        Args:
+            wish: the id of a request with the values that it gives.
+        """
         search, number = self._sweep.search, self.counts.suggested
+        designed = number - len(self.taken)
         if self._waiting:
             self._waiting -= 1
-        elif number < len(given := start_designs(self._sweep, self._study)):
-            self._study.enqueue_trial(given[number])
-        elif number < search.startup_trials() and search.sampler in DESIGNED:
-            design = startup_design(self.arm.parameters, number, search.startup_trials(), self._sweep.seed)
+        elif wish is not None:
+            self._study.enqueue_trial(wish[1], user_attrs={REQUEST: wish[0]})
+            self.taken.add(wish[0])
+        elif designed < len(given := start_designs(self._sweep, self._study)):
+            self._study.enqueue_trial(given[designed])
+        elif designed < search.startup_trials() and search.sampler in DESIGNED:
+            design = startup_design(self.arm.parameters, designed, search.startup_trials(), self._sweep.seed)
             self._study.enqueue_trial(design)
         self._study.sampler = sampler(self._sweep, self.arm, number)
         trial = self._study.ask()
@@ -230,7 +254,8 @@ class ArmStudy:
         self._live[number], self._live_rungs[number] = trial, rung
         self._reported[number] = reported
         self.counts.running += 1
-        return Assignment(self.arm.name, number, values, self.arm.config(values), reported)
+        request = trial.user_attrs.get(REQUEST)
+        return Assignment(self.arm.name, number, values, self.arm.config(values), reported, request)
 
     def _rung(self, number: int) -> Trial:
         """The trial of the rungs' study under this number; those of trials that need none are made on the way."""
@@ -421,6 +446,11 @@ def start_designs(sweep: SweepConfig, study: Study) -> list[dict[str, Any]]:
     """Return the values that an arm tries first: those of the sweep file, then the best of other tasks."""
     transferred = study.user_attrs.get(DESIGNS, {}).values()
     return [dict(values) for values in (*sweep.search.enqueue, *itertools.chain(*transferred))]
+
+
+def space_digest(arm: Arm) -> str:
+    """Return a digest of an arm's search space."""
+    return digest({key: parameter.model_dump(mode="json") for key, parameter in arm.parameters.items()})
 
 
 def task(sweep: SweepConfig) -> str:

@@ -23,7 +23,20 @@ from supersnn.records.state import SearchRecord, SweepState
 from tune.description.arms import Arm
 from tune.description.space import Values
 from tune.description.sweep import SweepConfig
-from tune.search.arm_study import DESIGNS, END, IDENTITY, TASK, WARM, ArmStudy, existing_study, start_designs, task
+from tune.search.arm_study import (
+    DESIGNS,
+    END,
+    IDENTITY,
+    REQUEST,
+    SPACE,
+    TASK,
+    WARM,
+    ArmStudy,
+    existing_study,
+    space_digest,
+    start_designs,
+    task,
+)
 from tune.search.samplers import DESIGNED, sampler
 
 LOST = "failed:its start is missing in the journal"
@@ -67,6 +80,24 @@ def arms_to_rebuild(sweep: SweepConfig, storage: BaseStorage, state: SweepState,
             if rungs is None or len(rungs.get_trials(deepcopy=False)) <= max(record.trials):
                 incomplete.append(name)
     return incomplete
+
+
+def with_other_space(sweep: SweepConfig, arms: Mapping[str, Arm], storage: BaseStorage, state: SweepState) -> list[str]:
+    """Return the arms with trials whose studies were made for another search space than they have now.
+
+    Studies of arms of which the journal has no trial are removed: they are made anew.
+    """
+    found = []
+    for name, arm in arms.items():
+        study = existing_study(f"{sweep.name}/{name}", storage)
+        known = None if study is None else study.user_attrs.get(SPACE)
+        if study is None or known in (None, space_digest(arm)):
+            continue
+        if state.search(name).trials:
+            found.append(name)
+        else:
+            _delete(study.study_name, storage)
+    return found
 
 
 def _require_same_sweep(sweep: SweepConfig, study: Study, identity: str | None, recorded: bool, journal: str) -> None:
@@ -163,7 +194,7 @@ def rebuild(
             study = replayed[event.arm]
             match event:
                 case TrialStarted():
-                    study.start(event.trial, event.params)
+                    study.start(event.trial, event.params, event.request)
                 case EpochReported():
                     study.epoch(event)
                 case TrialEnded():
@@ -210,16 +241,22 @@ class _Replay(ArmStudy):
         for key in (TASK, DESIGNS, WARM):
             if key in before.user_attrs:
                 self._study.set_user_attr(key, before.user_attrs[key])
-        for trial in before.get_trials(deepcopy=False)[:first]:
+        for trial in before.get_trials()[:first]:
             if WARM in trial.user_attrs:
-                self._add(trial)
+                self._add(self._in_this_space(trial))
+
+    def _in_this_space(self, trial: FrozenTrial) -> FrozenTrial:
+        """Return a trial of a warm start with the ranges that its values have in this space, which may be wider."""
+        for key in trial.distributions.keys() & self.arm.parameters.keys():
+            trial.distributions[key] = self.arm.parameters[key].distribution()
+        return trial
 
     def mark_warm_started(self) -> None:
         """Keep later drivers from taking trials of the earlier sweeps over."""
         self._study.set_user_attr(WARM, list(self._sweep.search.warm_start))
 
-    def start(self, number: int, params: Values) -> None:
-        """Take a trial's start, the first or another one."""
+    def start(self, number: int, params: Values, request: str | None = None) -> None:
+        """Take a trial's start, the first or another one; `request` gave its values."""
         if number < self._next:
             return
         while self._next < number:
@@ -227,15 +264,16 @@ class _Replay(ArmStudy):
             self.counts.suggested += lost
             attributes = {END: LOST} if lost else {WARM: ""}
             self._add(optuna.trial.create_trial(state=TrialState.FAIL, user_attrs=attributes))
-        self._study.enqueue_trial(dict(params))
+        self._study.enqueue_trial(dict(params), user_attrs={} if request is None else {REQUEST: request})
         own = sampler(self._sweep, self.arm, self.counts.suggested)
         stateful = self._sweep.search.sampler in ("qmc", "cmaes", "nsga2", "nsga3")
         self._study.sampler = own if stateful else RandomSampler(seed=0)
         asked = self._study.ask()
-        if stateful and not self._designed(params):
+        if stateful and (request is not None or not self._designed(params)):
             _ = asked.relative_params  # the sampler notes that it was asked; its answer is not used
         self.counts.suggested += 1
         self._next += 1
+        self.taken |= set() if request is None else {request}
         assignment = self._assign(asked, reported=0)
         if assignment.values != params:
             raise UserError(
@@ -247,7 +285,7 @@ class _Replay(ArmStudy):
 
     def _designed(self, params: Values) -> bool:
         """Return whether the next trial was given all of its values, so that no sampler was asked."""
-        search, number = self._sweep.search, self.counts.suggested
+        search, number = self._sweep.search, self.counts.suggested - len(self.taken)
         given = start_designs(self._sweep, self._study)
         if number < len(given):
             return set(params) <= set(given[number])

@@ -1,5 +1,6 @@
 """The driver's side of a search, the same on Ray and in process: suggests trials, takes reports, records events."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from supersnn.config_model import flatten
@@ -24,6 +25,8 @@ class Search:
         studies: the source of truth about what runs next.
         halted: why the search was ended early, None while it was not.
         gpus: how many each trial takes; the executor sets it.
+        left: whether it was ended early by `leave`.
+        poll: is called often, in the driver's own thread, while trials run.
     """
 
     def __init__(
@@ -43,12 +46,25 @@ class Search:
         self._running: dict[str, Assignment] = {}
         self.halted: UserError | None = None
         self.gpus: float | None = None
+        self.poll: Callable[[], None] = lambda: None
+        self.left = False
+
+    def leave(self) -> None:
+        """End the search early, to be begun again: what is under way is requeued, and resumes after its last epoch."""
+        self.left = True
+        for key in list(self._running):
+            self.requeue(key)
+
+    def take_back(self, arm: str) -> None:
+        """Requeue what is under way of an arm that is paused: it stops after its current epoch."""
+        for key in [key for key in self._running if split_key(key)[0] == arm]:
+            self.requeue(key)
 
     def next_job(self) -> Job | None:
         """Return the next trial to run, None where there is none or the budget is spent."""
         if self.halted is None and (complaint := self._budget.disk_full()):
             self.halted = UserError(complaint)
-        if self.halted is not None:
+        if self.halted is not None or self.left:
             return None
         assignment = self.studies.next(new=self._budget.exhausted() is None)
         if assignment is None:
@@ -177,4 +193,5 @@ def _started(assignment: Assignment, recorded: int, gpus: float | None) -> AnyEv
         student_family=student_family,
         teacher_family=teacher_family,
         pairing=pairing(student_family, teacher_family),
+        request=assignment.request,
     )

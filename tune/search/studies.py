@@ -20,6 +20,7 @@ from tune.description.arms import Arm
 from tune.description.space import Values
 from tune.description.sweep import SweepConfig
 from tune.search.arm_study import ArmStudy, Assignment, Counts, Outcome, existing_study
+from tune.search.wishes import Wishes
 
 optuna.logging.set_verbosity(logging.WARNING)
 
@@ -53,10 +54,14 @@ def _log_ahead(connection: sqlite3.Connection, _record: object) -> None:
 
 
 class Studies:
-    """The arms' studies. With one trial at a time the same sweep and seed suggest the same trials, restarted or not."""
+    """The arms' studies. With one trial at a time the same sweep and seed suggest the same trials, restarted or not.
+
+    Attributes:
+        wishes: what people asked for; nothing, until a driver sets it.
+    """
 
     def __init__(self, sweep: SweepConfig, arms: Mapping[str, Arm], storage: BaseStorage) -> None:
-        self._sweep = sweep
+        self._sweep, self.wishes = sweep, Wishes()
         self._arms = {name: ArmStudy(sweep, arm, storage) for name, arm in arms.items()}
         for earlier in sweep.search.warm_start:
             for name, study in self._arms.items():
@@ -78,28 +83,58 @@ class Studies:
         """The best finished trial of each arm that has one: its value and number."""
         return {name: study.best for name, study in self._arms.items() if study.best is not None}
 
+    def adopt(self, sweep: SweepConfig) -> None:
+        """Go on with other values of keys that may change while trials run (`tune.description.changes.LIVE`)."""
+        self._sweep = sweep
+        for study in self._arms.values():
+            study.adopt(sweep)
+
     def next(self, new: bool = True) -> Assignment | None:
         """Return a trial to run: an interrupted one first, else (if `new`) one of the arm that has had the least.
 
-        None where every arm has had its budget, or all of it is running.
+        Within an arm what people gave comes first. None where every arm has had its budget or is paused, or all of it
+        is running.
         """
-        for study in self._arms.values():
+        free = {name: study for name, study in self._arms.items() if not self.wishes.paused(name)}
+        for study in free.values():
             if study.interrupted:
                 return study.resume()
-        open_arms = [study for study in self._arms.values() if not self._full(study)]
+        open_arms = [name for name, study in free.items() if not self._full(study)]
         if not new or not open_arms:
             return None
-        return min(open_arms, key=self._spent).ask()
+        name = min(open_arms, key=lambda name: self._spent(free[name]))
+        return free[name].ask(self.wishes.given(name, free[name].taken))
+
+    def waits(self, new: bool = True) -> bool:
+        """Return whether trials are left to be run, all of them of paused arms.
+
+        Args:
+            new: whether trials may be begun, not only resumed.
+        """
+        left = [name for name, study in self._arms.items() if study.interrupted or (new and not self._full(study))]
+        return bool(left) and all(map(self.wishes.paused, left)) and not any(c.running for c in self.counts.values())
+
+    def room(self, arm: str) -> int:
+        """Return how many more trials an arm may begin; those that people gave and that wait are not counted off."""
+        study = self._arms[arm]
+        if self._sweep.search.fair == "compute":
+            return 0 if self._full(study) else self._sweep.search.trials
+        return max(0, self._target() - self._spent(study))
 
     def _spent(self, study: ArmStudy) -> int:
         """The budget that an arm has spent: trials, or with `fair: compute` epochs, running trials counted in full."""
         if self._sweep.search.fair == "trials":
-            return study.counts.suggested
+            return study.counts.suggested - self.wishes.run_again(study.arm.name)
         return study.counts.epochs + study.promised()
 
+    def _target(self) -> int:
+        """The trials of each arm: `search.trials`, or what an arm has had already, so that all have had as many."""
+        return max(self._sweep.search.trials, *(self._spent(study) for study in self._arms.values()))
+
     def _full(self, study: ArmStudy) -> bool:
-        each = 1 if self._sweep.search.fair == "trials" else self._sweep.trial_epochs()
-        return self._spent(study) >= self._sweep.search.trials * each
+        if self._sweep.search.fair == "trials":
+            return self._spent(study) >= self._target()
+        return self._spent(study) >= self._sweep.search.trials * self._sweep.trial_epochs()
 
     def report(self, key: str, epoch: int, metrics: Mapping[str, float]) -> bool:
         """Take a running trial's metrics after an epoch; return whether it should be stopped now."""

@@ -9,6 +9,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from supersnn.records import steering
 from supersnn.records.events import AnyEvent, SweepClosed, SweepStarted, TeacherTrained, TrialEnd, TrialStarted
 from supersnn.records.state import SearchRecord, SweepState
 from tune.description.sweep import SweepConfig
@@ -27,6 +28,7 @@ class Board:
         note: what it has done last, where no table shows it.
         working: what it is at, where no table shows it; see `work_on`.
         driven: whether a driver is at work.
+        requests: what people asked for that the driver has not taken up yet, a line for each.
     """
 
     def __init__(self, sweep: SweepConfig, state: SweepState) -> None:
@@ -34,6 +36,7 @@ class Board:
         self.stage, self.note, self.working = "starting", "", ""
         self._since = time.monotonic()
         self.driven = False
+        self.requests: list[str] = []
 
     @property
     def rows(self) -> dict[str, SearchRecord]:
@@ -91,7 +94,17 @@ class Board:
         del console
         yield self._headline()
         yield self._table(options.max_width)
+        yield from (Text(line) for line in self._asked())
         yield from (Text(fault, style="yellow") for fault in self.state.faults)
+
+    def _asked(self) -> list[str]:
+        """Return what people asked for and what holds of it now: paused arms, given trials, pending requests."""
+        paused = sorted(steering.paused(self.state))
+        lines = [f"paused: {', '.join(paused)}; `supersnn resume {self.sweep.name}` goes on"] if paused else []
+        for name in self.state.searches.keys() | set(self.rows):
+            if waiting := steering.given(self.state, name):
+                lines.append(f"{name}: {len(waiting)} given trial{'s' * (len(waiting) > 1)} to come")
+        return lines + [f"asked, not taken up yet: {line}" for line in self.requests]
 
     def _table(self, width: int) -> Table:
         """Return the arms as a table: without ``with``, without the running trials' epochs where they do not fit."""

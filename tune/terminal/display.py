@@ -8,7 +8,7 @@ from typing import Self
 from rich.console import Console
 from rich.live import Live
 
-from supersnn.records.events import AnyEvent, TeacherTrained, TrialEnded, WinnerVerified
+from supersnn.records.events import AnyEvent, RequestTaken, TeacherTrained, TrialEnded, WinnerVerified
 from supersnn.records.metrics import TEST_ACCURACY
 from tune.notices import (
     ArmWithoutWinner,
@@ -114,7 +114,17 @@ def event_line(event: AnyEvent) -> str | None:
             accuracy = event.metrics.get(TEST_ACCURACY.key)
             ended = "" if event.ended == "finished" else f" ({event.ended})"
             return f"{event.arm} seed {event.seed}: test {accuracy or 0:.1%}{ended}"
+        case RequestTaken():
+            return request_line(event)
     return None
+
+
+def request_line(event: RequestTaken) -> str:
+    """Return a request that was taken up as one line: what was asked for, by whom, and why it was refused if it was."""
+    of = ", ".join(event.searches) + ("" if event.trial is None else f"/{event.trial}")
+    values = " ".join(f"{key}={value}" for key, value in event.values.items()) if event.kind != "retry" else ""
+    what = " ".join(filter(None, [event.kind, of, values]))
+    return f"{what} ({event.by or 'unknown'})" + ("" if event.refused is None else f": refused: {event.refused}")
 
 
 def print_line(line: str) -> None:

@@ -3,8 +3,11 @@
 import os
 import uuid
 from dataclasses import dataclass
+from functools import partial
 
 from supersnn.errors import UserError
+from supersnn.records.events import AnyEvent
+from tune import requests
 from tune.description.arms import resolve
 from tune.description.devices import devices_text
 from tune.description.inspection import inspect_sweep, is_here
@@ -13,6 +16,7 @@ from tune.execution.executor import Executor
 from tune.mounts import refuse_shared_sqlite
 from tune.notices import ArmWithoutWinner, DatabaseChanged, DevicesChosen, JournalFault, Notify, StageStarted
 from tune.outcome.no_winner import arms_without_winner
+from tune.steering import Steering
 from tune.store import Store, SweepFolder
 from tune.sweep_driver import SweepDriver, open_sweep
 from tune.sweep_runner import SweepRunner
@@ -71,22 +75,28 @@ def launch(
     with open_sweep(sweep, store, origin) as driver:
         if not searching and driver.search_left():
             raise UserError(f"sweep {sweep.name!r}: its search has not ended; `supersnn sweep` continues it")
-        display = Display(Board(sweep, driver.record.state))
+        display = Display(Board(driver.sweep, driver.record.state))
         for notice in driver.notices:
             display.notice(notice)
-        worked = driver.work_left()
+        worked = driver.work_left() or bool(requests.pending(driver.folder))
         if worked:
             with display:
                 for fault in driver.record.state.faults:
                     display.notice(JournalFault(fault))
-                driver.record.listeners.append(display.event)
+                driver.record.listeners.append(partial(_show, display, driver))
                 pending = _run(driver, display.notice, address or os.environ.get("RAY_ADDRESS"), local)
         else:
             pending = _catch_up(driver)
-        without = arms_without_winner(sweep.arms, driver.record.state)
+        without = arms_without_winner(driver.sweep.arms, driver.record.state)
         for arm, reason in without.items():
             display.notice(ArmWithoutWinner(arm, reason))
-        return SweepResult(driver.folder, worked, pending, any_winner=len(without) < len(sweep.arms))
+        return SweepResult(driver.folder, worked, pending, any_winner=len(without) < len(driver.sweep.arms))
+
+
+def _show(display: Display, driver: SweepDriver, event: AnyEvent) -> None:
+    """Show an event, on a board of the sweep as it is now."""
+    display.board.sweep = driver.sweep
+    display.event(event)
 
 
 def _run(driver: SweepDriver, notify: Notify, address: str | None, local: bool) -> int:
@@ -94,12 +104,15 @@ def _run(driver: SweepDriver, notify: Notify, address: str | None, local: bool) 
     tracking: Tracker | None = None
     pending = 0
     interrupted = False
+    steering = Steering(driver)
     try:
-        with driver.recording():
+        with driver.recording(), steering.watching():
+            steering.take_up()
+            steering.adopt_waiting()
             tracking = tracker.start(driver.folder, driver.store, driver.sweep)
             notify(StageStarted("starting"))
             executor = _executor(driver, notify, address, local)
-            runner = SweepRunner(driver, executor, notify)
+            runner = SweepRunner(driver, executor, notify, steering)
             try:
                 tracking.wait_connected()
                 for text in tracking.notices:
@@ -112,6 +125,7 @@ def _run(driver: SweepDriver, notify: Notify, address: str | None, local: bool) 
         interrupted = True
         raise
     finally:
+        steering.forget_stop()
         if tracking is not None:
             pending = tracking.close(ON_INTERRUPT, wait=False) if interrupted else tracking.close()
     return pending

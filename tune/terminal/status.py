@@ -3,7 +3,9 @@
 from typing import Any
 
 from supersnn.config_model import parse, read_yaml
+from supersnn.records import steering
 from supersnn.records.snapshot import current_state
+from tune import requests
 from tune.description.sweep import SweepConfig
 from tune.store import SweepFolder
 from tune.sweep_lock import is_locked
@@ -21,6 +23,8 @@ def board_of(folder: SweepFolder) -> Board:
     board = Board(sweep, state)
     locked = is_locked(folder)
     board.driven = bool(locked)
+    asked = [one for _, one in requests.pending(folder) if one is not None and one.id not in state.requests]
+    board.requests = [one.text() for one in asked]
     board.stage = "running" if locked else state.ended or ("not running" if locked is False else UNKNOWN)
     return board
 
@@ -30,7 +34,8 @@ def summary(folder: SweepFolder) -> dict[str, Any]:
 
     `spent_s` are the seconds in which a driver was at work; `left_s`, `trials_per_hour` and `epochs_per_s` are None
     before anything was trained; `running` is None where that cannot be told. `best_val` and `best_trial` are those of
-    the best trial within the constraints.
+    the best trial within the constraints. `paused` are the searches that people paused, `requests` what they asked for
+    and the driver has not taken up yet.
     """
     board = board_of(folder)
     drivers = board.state.drivers
@@ -43,6 +48,8 @@ def summary(folder: SweepFolder) -> dict[str, Any]:
         "trials_per_hour": trials_per_hour(drivers),
         "epochs_per_s": epochs_per_second(drivers),
         "faults": list(board.state.faults),
+        "paused": sorted(steering.paused(board.state)),
+        "requests": list(board.requests),
         "arms": {
             name: {
                 "trials": board.trials,
