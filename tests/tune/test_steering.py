@@ -304,7 +304,9 @@ def test_drivers_that_are_killed_anywhere_obey_each_request_once(seed: int, swee
         Request("resume", "soft"),
         Request("change", values={"space.optimizer.lr": {"log": [0.001, 1.0]}}),
     ]
-    waiting, kills = list(asked), 0
+    for given in asked[:2]:  # while their arms have trials left to begin
+        submit(folder, given)
+    waiting, kills = asked[2:], 0
     while True:
         if waiting and dice.random() < 0.7:
             submit(folder, waiting.pop(0))
@@ -318,10 +320,10 @@ def test_drivers_that_are_killed_anywhere_obey_each_request_once(seed: int, swee
                     break
         except Killed:
             kills += 1
-    assert kills > 3
+    assert kills
     recorded = [event.id for event in events(store)]
     assert sorted(recorded) == sorted(request.id for request in asked)
-    assert all(event.refused is None for event in events(store))
+    assert not [event for event in events(store) if event.refused is not None]
     state = running.driver.record.state
     assert running.counts() == {"direct": 6, "soft": 6, "hard": 6}
     starts = [event for event, _ in read(folder.journal, kinds=("start",)) if isinstance(event, TrialStarted)]
