@@ -100,8 +100,8 @@ class Steering:
         if request.kind == "enqueue":
             for search in searches:
                 self._require_room(search)
-                arm = SearchId.parse(search).arm
-                check_enqueued(request.target, request.values, {arm: self._driver.arms[arm]})
+                arm = self._driver.searches[search].arm
+                check_enqueued(request.target, request.values, {arm.name: arm})
             return _event(request, searches, values=request.values)
         if request.kind == "retry":
             return self._retry(request, searches)

@@ -304,6 +304,10 @@ class SweepState:
             return event.arm
         return str(self._id(event.arm, event.dataset, event.replicate))
 
+    def search_id(self, arm: str, dataset: str | None = None, replicate: int = 0) -> str:
+        """Return the name of the search of an arm on a data set (the first one by default) in a replicate."""
+        return str(self._id(arm, dataset, replicate))
+
     def search_of(self, event: SearchEvent) -> SearchRecord:
         """Return the search that an event is about, which may have no trial yet."""
         name = self.search_name(event)

@@ -85,6 +85,8 @@ METRICS: dict[str, Any] = {
     "arm": "heterogeneous",
     "trial": 3,
     "trials": 8,
+    "replicate": 0,
+    "replicates": 1,
     "search_value": 0.91,
     "rank_value": None,
     "seed": 1001,

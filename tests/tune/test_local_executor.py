@@ -37,7 +37,7 @@ class OneTrial:
     def poll(self) -> None:
         pass
 
-    def next_job(self) -> Job | None:
+    def next_job(self, _ready: object) -> Job | None:
         return self.jobs.pop() if self.jobs else None
 
     def reported(self, key: str, report: Report) -> bool:

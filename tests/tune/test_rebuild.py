@@ -53,7 +53,7 @@ def work(driver: SweepDriver, trials: int, left: int = 0) -> list[tuple[str, Any
     """Search for some trials of all arms together, the last `left` of which get two epochs and are interrupted."""
     record, sweep = driver.record, driver.sweep
     driver.studies.claim(driver.sweep_id)
-    search = Search(driver.studies, record, driver.budget, driver.folder.path, driver.storage, driver.token, (0,))
+    search = Search(driver.studies, record, driver.budget, driver.folder.path, driver.storage, driver.token)
     search.reconcile()
     if record.state.data is None:
         record.write(DatasetSplit(split="s"))

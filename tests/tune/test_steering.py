@@ -55,9 +55,7 @@ class Running:
     def _searching(self) -> Search:
         self.steering.adopt_waiting()
         driver = self.driver
-        search = Search(
-            driver.studies, driver.record, driver.budget, driver.folder.path, driver.storage, driver.token, (0,)
-        )
+        search = Search(driver.studies, driver.record, driver.budget, driver.folder.path, driver.storage, driver.token)
         driver.studies.claim(driver.sweep_id)
         search.reconcile()
         self.steering.search = search

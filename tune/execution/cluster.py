@@ -40,6 +40,7 @@ from tune.execution.executor import PAGES
 from tune.execution.node_check import NodeMismatch, run_if_node_matches
 from tune.execution.nodes import bundle, gpus_of
 from tune.execution.preflight import preflight, require_capacity
+from tune.execution.preparations import Preparations
 from tune.execution.searcher import DriverWork, SearchStopper, StudyScheduler, StudySearcher
 from tune.notices import DevicesChosen, Notify
 from tune.search.search import Search
@@ -137,8 +138,11 @@ class RayExecutor:
         self._resources, self._max_failures = resources, max_failures
         self._cluster.adopt(resources)
 
-    def search(self, search: Search) -> None:
-        """Run the search as one Tune run over all arms; it is halted where no usable nodes are left.
+    def search(self, search: Search, preparations: Preparations | None = None) -> None:
+        """Run all searches as one Tune run; it is halted where no usable nodes are left.
+
+        Preparations are trials of that run as well: Tune keeps the resources of processes that it may use again, which
+        tasks beside it would wait for.
 
         Raises:
             ExternalError: the Ray cluster has failed.
@@ -150,11 +154,11 @@ class RayExecutor:
         tuner = ray.tune.Tuner(
             ray.tune.with_resources(StudentTrial, partial(_placement, bundle(self._resources))),
             tune_config=ray.tune.TuneConfig(
-                search_alg=StudySearcher(search, self._cluster, driver),
-                scheduler=StudyScheduler(search, self._cluster, driver),
+                search_alg=StudySearcher(search, self._cluster, driver, preparations),
+                scheduler=StudyScheduler(search, self._cluster, driver, preparations),
                 num_samples=-1,
                 reuse_actors=True,
-                trial_name_creator=lambda trial: str(trial.config["job"]["key"]).replace("/", "-"),
+                trial_name_creator=lambda trial: str(trial.config["key"]).replace("/", "-"),
                 trial_dirname_creator=lambda trial: trial.trial_id,
             ),
             run_config=ray.tune.RunConfig(

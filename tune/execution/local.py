@@ -6,8 +6,10 @@ from typing import TypeVar
 
 import torch
 
+from tune.description.searches import PlannedSearch
 from tune.description.sweep import ResourcesConfig
 from tune.execution.device import device_of, run_on
+from tune.execution.preparations import Preparations
 from tune.execution.trial import StaleDriverError, TrialRunner
 from tune.search.messages import Job
 from tune.search.search import Search
@@ -36,20 +38,31 @@ class LocalExecutor:
         del resources
         self._max_failures = max_failures
 
-    def search(self, search: Search) -> None:
+    def search(self, search: Search, preparations: Preparations | None = None) -> None:
         """Run the search's trials one after another; one whose training raises is retried from its checkpoint.
+
+        A teacher is prepared just before the first trial that needs it.
 
         What the driver's own bookkeeping raises is no trial's fault: it ends the search, and the trial stays
         interrupted.
         """
         search.gpus = self._gpus
-        while (job := self._next(search)) is not None:
+
+        def ready(planned: PlannedSearch) -> bool:
+            if preparations is None:
+                return True
+            for item in preparations.missing(planned.name):
+                key = preparations.start(item)
+                preparations.ended(key, run_on(self._device, preparations.work, item))
+            return True
+
+        while (job := self._next(search, ready)) is not None:
             if not any(self._completed(search, job) for _ in range(self._max_failures + 1)):
                 search.failed(job.key)
 
-    def _next(self, search: Search) -> Job | None:
+    def _next(self, search: Search, ready: Callable[[PlannedSearch], bool]) -> Job | None:
         search.poll()
-        return search.next_job()
+        return search.next_job(ready)
 
     def _completed(self, search: Search, job: Job) -> bool:
         """Run a trial until it ends; return False where its training raised."""

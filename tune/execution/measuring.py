@@ -14,9 +14,10 @@ from supersnn.step_time import StepTime, cache_bytes, measure_step
 from supersnn.teachers import recipe
 from tune.description.arms import Arm
 from tune.description.duration import EpochTimes, seconds_by_part
+from tune.description.replication import teachers_per_architecture
 from tune.description.sweep import SweepConfig
 from tune.execution.nodes import Node, slots
-from tune.execution.prepare import Preparation
+from tune.execution.preparations import Preparation
 
 MIDDLE = 0.5
 """The place in each range at which a training is timed."""
@@ -113,7 +114,7 @@ def estimate(
         "slots": found.slots,
         "hours": parts and {name: seconds / 3600 for name, seconds in parts.items()},
         "memory": _memory(data, found),
-        "disk": _disk(caches, found),
+        "disk": _disk({name: size * teachers_per_architecture(sweep) for name, size in caches.items()}, found),
         "caches": caches,
         "timed": {
             "device": found.device,

@@ -1,7 +1,7 @@
-"""One arm's Optuna study: asks for its trials, tells their values, prunes and resumes them. Independent of other arms.
+"""One search's Optuna study: asks for its trials, tells their values, prunes and resumes them. Independent of others.
 
-With several objectives Optuna can neither report nor prune; then a second study of the same arm, single-objective and
-with the same numbers, carries the reports and the rungs.
+With several objectives Optuna can neither report nor prune; then a second study of the same search, single-objective
+and with the same numbers, carries the reports and the rungs.
 """
 
 import itertools
@@ -20,8 +20,10 @@ from supersnn.config import TrainConfig
 from supersnn.config_model import digest, flatten
 from supersnn.errors import UserError
 from supersnn.records.metrics import OBJECTIVES, SYNAPTIC_OPS, VAL_ACCURACY, judged, violations
+from supersnn.records.searches import trial_key
 from supersnn.records.state import rank
 from tune.description.arms import Arm
+from tune.description.searches import PlannedSearch
 from tune.description.space import Values, startup_design, suggest
 from tune.description.sweep import SweepConfig
 from tune.search.constrained_rungs import ConstrainedRungs
@@ -53,7 +55,7 @@ class Assignment:
     `request` is the id of the request that gave its values, if any.
     """
 
-    arm: str
+    search: PlannedSearch
     number: int
     values: Values
     config: TrainConfig
@@ -62,8 +64,8 @@ class Assignment:
 
     @property
     def key(self) -> str:
-        """The trial's name in its sweep, ``ARM/N``."""
-        return f"{self.arm}/{self.number}"
+        """The trial's name in its sweep, ``SEARCH/N``."""
+        return trial_key(self.search.name, self.number)
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class Outcome:
 
 @dataclass
 class Counts:
-    """How many trials of an arm are in which state; `epochs` is what they have spent together."""
+    """How many trials of a search are in which state; `epochs` is what they have spent together."""
 
     suggested: int = 0
     running: int = 0
@@ -88,12 +90,13 @@ class Counts:
 
 
 class ArmStudy:
-    """The study of one arm, and its running trials."""
+    """The study of one search, that is of an arm on a data set in a replicate, and its running trials."""
 
-    def __init__(self, sweep: SweepConfig, arm: Arm, storage: BaseStorage) -> None:
-        self.arm, self._sweep = arm, sweep
-        self._fixed = flatten(arm.base)
-        name = f"{sweep.name}/{arm.name}"
+    def __init__(self, search: PlannedSearch, storage: BaseStorage) -> None:
+        self.search, self.arm, self._sweep = search, search.arm, search.sweep
+        sweep = search.sweep
+        self._fixed = flatten(search.arm.base)
+        name = f"{sweep.name}/{search.name}"
         several = len(sweep.search.objectives) > 1
         directions = [StudyDirection.MAXIMIZE] + [StudyDirection.MINIMIZE] * (len(sweep.search.objectives) - 1)
         self._study = optuna.create_study(
@@ -106,7 +109,7 @@ class ArmStudy:
         if TASK not in self._study.user_attrs:
             self._study.set_user_attr(TASK, task(sweep))
         if SPACE not in self._study.user_attrs:
-            self._study.set_user_attr(SPACE, space_digest(arm))
+            self._study.set_user_attr(SPACE, space_digest(search.arm))
         self._rungs = self._study
         if several:
             self._rungs = optuna.create_study(
@@ -255,7 +258,7 @@ class ArmStudy:
         self._reported[number] = reported
         self.counts.running += 1
         request = trial.user_attrs.get(REQUEST)
-        return Assignment(self.arm.name, number, values, self.arm.config(values), reported, request)
+        return Assignment(self.search, number, values, self.arm.config(values), reported, request)
 
     def _rung(self, number: int) -> Trial:
         """The trial of the rungs' study under this number; those of trials that need none are made on the way."""
@@ -394,7 +397,7 @@ class ArmStudy:
         return sorted(eligible, key=lambda pair: rank(*pair))
 
     def warm_start(self, earlier: Study, sweep: str) -> None:
-        """Learn from an earlier sweep's study of this arm, once; values outside this arm's space are left out.
+        """Learn from an earlier sweep's study of this search, once; values outside this arm's space are left out.
 
         Of the same task (`task`) the sampler gets its finished trials with their values, marked and never counted.
         Of another task, whose values say little of this one's, the best three trials are start designs and nothing
@@ -458,7 +461,9 @@ def task(sweep: SweepConfig) -> str:
 
     It is of the split of the images, the student, the epochs, the seeds a trial, objectives and constraints.
     """
-    split, student = sweep.dataset.model_dump(mode="json", exclude={"augment"}), sweep.student.model_dump(mode="json")
+    images, student = sweep.dataset, sweep.student.model_dump(mode="json")
+    unset = {"validation_seed"} if images.validation_seed is None else set()
+    split = images.model_dump(mode="json", exclude={"augment", *unset})
     search = sweep.search
     judged_by = [list(search.objectives), dict(search.constraints), search.seeds_per_trial]
     return digest(split, student, sweep.train.epochs, judged_by)

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from supersnn.data import DataSummary
 from tune.description.arms import Arm
+from tune.description.searches import planned
 from tune.description.sweep import SweepConfig
 from tune.execution import measuring
 from tune.execution.prepare import preparations
@@ -38,7 +39,8 @@ def forecast(
     """
     if data.shape is None or not data.train:
         return None
-    teachers = preparations(arms, store.storage)
+    first = {name: search for name, search in planned(sweep, arms).items() if name in arms}
+    teachers = preparations(first, store.storage)
     items, classes = measuring.trainings(arms, teachers), len(data.classes)
     if address is not None and not local:
         from tune.execution.cluster_measuring import time_on_cluster

@@ -15,7 +15,7 @@ from tune.description.sweep import SweepConfig
 from tune.execution.executor import Executor
 from tune.mounts import refuse_shared_sqlite
 from tune.notices import ArmWithoutWinner, DatabaseChanged, DevicesChosen, JournalFault, Notify, StageStarted
-from tune.outcome.no_winner import arms_without_winner
+from tune.outcome.no_winner import without_winner
 from tune.steering import Steering
 from tune.store import Store, SweepFolder
 from tune.sweep_driver import SweepDriver, open_sweep
@@ -28,6 +28,8 @@ from tune.tracking.tracker import Tracker
 
 ON_INTERRUPT = 8.0
 """Seconds that MLflow has to take what is pending when a sweep is interrupted; the next driver sends the rest."""
+MOST_REASONS = 12
+"""Searches without a winner that are told of."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def launch(
         raise UserError(f"--shared {store.shared}: the driver cannot use it: {complaint}")
     refuse_shared_sqlite({"SUPERSNN_OPTUNA_STORAGE": store.optuna_url, "MLFLOW_TRACKING_URI": uri_for(store.path)})
     cluster = None if local else address or os.environ.get("RAY_ADDRESS")
-    if not store.sweep(sweep.name).journal.exists() and (cluster is None or is_here(sweep.dataset.name)):
+    if not store.sweep(sweep.name).journal.exists() and (cluster is None or _are_here(sweep)):
         inspect_sweep(sweep, resolve(sweep, origin), store, origin)
     with open_sweep(sweep, store, origin) as driver:
         if not searching and driver.search_left():
@@ -87,10 +89,15 @@ def launch(
                 pending = _run(driver, display.notice, address or os.environ.get("RAY_ADDRESS"), local)
         else:
             pending = _catch_up(driver)
-        without = arms_without_winner(driver.sweep.arms, driver.record.state)
-        for arm, reason in without.items():
-            display.notice(ArmWithoutWinner(arm, reason))
-        return SweepResult(driver.folder, worked, pending, any_winner=len(without) < len(driver.sweep.arms))
+        without = without_winner(driver.searches, driver.record.state)
+        for search, reason in list(without.items())[:MOST_REASONS]:
+            display.notice(ArmWithoutWinner(search, reason))
+        return SweepResult(driver.folder, worked, pending, any_winner=len(without) < len(driver.searches))
+
+
+def _are_here(sweep: SweepConfig) -> bool:
+    """Return whether all data sets of a sweep can be looked at on this machine."""
+    return all(is_here(images.name) for images in (sweep.datasets or {"": sweep.dataset}).values())
 
 
 def _show(display: Display, driver: SweepDriver, event: AnyEvent) -> None:
