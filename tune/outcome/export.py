@@ -75,8 +75,17 @@ class Exporter:
         """
         best = self._state.best_search(by_search=self.sweep.verify.train_on != "train")
         if best is None:
-            raise UserError(f"sweep {self.sweep.name!r}: no arm has a verified winner yet")
+            raise UserError(f"sweep {self.sweep.name!r}: no arm has a verified winner yet{self._damage()}")
         return best.arm
+
+    def _damage(self) -> str:
+        """Return what the sweep's journal lacks, and how to go on, as the end of an error; empty for a whole one."""
+        journal = self._folder.journal
+        if not journal.exists():
+            return f"; {journal} is missing: restore it, or run the sweep"
+        if self._state.faults:
+            return f"; {journal} is damaged: restore it, or continue the sweep, which makes up for what it can"
+        return ""
 
     def arm(self, arm: str, to: Path) -> dict[str, Any]:
         """Write an arm's verified winner; return its metrics.
