@@ -99,11 +99,20 @@ class Exporter:
         """
         best = self._best(arm, dataset)
         if best is None:
-            raise UserError(f"sweep {self.sweep.name!r}: no arm has a verified winner yet")
+            raise UserError(f"sweep {self.sweep.name!r}: no arm has a verified winner yet{self._damage()}")
         return best
 
     def _best(self, arm: str | None, dataset: str | None) -> SearchRecord | None:
         return self._state.best_search(self.sweep.verify.train_on != "train", dataset, arm)
+
+    def _damage(self) -> str:
+        """Return what the sweep's journal lacks, and how to go on, as the end of an error; empty for a whole one."""
+        journal = self._folder.journal
+        if not journal.exists():
+            return f"; {journal} is missing: restore it, or run the sweep"
+        if self._state.faults:
+            return f"; {journal} is damaged: restore it, or continue the sweep, which makes up for what it can"
+        return ""
 
     def arm(self, arm: str, to: Path, dataset: str | None = None) -> dict[str, Any]:
         """Write an arm's verified winner on a data set, the best of its replicates'; return its metrics.

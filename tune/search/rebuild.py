@@ -110,7 +110,8 @@ def _require_same_sweep(sweep: SweepConfig, study: Study, identity: str | None, 
     unknown = used and not recorded if owner is None else identity is None and not recorded
     if not unknown and (owner is None or identity in (None, owner)):
         return
-    has = f"is the journal of another sweep {sweep.name!r}" if recorded else "has no trials"
+    lost = "has no trials (restore it, if it was lost)"
+    has = f"is the journal of another sweep {sweep.name!r}" if recorded else lost
     raise UserError(
         f"sweep {sweep.name!r}: the studies' database has a study {study.study_name!r} with {len(trials)} trials of "
         f"another sweep, and {journal} {has}: {RENAME}, or remove its studies "
