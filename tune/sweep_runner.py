@@ -129,6 +129,7 @@ def _verified(item: FinalRun, result: FinalResult) -> WinnerVerified:
         config=flatten(parse(TrainConfig, item.job.config, item.job.key)),
         metrics=result.metrics,
         rates=result.rates,
+        anytime=result.anytime,
         seconds=result.seconds,
         opened=result.opened,
         ended=result.ended,
