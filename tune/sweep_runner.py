@@ -215,6 +215,7 @@ def _verified(search: PlannedSearch, item: FinalRun, result: FinalResult) -> Win
         config=flatten(parse(TrainConfig, item.job.config, item.job.key)),
         metrics=result.metrics,
         rates=result.rates,
+        anytime=result.anytime,
         seconds=result.seconds,
         opened=result.opened,
         ended=result.ended,

@@ -231,7 +231,8 @@ class WinnerVerified(_Located):
     """A winner was trained with a fresh seed and tested.
 
     `config` is that training by flat dotted keys, `rates` the firing rate by layer, `opened` when the test images were,
-    in Unix seconds, `seconds` the training's, `ended` how it ended: ``finished`` or ``failed:REASON``.
+    in Unix seconds, `seconds` the training's, `ended` how it ended: ``finished`` or ``failed:REASON``. `anytime` is its
+    accuracy and cost after each time step and of early exits (`supersnn.anytime.Point`), None in earlier versions.
     """
 
     event: Literal["verified"] = "verified"
@@ -244,6 +245,7 @@ class WinnerVerified(_Located):
     seconds: float | None = None
     opened: float | None = None
     ended: str = "finished"
+    anytime: list[dict[str, Any]] | None = None
 
 
 class WinnerExported(_Located):

@@ -195,7 +195,7 @@ def test_a_lost_result_file_is_written_again_from_the_journal(finals: Made, tmp_
     (tmp_path / "sweeps" / "s").mkdir(parents=True)
     (tmp_path / "sweeps" / "s" / "owner").write_text("token")
     result = train_final(item)
-    facts = result.model_dump(include={"metrics", "rates", "seconds", "opened", "ended"})
+    facts = result.model_dump(include={"metrics", "rates", "seconds", "opened", "ended", "anytime"})
     one = finals(ONE, verified(item, **facts), seeds=1)
     (tmp_path / item.job.folder / RESULT).unlink()
     assert one.left()

@@ -28,6 +28,8 @@ class FinalResult(BaseModel):
         opened: when the test images were opened, in Unix seconds; None where they stayed closed.
         seconds: of training.
         ended: ``finished`` or ``failed:REASON``.
+        anytime: accuracy and cost on the same images after each time step, and of early exits
+            (`supersnn.anytime.Point`); empty in results of earlier versions.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -40,6 +42,7 @@ class FinalResult(BaseModel):
     opened: float | None = None
     seconds: float
     ended: str
+    anytime: list[dict[str, Any]] = []
 
     @classmethod
     def read(cls, path: Path) -> Self:

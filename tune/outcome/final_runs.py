@@ -190,6 +190,7 @@ class FinalRuns:
                 config=digest(item.config),
                 metrics=event.metrics,
                 rates=event.rates or {},
+                anytime=event.anytime or [],
                 images=tested["count"],
                 opened=event.opened,
                 seconds=event.seconds,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from supersnn import checkpoint
+from supersnn.anytime import anytime, rows
 from supersnn.config import TrainConfig
 from supersnn.config_model import digest, flatten, parse
 from supersnn.evaluation import evaluate
@@ -96,6 +97,7 @@ def train_final(item: FinalRun) -> FinalResult:
         opened=opened,
         seconds=sum(epoch["time/epoch_s"] for epoch in meta["history"]),
         ended=reports[-1].ended or "finished",
+        anytime=rows(anytime(network, images, data.shape, data.mean, data.std)),
     )
     result.write(storage.root / folder / RESULT)
     storage.publish(f"{folder}/{RESULT}")
