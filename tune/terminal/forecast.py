@@ -9,6 +9,7 @@ from supersnn.data import DataSummary
 from tune.description.arms import Arm
 from tune.description.sweep import SweepConfig
 from tune.execution import measuring
+from tune.execution.device import device_of, working_on
 from tune.execution.prepare import preparations
 from tune.store import Store
 
@@ -45,7 +46,8 @@ def forecast(
 
         times, slots = time_on_cluster(address, sweep, items, data.shape, classes, SECONDS)
     else:
-        times = measuring.time_trainings(items, data.shape, classes, SECONDS)
+        with working_on(device_of(measuring.resources_here(sweep).gpus_taken)):
+            times = measuring.time_trainings(items, data.shape, classes, SECONDS)
         slots = 1 if local else measuring.slots_here(sweep)
     found = measuring.measured(items, times, slots)
     return {**measuring.estimate(sweep, arms, teachers, data, found), "free": store.free_bytes()}
