@@ -302,8 +302,8 @@ def test_drivers_that_are_killed_anywhere_obey_each_request_once(seed: int, swee
         Request("resume", "soft"),
         Request("change", values={"space.optimizer.lr": {"log": [0.001, 1.0]}}),
     ]
-    for given in asked[:2]:  # while their arms have trials left to begin
-        submit(folder, given)
+    for request in asked[:2]:  # while their arms have trials left to begin
+        submit(folder, request)
     waiting, kills = asked[2:], 0
     while True:
         if waiting and dice.random() < 0.7:

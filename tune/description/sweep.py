@@ -125,12 +125,17 @@ class ResourcesConfig(ConfigModel):
     `memory` is in bytes, or a text such as "2GB"; it chooses nodes and limits nothing. `accelerator` is one of Ray's
     accelerator types ("A100"), `labels` are labels that a node must have.
 
+    `pack` trains so many trials at once in one process on one GPU, with one copy of the images, each on a stream of its
+    own; `cpus` is then what the process takes. `auto` starts with one, and doubles as long as memory and throughput
+    allow. On CPUs a pack only takes turns. Not measured on a GPU yet.
+
     As many trials run at once as the nodes hold. `trials_at_once` sets another number: trials beyond the capacity are
     pending, from which an autoscaler learns how many nodes to start.
     """
 
     cpus: Positive = 1.0
     gpus: Annotated[Number, Field(ge=0)] | Literal["auto"] = "auto"
+    pack: Annotated[Count | Literal["auto"], EXCLUDE_DEFAULT_FROM_DIGEST] = 1
     memory: Annotated[ByteSize, Field(gt=0)] | None = None
     accelerator: str | None = Field(None, pattern=r"^[A-Za-z0-9_.-]+$")
     labels: dict[str, Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]] = {}
@@ -142,6 +147,12 @@ class ResourcesConfig(ConfigModel):
         if gpus != "auto" and gpus > 1 and gpus != int(gpus):
             raise ValueError(f"expected a fraction of one GPU or an integer number of GPUs, found {gpus:g}")
         return gpus
+
+    @model_validator(mode="after")
+    def _packed_on_one_device(self) -> Self:
+        if self.pack != 1 and self.gpus not in (0, 1, "auto"):
+            raise ValueError(f"pack: {self.pack} trials share one GPU: expected gpus 1 or auto, found {self.gpus:g}")
+        return self
 
     @property
     def gpus_taken(self) -> float:
@@ -210,6 +221,8 @@ class SweepConfig(TrainConfig):
         gpus, shards = self.resources.gpus_taken, self.train.shards
         if gpus and max(gpus, 1) != shards:
             raise ValueError(f"resources.gpus: {gpus:g} and train.shards: {shards}; expected one GPU per shard")
+        if self.resources.pack != 1 and shards > 1:
+            raise ValueError(f"resources.pack: {self.resources.pack} and train.shards: {shards}; expected one of them")
         for name, arm in self.arms.items():
             if "train.shards" in {*self.space, *arm.space, *arm.set}:
                 raise ValueError(f"arms.{name}: train.shards is the same in all trials; set it under train")

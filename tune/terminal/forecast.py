@@ -10,6 +10,7 @@ from tune.description.arms import Arm
 from tune.description.searches import planned
 from tune.description.sweep import SweepConfig
 from tune.execution import measuring
+from tune.execution.device import device_of, working_on
 from tune.execution.prepare import preparations
 from tune.store import Store
 
@@ -47,7 +48,8 @@ def forecast(
 
         times, slots = time_on_cluster(address, sweep, items, data.shape, classes, SECONDS)
     else:
-        times = measuring.time_trainings(items, data.shape, classes, SECONDS)
+        with working_on(device_of(measuring.resources_here(sweep).gpus_taken)):
+            times = measuring.time_trainings(items, data.shape, classes, SECONDS)
         slots = 1 if local else measuring.slots_here(sweep)
     found = measuring.measured(items, times, slots)
     return {**measuring.estimate(sweep, arms, teachers, data, found), "free": store.free_bytes()}
