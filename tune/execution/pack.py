@@ -83,7 +83,8 @@ class Pack:
 
     def close(self) -> None:
         """Stop all trials."""
-        for key in [entry[0] for entry in (*self._running, *self._waiting)]:
+        self._waiting.clear()
+        for key in [entry[0] for entry in self._running]:
             self.remove(key)
 
     def _out_of_memory(
