@@ -127,8 +127,9 @@ def _of_openings(state: SweepState, openings: Sequence[Mapping[str, Any]]) -> It
 
 def _of_teachers(state: SweepState) -> Iterator[Problem]:
     for teacher in state.teachers.values():
-        if state.split and teacher.split and teacher.split != state.split:
-            text = f"trained on split {teacher.split}, the sweep's is {state.split}"
+        split = state.split_of(teacher.dataset, teacher.replicate)
+        if split and teacher.split and teacher.split != split:
+            text = f"trained on split {teacher.split}, the sweep's is {split}"
             yield {"problem": f"teacher {teacher.name}: {text}"}
     trained = {teacher.name for teacher in [*state.teachers.values(), *state.refitted.values()]}
     used = {trial.teacher for _, trial in state.trials() if trial.teacher is not None}

@@ -33,8 +33,8 @@ sweep with `search.constraints`), `traceback` and `export` (paths in the store),
 verification opened the test images, UTC). An arm's tags list every distinct value of its trials'.
 
 Params: the flat dotted keys of the configuration, strings as they are, anything else as JSON. An arm's are its
-section of the sweep file; the sweep's are all but `search`, `verify` and `resources`, which a continued sweep may
-change.
+section of the sweep file; the sweep's are all but `search`, `verify`, `resources`, `datasets` and `replicates`,
+which a continued sweep may change.
 
 Metrics of a trial, step = epoch: those of the epoch reports (`val/accuracy`, `loss/relation`, `spikes/rate`, …), with
 several seeds a trial also their means over the seeds so far (`mean/val/accuracy`, …). Of a verification, step = the

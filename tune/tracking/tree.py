@@ -32,7 +32,7 @@ from tune.tracking.changes import Change, Dataset, Export, Run, Status, joined, 
 from tune.tracking.runs import Runs, labels
 from tune.tracking.standings import accuracies, mean_costs, summary
 
-CHANGING = ("search.", "verify.", "resources.")
+CHANGING = ("search.", "verify.", "resources.", "datasets", "replicates")
 """The sweep's sections that a continued sweep may change: MLflow never changes a param."""
 ON_CLOSE: Mapping[str, Status] = {"done": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 
