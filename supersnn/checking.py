@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from supersnn import exported
+from supersnn import export_code, exported
 from supersnn.config import DatasetConfig
+from supersnn.config_model import NO_ARGUMENTS
 from supersnn.data import Images, training_data
 from supersnn.errors import UserError
 from supersnn.evaluation import Evaluation, evaluate
@@ -32,11 +33,12 @@ class Comparison:
         return abs(self.found - self.recorded) <= self.tolerance + 1e-12
 
 
-def check(folder: Path, device: torch.device | str = "cpu") -> list[Comparison]:
+def check(folder: Path, device: torch.device | str = "cpu", trust: bool = False) -> list[Comparison]:
     """Load the student, evaluate it again, and return the comparisons with the recorded accuracies.
 
     The test images are evaluated if the export has a test accuracy; the access is first recorded in the folder's
-    ledger. torch's number of threads is set to the training's, because results depend on it bit by bit.
+    ledger. torch's number of threads is set to the training's, because results depend on it bit by bit. `trust` is that
+    of `exported.load`.
 
     Raises:
         UserError: the folder does not exist or is not writable, or the data set cannot be read or downloaded, or has
@@ -47,11 +49,12 @@ def check(folder: Path, device: torch.device | str = "cpu") -> list[Comparison]:
         raise UserError(f"{printable(folder)}: no such folder")
     if not (folder / METRICS).is_file():
         raise DamagedExport(f"{folder / METRICS}: missing")
-    student = exported.load(folder, device)
+    student = exported.load(folder, device, trust)
     if added := exported.added(folder):
         raise DamagedExport(f"{folder / added[0]}: not part of the export")
     dataset = student.config.dataset
     figures = [figure for figure in ("val_accuracy", "test_accuracy") if _is_recorded(student, figure, folder)]
+    export_code.make_importable(folder, student.metrics, [dataset.name], trust)
     torch.set_num_threads(student.config.train.threads)
     data = training_data(dataset, device)
     student.preprocessing.kind.match(dataset.name, data.classes, tuple(data.validation.pixels.shape[1:]))
@@ -61,7 +64,9 @@ def check(folder: Path, device: torch.device | str = "cpu") -> list[Comparison]:
     return comparisons
 
 
-def evaluate_on(student: Student, folder: Path, data: str, device: torch.device | str = "cpu") -> Evaluation:
+def evaluate_on(
+    student: Student, folder: Path, data: str, device: torch.device | str = "cpu", trust: bool = False
+) -> Evaluation:
     """Evaluate an exported student on the test images of a data set, whose classes are matched by name.
 
     Args:
@@ -69,6 +74,7 @@ def evaluate_on(student: Student, folder: Path, data: str, device: torch.device 
         folder: its export folder; the access is recorded in its ledger before the images are evaluated.
         data: name of the data set, as `dataset.name`.
         device: of the student.
+        trust: import the data set from the export's own code, if that is its own one.
 
     Returns:
         The evaluation; `per_class` is in the order of the export's classes.
@@ -77,7 +83,11 @@ def evaluate_on(student: Student, folder: Path, data: str, device: torch.device 
         UserError: the data set cannot be read, has other class names, another number of channels or another side, or
             the ledger cannot be written; nothing is then recorded in it.
     """
-    dataset = student.config.dataset.model_copy(update={"name": data})
+    dataset = student.config.dataset
+    if data == dataset.name:
+        export_code.make_importable(folder, student.metrics, [data], trust)
+    else:
+        dataset = dataset.model_copy(update={"name": data, "arguments": NO_ARGUMENTS})
     test = _test_images(student, dataset, folder, "evaluate", device)
     return evaluate(student.module, test, student.preprocessing.mean, student.preprocessing.std)
 

@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from supersnn.config_model import (
     EXCLUDE_DEFAULT_FROM_DIGEST,
+    EXCLUDE_FROM_DIGEST,
+    NO_ARGUMENTS,
+    Arguments,
     ConfigModel,
     Count,
     Fraction,
@@ -24,12 +27,20 @@ from supersnn.config_model import (
     rename_keys,
 )
 from supersnn.environment import with_expanded
-from supersnn.errors import prefix_errors
+from supersnn.errors import prefix_errors, shortened
 from supersnn.layer_names import layer_names
+from supersnn.parts import is_import_path, one_of, require_form
 
 LossTerm = Literal["relation", "logit", "feature"]
 LOSS_TERMS: tuple[LossTerm, ...] = get_args(LossTerm)
 """The loss terms that need a teacher; each has a section of its name under `loss`."""
+
+DEFAULT_WEIGHTS = "DEFAULT"
+"""The `teacher.weights` that stands for those that torchvision or timm recommends, downloaded unless cached."""
+_ADDED = EXCLUDE_DEFAULT_FROM_DIGEST
+PartArguments = Annotated[Arguments, _ADDED]
+"""The arguments of a part that an import path names; see `supersnn.parts`."""
+ImportPath = Annotated[str, AfterValidator(require_form)]
 
 
 class AugmentConfig(ConfigModel):
@@ -66,10 +77,12 @@ class DatasetConfig(ConfigModel):
     the share that is split off as test part where a data set has none. `split_seed` is separate from the training seed,
     so that trainings with other seeds use the same split; `validation_seed` draws the validation images alone, from the
     same images with the same test part. With `train_on: train+validation` the training includes the validation images,
-    for final runs; its validation accuracy is then that of training images.
+    for final runs; its validation accuracy is then that of training images. `arguments` are those of a data set of your
+    own, whose name is an import path.
     """
 
     name: str
+    arguments: PartArguments = NO_ARGUMENTS
     validation: Fraction = 0.15
     test: Fraction = 0.2
     split_seed: Integer = Field(0, ge=0)
@@ -82,10 +95,12 @@ class DatasetConfig(ConfigModel):
 class NetworkConfig(ConfigModel):
     """A network's body, a student's or a teacher's.
 
-    `norm`: batch norm with statistics over time and batch together; `tdbn` scales it by the threshold.
+    `norm`: batch norm with statistics over time and batch together; `tdbn` scales it by the threshold. `arguments` are
+    those of an architecture of your own, whose name is an import path.
     """
 
     architecture: Name
+    arguments: PartArguments = NO_ARGUMENTS
     time_steps: Count = 2
     norm: Literal["bn", "tdbn"] = "bn"
     stem_stride: Literal[1, 2, 4] | None = None
@@ -96,13 +111,16 @@ class NeuronConfig(ConfigModel):
 
     `detach_reset`: the reset passes no gradient to the spike. That is the default here; TET's and tdBN's code lets it
     pass. `scale_input` multiplies the current by 1 - decay, as PLIF is published (Fang et al. 2021, equation 4).
+
+    `kind` and `surrogate` may be import paths; `arguments` are those of such a kind.
     """
 
-    kind: Literal["lif", "plif", "relu"] = "lif"
+    kind: Annotated[str, AfterValidator(one_of("lif", "plif", "relu"))] = "lif"
+    arguments: PartArguments = NO_ARGUMENTS
     threshold: Positive = 1.0
     decay: Fraction = 0.5
     reset: Literal["hard", "soft"] = "hard"
-    surrogate: Literal["triangle", "rectangle", "atan", "sigmoid"] = "triangle"
+    surrogate: Annotated[str, AfterValidator(one_of("triangle", "rectangle", "atan", "sigmoid"))] = "triangle"
     width: Positive = 1.0
     detach_reset: bool = True
     scale_input: Annotated[bool, EXCLUDE_DEFAULT_FROM_DIGEST] = False
@@ -111,15 +129,25 @@ class NeuronConfig(ConfigModel):
 class TeacherConfig(ConfigModel):
     """A teacher and its training, complete, so that a missing teacher can be trained again to the same bits.
 
-    `weights` is a file with the weights of a trained network; the teacher is then imported instead of trained.
+    `weights` is a file with the weights of a trained network, or DEFAULT for those that torchvision or timm recommends;
+    the teacher is then imported instead of trained. `fit` trains a new head for it, or all of it, on the train split,
+    for `epochs` with `lr`. `arguments` are those of an architecture of your own, whose name is an import path.
     """
 
     name: Name | None = None
+    arguments: PartArguments = NO_ARGUMENTS
     epochs: Count = 20
     seed: Integer = Field(0, ge=0)
     lr: Positive = 0.1
     weight_decay: Weight = 5e-4
     weights: str | None = None
+    fit: Annotated[Literal["none", "head", "all"], _ADDED] = "none"
+
+    @model_validator(mode="after")
+    def _fits_weights(self) -> Self:
+        if self.fit != "none" and self.weights is None:
+            raise ValueError(f"fit: {self.fit!r} is for a teacher with weights; set weights, or fit: none")
+        return self
 
 
 class LabelLossConfig(ConfigModel):
@@ -147,11 +175,14 @@ class RelationLossConfig(ConfigModel):
     a stage's last spikes. `difference` of two relations: squared, or smooth L1 as RKD has it. `scale: relative` divides
     the term by the variance of the teacher's relations, so that a weight means about the same for every kind.
     `schedule`: of the weight, which is constant, or falls to 0 along a line or half a cosine. `queue`: so many past
-    batches are related to the current one too.
+    batches are related to the current one too. `kind` may be an import path; `arguments` are its own.
     """
 
     weight: Weight = 0.0
-    kind: Literal["cosine", "centred_cosine", "gram", "distance", "angle", "rkd"] = "centred_cosine"
+    kind: Annotated[str, AfterValidator(one_of("cosine", "centred_cosine", "gram", "distance", "angle", "rkd"))] = (
+        "centred_cosine"
+    )
+    arguments: PartArguments = NO_ARGUMENTS
     time: Literal["mean", "concat", "per_step"] = "mean"
     pool: Literal[1, 2, 4, "full"] = 1
     shuffle: bool = False
@@ -207,26 +238,71 @@ class FeatureLossConfig(ConfigModel):
     weight: Weight = 0.0
 
 
+class OwnLossConfig(ConfigModel):
+    """A term of your own: the import path of a function or class (`supersnn.own_losses`), and its arguments."""
+
+    term: ImportPath
+    weight: Weight = 0.0
+    arguments: Arguments = NO_ARGUMENTS
+
+
 class LossConfig(ConfigModel):
-    """total = label + relation + logit + feature, each times its weight."""
+    """total = label + relation + logit + feature + own terms, each times its weight.
+
+    `own` is a list of terms, which are named by their attributes, or a mapping of names to terms.
+    """
 
     label: LabelLossConfig = LabelLossConfig()
     relation: RelationLossConfig = RelationLossConfig()
     logit: LogitLossConfig = LogitLossConfig()
     feature: FeatureLossConfig = FeatureLossConfig()
+    own: Annotated[dict[str, OwnLossConfig], _ADDED] = {}
 
-    def terms_on(self) -> tuple[LossTerm, ...]:
-        """Return the terms that need a teacher and have a weight above zero."""
-        return tuple(term for term in LOSS_TERMS if getattr(self, term).weight > 0)
+    @field_validator("own", mode="before")
+    @classmethod
+    def _by_name(cls, value: object) -> object:
+        if not isinstance(value, list | tuple):
+            return value
+        terms: dict[str, object] = {}
+        for position, term in enumerate(value):
+            path = term.get("term") if isinstance(term, Mapping) else term
+            if not isinstance(path, str):
+                raise ValueError(f"own.{position}: expected a mapping with the key term, an import path")
+            name = path.rpartition(":")[2].rpartition(".")[2]
+            if name in terms:
+                raise ValueError(f"own: two terms are called {name!r}; write own as a mapping of names to terms")
+            terms[name] = term if isinstance(term, Mapping) else {"term": term}
+        return terms
+
+    @field_validator("own")
+    @classmethod
+    def _names(cls, own: dict[str, OwnLossConfig]) -> dict[str, OwnLossConfig]:
+        for name in own:
+            if not name.isidentifier() or name in (*LOSS_TERMS, "label", "total", "own"):
+                raise ValueError(f"own: {shortened(repr(name))} cannot be the name of a term; choose another one")
+        return own
+
+    def terms_on(self) -> tuple[str, ...]:
+        """Return the terms with a weight above zero but the label's; those of `LOSS_TERMS` need a teacher."""
+        own = (name for name, term in self.own.items() if term.weight > 0)
+        return (*(term for term in LOSS_TERMS if getattr(self, term).weight > 0), *own)
+
+    def weight(self, term: str) -> float:
+        """Return the weight of one of the terms of `terms_on`."""
+        weight: float = (self.own[term] if term in self.own else getattr(self, term)).weight
+        return weight
 
 
 class OptimizerConfig(ConfigModel):
     """SGD with Nesterov momentum, or AdamW; `warmup` is the share of all steps with a rising learning rate.
 
     `ema` is the decay of a moving average of the weights, which is then what is evaluated and kept; 0 turns it off.
+
+    `name` may be the import path of a torch optimiser; `arguments` are its own.
     """
 
-    name: Literal["sgd", "adamw"] = "sgd"
+    name: Annotated[str, AfterValidator(one_of("sgd", "adamw"))] = "sgd"
+    arguments: PartArguments = NO_ARGUMENTS
     lr: Positive = 0.1
     momentum: Number = Field(0.9, ge=0, lt=1)
     weight_decay: Weight = 5e-4
@@ -240,12 +316,13 @@ class LoopConfig(ConfigModel):
     """The training loop. The number of CPU threads is part of it, because results depend on it bit by bit.
 
     `shards` is the number of processes that each batch is split over, each with its own `threads`, and on GPUs with its
-    own GPU. It has to divide the batch.
+    own GPU. It has to divide the batch. `metrics` are import paths of functions that are called after each epoch
+    (`supersnn.own_metrics`).
 
-    The last three are of GPUs, and change nothing on CPUs. With `graph: auto` a step is captured once and then
-    replayed, so that the GPU does not wait for Python; `off` computes the same without. `deterministic` uses only
-    algorithms that give the same bits again on the same kind of GPU. `tf32` lets convolutions in `fp32` round their
-    inputs to TF32.
+    `graph`, `deterministic` and `tf32` are of GPUs, and change nothing on CPUs. With `graph: auto` a step is captured
+    once and then replayed, so that the GPU does not wait for Python; `off` computes the same without. `deterministic`
+    uses only algorithms that give the same bits again on the same kind of GPU. `tf32` lets convolutions in `fp32` round
+    their inputs to TF32.
     """
 
     epochs: Count = 12
@@ -257,6 +334,7 @@ class LoopConfig(ConfigModel):
     graph: Annotated[Literal["auto", "off"], EXCLUDE_DEFAULT_FROM_DIGEST] = "auto"
     deterministic: Annotated[bool, EXCLUDE_DEFAULT_FROM_DIGEST] = False
     tf32: Annotated[bool, EXCLUDE_DEFAULT_FROM_DIGEST] = True
+    metrics: Annotated[tuple[ImportPath, ...], _ADDED] = ()
 
     @field_validator("graph", mode="before")
     @classmethod
@@ -275,7 +353,8 @@ class LoopConfig(ConfigModel):
 class TrainConfig(ConfigModel):
     """Complete description of a training.
 
-    `teacher.views` is accepted as an older name of `dataset.augment.views`.
+    `plugins` are the packages that its import paths are in (`supersnn.plugins`). `teacher.views` is accepted as an
+    older name of `dataset.augment.views`.
     """
 
     MOVED_KEYS = {"dataset.augment.views": "teacher.views"}
@@ -288,6 +367,7 @@ class TrainConfig(ConfigModel):
     optimizer: OptimizerConfig = OptimizerConfig()
     train: LoopConfig = LoopConfig()
     seed: Integer = Field(0, ge=0)
+    plugins: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], EXCLUDE_FROM_DIGEST] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -299,7 +379,7 @@ class TrainConfig(ConfigModel):
         terms = self.loss.terms_on()
         if type(self) is not TrainConfig:  # the arms of a sweep have the teachers
             return self
-        if terms and self.teacher.name is None:
+        if terms and terms[0] in LOSS_TERMS and self.teacher.name is None:
             raise ValueError(f"loss.{terms[0]}.weight is above zero, which requires teacher.name")
         if self.teacher.name is not None and not terms:
             raise ValueError(
@@ -309,12 +389,42 @@ class TrainConfig(ConfigModel):
         return self
 
     @model_validator(mode="after")
+    def _arguments_of_own_parts(self) -> Self:
+        if type(self) is not TrainConfig:  # the arms of a sweep have the names
+            return self
+        for section, (name, arguments) in self.arguments().items():
+            if arguments and not (name and is_import_path(name)):
+                raise ValueError(
+                    f"{section}.arguments: {name!r} takes none; arguments are those of a part that an import path names"
+                )
+        return self
+
+    def import_paths(self) -> list[str]:
+        """Return the import paths in the configuration."""
+        named = [name for name, _ in self.arguments().values()]
+        named += [self.neuron.surrogate, *self.train.metrics, *(own.term for own in self.loss.own.values())]
+        return [name for name in named if name is not None and is_import_path(name)]
+
+    def arguments(self) -> dict[str, tuple[str | None, Mapping[str, Any]]]:
+        """Return name and arguments of each part, by the section that has both."""
+        return {
+            "dataset": (self.dataset.name, self.dataset.arguments),
+            "student": (self.student.architecture, self.student.arguments),
+            "neuron": (self.neuron.kind, self.neuron.arguments),
+            "teacher": (self.teacher.name, self.teacher.arguments),
+            "loss.relation": (self.loss.relation.kind, self.loss.relation.arguments),
+            "optimizer": (self.optimizer.name, self.optimizer.arguments),
+        }
+
+    @model_validator(mode="after")
     def _shardable(self) -> Self:
         if self.train.shards > 1 and ":" in self.student.architecture:
             raise ValueError(
                 f"train.shards: expected 1 with student.architecture {self.student.architecture!r}, found "
                 f"{self.train.shards}: only this package's own architectures support shards"
             )
+        if self.train.shards > 1 and self.loss.own:
+            raise ValueError(f"train.shards: expected 1 with terms under loss.own, found {self.train.shards}")
         return self
 
 
@@ -335,5 +445,5 @@ def with_expanded_paths(data: Mapping[str, Any], origin: str) -> Mapping[str, An
 
 
 def load(path: Path) -> TrainConfig:
-    """Return the training configuration in a YAML file."""
+    """Return the training configuration in a YAML file; its plugins are not activated (`supersnn.plugins.activate`)."""
     return parse(TrainConfig, with_expanded_paths(read_yaml(path), str(path)), str(path))

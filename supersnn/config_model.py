@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -35,6 +35,26 @@ Name = Annotated[str, Field(min_length=1, max_length=100)]
 
 Scalar = str | int | float | bool | None
 
+
+class ArgumentMapping(dict[str, Any]):
+    """The arguments of a part, hashable as all values of a frozen model are."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        """Return a hash of the values."""
+        return hash(json.dumps(self, sort_keys=True))
+
+
+def _as_arguments(values: dict[str, Any]) -> ArgumentMapping:
+    for name in values:
+        if not name.isidentifier():
+            raise ValueError(f"expected the name of an argument, found {shortened(repr(name))}")
+    return ArgumentMapping(values)
+
+
+Arguments = Annotated[dict[str, Scalar | tuple[Scalar, ...]], AfterValidator(_as_arguments)]
+"""The arguments of a part of your own: names with plain values, or lists of them."""
+NO_ARGUMENTS = ArgumentMapping()
+
 _DEEPEST, _MOST_VALUES, _MOST_BYTES = 20, 100_000, 2_000_000
 """How deep the data of a file may be nested, how many values it may have (aliases included), and how many bytes."""
 _LONGEST = 4096
@@ -44,6 +64,8 @@ _MESSAGES, _MESSAGES_LENGTH = 3, 350
 
 EXCLUDE_DEFAULT_FROM_DIGEST = "excluded from digests while it has its default"
 """Annotation of keys that were added later: while they have their default, they do not change a digest."""
+EXCLUDE_FROM_DIGEST = "excluded from digests"
+"""Annotation of keys that no result depends on, such as where code is found."""
 
 
 class ConfigModel(BaseModel):
@@ -416,8 +438,8 @@ def digest(*parts: object) -> str:
     """Return 16 hexadecimal digits of the SHA-256 of the parts' canonical JSON; models count by their values.
 
     It is the address of stored teachers, teacher caches and checkpoints, so it must not change when a model changes:
-    keys with `EXCLUDE_DEFAULT_FROM_DIGEST` are left out while they have their default, and `MOVED_KEYS` count under
-    their older names.
+    keys with `EXCLUDE_DEFAULT_FROM_DIGEST` are left out while they have their default, those with
+    `EXCLUDE_FROM_DIGEST` always, and `MOVED_KEYS` count under their older names.
     """
     plain = [_digested(part) if isinstance(part, ConfigModel) else part for part in parts]
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
@@ -431,7 +453,9 @@ def _digested(config: ConfigModel) -> dict[str, Any]:
         value = getattr(config, name)
         if isinstance(value, ConfigModel):
             values[name] = _digested(value)
-        elif EXCLUDE_DEFAULT_FROM_DIGEST in field.metadata and value == field.default:
+        elif EXCLUDE_FROM_DIGEST in field.metadata or (
+            EXCLUDE_DEFAULT_FROM_DIGEST in field.metadata and value == field.default
+        ):
             del values[name]
     for key, older in config.MOVED_KEYS.items():
         values = merge(_without(values, key), unflatten({older: _value_at(values, key)}))

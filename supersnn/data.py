@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from supersnn.config import DatasetConfig, TrainConfig
+from supersnn.config import DEFAULT_WEIGHTS, DatasetConfig, TrainConfig
 from supersnn.config_model import with_values
 from supersnn.errors import UserError
 from supersnn.networks.base import ImageShape
@@ -129,8 +129,8 @@ class DataSummary:
 def with_absolute_path(config: TrainConfig) -> TrainConfig:
     """Return a training whose `folder:` and weights file hold in every working directory, as exports need it."""
     values: dict[str, str] = {"dataset.name": resolved(config.dataset.name)}
-    if config.teacher.weights is not None:
-        values["teacher.weights"] = os.path.abspath(config.teacher.weights)
+    if config.teacher.weights not in (None, DEFAULT_WEIGHTS):
+        values["teacher.weights"] = os.path.abspath(str(config.teacher.weights))
     return with_values(config, values)
 
 

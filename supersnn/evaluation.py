@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from torch.nn import functional
 from supersnn.augment import Normaliser
 from supersnn.data import Images
 from supersnn.networks.base import Network
-from supersnn.neurons import SpikeCounter
+from supersnn.neurons import SpikeCounter, counts_itself
 from supersnn.numerics import numerics
 from supersnn.operations import LayerInputs, fan_out, weighted_layers
 
@@ -53,7 +54,8 @@ class _InputTally:
         graded = (signs != inputs).any()
         # The channels are summed first: a sum over both dimensions of a channels-last map is slower.
         ones = signs.abs_()
-        by_position = ones.sum(1).sum(0) if ones.dim() == 4 else ones.sum()
+        maps = isinstance(self._layer, nn.Conv2d)
+        by_position = ones.flatten(0, -4).sum(1).sum(0) if maps else ones.sum()
         if self._nonzero is None or self._graded is None:
             self._nonzero, self._graded = torch.zeros_like(by_position, dtype=torch.float64), torch.zeros_like(graded)
         self._nonzero += by_position
@@ -124,19 +126,28 @@ class Evaluator:
         def before(tally: _InputTally) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
             return lambda _layer, inputs: tally.add(inputs[0])
 
+        def after(counter: SpikeCounter) -> Callable[[nn.Module, Any, Any], None]:
+            return lambda _layer, _inputs, output: counter.add(output if isinstance(output, Tensor) else output[0])
+
         layers = self._network.spiking_layers()
+        counting = {name: layer for name, layer in layers.items() if counts_itself(layer)}
         hooks = [
             self._network.get_submodule(name).register_forward_pre_hook(before(tally))
             for name, tally in self._inputs.items()
         ]
+        hooks += [
+            layer.register_forward_hook(after(self._spikes[name]))
+            for name, layer in layers.items()
+            if name not in counting
+        ]
         try:
-            for name, counter in self._spikes.items():
-                layers[name].counter = counter
+            for name, layer in counting.items():
+                layer.counter = self._spikes[name]
             yield
         finally:
             for hook in hooks:
                 hook.remove()
-            for layer in layers.values():
+            for layer in counting.values():
                 layer.counter = None
 
     def _scored(self, pixels: Tensor) -> Tensor:

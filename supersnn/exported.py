@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from supersnn import checkpoint
+from supersnn import checkpoint, export_code
 from supersnn.augment import normalise
 from supersnn.config import TrainConfig
 from supersnn.config import load as load_config
@@ -219,11 +219,17 @@ def copy(folder: Path, to: Path) -> None:
         shutil.copytree(folder, unfinished, ignore=shutil.ignore_patterns(LEDGER))
 
 
-def load(folder: Path, device: torch.device | str = "cpu") -> Student:
+def load(folder: Path, device: torch.device | str = "cpu", trust: bool = False) -> Student:
     """Return the student in an export folder, after its checksums are verified.
 
+    Args:
+        folder: the export folder.
+        device: of the student.
+        trust: import code of the export's own, if its network or its neurons are such code (`supersnn.export_code`).
+
     Raises:
-        UserError: the folder is no export folder.
+        UntrustedCode: they are, and `trust` is false.
+        UserError: the folder is no export folder, or needs a distribution that is not installed.
         DamagedExport: one of its files is missing, changed or unreadable.
     """
     if not os.path.isfile(folder / METRICS):
@@ -232,15 +238,23 @@ def load(folder: Path, device: torch.device | str = "cpu") -> Student:
         metrics = _verified_metrics(folder)
         config = load_config(folder / "config.yaml")
         preprocessing = Preprocessing.read(folder / "preprocessing.json")
-        module = network(config, preprocessing, checkpoint.load(folder / "student.safetensors")[0])
     except DamagedExport:
         raise
-    except OSError as error:
-        raise DamagedExport(f"{folder}: cannot be read: {error}") from error
-    except (UserError, DamagedFile, RuntimeError, ArithmeticError, MemoryError, ValueError) as error:
-        reason = " ".join(str(error).split())[:400]
-        raise DamagedExport(f"{folder}: the student cannot be loaded: {reason}") from error
+    except (OSError, UserError, RuntimeError, ArithmeticError, MemoryError, ValueError) as error:
+        raise _unreadable(folder, error) from error
+    needed = (config.student.architecture, config.neuron.kind)
+    export_code.make_importable(folder, metrics, needed, trust)
+    try:
+        module = network(config, preprocessing, checkpoint.load(folder / "student.safetensors")[0])
+    except (OSError, UserError, DamagedFile, RuntimeError, ArithmeticError, MemoryError, ValueError) as error:
+        raise _unreadable(folder, error) from error
     return Student(module.to(device), config, preprocessing, metrics)
+
+
+def _unreadable(folder: Path, error: Exception) -> DamagedExport:
+    if isinstance(error, OSError):
+        return DamagedExport(f"{folder}: cannot be read: {error}")
+    return DamagedExport(f"{folder}: the student cannot be loaded: {' '.join(str(error).split())[:400]}")
 
 
 def network(config: TrainConfig, preprocessing: Preprocessing, weights: Mapping[str, Tensor]) -> Network:

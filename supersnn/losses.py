@@ -1,6 +1,6 @@
-"""The terms of a student's loss, and their weighted sum: total = label + relation + logit + feature."""
+"""The terms of a student's loss, and their weighted sum: total = label + relation + logit + feature + own terms."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -16,6 +16,7 @@ from supersnn.relations import unit
 from supersnn.shards import Shard
 
 _FULL_BATCH = Shard()
+OwnTerm = Callable[[Output, "TeacherOutputs", Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ def total(
     relation: RelationLoss | None = None,
     maps: Mapping[str, Tensor] | None = None,
     progress: float = 0.0,
+    own: "Mapping[str, OwnTerm]" = {},  # noqa: B006 (never changed)
 ) -> dict[str, Tensor]:
     """Return the unweighted terms with a weight above zero, and under ``total`` the weighted sum.
 
@@ -91,6 +93,7 @@ def total(
         relation: the relational term with its queue; by default a new one.
         maps: of the layers that relations are compared on, but the spikes of the last one (`networks.stages.Taps`).
         progress: the share of all training steps that have been taken.
+        own: the terms of `config.own` (`supersnn.own_losses`).
 
     Raises:
         ValueError: the teacher outputs or the projection that a term needs are missing.
@@ -116,9 +119,11 @@ def total(
         terms["ensemble"] = ensemble_loss(config.label, logits)
         terms["ensemble_weighted"] = config.label.ensemble * terms["ensemble"]
         weighted = weighted + terms["ensemble_weighted"]
+    for name, term in own.items():
+        terms[name] = term(output, teacher, labels)
     factor = weight_factor(config.relation.schedule, progress)
     for name in config.terms_on():
-        weight = getattr(config, name).weight
+        weight = config.weight(name)
         weighted = weighted + (factor * weight if name == "relation" else weight) * terms[name]
     if config.relation.schedule != "constant" and "relation" in terms:
         terms["relation_weighted"] = factor * config.relation.weight * terms["relation"]

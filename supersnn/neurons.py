@@ -1,13 +1,16 @@
 """Leaky integrate-and-fire neurons over all time steps: an autograd function, and modules that call it."""
 
 import math
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.autograd.graph import increment_version
 
+from supersnn import parts
+from supersnn.config import NeuronConfig
+from supersnn.errors import UserError
 from supersnn.kernels.choice import kernel_for
 from supersnn.kernels.dynamics import Dynamics
 
@@ -127,6 +130,11 @@ class SpikeCounter:
         """Forget the spikes."""
         self.spikes.zero_()
 
+    def add(self, spikes: Tensor) -> None:
+        """Count the spikes of a layer that does not count them itself."""
+        self.spikes += spikes.sign().abs_().sum()
+        self.values += spikes.numel()
+
     def count(self) -> float:
         """Return the number of spikes."""
         return float(self.spikes)
@@ -140,6 +148,7 @@ class LIF(nn.Module):
     is v + (current - v)/τ with 1/τ = 1 - decay.
     """
 
+    spiking = True
     counter: SpikeCounter | None = None
 
     def __init__(
@@ -204,3 +213,28 @@ class PLIF(LIF):
     def decay(self) -> Tensor:  # type: ignore[override]
         """The decay, a 0-dimensional tensor."""
         return self.decay_logit.sigmoid()
+
+
+def counts_itself(layer: nn.Module) -> TypeGuard[LIF]:
+    """Return whether a spiking layer counts its spikes while it has a `counter`."""
+    return isinstance(layer, LIF) and type(layer).forward is LIF.forward
+
+
+def own_neuron(config: NeuronConfig, steps: int) -> nn.Module:
+    """Return a layer of neurons of your own, whose kind is an import path.
+
+    Its class is called with those of `steps`, `threshold`, `decay`, `reset`, `surrogate`, `width`, `detach_reset` and
+    `scale_input` that it has parameters for, and with its own arguments. As `LIF` it takes currents [T·B, ...], or [B,
+    ...] with `constant=True`, and returns spikes [T·B, ...].
+
+    Raises:
+        UserError: it cannot be imported or constructed.
+    """
+    keys = ("threshold", "decay", "reset", "surrogate", "width", "detach_reset", "scale_input")
+    given = {"steps": steps, **{key: getattr(config, key) for key in keys}}
+    layer = parts.call(config.kind, parts.function(config.kind), given, config.arguments, "neuron.arguments")
+    if not isinstance(layer, nn.Module):
+        raise UserError(f"{config.kind!r}: expected a torch module, found {type(layer).__name__}")
+    if not getattr(layer, "spiking", False):
+        raise UserError(f"{config.kind!r}: expected a layer with the attribute spiking = True, by which it is counted")
+    return layer

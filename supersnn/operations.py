@@ -62,14 +62,14 @@ def fan_out(layer: nn.Conv2d | nn.Linear, inputs: torch.Size) -> Tensor:
 
     Args:
         layer: a convolution with zero padding, or a linear layer.
-        inputs: the shape of its inputs, [N, C, H, W] or [N, F].
+        inputs: the shape of its inputs, [..., C, H, W] or [..., F].
 
     Returns:
         float64 [H, W], the same for each channel, or a scalar.
     """
     if isinstance(layer, nn.Linear):
         return torch.tensor(float(layer.out_features), dtype=torch.float64)
-    one = torch.ones(1, 1, *inputs[2:], dtype=torch.float64, requires_grad=True)
+    one = torch.ones(1, 1, *inputs[-2:], dtype=torch.float64, requires_grad=True)
     kernel = torch.ones(1, 1, *layer.kernel_size, dtype=torch.float64)
     with torch.enable_grad():
         sums = torch.conv2d(one, kernel, None, layer.stride, layer.padding, layer.dilation).sum()

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import distributed
 
+from supersnn import plugins
 from supersnn.errors import UserError
 from supersnn.shards import Shard
 
@@ -180,6 +181,7 @@ def _work(shard: Shard, pipe: Connection, rendezvous: Path) -> None:
     """Run a worker process: receive the work, run its loop until the first process ends it, send back any error."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all processes; the first one decides
     threading.Thread(target=_exit_with_parent, daemon=True).start()
+    plugins.inherit()  # what is received may be of their classes
     try:
         content = io.BytesIO(pipe.recv_bytes())
         worker_loop, arguments = torch.load(content, map_location=shard.device, weights_only=False)

@@ -21,6 +21,7 @@ vectors are those of the steps in which they were computed, without gradient. Th
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,6 +30,7 @@ from torch.nn import functional
 from supersnn.config import RelationLossConfig
 from supersnn.layer_names import LAST, layer_names
 from supersnn.relations import RELATIONS
+from supersnn.relations import relation as relation_of
 from supersnn.rkd import ANGLE_SHARE, angle
 from supersnn.shards import Shard
 
@@ -113,7 +115,7 @@ class RelationLoss:
             teacher = teacher.roll(len(teacher) // 2, 0)
         batch = len(teacher)
         views, teacher = self._with_past(layer, views, teacher)
-        parts = list(_parts(self.config.kind))
+        parts = list(_parts(self.config.kind, self.config.arguments))
         targets = [relation(teacher) for _, relation in parts]
         if self.config.scale == "relative":  # the mean of the parts, so that a weight means the same
             whole = sum(share for share, _ in parts)
@@ -167,11 +169,11 @@ class RelationLoss:
         }
 
 
-def _parts(kind: str) -> Iterable[tuple[float, Relation]]:
+def _parts(kind: str, arguments: Mapping[str, Any]) -> Iterable[tuple[float, Relation]]:
     """Yield the relations that a kind adds up, with their shares."""
     if kind == "rkd":
         return [(1.0, RELATIONS["distance"]), (ANGLE_SHARE, angle)]
-    return [(1.0, angle if kind == "angle" else RELATIONS[kind])]
+    return [(1.0, angle if kind == "angle" else relation_of(kind, arguments))]
 
 
 def _squared(a: Tensor, b: Tensor) -> Tensor:

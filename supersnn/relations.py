@@ -6,10 +6,15 @@ gradient; the same holds for a silent batch. To add a relation: write its functi
 `RELATIONS` and in `config.RelationLossConfig`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from supersnn import parts
+from supersnn.errors import UserError
 
 _TINY = 1e-12  # a squared norm below this share of the batch's mean squared norm is rounding, not signal
 
@@ -73,3 +78,26 @@ RELATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gram": gram,
     "distance": distance,
 }
+
+
+def relation(name: str, arguments: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
+    """Return a relation: one of `RELATIONS`, or the function that an import path names, with its arguments.
+
+    Raises:
+        UserError: it cannot be imported, or takes other arguments.
+    """
+    if name in RELATIONS:
+        return RELATIONS[name]
+    own = parts.function(name)
+    parts.check_arguments(name, own, (), arguments, "loss.relation.arguments", positional=1)
+    return partial(_checked, name, own, arguments)
+
+
+def _checked(name: str, own: Callable[..., Tensor], arguments: Mapping[str, Any], vectors: Tensor) -> Tensor:
+    with parts.raised_by(name):
+        matrix = own(vectors, **arguments)
+    batch = len(vectors)
+    if not isinstance(matrix, Tensor) or matrix.shape != (batch, batch):
+        found = list(matrix.shape) if isinstance(matrix, Tensor) else type(matrix).__name__
+        raise UserError(f"{name!r}: expected a matrix [B, B] = [{batch}, {batch}] of vectors [B, D], found {found}")
+    return matrix

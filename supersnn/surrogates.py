@@ -4,14 +4,18 @@ Each function takes x = u - θ (membrane potential above threshold, any shape) a
 derivative at x, of x's shape. It works in place, in x's memory, because a neuron's backward pass is limited by memory
 bandwidth. Each derivative is even, integrates to 1 over x, and tends to the step's own as w goes to 0. To add one:
 write its function, cite its source, and enter it in `SURROGATES` and in `config.NeuronConfig`. It runs in
-`kernels.eager`, unless the compiled kernels get a branch for it.
+`kernels.eager`, unless the compiled kernels get a branch for it. One of your own may return a new tensor.
 """
 
 import math
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor
+
+from supersnn import parts
+from supersnn.errors import UserError
 
 
 def triangle(x: Tensor, width: float) -> Tensor:
@@ -57,3 +61,22 @@ SURROGATES: dict[str, Callable[[Tensor, float], Tensor]] = {
     "atan": atan,
     "sigmoid": sigmoid,
 }
+
+
+@cache
+def surrogate(name: str) -> Callable[[Tensor, float], Tensor]:
+    """Return a surrogate derivative: one of `SURROGATES`, or the function that an import path names.
+
+    Raises:
+        UserError: it cannot be imported, or does not return a finite derivative of x's shape.
+    """
+    if name in SURROGATES:
+        return SURROGATES[name]
+    own = parts.function(name)
+    x = torch.linspace(-2, 2, 8).view(2, 4)
+    with parts.raised_by(name):
+        slope = own(x.clone(), 1.0)
+    if not isinstance(slope, Tensor) or slope.shape != x.shape or not bool(slope.isfinite().all()):
+        found = list(slope.shape) if isinstance(slope, Tensor) else type(slope).__name__
+        raise UserError(f"{name!r}: expected a finite derivative of the shape of x, {list(x.shape)}, found {found}")
+    return own

@@ -13,6 +13,7 @@ from supersnn.losses import TeacherOutputs
 from supersnn.networks.base import Network
 from supersnn.networks.stages import Taps
 from supersnn.numerics import gpu_precision
+from supersnn.own_losses import needed_by
 from supersnn.relation_loss import pooled
 
 
@@ -38,7 +39,10 @@ LOGITS, FEATURES = OutputKind("logits"), OutputKind("features")
 
 
 def output_kinds(
-    terms: Collection[str], pools: Collection[int | str], layers: Collection[str] = (LAST,)
+    terms: Collection[str],
+    pools: Collection[int | str],
+    layers: Collection[str] = (LAST,),
+    own: Collection[str] = (),
 ) -> tuple[OutputKind, ...]:
     """Return the outputs that some loss terms need.
 
@@ -46,13 +50,16 @@ def output_kinds(
         terms: of `config.LOSS_TERMS`. Logits are always among the outputs, because they are small.
         pools: every value that `loss.relation.pool` may have.
         layers: every value that `loss.relation.layers` may have.
+        own: what terms of one's own need, of `own_losses.NEEDS`.
     """
     kinds = {LOGITS}
     if "relation" in terms:
         names = {name for value in layers for name in layer_names(value)}
         kinds |= {_related(name, pool) for name in names for pool in pools}
-    if "feature" in terms:
+    if "feature" in terms or "features" in own:
         kinds.add(FEATURES)
+    if "vectors" in own:
+        kinds.add(OutputKind("vectors", 1))
     order = {"logits": 0, "vectors": 1, "features": 2}
     return tuple(sorted(kinds, key=lambda kind: (order[kind.name], kind.pool or 0, kind.layer)))
 
@@ -64,7 +71,7 @@ def _related(layer: str, pool: int | str) -> OutputKind:
 
 def needed_outputs(loss: LossConfig) -> tuple[OutputKind, ...]:
     """Return the outputs that a training with this loss needs."""
-    return output_kinds(loss.terms_on(), [loss.relation.pool], [loss.relation.layers])
+    return output_kinds(loss.terms_on(), [loss.relation.pool], [loss.relation.layers], needed_by(loss))
 
 
 def compute_outputs(network: Network, images: Tensor, kinds: Collection[OutputKind]) -> dict[OutputKind, Tensor]:

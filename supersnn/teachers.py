@@ -13,18 +13,17 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from supersnn import checkpoint
-from supersnn.config import LoopConfig, NetworkConfig, NeuronConfig, OptimizerConfig, TrainConfig, load
+from supersnn import checkpoint, teacher_fit, teacher_weights
+from supersnn.config import DEFAULT_WEIGHTS, LoopConfig, NetworkConfig, NeuronConfig, OptimizerConfig, TrainConfig, load
 from supersnn.config_model import digest, to_yaml, with_values
 from supersnn.data import TrainingData
 from supersnn.errors import UserError, prefix_errors
 from supersnn.files import DamagedFile, sha256, write_atomically
 from supersnn.measurement import measure
 from supersnn.networks.base import ImageShape, Network
-from supersnn.networks.build import build, build_trained, require_buildable
+from supersnn.networks.build import build, build_trained, family, require_buildable
 from supersnn.numerics import gpu_precision
 from supersnn.operations import Operations
-from supersnn.records.pairing import family
 from supersnn.training import Snapshot, is_snapshot_of, train
 
 Progress = Callable[[str, int, int], None]
@@ -72,11 +71,12 @@ def recipe(config: TrainConfig) -> TrainConfig:
         raise ValueError("teacher.name is not set: there is no teacher to train")
     return TrainConfig(
         dataset=config.dataset,
-        student=NetworkConfig(architecture=teacher.name, time_steps=1),
+        student=NetworkConfig(architecture=teacher.name, arguments=teacher.arguments, time_steps=1),
         neuron=NeuronConfig(kind="relu"),
         optimizer=OptimizerConfig(lr=teacher.lr, weight_decay=teacher.weight_decay),
         train=LoopConfig(epochs=teacher.epochs, batch_size=BATCH_SIZE, threads=config.train.threads),
         seed=teacher.seed,
+        plugins=config.plugins,
     )
 
 
@@ -86,8 +86,8 @@ def address(config: TrainConfig, data: TrainingData) -> str:
     Raises:
         UserError: its weights file cannot be read.
     """
-    weights = _weights_file(config)
-    return digest(recipe(config), data.fingerprint, weights and _sha256(weights, "teacher.weights"))
+    fitted = () if config.teacher.fit == "none" else (config.teacher.fit,)
+    return digest(recipe(config), data.fingerprint, _weights_identity(config), *fitted)
 
 
 def require_available(config: TrainConfig, shape: ImageShape, classes: int) -> None:
@@ -106,9 +106,12 @@ def require_available(config: TrainConfig, shape: ImageShape, classes: int) -> N
     """
     if config.teacher.name is None:
         return
-    own, weights = recipe(config), _weights_file(config)
-    if weights is not None:
-        _network(own, shape, classes, _read_weights(weights)[0])
+    own = recipe(config)
+    if config.teacher.weights == DEFAULT_WEIGHTS:
+        teacher_weights.identity_of_default(str(config.teacher.name))
+    elif config.teacher.weights is not None:
+        weights = teacher_weights.read(Path(config.teacher.weights))
+        teacher_weights.network_with(own, shape, classes, weights, config.teacher.fit)
     else:
         with prefix_errors("teacher.name"):
             require_buildable(own.student, own.neuron, shape, classes)
@@ -138,7 +141,7 @@ class TeacherStore:
                 may have seen the validation images.
             DamagedFile: a stored file is missing, or differs from what was written.
         """
-        own, weights, name = recipe(config), _weights_file(config), address(config, data)
+        own, name = recipe(config), address(config, data)
         folder = self.folder / name
         if not folder.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -146,10 +149,10 @@ class TeacherStore:
                 if not folder.exists():
                     unfinished = self.folder / f".{name}"
                     unfinished.mkdir(exist_ok=True)
-                    if weights is None:
+                    if config.teacher.weights is None:
                         _train(unfinished, own, data, device, progress)
                     else:
-                        _import_weights(unfinished, own, data, weights, device)
+                        _import_weights(unfinished, config, data, device, progress)
                     try:
                         os.rename(unfinished, folder)
                     except OSError:  # it was downloaded from a shared storage meanwhile
@@ -159,8 +162,14 @@ class TeacherStore:
         return _load(folder, data, device)
 
 
-def _weights_file(config: TrainConfig) -> Path | None:
-    return None if config.teacher.weights is None else Path(config.teacher.weights)
+def _weights_identity(config: TrainConfig) -> str | None:
+    """Return what identifies a teacher's weights file, None where it is trained."""
+    weights = config.teacher.weights
+    if weights is None:
+        return None
+    if weights == DEFAULT_WEIGHTS:
+        return teacher_weights.identity_of_default(str(config.teacher.name))
+    return _sha256(Path(weights), "teacher.weights")
 
 
 def _train(
@@ -212,30 +221,26 @@ def _checkpoint(path: Path, config: TrainConfig, data: TrainingData) -> Snapshot
 
 
 def _import_weights(
-    folder: Path, config: TrainConfig, data: TrainingData, path: Path, device: torch.device | str
+    folder: Path, config: TrainConfig, data: TrainingData, device: torch.device | str, progress: Progress | None
 ) -> None:
-    """Write a teacher from the user's weights file."""
-    weights, split = _read_weights(path)
-    if split is not None and split != data.fingerprint:
+    """Write a teacher from a weights file, after fitting it if that is asked for."""
+    own, name, what = recipe(config), str(config.teacher.name), config.teacher.fit
+    default = config.teacher.weights == DEFAULT_WEIGHTS
+    weights = teacher_weights.read_default(name) if default else teacher_weights.read(Path(str(config.teacher.weights)))
+    if weights.split is not None and weights.split != data.fingerprint:
         raise UserError(
-            f"teacher.weights: {path} was trained on split {split}, expected {data.fingerprint}: the teacher may have "
-            "seen the validation images"
+            f"teacher.weights: {weights.origin} was trained on split {weights.split}, expected {data.fingerprint}: the "
+            "teacher may have seen the validation images"
         )
-    _write(folder, config, data, weights, 0.0, device, known_split=split is not None)
+    network, seconds = teacher_weights.network_with(own, data.shape, data.classes, weights, what), 0.0
+    if what != "none":
 
+        def report(epoch: int) -> None:
+            if progress is not None:
+                progress(f"teacher {name}", epoch, own.train.epochs)
 
-def _read_weights(path: Path) -> tuple[dict[str, Tensor], str | None]:
-    """Return a network's tensors, and the fingerprint of the split that it was trained on if the file records it."""
-    try:
-        if path.suffix == ".safetensors":
-            tensors, meta = checkpoint.load(path)
-            return checkpoint.student_weights(tensors) or tensors, meta.get("split")
-        return dict(torch.load(path, map_location="cpu", weights_only=True)), None
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
-            f"teacher.weights: {path} cannot be read as a safetensors file or a torch state dict: {reason}"
-        ) from error
+        seconds = teacher_fit.fit(network, what, own, data, device, report)
+    _write(folder, own, data, dict(network.state_dict()), seconds, device, known_split=weights.split is not None)
 
 
 def _write(

@@ -31,7 +31,9 @@ from supersnn.mixing import Mixture, is_mixed, mixture
 from supersnn.networks.base import Output
 from supersnn.networks.build import build
 from supersnn.networks.stages import Taps
-from supersnn.optimisation import learning_rate, optimiser, rate_tensor
+from supersnn.optimisation import learning_rate, numbers_of, optimiser, rate_tensor, restore_numbers, restored, state_of
+from supersnn.own_losses import OwnTerms
+from supersnn.own_metrics import own_metrics
 from supersnn.process_group import check_shards, process_group
 from supersnn.randomness import key, permutation
 from supersnn.records.metrics import SPIKE_RATE
@@ -49,7 +51,7 @@ FAILURES = {
 """What the reasons of failed trainings mean, by the part of `EpochReport.ended` after ``failed:``."""
 
 _PRECISION = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_INITIAL, _PROJECTION, _ORDER, _NOISE = 1, 2, 3, 4  # streams of the training's seed
+_INITIAL, _PROJECTION, _ORDER, _NOISE, _TERMS = 1, 2, 3, 4, 5  # streams of the training's seed
 _CHUNK = 2**23  # pixel values that are augmented at once; it does not change the result
 
 Snapshot = tuple[dict[str, Tensor], dict[str, Any]]
@@ -279,8 +281,15 @@ class _Training:
         self.projection = self._projection() if config.loss.feature.weight > 0 else None
         self.relation = RelationLoss(config.loss.relation)
         self.taps = self._taps()
-        self.parameters = [*self.network.parameters(), *(self.projection.parameters() if self.projection else ())]
-        on_device = _steps_on_device(self.shard) and not self._changing()
+        with Generators(key(config.seed, _TERMS), self.device):
+            self.own = OwnTerms(config.loss, with_teacher=self.teacher_source is not None)
+        self.own.modules.to(self.device)
+        self.parameters = [
+            *self.network.parameters(),
+            *(self.projection.parameters() if self.projection else ()),
+            *self.own.modules.parameters(),
+        ]
+        on_device = _steps_on_device(self.shard) and not self._changing() and not config.import_paths()
         self.rate = rate_tensor(self.device) if on_device else None
         self.optimizer = optimiser(config.optimizer, self.parameters, self.rate)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.train.precision == "fp16")
@@ -329,6 +338,11 @@ class _Training:
         layers = [layer for layer in self.relation.layers if currents or layer != LAST]
         if config.weight == 0 or not layers:
             return None
+        if not hasattr(self.network, "body"):
+            raise UserError(
+                f"loss.relation.layers: {config.layers!r}: expected 'last' and no currents with the network "
+                f"{self.config.student.architecture!r}, which has no stages"
+            )
         return Taps(self.network, self._images(torch.arange(1), view=0), layers, currents)
 
     def epoch_in_parts(self) -> Iterator[None]:
@@ -409,7 +423,7 @@ class _Training:
             means = dict(zip(self.sums, summed.tolist(), strict=True))
         metrics = {"train/loss": means.pop("total")} | {f"loss/{term}": mean for term, mean in means.items()}
         for term in self.config.loss.terms_on():
-            metrics.setdefault(f"loss/{term}_weighted", getattr(self.config.loss, term).weight * means[term])
+            metrics.setdefault(f"loss/{term}_weighted", self.config.loss.weight(term) * means[term])
         return metrics
 
     def _targets(self, position: Tensor, view: int) -> Tensor:
@@ -436,6 +450,7 @@ class _Training:
             self.relation,
             maps,
             progress=self.taken / (self.steps * loop.epochs),
+            own=self.own.terms,
         )
         self.optimizer.zero_grad()
         self.scaler.scale(terms["total"]).backward()
@@ -452,6 +467,7 @@ class _Training:
     def _validate(self) -> dict[str, float]:
         """Return the validation metrics; a network that is silent or saturated has failed."""
         metrics = measure(self.evaluated, self.data.validation, self.data, self.evaluator).metrics("val")
+        metrics |= own_metrics(self.config.train.metrics, self.evaluated, self.data)
         rate = metrics.get(SPIKE_RATE.key)
         if rate is not None and rate < SILENT:
             self.ended = "failed:silent"
@@ -480,8 +496,9 @@ class _Training:
         if self.projection is not None:
             tensors |= with_prefix("projection.", self.projection.state_dict())
         tensors |= with_prefix("relation.", self.relation.state())
+        tensors |= with_prefix("own.", self.own.modules.state_dict())
         for number, parameter in enumerate(self.parameters):
-            tensors |= with_prefix(f"optimizer.{number}.", self.optimizer.state[parameter])
+            tensors |= with_prefix(f"optimizer.{number}.", state_of(self.optimizer, parameter))
         meta = {
             "training": _identity(self.config, self.data),
             "split": self.data.fingerprint,
@@ -489,6 +506,7 @@ class _Training:
             "ended": self.ended,
             "history": [dict(metrics) for metrics in self.history],
             "scaler": self.scaler.state_dict(),
+            "optimizer": numbers_of(self.optimizer, self.parameters),
         }
         with self.turn:
             return to_host(tensors), meta
@@ -501,11 +519,11 @@ class _Training:
         if self.projection is not None:
             self.projection.load_state_dict(under_prefix("projection.", tensors))
         self.relation.load(under_prefix("relation.", tensors), self.device)
+        self.own.modules.load_state_dict(under_prefix("own.", tensors))
         for number, parameter in enumerate(self.parameters):
             for name, value in under_prefix(f"optimizer.{number}.", tensors).items():
-                like = torch.empty((), device=parameter.device) if name == "step" else parameter
-                own = torch.empty_like(like).copy_(value)
-                self.optimizer.state[parameter][name] = own.detach()
+                self.optimizer.state[parameter][name] = restored(name, value, parameter)
+        restore_numbers(self.optimizer, self.parameters, meta.get("optimizer", {}))
         if meta["scaler"]:
             self.scaler.load_state_dict(meta["scaler"])
         self.epoch = self.begun = meta["epoch"]

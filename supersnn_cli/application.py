@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from supersnn_cli import environment, results, steering, students, sweeps, trainings, trials
+from supersnn_cli import environment, parts, results, steering, students, sweeps, trainings, trials
 from supersnn_cli.failures import exit_code, message
 from supersnn_cli.output import UNREAD, Output
 from supersnn_cli.printing import print_any_character, print_message
@@ -26,9 +26,9 @@ COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
     ),
     "Results": (sweeps.status, trials.trials, trials.show, results.report),
     "Exports": (results.export, students.check, students.evaluate, students.predict),
-    "Environment": (environment.init, environment.doctor, environment.ui),
+    "Environment": (environment.init, environment.doctor, environment.ui, parts.check_part),
 }
-"""The commands by help panel; each command has its function's name."""
+"""The commands by help panel; each command has its function's name, with hyphens."""
 
 app = typer.Typer(
     no_args_is_help=True,

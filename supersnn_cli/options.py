@@ -45,4 +45,7 @@ AddressOption = Annotated[
     ),
 ]
 LocalOption = Annotated[bool, typer.Option("--local", help="Run in this process, without Ray.")]
+TrustOption = Annotated[
+    bool, typer.Option("--trust", help="Import code of its own from the export, after you have read it.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from supersnn_cli.options import JsonOption, SetOption, StoreOption, SweepFiles
+from supersnn_cli.options import JsonOption, SetOption, StoreOption, SweepFiles, TrustOption
 from supersnn_cli.printing import epoch_line, key_value_table, print_message, print_result, table_of
 
 
@@ -16,6 +16,7 @@ def train(
     set_: SetOption = [],  # noqa: B006 (typer reads it)
     store: StoreOption = None,
     to: Annotated[Path | None, typer.Option(help="Write the trained student as an export folder.")] = None,
+    trust: TrustOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train one student; a missing teacher or teacher cache is created first, as in a sweep.
@@ -24,9 +25,11 @@ def train(
     """
     import torch
 
+    from supersnn import plugins
     from supersnn.config import load
     from supersnn.config_model import with_values
     from supersnn.data import training_data, with_absolute_path
+    from supersnn.export_code import require_trust
     from supersnn.teacher_sources import teacher_source_for
     from supersnn.training import train as train_student
     from tune.description.inspection import inspect_training
@@ -35,6 +38,10 @@ def train(
 
     values = dict(parse_override(text) for text in set_)
     config = with_absolute_path(with_values(load(file), values, str(file)))
+    if config.plugins:
+        config = config.model_copy(update={"plugins": plugins.absolute(config.plugins, file)})
+        require_trust(file, config, trust)
+        plugins.activate(config.plugins)
     if to is not None:
         from supersnn import exported
 

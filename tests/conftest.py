@@ -1,4 +1,4 @@
-"""A real S3 server (moto's) on the loopback, for tests of nodes that share no file system."""
+"""A real S3 server (moto's) on the loopback, and plugins that no test leaves active."""
 
 import os
 import subprocess
@@ -9,7 +9,17 @@ from collections.abc import Iterator
 
 import pytest
 
+from supersnn import plugins
 from tests.support.servers import free_port, running
+
+
+@pytest.fixture(autouse=True)
+def no_plugins_left() -> Iterator[None]:
+    """Restore what is active, and what child processes inherit."""
+    folders, variable = dict(plugins._FINDER.folders), os.environ.get(plugins.VARIABLE, "")
+    yield
+    plugins._FINDER.folders = folders
+    os.environ[plugins.VARIABLE] = variable
 
 
 @pytest.fixture(scope="session")

@@ -127,7 +127,7 @@ def test_command_line_page_names_every_command_and_variable() -> None:
     from supersnn_cli.application import COMMANDS, data
 
     text = (DOCS / "command-line.md").read_text(encoding="utf-8")
-    commands = [command.__name__ for group in COMMANDS.values() for command in group]
+    commands = [command.__name__.replace("_", "-") for group in COMMANDS.values() for command in group]
     commands += [f"data {command.name}" for command in data.registered_commands]
     for command in commands:
         assert re.search(rf"`supersnn {command}\b", text), command

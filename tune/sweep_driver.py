@@ -18,6 +18,7 @@ from supersnn.records.steering import overrides
 from tune.description.arms import resolve
 from tune.description.changes import as_changed
 from tune.description.fixed import dataset_digests, fixed_digest
+from tune.description.own_parts import paths_of
 from tune.description.replication import folder_label
 from tune.description.searches import PlannedSearch, planned
 from tune.description.sweep import SweepConfig
@@ -25,6 +26,7 @@ from tune.execution.prepare import distinct_splits
 from tune.notices import Notice, StudiesRebuilt
 from tune.outcome.final_runs import FinalRuns
 from tune.outcome.final_training import FinalRun
+from tune.own_code import NO_OWN_CODE, OwnCode, own_code
 from tune.search.budget import Budget
 from tune.search.messages import disk_is_full
 from tune.search.rebuild import discard_unused, owner_of, rebuild, searches_to_rebuild, with_other_space
@@ -51,6 +53,7 @@ class SweepDriver:
         studies, final_runs, budget: the search, what follows it, and what ends it early.
         notices: what people should know of how the sweep was found.
         stopping: the event of the request that has interrupted this driver, written when it closes.
+        own: the user's own packages that the sweep uses.
     """
 
     sweep: SweepConfig
@@ -67,6 +70,7 @@ class SweepDriver:
     budget: Budget
     notices: tuple[Notice, ...] = ()
     stopping: RequestTaken | None = None
+    own: OwnCode = NO_OWN_CODE
 
     def adopt(self, sweep: SweepConfig) -> None:
         """Go on with other values of keys that may change while trials run (`tune.description.changes.LIVE`)."""
@@ -190,8 +194,9 @@ class SweepDriver:
                 config=fixed_digest(self.sweep),
                 datasets=dataset_digests(self.sweep),
                 replicates=self.sweep.replicates,
-                code=code_version(),
+                code=code_version(self.own.identities),
                 versions=versions(),
+                plugins=dict(self.own.identities),
                 resumed=resumed,
                 schema_version=SCHEMA,
             )
@@ -274,4 +279,5 @@ def open_sweep(sweep: SweepConfig, store: Store, origin: str = "sweep") -> Itera
             final_runs=FinalRuns(sweep, studies, folder, store, token, state),
             budget=Budget(sweep, studies, folder.path, state),
             notices=notices,
+            own=own_code(sweep.plugins, paths_of(sweep, {name: search.arm for name, search in searches.items()})),
         )

@@ -138,7 +138,7 @@ def require_same_trainings(
         different = [
             f"{key}: {before!r} before, {now[key]!r} now"
             for key, before in event.config.items()
-            if key in now and now[key] != before
+            if key in now and now[key] != before and not key.startswith(MAY_CHANGE)
         ]
         if different or not now:
             found = "; ".join(different) or f"{'arm' if name == event.arm else 'search'} {name!r} is missing"

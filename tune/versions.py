@@ -5,6 +5,7 @@ import importlib.metadata
 import importlib.util
 import platform
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 PACKAGES = ("supersnn", "supersnn_cli", "tune", "analysis")
@@ -16,8 +17,18 @@ LIBRARIES = ("torch", "torchvision", "ray", "optuna", "mlflow", "pandas", "numpy
 NOT_INSTALLED = "not installed"
 
 
-def code_version() -> str:
-    """Return the package's version, with the commit and a `+changed` where it runs from a checkout."""
+def code_version(own: Mapping[str, str] | None = None) -> str:
+    """Return the package's version, with the commit and a `+changed` where it runs from a checkout.
+
+    Args:
+        own: what identifies the user's packages (`supersnn.plugins.identities`); the version names them, too.
+    """
+    version = _package_version()
+    short = (f"{name} {identity.removeprefix('sha256:')[:12]}" for name, identity in (own or {}).items())
+    return ", ".join([version, *short])
+
+
+def _package_version() -> str:
     version = importlib.metadata.version("supersnn")
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from supersnn.networks.base import ImageShape, Network
-from supersnn.neurons import LIF
+from supersnn.errors import shortened
+from supersnn.networks.base import ImageShape, Network, is_spiking
+from supersnn.neurons import LIF, PLIF
 
 
 class UnsupportedLayerError(Exception):
@@ -105,18 +106,27 @@ def graph_of(network: Network, shape: ImageShape) -> Graph:
     Raises:
         UnsupportedLayerError: a layer has no counterpart.
     """
+    if type(network).forward is not Network.forward:
+        raise UnsupportedLayerError(f"{type(network).__name__}: a network with a forward method of its own")
     size = (shape.channels, shape.side, shape.side)
     images = torch.zeros(network.steps, *size, device=next(network.parameters()).device)
     training = network.training
     network.eval()
     try:
         step = _Step(network)
-        traced = fx.GraphModule(step, _Tracer().trace(step))
+        traced = fx.GraphModule(step, _trace(step))
         with torch.no_grad():
             _Shapes(traced).run(images)
     finally:
         network.train(training)
     return Graph(_Builder(traced).build(), size, network.steps)
+
+
+def _trace(step: nn.Module) -> fx.Graph:
+    try:
+        return _Tracer().trace(step)
+    except Exception as error:  # a network of one's own may do anything
+        raise UnsupportedLayerError(f"the network cannot be traced: {shortened(str(error), 200)}") from error
 
 
 class _Step(nn.Module):
@@ -133,7 +143,7 @@ class _Step(nn.Module):
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, LIF) or super().is_leaf_module(m, module_qualified_name)
+        return is_spiking(m) or super().is_leaf_module(m, module_qualified_name)
 
 
 class _Shapes(fx.Interpreter):
@@ -176,7 +186,9 @@ class _Builder:
             return self._norm(node, module)
         if type(module) is nn.AdaptiveAvgPool2d:
             return self._add(node, str(node.target), _global_pool(node, module))
-        translate = _MODULES.get(type(module)) or next((f for t, f in _MODULES.items() if isinstance(module, t)), None)
+        own_neuron = is_spiking(module) and type(module) not in (LIF, PLIF)
+        found = _MODULES.get(type(module)) or next((f for t, f in _MODULES.items() if isinstance(module, t)), None)
+        translate = None if own_neuron else found
         if translate is None:
             raise UnsupportedLayerError(f"{node.target}: {type(module).__name__} has no counterpart")
         return self._add(node, str(node.target), translate(str(node.target), module))

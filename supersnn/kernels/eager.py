@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from supersnn.kernels.dynamics import Dynamics
-from supersnn.surrogates import SURROGATES
+from supersnn.surrogates import surrogate
 
 _IN_CACHE = 2**17  # neurons that a CPU core processes at a time, so that their values fit its cache
 
@@ -35,7 +35,7 @@ def backward(
     potentials: Tensor, of_spikes: Tensor, of_current: Tensor, dynamics: Dynamics, constant: bool
 ) -> Tensor | None:
     """Run the loop backward; see `Kernel`."""
-    derivative, threshold, hard = SURROGATES[dynamics.surrogate], dynamics.threshold, dynamics.hard
+    derivative, threshold, hard = surrogate(dynamics.surrogate), dynamics.threshold, dynamics.hard
     learned = dynamics.decay if isinstance(dynamics.decay, Tensor) else None
     fixed = 1.0 if isinstance(dynamics.decay, Tensor) else dynamics.decay
     of_decay = None if learned is None else torch.zeros_like(learned)

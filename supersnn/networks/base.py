@@ -11,7 +11,8 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from supersnn.config import NetworkConfig, NeuronConfig
-from supersnn.neurons import LIF, PLIF
+from supersnn.neurons import LIF, PLIF, own_neuron
+from supersnn.parts import is_import_path
 
 
 class ImageShape(NamedTuple):
@@ -78,9 +79,39 @@ class Network(nn.Module):
         logits = self.readout(self.pool(maps).flatten(1))
         return Output(logits.unflatten(0, (self.steps, -1)), maps.unflatten(0, (self.steps, -1)))
 
-    def spiking_layers(self) -> dict[str, LIF]:
-        """Return the spiking layers by module name, in the order of construction."""
-        return {name: module for name, module in self.named_modules() if isinstance(module, LIF)}
+    def spiking_layers(self) -> dict[str, nn.Module]:
+        """Return the spiking layers by module name, in the order of construction; see `is_spiking`.
+
+        What is inside a spiking layer is a part of it.
+        """
+        found: dict[str, nn.Module] = {}
+        for name, module in self.named_modules():
+            if is_spiking(module) and not name.startswith(tuple(f"{outer}." for outer in found)):
+                found[name] = module
+        return found
+
+
+_NEURONS = {
+    "spikingjelly": ("BaseNode",),
+    "snntorch": ("SpikingNeuron",),
+    "norse": ("SNN", "SNNCell", "SNNRecurrent", "SNNRecurrentCell"),
+}
+"""The base classes of the neurons of other libraries."""
+_WITHOUT_SPIKES = ("LI", "LICell", "LILinearCell", "LIBoxCell")
+
+
+def is_spiking(module: nn.Module) -> bool:
+    """Return whether a module's output, or the first of its outputs, are spikes.
+
+    It says so by its attribute `spiking`, as `LIF` does, or is a neuron of spikingjelly, snntorch or norse.
+    """
+    said = getattr(module, "spiking", None)
+    if said is not None:
+        return bool(said)
+    if type(module).__name__ in _WITHOUT_SPIKES:
+        return False
+    bases = ((base.__module__.partition(".")[0], base.__name__) for base in type(module).__mro__)
+    return any(name in _NEURONS.get(library, ()) for library, name in bases)
 
 
 @dataclass(frozen=True)
@@ -100,6 +131,8 @@ class LayerFactory:
         n = self.neuron
         if n.kind == "relu":
             return nn.ReLU()
+        if is_import_path(n.kind):
+            return own_neuron(n, self.steps)
         kind = PLIF if n.kind == "plif" else LIF
         return kind(self.steps, n.threshold, n.decay, n.reset, n.surrogate, n.width, n.detach_reset, n.scale_input)
 

@@ -6,13 +6,22 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from supersnn import parts
 from supersnn.config import NetworkConfig, NeuronConfig, TrainConfig
 from supersnn.errors import UserError, nearest
+from supersnn.networks import own
 from supersnn.networks.base import ImageShape, LayerFactory, Network
 from supersnn.networks.resnet import resnet
-from supersnn.networks.third_party import require_in_torchvision, timm_network, torchvision_network
+from supersnn.networks.third_party import (
+    has_other_stem,
+    require_in_torchvision,
+    timm_network,
+    torchvision_network,
+)
 from supersnn.networks.vgg import vgg
 from supersnn.networks.wide_resnet import wide_resnet
+from supersnn.parts import is_import_path
+from supersnn.records import pairing
 
 Constructor = Callable[[LayerFactory, ImageShape, int], Network]
 
@@ -41,7 +50,7 @@ ResNet-19 was published twice for spiking networks, both with a layer of 256 neu
 128 channels (tdBN, Zheng et al. 2021) and of 64 (TET, Deng et al. 2022). `resnet19` is the former without that layer.
 `supersnn.records.pairing.family` derives the family from the name."""
 
-LIBRARIES: dict[str, Callable[[str, LayerFactory, ImageShape, int], Network]] = {
+LIBRARIES: dict[str, Callable[..., Network]] = {
     "torchvision": torchvision_network,
     "timm": timm_network,
 }
@@ -52,21 +61,47 @@ def require_known(architecture: str) -> None:
     """Check that there is an architecture of this name; names of timm's are checked by `build`.
 
     Raises:
-        UserError: neither this package nor torchvision has it.
+        UserError: neither this package nor torchvision has it, or it is an import path of nothing.
     """
+    if is_import_path(architecture):
+        own.family_of(architecture)
+        parts.function(architecture)
+        return
     library, name = _split(architecture)
     if library == "torchvision":
         require_in_torchvision(name)
     elif library is None and name not in ARCHITECTURES:
-        hint = nearest(name, ARCHITECTURES) or f"; known: {', '.join(ARCHITECTURES)}, torchvision:NAME, timm:NAME"
-        raise UserError(f"{name!r} is unknown{hint}")
+        known = f"; known: {', '.join(ARCHITECTURES)}, torchvision:NAME, timm:NAME, MODULE:ATTRIBUTE"
+        raise UserError(f"{name!r} is unknown{nearest(name, ARCHITECTURES) or known}")
 
 
-def build(config: NetworkConfig, neuron: NeuronConfig, shape: ImageShape, classes: int) -> Network:
+def family(architecture: str) -> str:
+    """Return the family of an architecture: what one of your own declares, else what its name says.
+
+    Raises:
+        UserError: it is an import path of nothing.
+    """
+    return own.family_of(architecture) if is_import_path(architecture) else pairing.family(architecture)
+
+
+def library_of(architecture: str) -> str | None:
+    """Return the library that an architecture is of, None for this package's and for import paths."""
+    return _split(architecture)[0]
+
+
+def build(
+    config: NetworkConfig,
+    neuron: NeuronConfig,
+    shape: ImageShape,
+    classes: int,
+    weights: Mapping[str, Tensor] | None = None,
+) -> Network:
     """Return a network with new weights: artificial if `neuron.kind` is ``relu``, else spiking.
 
     `config.architecture` is one of `ARCHITECTURES`, or ``torchvision:NAME`` or ``timm:NAME``, which are artificial
-    only. The weights are drawn from torch's global generator, which the caller seeds.
+    only, or an import path (`supersnn.networks.own`). The weights are drawn from torch's global generator, which the
+    caller seeds. The stem of a third-party architecture is adapted to the images; of `weights` that have the library's
+    own kernel it keeps that.
 
     Raises:
         UserError: the architecture is unknown, or does not support the neuron or the images' size. The text names no
@@ -74,9 +109,14 @@ def build(config: NetworkConfig, neuron: NeuronConfig, shape: ImageShape, classe
     """
     require_known(config.architecture)
     layers = LayerFactory(config, neuron)
+    if is_import_path(config.architecture):
+        return own.own_network(config.architecture, layers, shape, classes, config.arguments)
     library, name = _split(config.architecture)
     if library is not None:
-        return LIBRARIES[library](name, layers, shape, classes)
+        network = LIBRARIES[library](name, layers, shape, classes)
+        if weights is not None and has_other_stem(network, weights):
+            return LIBRARIES[library](name, layers, shape, classes, keep_kernel=True)
+        return network
     return ARCHITECTURES[name](layers, shape, classes)
 
 
@@ -100,7 +140,7 @@ def build_trained(config: TrainConfig, shape: ImageShape, classes: int, weights:
         RuntimeError: the weights belong to another network.
     """
     with torch.random.fork_rng([]):
-        network = build(config.student, config.neuron, shape, classes)
+        network = build(config.student, config.neuron, shape, classes, weights)
     network.load_state_dict(weights)
     return network.eval().requires_grad_(False)
 

@@ -3,6 +3,7 @@
 The layers before a classifier's pooling become the body; pooling and read-out are this package's own.
 """
 
+from collections.abc import Mapping
 from itertools import takewhile
 from typing import Any
 
@@ -30,7 +31,9 @@ def require_in_torchvision(name: str) -> None:
         raise UserError(f"'torchvision:{name}' is unknown{nearest(name, known)}")
 
 
-def torchvision_network(name: str, layers: LayerFactory, shape: ImageShape, classes: int) -> Network:
+def torchvision_network(
+    name: str, layers: LayerFactory, shape: ImageShape, classes: int, keep_kernel: bool = False
+) -> Network:
     """Return torchvision's classifier `name`, untrained, for images of this shape.
 
     Raises:
@@ -49,10 +52,12 @@ def torchvision_network(name: str, layers: LayerFactory, shape: ImageShape, clas
     last = body[-1]
     if isinstance(last, nn.Sequential) and isinstance(last[-1], nn.MaxPool2d):
         last[-1] = nn.Identity()  # global pooling follows
-    return _adapted(f"torchvision:{name}", body, layers, shape, classes)
+    return _adapted(f"torchvision:{name}", body, layers, shape, classes, keep_kernel)
 
 
-def timm_network(name: str, layers: LayerFactory, shape: ImageShape, classes: int) -> Network:
+def timm_network(
+    name: str, layers: LayerFactory, shape: ImageShape, classes: int, keep_kernel: bool = False
+) -> Network:
     """Return timm's classifier `name`, untrained, for images of this shape.
 
     Raises:
@@ -67,7 +72,7 @@ def timm_network(name: str, layers: LayerFactory, shape: ImageShape, classes: in
     except RuntimeError as error:
         raise UserError(f"'timm:{name}': {error}") from error
     body = _Maps(model)
-    network = _adapted(f"timm:{name}", body, layers, shape, classes)
+    network = _adapted(f"timm:{name}", body, layers, shape, classes, keep_kernel)
     body.drop_unused(_blank(shape))
     return network
 
@@ -96,10 +101,28 @@ class _Maps(nn.Module):
         self.train()
 
 
-def _adapted(name: str, body: nn.Module, layers: LayerFactory, shape: ImageShape, classes: int) -> Network:
+def has_other_stem(network: Network, weights: Mapping[str, Tensor]) -> bool:
+    """Return whether weights, under the library's names or this project's, have a stem of another size."""
+    name, stem = first_convolution(network)
+    own = f"{name}.weight"
+    found = next(
+        (weights[key] for key in (own, own.removeprefix("body."), own.removeprefix("body.model.")) if key in weights),
+        None,
+    )
+    return found is not None and found.shape[2:] != stem.weight.shape[2:]
+
+
+def first_convolution(module: nn.Module) -> tuple[str, nn.Conv2d]:
+    """Return the first convolution of a classifier, with its name."""
+    return next((name, one) for name, one in module.named_modules() if isinstance(one, nn.Conv2d))
+
+
+def _adapted(
+    name: str, body: nn.Module, layers: LayerFactory, shape: ImageShape, classes: int, keep_kernel: bool
+) -> Network:
     if layers.neuron.kind != "relu":
         raise UserError(f"{name!r} has no spiking form; expected neuron.kind: relu with it")
-    _adapt_stem(body, shape.channels, layers.stem_stride(shape.side))
+    _adapt_stem(body, shape.channels, layers.stem_stride(shape.side), keep_kernel)
     try:
         with torch.no_grad():
             maps = body.eval()(_blank(shape))
@@ -115,17 +138,19 @@ def _blank(shape: ImageShape) -> Tensor:
     return torch.zeros(1, shape.channels, shape.side, shape.side)
 
 
-def _adapt_stem(body: nn.Module, channels: int, stride: int) -> None:
+def _adapt_stem(body: nn.Module, channels: int, stride: int, keep_kernel: bool) -> None:
     """Replace the first convolution by one with this many input channels, and limit the stem's stride to `stride`.
 
-    A convolution of a larger stride becomes a 3x3 one; a max pooling right after it is kept with `stride` 4 only.
-    2x2 max poolings round a map's side up, so that a side of 1 stays 1.
+    A convolution of a larger stride becomes a 3x3 one, unless its kernel is kept for weights of that size; a max
+    pooling right after it is kept with `stride` 4 only. 2x2 max poolings round a map's side up, so that a side of 1
+    stays 1.
     """
     modules = dict(body.named_modules())
-    name, first = next((name, module) for name, module in modules.items() if isinstance(module, nn.Conv2d))
+    name, first = first_convolution(body)
     adapted: dict[str, Any] = {"kernel_size": 3, "stride": stride, "padding": 1}
-    if first.stride[0] <= stride:
+    if first.stride[0] <= stride or keep_kernel:
         adapted = {key: getattr(first, key) for key in adapted}
+        adapted["stride"] = min(first.stride[0], stride)
     body.set_submodule(name, nn.Conv2d(channels, first.out_channels, bias=first.bias is not None, **adapted))
     for name, module in modules.items():
         if isinstance(module, nn.MaxPool2d):

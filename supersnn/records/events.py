@@ -67,6 +67,7 @@ class SweepStarted(Event):
     what may not change in its configuration. Both are None in journals of versions that had no such fields. `datasets`
     has the labels of the sweep's `datasets` in order, each with a digest of what it stands for; it is empty where the
     sweep has one data set under `dataset`. `replicates` is how many searches each arm has on each data set.
+    `plugins` identifies the packages of the user's own (`supersnn.plugins.identities`).
     """
 
     event: Literal["sweep"] = "sweep"
@@ -75,6 +76,7 @@ class SweepStarted(Event):
     config: str | None = None
     code: str | None = None
     versions: dict[str, str] = {}
+    plugins: dict[str, str] = {}
     resumed: bool = False
     datasets: dict[str, str] = {}
     replicates: int = Field(1, ge=1)

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+OWN = "own/"
+"""The prefix of a metric that is a function of the user's (`supersnn.own_metrics`)."""
 MEAN = "mean/"
 """The prefix of a metric that is a mean over the seeds of a trial so far."""
 

@@ -13,10 +13,15 @@ _PREFIXES = {"wide_resnet": "wrn", "resnet": "resnet", "vgg": "vgg"}
 def family(architecture: str) -> str:
     """Return the family of an architecture by its name, as ``resnet`` of ``resnet8`` and of ``torchvision:resnet18``.
 
+    That of an import path is the path itself, unless the network declares another one
+    (`supersnn.networks.build.family`).
+
     Whether there is such an architecture is not checked (`supersnn.networks.build.require_known` does).
     """
     library, colon, rest = architecture.partition(":")
-    name = rest if colon and library in LIBRARIES else architecture
+    if colon and library not in LIBRARIES:
+        return architecture
+    name = rest if colon else architecture
     for prefix, known in _PREFIXES.items():
         if name.startswith(prefix):
             return known

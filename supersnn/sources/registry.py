@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 from supersnn.config import DatasetConfig
-from supersnn.errors import UserError, nearest
+from supersnn.errors import UserError, nearest, prefix_errors
+from supersnn.parts import is_import_path
 from supersnn.sources.base import Contents, NamedSource, Part, RawImages, Source
 from supersnn.sources.cifar import CIFAR10, CIFAR100
 from supersnn.sources.digits import Digits
 from supersnn.sources.folder import Folder
 from supersnn.sources.idx import FASHION_MNIST, MNIST
+from supersnn.sources.own import Own
 from supersnn.sources.split import stratified
 from supersnn.sources.svhn import SVHN
 from supersnn.sources.tiny_imagenet import TinyImageNet
@@ -68,7 +70,7 @@ def read(config: DatasetConfig, part: Part) -> RawImages:
     Raises:
         UserError: the name is unknown, the images cannot be read or downloaded, or a part would be empty.
     """
-    source = _source(config.name)
+    source = _source(config)
     if source.has_test():
         return source.read(part)
     images = source.read("train")
@@ -82,7 +84,7 @@ def is_present(name: str) -> bool:
     Raises:
         UserError: the name is unknown.
     """
-    return name.startswith(_FOLDER) or _named(name).present()
+    return name.startswith(_FOLDER) or is_import_path(name) or _named(name).present()
 
 
 def inspect(config: DatasetConfig) -> Iterator[Contents | None]:
@@ -94,7 +96,7 @@ def inspect(config: DatasetConfig) -> Iterator[Contents | None]:
     Raises:
         UserError: see `read`; damage behind the header of a folder's image is not found.
     """
-    source = _source(config.name)
+    source = _source(config)
     whole = source.inspect("train")
     if source.has_test():
         yield whole
@@ -120,8 +122,11 @@ def _split(labels: Tensor, config: DatasetConfig) -> tuple[Tensor, Tensor]:
     return stratified(labels, count, _TEST_SEED)
 
 
-def _source(name: str) -> Source:
-    return Folder(_path(name)) if name.startswith(_FOLDER) else _named(name)
+def _source(config: DatasetConfig) -> Source:
+    if is_import_path(config.name):
+        with prefix_errors("dataset.name"):
+            return Own(config.name, config.arguments)
+    return Folder(_path(config.name)) if config.name.startswith(_FOLDER) else _named(config.name)
 
 
 def _path(name: str) -> Path:
@@ -136,6 +141,6 @@ def _path(name: str) -> Path:
 
 def _named(name: str) -> NamedSource:
     if name not in SOURCES:
-        known = ", ".join([*SOURCES, f"{_FOLDER}PATH"])
+        known = ", ".join([*SOURCES, f"{_FOLDER}PATH", "MODULE:ATTRIBUTE"])
         raise UserError(f"dataset.name: {name!r} is unknown{nearest(name, SOURCES)}; known: {known}")
     return SOURCES[name]

@@ -7,15 +7,17 @@ from typing import Any
 
 from supersnn.config import LOSS_TERMS, LossTerm, TrainConfig
 from supersnn.config_model import current_key, merge, parse, unflatten
-from supersnn.errors import UserError, prefix_errors
-from supersnn.networks.build import require_known
-from supersnn.records.pairing import family
-from tune.description import references, relation_ranges, settings
+from supersnn.errors import UserError, nearest, prefix_errors
+from supersnn.networks.build import family, require_known
+from supersnn.own_losses import needs
+from tune.description import own_parts, references, relation_ranges, settings
 from tune.description.conditions import ordered
 from tune.description.space import DEFAULTS, SearchParameter, Values
 from tune.description.sweep import ArmConfig, SweepConfig
 from tune.description.trying import try_values
 
+OWN_WEIGHT = SearchParameter(log=(0.05, 5.0))
+"""The range of the weight of a loss term of one's own that has none."""
 USUAL_TERMS: dict[str, tuple[LossTerm, ...]] = {"logit": ("logit",), "feature": ("feature",)}
 """The distillation losses of arms with these names; every other arm with teachers has `relation`."""
 
@@ -27,13 +29,17 @@ class Arm:
     name: str
     base: Mapping[str, Any]
     parameters: Mapping[str, SearchParameter]
-    terms: tuple[LossTerm, ...]
+    terms: tuple[str, ...]
     teachers: tuple[str, ...]
     students: tuple[str, ...]
 
     def config(self, values: Values, origin: str | None = None) -> TrainConfig:
-        """Return the training for some sampled values; `origin` is named in errors, by default the arm."""
-        return parse(TrainConfig, merge(self.base, unflatten(values)), origin or f"arm {self.name}")
+        """Return the training for some sampled values; `origin` is named in errors, by default the arm.
+
+        Fixed arguments of parts of one's own are left out where a part is chosen that does not have them.
+        """
+        chosen = own_parts.with_accepted_arguments(merge(self.base, unflatten(values)), values)
+        return parse(TrainConfig, chosen, origin or f"arm {self.name}")
 
 
 def resolve(sweep: SweepConfig, origin: str = "sweep") -> dict[str, Arm]:
@@ -45,6 +51,7 @@ def resolve(sweep: SweepConfig, origin: str = "sweep") -> dict[str, Arm]:
     """
     with prefix_errors(origin):
         settings.check(sweep)
+        own_parts.check_sweep(sweep)
         with prefix_errors("student.architecture"):
             require_known(sweep.student.architecture)
         arms = {}
@@ -52,6 +59,7 @@ def resolve(sweep: SweepConfig, origin: str = "sweep") -> dict[str, Arm]:
             with prefix_errors(f"arms.{name}", "."):
                 arms[name] = _resolve(sweep, name, arm)
         references.check(sweep, arms)
+        own_parts.check_arms(sweep, arms)
         for name, resolved in arms.items():
             with prefix_errors(f"arms.{name}", "."):
                 try_values(resolved)
@@ -65,21 +73,21 @@ def resolve_again(sweep: SweepConfig) -> dict[str, Arm]:
 
 def _resolve(sweep: SweepConfig, name: str, arm: ArmConfig) -> Arm:
     students = arm.students or (sweep.student.architecture,)
-    terms = _terms(name, arm)
+    terms = _terms(name, arm, sweep)
     _check_pairing(name, students, arm.teachers)
-    references.check_fixed(arm, terms)
+    references.check_fixed(arm, terms, sweep)
     fixed = {current_key(TrainConfig, key): value for key, value in arm.set.items()}
     if name == "shuffled":
         fixed["loss.relation.shuffle"] = True
     parameters = _pairing_parameters(students, arm.teachers) | _own_parameters(sweep, arm, terms)
     for term in terms:
-        weight = f"loss.{term}.weight"
-        if weight not in parameters and weight not in fixed and not getattr(sweep.loss, term).weight:
+        weight = weight_key(term, sweep)
+        if weight not in parameters and weight not in fixed and not sweep.loss.weight(term):
             parameters[weight] = _default_range(weight, sweep, parameters, fixed)
     base = merge(sweep.base(), unflatten(fixed))
-    for term in LOSS_TERMS:
+    for term in (*LOSS_TERMS, *sweep.loss.own):
         if term not in terms:
-            base = merge(base, {"loss": {term: {"weight": 0.0}}})
+            base = merge(base, unflatten({weight_key(term, sweep): 0.0}))
     base = merge(base, {"student": {"architecture": students[0]}})
     base = merge(base, {"teacher": {"name": arm.teachers[0] if arm.teachers else None}})
     parameters = ordered({key: parameter for key, parameter in parameters.items() if key not in fixed})
@@ -91,7 +99,7 @@ def _default_range(
 ) -> SearchParameter:
     """Return the range of a term's weight that has none; that of the relational term depends on its kinds."""
     if weight != relation_ranges.WEIGHT:
-        return DEFAULTS[weight]
+        return DEFAULTS.get(weight, OWN_WEIGHT)
     values = []
     for key, own in (
         (relation_ranges.KIND, sweep.loss.relation.kind),
@@ -102,11 +110,22 @@ def _default_range(
     return relation_ranges.weight_range(*values)
 
 
-def _terms(name: str, arm: ArmConfig) -> tuple[LossTerm, ...]:
+def weight_key(term: str, sweep: SweepConfig) -> str:
+    """Return the dotted key of a loss term's weight."""
+    return f"loss.own.{term}.weight" if term in sweep.loss.own else f"loss.{term}.weight"
+
+
+def _terms(name: str, arm: ArmConfig, sweep: SweepConfig) -> tuple[str, ...]:
     if arm.losses is None:
         return USUAL_TERMS.get(name, ("relation",)) if arm.teachers else ()
-    if arm.losses and not arm.teachers:
-        raise UserError(f"losses: {list(arm.losses)} need teachers; name some in arms.{name}.teachers")
+    for term in arm.losses:
+        if term not in LOSS_TERMS and term not in sweep.loss.own:
+            known = (*LOSS_TERMS, *sweep.loss.own)
+            hint = nearest(term, known) or f"; known: {', '.join(known)}, and the names under loss.own"
+            raise UserError(f"losses: {term!r} is unknown{hint}")
+    with_teacher = [term for term in arm.losses if term in LOSS_TERMS or needs(sweep.loss.own[term].term)]
+    if with_teacher and not arm.teachers:
+        raise UserError(f"losses: {with_teacher} need teachers; name some in arms.{name}.teachers")
     if len(set(arm.losses)) < len(arm.losses):
         raise UserError(f"losses: expected each once, found {list(arm.losses)}")
     if arm.teachers and not arm.losses:
@@ -141,12 +160,13 @@ def _pairing_parameters(students: tuple[str, ...], teachers: tuple[str, ...]) ->
     return {key: SearchParameter(categorical=names) for key, names in choices.items() if len(names) > 1}
 
 
-def _own_parameters(sweep: SweepConfig, arm: ArmConfig, terms: tuple[LossTerm, ...]) -> dict[str, SearchParameter]:
+def _own_parameters(sweep: SweepConfig, arm: ArmConfig, terms: tuple[str, ...]) -> dict[str, SearchParameter]:
     """Return the sweep's search space with the arm's, without the parameters of losses that are off."""
     parameters = {}
     for key, parameter in (dict(sweep.space) | dict(arm.space)).items():
-        references.check_searched(key, parameter)
+        references.check_searched(key, parameter, sweep)
         when = parameter.when and {current_key(TrainConfig, other): value for other, value in parameter.when.items()}
         parameters[key] = parameter if when == parameter.when else parameter.model_copy(update={"when": when})
     off = tuple(f"loss.{term}." for term in LOSS_TERMS if term not in terms)
+    off += tuple(f"loss.own.{term}." for term in sweep.loss.own if term not in terms)
     return {key: parameter for key, parameter in parameters.items() if not key.startswith(off)}

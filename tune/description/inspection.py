@@ -3,15 +3,20 @@
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from supersnn.config import NetworkConfig, NeuronConfig, TrainConfig
+from supersnn import parts
+from supersnn.config import DEFAULT_WEIGHTS, NetworkConfig, NeuronConfig, TrainConfig
 from supersnn.config_model import flatten
 from supersnn.data import DataSummary, inspect
 from supersnn.errors import UserError, prefix_errors, shortened
 from supersnn.networks.base import ImageShape
 from supersnn.networks.build import build
+from supersnn.parts import is_import_path
+from supersnn.trying import try_training
+from tune.description import own_parts
 from tune.description.arms import Arm, resolve_again
 from tune.description.conditions import combinations, existing
 from tune.description.replication import labels, sweep_of_cell
@@ -50,10 +55,13 @@ def _inspect_images(sweep: SweepConfig, arms: Mapping[str, Arm]) -> DataSummary:
     networks = Networks(summary)
     for name, arm in arms.items():
         for teacher in arm.teachers:
-            networks.check_teacher(teacher, f"arms.{name}.teachers")
+            networks.check_teacher(teacher, arm.base["teacher"].get("arguments", {}), f"arms.{name}.teachers")
         for config in _trainings(arm):
             networks.check(config.student, config.neuron, f"arms.{name}.students")
             _check_precision(config, _may_train_on_gpus(sweep.resources))
+        for config in own_parts.trainings(arm):
+            with prefix_errors(f"arms.{name}"):
+                networks.try_training(config)
     return summary
 
 
@@ -75,8 +83,10 @@ def inspect_training(config: TrainConfig, origin: str) -> None:
         _check_data(summary, config.dataset.augment.crop)
         networks = Networks(summary)
         if config.teacher.name is not None:
-            networks.check_teacher(config.teacher.name, "teacher.name")
+            networks.check_teacher(config.teacher.name, config.teacher.arguments, "teacher.name")
         networks.check(config.student, config.neuron, "student.architecture")
+        if config.import_paths():
+            networks.try_training(config)
         _check_precision(config, on_gpus=torch.cuda.is_available())
 
 
@@ -87,13 +97,15 @@ class Networks:
         self._shape, self._classes = _ANY if summary.shape is None else (summary.shape, len(summary.classes))
         self._checked = set[tuple[str, str]]()
 
-    def check_teacher(self, architecture: str, key: str) -> None:
+    def check_teacher(self, architecture: str, arguments: Mapping[str, Any], key: str) -> None:
         """Check the network of a teacher.
 
         Raises:
             UserError: it cannot be built; the text begins with the key.
         """
-        self.check(NetworkConfig(architecture=architecture, time_steps=1), NeuronConfig(kind="relu"), key)
+        own = {k: v for k, v in arguments.items() if is_import_path(architecture) and parts.accepts(architecture, k)}
+        network = NetworkConfig(architecture=architecture, arguments=own, time_steps=1)
+        self.check(network, NeuronConfig(kind="relu"), key)
 
     def check(self, network: NetworkConfig, neuron: NeuronConfig, key: str) -> None:
         """Check a network.
@@ -101,7 +113,8 @@ class Networks:
         Raises:
             UserError: it cannot be built; the text begins with the key.
         """
-        identity = network.model_dump_json(exclude={"time_steps"}), neuron.kind
+        without = set() if is_import_path(network.architecture) else {"time_steps"}
+        identity = network.model_dump_json(exclude=without), neuron.kind
         if identity in self._checked:
             return
         self._checked.add(identity)
@@ -111,6 +124,14 @@ class Networks:
                     build(network, neuron, self._shape, self._classes)
             except Exception:  # some of other libraries' networks cannot be built without memory
                 self._build(network, neuron, key)
+
+    def try_training(self, config: TrainConfig) -> None:
+        """Take a step of a training, on random images of the data set's shape.
+
+        Raises:
+            UserError: it fails.
+        """
+        try_training(config, self._shape, self._classes)
 
     def _build(self, network: NetworkConfig, neuron: NeuronConfig, key: str) -> None:
         try:
@@ -144,9 +165,9 @@ def _check_earlier(sweep: SweepConfig, arms: Mapping[str, Arm], store: Store) ->
 
 
 def _check_weights(weights: str | None, teachers: set[str] | set[str | None]) -> None:
-    if weights is None:
+    if weights in (None, DEFAULT_WEIGHTS):
         return
-    path = Path(weights)
+    path = Path(str(weights))
     if not path.is_file():
         raise UserError(f"teacher.weights: {weights} is {'no file' if path.exists() else 'not there'}")
     if not os.access(path, os.R_OK):

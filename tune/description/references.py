@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from supersnn.config import LOSS_TERMS, LossTerm, TrainConfig
+from supersnn.config import LOSS_TERMS, TrainConfig
 from supersnn.config_model import Scalar, current_key, flatten
 from supersnn.errors import UserError, nearest, shortened
 from tune.description.conditions import allowed, enabling
@@ -25,17 +25,29 @@ _BUDGET = ("train.epochs", "train.shards")
 _ELSEWHERE = {"student.architecture": "students", "teacher.name": "teachers"}
 
 
-def require_known(key: str) -> None:
-    """Check that a dotted key is one of a training.
+def keys_of(sweep: SweepConfig) -> list[str]:
+    """Return the dotted keys of a sweep's trainings: `KEYS`, and those of its loss terms of its own."""
+    return [*KEYS, *(f"loss.own.{name}.weight" for name in sweep.loss.own)]
+
+
+def require_known(key: str, sweep: SweepConfig) -> None:
+    """Check that a dotted key is one of a training; arguments of one's own parts are checked with the parts.
 
     Raises:
         UserError: it is not.
     """
-    if current_key(TrainConfig, key) not in KEYS:
-        raise UserError(f"{shortened(key)!r} is unknown{nearest(key, KEYS)}")
+    if not is_known(key, sweep):
+        raise UserError(f"{shortened(key)!r} is unknown{nearest(key, keys_of(sweep))}")
 
 
-def check_searched(key: str, parameter: SearchParameter) -> None:
+def is_known(key: str, sweep: SweepConfig) -> bool:
+    """Return whether a dotted key is one of a training."""
+    section, _, argument = current_key(TrainConfig, key).rpartition(".arguments.")
+    sections = {*sweep.arguments(), *(f"loss.own.{name}" for name in sweep.loss.own)}
+    return current_key(TrainConfig, key) in keys_of(sweep) or (section in sections and argument.isidentifier())
+
+
+def check_searched(key: str, parameter: SearchParameter, sweep: SweepConfig) -> None:
     """Check that a key of the search space may be searched, and that its condition names known keys.
 
     Raises:
@@ -43,18 +55,18 @@ def check_searched(key: str, parameter: SearchParameter) -> None:
     """
     for named in (key, *(parameter.when or {})):
         try:
-            require_known(named)
+            require_known(named, sweep)
         except UserError as error:
             raise UserError(f"space.{shortened(key)}: {error}") from error
     if key in _ELSEWHERE:
         raise UserError(f"space.{key}: cannot be searched here: give several {_ELSEWHERE[key]} to an arm")
-    if key.startswith(("dataset.", "teacher.")) or key == "seed":
+    if key.startswith(("dataset.", "teacher.")) or key in ("seed", "plugins", "train.metrics"):
         raise UserError(f"space.{key}: cannot be searched: it would change the data or the teachers")
     if key in _BUDGET:
         raise UserError(f"space.{key}: cannot be searched: all trials have the same budget; set it under train")
 
 
-def check_fixed(arm: ArmConfig, terms: tuple[LossTerm, ...]) -> None:
+def check_fixed(arm: ArmConfig, terms: tuple[str, ...], sweep: SweepConfig) -> None:
     """Check the keys under an arm's `set`.
 
     Raises:
@@ -64,18 +76,18 @@ def check_fixed(arm: ArmConfig, terms: tuple[LossTerm, ...]) -> None:
         current = current_key(TrainConfig, key)
         if current.startswith("dataset."):
             raise UserError(f"set: {key}: all arms of a sweep use the same images; set it at the top level")
-        if current not in KEYS:
-            raise UserError(f"set: {shortened(key)!r} is unknown{nearest(key, KEYS)}")
+        if not is_known(key, sweep):
+            raise UserError(f"set: {shortened(key)!r} is unknown{nearest(key, keys_of(sweep))}")
         if current in _ELSEWHERE:
             raise UserError(f"set: {key}: set the arm's {_ELSEWHERE[current]} instead")
-        if current.startswith("teacher.") or current == "seed":
+        if current.startswith("teacher.") or current in ("seed", "plugins", "train.metrics"):
             raise UserError(f"set: {key}: all arms share the teachers and the seeds; set it at the top level")
         if current in _BUDGET:
             raise UserError(f"set: {key}: all arms have the same budget; set it at the top level")
         if current in arm.space:
             raise UserError(f"set: {key}: is in the arm's space too; remove one of them")
-        for term in LOSS_TERMS:
-            if term not in terms and current.startswith(f"loss.{term}."):
+        for term in (*LOSS_TERMS, *sweep.loss.own):
+            if term not in terms and current.startswith((f"loss.{term}.", f"loss.own.{term}.")):
                 raise UserError(f"set: {key}: the arm does not use the {term} loss; add it to its losses")
 
 
@@ -88,9 +100,10 @@ def check(sweep: SweepConfig, arms: Mapping[str, "Arm"]) -> None:
     for key in sweep.space:
         if not any(key in arm.parameters for arm in arms.values()):
             raise UserError(f"space.{key}: parameter is not used by any arm")
-    for term in sweep.loss.terms_on():
+    for term in dict.fromkeys((*sweep.loss.terms_on(), *sweep.loss.own)):
         if not any(term in arm.terms for arm in arms.values()):
-            raise UserError(f"loss.{term}.weight: no arm uses this loss; add {term} to the losses of one")
+            key = f"loss.own.{term}" if term in sweep.loss.own else f"loss.{term}.weight"
+            raise UserError(f"{key}: no arm uses this loss; add {term} to the losses of one")
     _check_conditions(sweep, arms)
     for position, values in enumerate(sweep.search.enqueue):
         check_enqueued(f"search.enqueue.{position}", values, arms)
@@ -125,7 +138,7 @@ def _possible(arm: "Arm", key: str, value: Scalar) -> bool:
     parameter = arm.parameters.get(key)
     if parameter is not None and parameter.accepts(value):
         return parameter.categorical is not None or parameter.integer is not None or parameter.step is not None
-    return (parameter is None or parameter.when is not None) and flatten(arm.base)[key] == value
+    return (parameter is None or parameter.when is not None) and flatten(arm.base).get(key) == value
 
 
 def _instead(arms: Iterable["Arm"], key: str) -> str:
@@ -133,7 +146,7 @@ def _instead(arms: Iterable["Arm"], key: str) -> str:
     arm = next(iter(arms))
     if key in arm.parameters:
         return f": its range is {shortened(arm.parameters[key].text())}"
-    return f": it is {_shown(flatten(arm.base)[key])}"
+    return f": it is {_shown(flatten(arm.base).get(key))}"
 
 
 def check_enqueued(where: str, values: Mapping[str, Scalar], arms: Mapping[str, "Arm"]) -> None:
@@ -169,7 +182,7 @@ def _exists(arm: "Arm", parameter: SearchParameter, values: Mapping[str, Any]) -
     for other, permitted in (parameter.when or {}).items():
         if other in arm.parameters and other not in values:
             continue
-        held = values[other] if other in arm.parameters else fixed[other]
+        held = values[other] if other in arm.parameters else fixed.get(other)
         if not allows(permitted, held):
             return False
     return True

@@ -4,11 +4,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ByteSize, Field, field_validator, model_validator
+from pydantic import AfterValidator, ByteSize, Field, field_validator, model_validator
 
-from supersnn.config import DatasetConfig, LossTerm, TrainConfig, with_expanded_paths
+from supersnn import plugins
+from supersnn.config import DEFAULT_WEIGHTS, DatasetConfig, PartArguments, TrainConfig, with_expanded_paths
 from supersnn.config_model import (
     EXCLUDE_DEFAULT_FROM_DIGEST,
+    NO_ARGUMENTS,
     ConfigModel,
     Count,
     Integer,
@@ -21,8 +23,9 @@ from supersnn.config_model import (
     parse,
 )
 from supersnn.environment import with_expanded
-from supersnn.errors import UserError, nearest, prefix_errors
-from supersnn.records.metrics import CONSTRAINABLE
+from supersnn.errors import UserError, nearest, prefix_errors, shortened
+from supersnn.parts import is_import_path, one_of
+from supersnn.records.metrics import CONSTRAINABLE, OWN
 from tune.description.composition import Paths, compose
 from tune.description.overrides import parse_override, with_override
 from tune.description.relation_ranges import with_weight_ranges
@@ -38,12 +41,13 @@ class ArmConfig(ConfigModel):
     """One arm: the teachers and students that it pairs, its distillation losses, search space and fixed values.
 
     Without `losses` an arm with teachers has the usual ones of its name (`tune.description.arms`). `space` adds to the
-    sweep's or overrides it; `set` fixes dotted keys.
+    sweep's or overrides it; `set` fixes dotted keys. `losses` may name terms of `loss.own`, which are used nowhere
+    else.
     """
 
     teachers: tuple[Name, ...] = ()
     students: tuple[Name, ...] = ()
-    losses: tuple[LossTerm, ...] | None = None
+    losses: tuple[str, ...] | None = None
     space: dict[str, SearchParameter] = {}
     set: dict[str, Scalar] = {}
 
@@ -51,6 +55,14 @@ class ArmConfig(ConfigModel):
     @classmethod
     def _defaults(cls, value: object) -> object:
         return with_defaults(value)
+
+    @field_validator("losses")
+    @classmethod
+    def _text(cls, losses: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for name in losses or ():
+            if not name.isidentifier():
+                raise ValueError(f"expected names of loss terms, found {shortened(repr(name))}")
+        return losses
 
 
 class SearchConfig(ConfigModel):
@@ -61,13 +73,18 @@ class SearchConfig(ConfigModel):
     arms at once, as does `stagnation`: in every arm, that many trials in a row without an improvement.
 
     `objectives` are optimized, `constraints` are upper bounds on final metrics. A trial is trained with
-    `seeds_per_trial` seeds, one after another, and judged by their mean. `enqueue` lists values to try first;
+    `seeds_per_trial` seeds, one after another, and judged by their mean. `sampler` and `scheduler` may be import paths
+    of Optuna's samplers and pruners, with arguments of their own. `enqueue` lists values to try first;
     `warm_start` names sweeps of the same store whose ended trials the samplers learn from.
     """
 
     trials: Count = 16
-    sampler: Literal["tpe", "random", "qmc", "gp", "cmaes", "nsga2", "nsga3", "grid"] = "tpe"
-    scheduler: Literal["asha", "hyperband", "median", "wilcoxon", "none"] = "asha"
+    sampler: Annotated[str, AfterValidator(one_of("tpe", "random", "qmc", "gp", "cmaes", "nsga2", "nsga3", "grid"))] = (
+        "tpe"
+    )
+    sampler_arguments: PartArguments = NO_ARGUMENTS
+    scheduler: Annotated[str, AfterValidator(one_of("asha", "hyperband", "median", "wilcoxon", "none"))] = "asha"
+    scheduler_arguments: PartArguments = NO_ARGUMENTS
     fair: Literal["trials", "compute"] = "trials"
     objectives: tuple[Objective, ...] = ("accuracy",)
     constraints: dict[str, Number] = {}
@@ -90,7 +107,11 @@ class SearchConfig(ConfigModel):
             raise ValueError("sampler: cmaes supports a single objective only")
         if self.scheduler == "wilcoxon" and self.seeds_per_trial < 2:
             raise ValueError("scheduler: wilcoxon compares seeds; seeds_per_trial must be at least 2")
-        unknown = [metric for metric in self.constraints if metric not in CONSTRAINABLE]
+        for key in ("sampler", "scheduler"):
+            name, arguments = getattr(self, key), getattr(self, f"{key}_arguments")
+            if arguments and not is_import_path(name):
+                raise ValueError(f"{key}_arguments: {name!r} takes none; they are those of an import path")
+        unknown = [key for key in self.constraints if key not in CONSTRAINABLE and not key.startswith(OWN)]
         if unknown:
             raise ValueError(f"constraints: {unknown[0]!r} is unknown{nearest(unknown[0], CONSTRAINABLE)}")
         return self
@@ -272,7 +293,7 @@ def with_defaults(space: object) -> object:
 def load(paths: Paths, overrides: tuple[str, ...] = ()) -> SweepConfig:
     """Return the sweep of a YAML file, or of several (see `compose`), with `key=value` overrides (values are YAML).
 
-    Environment variables in paths, `${NAME}`, are replaced.
+    Environment variables in paths, `${NAME}`, are replaced, and its plugins become importable.
 
     Raises:
         UserError: a file or an override is not valid; one line with the file and the key.
@@ -288,7 +309,10 @@ def load(paths: Paths, overrides: tuple[str, ...] = ()) -> SweepConfig:
             parse(SweepConfig, _expanded(data, origin), origin)  # the files' own mistakes come first
             parse(SweepConfig, _expanded(changed, f"{origin} with --set"), f"{origin} with --set")
         raise
-    return _with_absolute_paths(sweep)
+    sweep = _with_absolute_paths(sweep, paths if isinstance(paths, Path) else next(iter(paths)))
+    with prefix_errors(origin):
+        plugins.activate(sweep.plugins)
+    return sweep
 
 
 def _expanded(data: Mapping[str, Any], origin: str) -> Mapping[str, Any]:
@@ -298,13 +322,14 @@ def _expanded(data: Mapping[str, Any], origin: str) -> Mapping[str, Any]:
     return with_expanded_paths(data, origin)
 
 
-def _with_absolute_paths(sweep: SweepConfig) -> SweepConfig:
+def _with_absolute_paths(sweep: SweepConfig, file: Path) -> SweepConfig:
     """Return a sweep whose paths hold for workers, which have another working folder."""
     changed: dict[str, Any] = {"dataset": _with_absolute_path(sweep.dataset)}
+    changed["plugins"] = plugins.absolute(sweep.plugins, file)
     if sweep.datasets:
         changed["datasets"] = {label: _with_absolute_path(images) for label, images in sweep.datasets.items()}
-    if sweep.teacher.weights is not None:
-        weights = str(Path(sweep.teacher.weights).expanduser().resolve())
+    if sweep.teacher.weights not in (None, DEFAULT_WEIGHTS):
+        weights = str(Path(str(sweep.teacher.weights)).expanduser().resolve())
         changed["teacher"] = sweep.teacher.model_copy(update={"weights": weights})
     return sweep.model_copy(update=changed)
 

@@ -2,15 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from supersnn.config import LOSS_TERMS
 from supersnn.config_model import Scalar, flatten
 from supersnn.errors import UserError, shortened
 from tune.description.conditions import combinations, enabling, existing
 
 if TYPE_CHECKING:
     from tune.description.arms import Arm
-
-_WEIGHTS = tuple(f"loss.{term}.weight" for term in LOSS_TERMS)
 
 
 def try_values(arm: "Arm") -> None:
@@ -25,7 +22,7 @@ def try_values(arm: "Arm") -> None:
     fixed = flatten(arm.base)
     held = flatten(arm.config(existing(arm.parameters, fixed, {}), "space"))
     for key in fixed:
-        if key not in arm.parameters and not _same(fixed[key], held[key]):
+        if key not in arm.parameters and key in held and not _same(fixed[key], held[key]):
             raise UserError(f"set: {key}: expected a value like {held[key]!r}, found {shortened(repr(fixed[key]))}")
     for key, parameter in arm.parameters.items():
         others = enabling(arm.parameters, fixed, key)
@@ -42,7 +39,8 @@ def try_values(arm: "Arm") -> None:
     for end in (0, -1):
         wanted = {key: parameter.samples()[end] for key, parameter in arm.parameters.items()}
         arm.config(existing(arm.parameters, fixed, wanted), "space")
-    for wanted in combinations(arm.parameters, fixed, [key for key in _WEIGHTS if key in arm.parameters]):
+    weights = [key for key in arm.parameters if key.startswith("loss.") and key.endswith(".weight")]
+    for wanted in combinations(arm.parameters, fixed, weights):
         arm.config(existing(arm.parameters, fixed, wanted), "space")
 
 

@@ -29,6 +29,7 @@ os.environ.update(
 import ray
 import ray.tune
 
+from supersnn import plugins
 from supersnn.errors import ExternalError, UserError, shortened
 from supersnn.sources.base import data_root
 from tune.description.devices import devices_text
@@ -43,6 +44,7 @@ from tune.execution.preflight import preflight, require_capacity
 from tune.execution.preparations import Preparations
 from tune.execution.searcher import DriverWork, SearchStopper, StudyScheduler, StudySearcher
 from tune.notices import DevicesChosen, Notify
+from tune.own_code import NO_OWN_CODE, OwnCode
 from tune.search.search import Search
 from tune.storage import Storage
 from tune.versions import PACKAGES
@@ -84,6 +86,7 @@ class RayExecutor:
         notify: Notify,
         address: str | None = None,
         shards: int = 1,
+        own: OwnCode = NO_OWN_CODE,
     ) -> None:
         """Start Ray, or join the cluster at `address` and run the preflight checks on its nodes.
 
@@ -97,6 +100,7 @@ class RayExecutor:
             notify: is called with `NodeExcluded` once for each node that does not match the driver.
             address: of the cluster.
             shards: of one trial's batches.
+            own: the user's packages, which are shipped to the cluster's nodes and compared there.
 
         Raises:
             ExternalError: Ray does not start on this machine.
@@ -108,12 +112,12 @@ class RayExecutor:
         for name in ("ray", "ray.tune", "ray.data", "ray.train"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         self._on_this_machine = address is None
-        _start() if address is None else join(address)
+        _start() if address is None else join(address, own)
         try:
             resources = self._resolved(resources)
             if address is None or resources.trials_at_once is None:
                 require_capacity(living_nodes(), resources)
-            requirements = None if address is None else preflight(storage, resources, check_file)
+            requirements = None if address is None else preflight(storage, resources, check_file, own.identities)
         except BaseException:
             self.close()
             raise
@@ -323,13 +327,14 @@ def _own_sigterm_handler() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def join(address: str) -> None:
-    """Join the cluster at an address, and ship our sources to its nodes.
+def join(address: str, own: OwnCode = NO_OWN_CODE) -> None:
+    """Join the cluster at an address, and ship our sources and the user's to its nodes.
 
     Raises:
         UserError: the cluster cannot be joined.
     """
-    environment = {"env_vars": _variables(), "py_modules": sources()}
+    variables = _variables() | {plugins.VARIABLE: ""}  # the driver's folders may be other ones there
+    environment = {"env_vars": variables, "py_modules": [*sources(), *map(str, own.folders)]}
     check_address(address)
     try:
         with _own_sigterm_handler():

@@ -5,11 +5,12 @@ This module imports nothing that trains: a node whose libraries differ must be f
 
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 
+from supersnn import plugins
 from tune.storage import Storage, storage_at
 from tune.versions import PACKAGES, library_versions, source_digest
 
@@ -23,12 +24,14 @@ class NodeReport:
         code: the digest of our sources.
         storage_fault: why the storage is not usable, None where it is.
         gpu_fault: why a trial does not get its GPUs, None where it does.
+        plugin_fault: how a package of the user's own differs from the driver's, None where none does.
     """
 
     versions: Mapping[str, str]
     code: str
     storage_fault: str | None = None
     gpu_fault: str | None = None
+    plugin_fault: str | None = None
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class NodeRequirements:
         gpus: how many torch must detect.
         address: of the storage.
         check_file: the name of a text in the storage that must be readable.
+        plugins: what identifies the user's own packages (`supersnn.plugins.identities`).
     """
 
     versions: Mapping[str, str]
@@ -48,6 +52,7 @@ class NodeRequirements:
     gpus: float
     address: str
     check_file: str
+    plugins: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ class NodeMismatch:
 def node_mismatch(required: NodeRequirements) -> NodeMismatch | None:
     """Compare this process's node with the requirements; None where it matches."""
     storage = storage_at(required.address)
-    found = local_report(check_file_fault(storage, required.check_file), required.gpus)
+    found = local_report(check_file_fault(storage, required.check_file), required.gpus, required.plugins)
     reason = compare(found, required.versions, required.code)
     return NodeMismatch(ray.get_runtime_context().get_node_id(), reason) if reason else None
 
@@ -78,10 +83,10 @@ def run_if_node_matches(work: bytes, required: Mapping[str, Any]) -> Any:
     return function(item)
 
 
-def local_report(storage_fault: str | None, gpus: float) -> NodeReport:
-    """Return the report of this process's node; torch must detect `gpus` GPUs."""
+def local_report(storage_fault: str | None, gpus: float, own: Mapping[str, str] | None = None) -> NodeReport:
+    """Return the report of this process's node; torch must detect `gpus` GPUs, `own` identifies the user's packages."""
     versions = {"python": platform.python_version(), **library_versions()}
-    return NodeReport(versions, source_digest(), storage_fault, _gpu_fault(gpus))
+    return NodeReport(versions, source_digest(), storage_fault, _gpu_fault(gpus), plugins.difference(own or {}))
 
 
 def compare(found: NodeReport, versions: Mapping[str, str], code: str) -> str | None:
@@ -91,7 +96,7 @@ def compare(found: NodeReport, versions: Mapping[str, str], code: str) -> str | 
             return f"{name}: {found.versions[name]}, the driver has {version}; install the same version"
     if found.code != code:
         return f"the sources of {', '.join(PACKAGES)} differ from the driver's; were they changed, or installed?"
-    return found.storage_fault or found.gpu_fault
+    return found.plugin_fault or found.storage_fault or found.gpu_fault
 
 
 def _base(version: str) -> str:

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -20,8 +20,10 @@ SEEN_WITHIN = 10.0
 """Seconds in which a file that a node has written must appear to the driver: network file systems lag behind."""
 
 
-def preflight(storage: Storage, need: ResourcesConfig, check_file: str) -> NodeRequirements:
-    """Check every node that may run a trial: shared storage, library versions, our code, GPUs.
+def preflight(
+    storage: Storage, need: ResourcesConfig, check_file: str, own: Mapping[str, str] | None = None
+) -> NodeRequirements:
+    """Check every node that may run a trial: shared storage, library versions, our code and the user's own, GPUs.
 
     Returns:
         what each process compares its node with later; the driver will have written the text `check_file` by then.
@@ -37,13 +39,13 @@ def preflight(storage: Storage, need: ResourcesConfig, check_file: str) -> NodeR
     except OSError as error:
         raise UserError(f"{storage}: the driver cannot write to it: {error}") from error
     try:
-        for node, found in _probed(nodes, storage, folder, need):
+        for node, found in _probed(nodes, storage, folder, need, own or {}):
             reason = compare(found, driver.versions, driver.code) or _unseen(storage, folder, node)
             if reason:
                 raise UserError(f"node {node.name}: {reason}")
     finally:
         storage.remove(folder, "*")
-    return NodeRequirements(driver.versions, driver.code, need.gpus_taken, storage.address, check_file)
+    return NodeRequirements(driver.versions, driver.code, need.gpus_taken, storage.address, check_file, dict(own or {}))
 
 
 def require_capacity(nodes: Iterable[Node], need: ResourcesConfig) -> None:
@@ -60,20 +62,21 @@ def require_capacity(nodes: Iterable[Node], need: ResourcesConfig) -> None:
         )
 
 
-def probe(address: str, folder: str, node: str, gpus: float = 0.0) -> NodeReport:
+def probe(address: str, folder: str, node: str, gpus: float = 0.0, own: Mapping[str, str] | None = None) -> NodeReport:
     """Return the report of the node with this id: it reads the driver's text in a folder, and writes one of its own."""
-    return local_report(_exchange_fault(storage_at(address), folder, node), gpus)
+    return local_report(_exchange_fault(storage_at(address), folder, node), gpus, own)
 
 
 def _probed(
-    nodes: Iterable[Node], storage: Storage, folder: str, need: ResourcesConfig
+    nodes: Iterable[Node], storage: Storage, folder: str, need: ResourcesConfig, own: Mapping[str, str]
 ) -> Iterator[tuple[Node, NodeReport]]:
     """Yield each node with its report; a node that is lost meanwhile is left out."""
     remote = ray.remote(num_cpus=0, num_gpus=0, max_retries=1)(probe)  # it sees all GPUs, also those in use
     answers = []
     for node in nodes:
         on_node = NodeAffinitySchedulingStrategy(node.id, soft=False)
-        answer = remote.options(scheduling_strategy=on_node).remote(storage.address, folder, node.id, need.gpus_taken)
+        asked = remote.options(scheduling_strategy=on_node)
+        answer = asked.remote(storage.address, folder, node.id, need.gpus_taken, own)
         answers.append((node, answer))
     deadline = time.monotonic() + ANSWER_WITHIN
     for node, answer in answers:

@@ -13,6 +13,7 @@ from supersnn import teacher_cache, teachers
 from supersnn.config import DatasetConfig, TrainConfig
 from supersnn.config_model import digest
 from supersnn.data import TrainingData, training_data
+from supersnn.own_losses import needs as needs_of
 from supersnn.records.events import DatasetSplit, Event, TeacherCached, TeacherTrained, now
 from supersnn.teacher_cache import TeacherCache
 from supersnn.teacher_outputs import output_kinds
@@ -146,6 +147,7 @@ def needs(searches: Mapping[str, PlannedSearch], storage: Storage) -> dict[str, 
                 {term for arm in arms for term in arm.terms},
                 {pool for arm in arms for pool in _related(arm, "pool")},
                 {str(layers) for arm in arms for layers in _related(arm, "layers")},
+                {one for arm in arms for one in _needs(arm)},
             ),
             store=storage.address,
             dataset=first.dataset,
@@ -160,6 +162,12 @@ def _example(arm: Arm, teacher: str) -> TrainConfig:
     """Return a training with this teacher: the teacher's own recipe does not depend on the searched parameters."""
     values = {key: parameter.at(0.0) for key, parameter in arm.parameters.items()}
     return arm.config({**values, "teacher.name": teacher})
+
+
+def _needs(arm: Arm) -> list[str]:
+    """Return what an arm's loss terms of its own need of a teacher."""
+    own = arm.base["loss"].get("own", {})
+    return [one for term in arm.terms if term in own for one in needs_of(own[term]["term"])]
 
 
 def _related(arm: Arm, key: str) -> tuple[int | str, ...]:

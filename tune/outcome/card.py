@@ -8,8 +8,9 @@ import jinja2
 
 from supersnn.config import TrainConfig
 from supersnn.data import TrainingData
+from supersnn.networks.build import family
 from supersnn.records.metrics import EFFECTIVE_ACS, EFFECTIVE_MACS, INFERENCE, MAC_OPS, SYNAPTIC_OPS, Metric
-from supersnn.records.pairing import family, pairing
+from supersnn.records.pairing import pairing
 
 TEMPLATES = Path(__file__).with_name("templates")
 NEURONS = {
@@ -41,7 +42,7 @@ def card(config: TrainConfig, metrics: Mapping[str, Any], data: TrainingData) ->
         data=data,
         family=student_family,
         pairing=pairing(student_family, metrics["teacher"]["family"] if metrics["teacher"] else None),
-        neurons=NEURONS[config.neuron.kind],
+        neurons=NEURONS.get(config.neuron.kind, f"neurons of the kind `{config.neuron.kind}`"),
         terms=_terms(config),
         inference=list(_inference(metrics)),
     )
@@ -68,4 +69,5 @@ def _shown(metric: Metric, value: float) -> str:
 def _terms(config: TrainConfig) -> list[str]:
     loss = config.loss
     names = {"relation": f"{loss.relation.kind} relations", "logit": "logits", "feature": "features"}
-    return [f"{getattr(loss, term).weight:.4g} × {names[term]}" for term in loss.terms_on()]
+    names |= {name: f"`{own.term}`" for name, own in loss.own.items()}
+    return [f"{loss.weight(term):.4g} × {names[term]}" for term in loss.terms_on()]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from analysis.frontier import front
 from analysis.statistics import t_interval
-from supersnn import checkpoint
+from supersnn import checkpoint, plugins
 from supersnn.checking import tolerance
 from supersnn.config import DatasetConfig, TrainConfig
 from supersnn.config_model import parse, read_yaml, with_values
@@ -59,6 +59,7 @@ class Exporter:
         self._state = state or current_state(folder.snapshot, folder.journal, self.sweep.search.constraints)[0]
         if self._state.config not in (None, fixed_digest(self.sweep)):
             raise DamagedFile(f"{folder.config}: not the sweep's configuration: `supersnn sweep FILE` writes it again")
+        plugins.activate(self.sweep.plugins)
         self._searches = planned(self.sweep, resolve(self.sweep, str(folder.config)))
         self._data: dict[DatasetConfig, TrainingData] = {}
 

@@ -1,12 +1,13 @@
 """Writes a complete export folder: the student, its export formats, and its model card."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from supersnn import exported
+from supersnn import export_code, exported
 from supersnn.config import TrainConfig
 from supersnn.data import TrainingData
 from supersnn.export_formats.attach import attach
@@ -29,12 +30,16 @@ def write(
         UserError: the folder holds something else.
     """
     preprocessing = exported.Preprocessing.of(data)
+    code = export_code.of(config)
+    carried = config.model_copy(update={"plugins": code.entries})
 
     def attached(unfinished: Path) -> Mapping[str, Any]:
         network = exported.network(config, preprocessing, weights)
         forms = attach(unfinished, network, preprocessing, data.validation.pixels)
-        text = card(config, {**metrics, "forms": forms}, data)
+        further = {"forms": forms, **({"plugins": [asdict(one) for one in code.packages]} if code.packages else {})}
+        code.copy(unfinished)
+        text = card(carried, {**metrics, "plugins": [], **further}, data)
         (unfinished / "MODEL_CARD.md").write_text(text, encoding="utf-8")
-        return {"forms": forms}
+        return further
 
-    exported.write(to, config, weights, preprocessing, metrics, attached)
+    exported.write(to, carried, weights, preprocessing, metrics, attached)

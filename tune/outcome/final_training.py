@@ -157,7 +157,7 @@ def _require_recorded(item: FinalRun, result: FinalResult, recorded: Recorded, p
         raise DamagedFile(f"{path}: not what was measured: {difference}; restore the file")
     before = recorded.config if isinstance(recorded, WinnerVerified) else {}
     now = flatten(item.config)
-    changed = [key for key, value in before.items() if key in now and now[key] != value]
+    changed = [key for key, value in before.items() if key in now and now[key] != value and key != "plugins"]
     if changed:
         raise DamagedFile(
             f"{path}: the journal has it with {changed[0]}: {before[changed[0]]!r}, where {item.job.key} has "

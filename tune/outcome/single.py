@@ -16,6 +16,7 @@ from supersnn.teacher_cache import TeacherCache
 from supersnn.teachers import TeacherStore
 from supersnn.training import EpochReport, TeacherSource
 from tune.outcome import export_folder
+from tune.own_code import own_code
 from tune.versions import code_version, versions
 
 UNKNOWN = (
@@ -72,7 +73,7 @@ def export_training(
         "split": data.fingerprint,
         "teacher": _teacher(config, data, teacher_source, teachers),
         "energy_constants_pj": {"mac": MAC_PJ, "ac": AC_PJ},
-        "code": code_version(),
+        "code": code_version(own_code(config.plugins, config.import_paths()).identities),
         "versions": versions(),
     }
     export_folder.write(to, config, weights, data, metrics)

@@ -12,6 +12,7 @@ from optuna.pruners import (
     WilcoxonPruner,
 )
 
+from tune.description.own_search import own_pruner
 from tune.description.sweep import SweepConfig
 
 
@@ -37,3 +38,5 @@ def pruner(sweep: SweepConfig) -> BasePruner:
                 return WilcoxonPruner()
         case "none":
             return NopPruner()
+        case _:
+            return own_pruner(search.scheduler, search.scheduler_arguments)

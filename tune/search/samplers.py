@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from supersnn.config_model import digest
 from tune.description.arms import Arm
+from tune.description.own_search import own_sampler
 from tune.description.sweep import SweepConfig
 
 DESIGNED = ("tpe", "gp", "cmaes", "nsga2", "nsga3")
@@ -117,3 +118,5 @@ def sampler(sweep: SweepConfig, arm: Arm, number: int) -> BaseSampler:
                 return optuna.samplers.NSGAIIISampler(seed=seed, population_size=max(startup, 2))
             case "grid":
                 return Grid({key: parameter.grid() for key, parameter in arm.parameters.items()}, seed=design_seed)
+            case _:
+                return own_sampler(name, sweep.search.sampler_arguments, seed)

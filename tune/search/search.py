@@ -5,9 +5,10 @@ from pathlib import Path
 
 from supersnn.config_model import flatten
 from supersnn.errors import UserError
+from supersnn.networks.build import family
 from supersnn.records.events import AnyEvent, EpochReported, TrialEnded, TrialStarted
 from supersnn.records.metrics import VAL_ACCURACY, feasible, judged
-from supersnn.records.pairing import family, pairing
+from supersnn.records.pairing import pairing
 from supersnn.records.searches import split_key
 from tune.description.searches import PlannedSearch
 from tune.search.arm_study import Assignment, Outcome

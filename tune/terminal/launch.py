@@ -159,6 +159,7 @@ def _executor(driver: SweepDriver, notify: Notify, address: str | None, local: b
         check_file=driver.storage.name(driver.folder.owner),
         notify=notify,
         address=address,
+        own=driver.own,
     )
 
 

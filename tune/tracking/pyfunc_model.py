@@ -19,7 +19,7 @@ class ExportedStudent(PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Load the student, after checking every file of the export folder."""
-        self.student = exported.load(Path(context.artifacts["export"]))
+        self.student = exported.load(Path(context.artifacts["export"]), trust=True)  # as this file is
 
     def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> np.ndarray:
         """Return the logits, float32 [B, K], of images uint8 [B, C, H, W]."""

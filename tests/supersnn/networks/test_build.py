@@ -230,7 +230,7 @@ def test_a_vgg_pools_by_averages_and_stops_at_side_one() -> None:
     assert not any(isinstance(layer, nn.MaxPool2d) for layer in layers)
 
 
-@pytest.mark.parametrize("name", ["resnet9", "VGG8", "nothing like it", "somewhere:resnet18"])
+@pytest.mark.parametrize("name", ["resnet9", "VGG8", "nothing like it"])
 def test_an_unknown_architecture_is_the_users_mistake(name: str) -> None:
     for act in (require_known, made):
         with pytest.raises(UserError, match=f"^'{name}' is unknown") as error:

@@ -1,0 +1,66 @@
+"""Fitting an imported teacher on the train split: a new head on the frozen body, or the whole network."""
+
+import time
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch.nn import functional
+
+from supersnn.augment import normalise
+from supersnn.config import TrainConfig
+from supersnn.data import TrainingData
+from supersnn.networks.base import Network
+from supersnn.optimisation import learning_rate, optimiser
+from supersnn.randomness import permutation
+from supersnn.training import augmented, view_of
+
+_ORDER = 9  # stream of the teacher's seed
+Fit = Literal["head", "all"]
+
+
+def fit(
+    network: Network,
+    what: Fit,
+    config: TrainConfig,
+    data: TrainingData,
+    device: torch.device | str,
+    progress: Callable[[int], None],
+) -> float:
+    """Train a network's read-out (`head`) or all of it on the train split, in place; return the seconds it took.
+
+    The body of `head` stays in evaluation mode, so that its statistics do not change. A fit that is killed starts anew.
+
+    Args:
+        network: in evaluation mode, without gradients; it is left so, on the CPU.
+        what: is trained.
+        config: the teacher's own training: its epochs, learning rate, augmentation and seed.
+        data: on the device.
+        device: to train on.
+        progress: called with the number of epochs that are done.
+    """
+    started = time.perf_counter()
+    torch.set_num_threads(config.train.threads)
+    network.to(device)
+    trained = network if what == "all" else network.readout
+    trained.requires_grad_(True).train()
+    parameters = list(trained.parameters())
+    optimizer = optimiser(config.optimizer, parameters)
+    size = min(config.train.batch_size, len(data.train))
+    steps, step = len(data.train) // size, 0
+    for epoch in range(config.train.epochs):
+        order = permutation(len(data.train), config.seed, _ORDER, epoch)[: steps * size]
+        for rows in order.split(size):
+            images = augmented(data.train, rows, view_of(epoch, config.dataset.augment), config)
+            with torch.set_grad_enabled(True):
+                logits = network(normalise(images, data.mean, data.std)).logits[0]
+                loss = functional.cross_entropy(logits, data.train.labels[rows.to(data.train.labels.device)])
+            optimizer.zero_grad()
+            loss.backward()
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(config.optimizer, step, steps * config.train.epochs)
+            optimizer.step()
+            step += 1
+        progress(epoch + 1)
+    network.eval().requires_grad_(False).cpu()
+    return time.perf_counter() - started
