@@ -8,19 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-<<<<<<< HEAD
-from supersnn_cli import environment, results, steering, students, sweeps, trainings, trials
-=======
-from supersnn_cli import environment, planning, results, students, sweeps, trainings, trials
->>>>>>> 898e64d (Plan: replicates and seeds for a difference; the page answers first; replicates and data sets in every table)
+from supersnn_cli import environment, planning, results, steering, students, sweeps, trainings, trials
 from supersnn_cli.failures import exit_code, message
 from supersnn_cli.output import UNREAD, Output
 from supersnn_cli.printing import print_any_character, print_message
 from supersnn_cli.termination import INTERRUPTED, Termination
 
 COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
-<<<<<<< HEAD
-    "Run": (sweeps.sweep, sweeps.verify, trainings.train, trainings.teach),
+    "Run": (sweeps.sweep, planning.plan, sweeps.verify, trainings.train, trainings.teach),
     "Steer": (
         steering.change,
         steering.enqueue,
@@ -29,9 +24,6 @@ COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
         steering.resume,
         steering.stop,
     ),
-=======
-    "Run": (sweeps.sweep, planning.plan, sweeps.verify, trainings.train, trainings.teach),
->>>>>>> 898e64d (Plan: replicates and seeds for a difference; the page answers first; replicates and data sets in every table)
     "Results": (sweeps.status, trials.trials, trials.show, results.report),
     "Exports": (results.export, students.check, students.evaluate, students.predict),
     "Environment": (environment.init, environment.doctor, environment.ui),

@@ -30,7 +30,7 @@ def plan(
         )
         print_result(without_pilot(described, origin), _without_pilot_view, as_json)
         return
-    now = (int(getattr(described, "replicates", 1)), described.verify.seeds)
+    now = (described.replicates, described.verify.seeds)
     print_result(allocation(described, origin, _pilots(pilot, store), detect / 100, now), _view, as_json)
 
 

@@ -22,7 +22,8 @@ def allocation(
     Accuracies are fractions. `datasets` has the plan of each data set by itself, `plan` one that is enough on all of
     them, `cautious` the same with the upper 80 % confidence limit of the variance between searches, and `now` what the
     file as it is would find. A cost has `trainings` and `epochs` (at most), `hours` of training one at a time,
-    `hours_at_once` in as many slots as the pilot had, and `gpu_hours`; these are without teachers.
+    `hours_at_once` in as many slots as the pilot had, and `gpu_hours` (0 with `gpus: auto`, which follows from the
+    nodes); these are without teachers.
 
     Args:
         sweep: the sweep to plan.
@@ -69,7 +70,8 @@ class _Costs:
         search, verify = sweep.search, sweep.verify
         candidates = min(verify.top, search.trials)
         ranked = candidates * verify.rank_seeds if candidates > 1 else 0
-        self.pilot, self.gpus = pilot, sweep.resources.gpus
+        gpus = sweep.resources.gpus
+        self.pilot, self.gpus = pilot, 0.0 if gpus == "auto" else gpus
         self.trainings = len(arms) * (search.trials * search.seeds_per_trial + ranked)
         self.arms, self.epochs = len(arms), sweep.train.epochs
         trained = search.trials * search.seeds_per_trial * pilot.trained + ranked
