@@ -11,7 +11,19 @@ import pandas as pd
 from analysis import compare, luck
 from analysis.arms import BASELINE, CONTROL, HETEROGENEOUS, HOMOGENEOUS
 from analysis.components import components
-from analysis.sentences import answer_to, claim, evidence, full_answer, listed, percent, place, scope, signed
+from analysis.sentences import (
+    answer_to,
+    between,
+    claim,
+    evidence,
+    full_answer,
+    listed,
+    percent,
+    place,
+    scope,
+    signed,
+    units,
+)
 from analysis.tables import Sweep, collect, records
 from analysis.units import OVERALL
 
@@ -106,11 +118,17 @@ class Answer:
 
     @property
     def evidence(self) -> str:
-        """The evidence of the first verdict, empty where it stands beside each claim."""
+        """The evidence of the headline: of one search that of its verdict, of several that of each comparison."""
         if not self.rows:
             return ""
         first = self.rows[0]
-        return "; ".join(filter(None, (evidence(first), scope(first)))) + "."
+        if first["unit"] == "seed":
+            return f"{evidence(first)}; {scope(first)}."
+        parts = [f"{row['a']} − {row['b']} {between(row['low'], row['high'], signed)} (p = {row['p']:.2g})"
+                 for row in self.rows if row["dataset"] == first["dataset"] and row["unit"] == "search"]  # fmt: skip
+        gains = [row for row in self.rows if row["b"] == BASELINE]
+        by_data_set = " ".join(_by_data_set(gains, records(self.verdicts)))
+        return f"95 % intervals and Holm-adjusted p: {', '.join(parts)}; {units(first)}. {by_data_set}".strip()
 
     @property
     def sentence(self) -> str:
@@ -170,19 +188,32 @@ def headline(verdicts: Sequence[Mapping[str, Any]]) -> str:
 
 def _helps(gains: Sequence[Mapping[str, Any]], several: bool) -> Iterator[str]:
     """Say which arms are better than the baseline, or that none was found to be."""
-    if not gains:
-        return
+    places = {place(row) for row in gains} if several else {""}
+    common = places.pop() if len(places) == 1 else None
+
+    def where(row: Mapping[str, Any]) -> str:
+        return place(row) if common is None else ""
 
     def told(row: Mapping[str, Any], verb: str) -> str:
-        return f"{row['a']} {verb} {percent(abs(row['difference']))} points{place(row) if several else ''}"
+        return f"{row['a']} {verb} {percent(abs(row['difference']))} points{where(row)}"
 
     better = [told(row, "gains") for row in gains if row["verdict"] == "better"]
     worse = [told(row, "loses") for row in gains if row["verdict"] == "worse"]
     if better:
-        yield f"A teacher helps: {listed(better)} over no teacher."
+        yield f"A teacher helps{common or ''}: {listed(better)} over no teacher."
     if worse:
-        yield f"{'But' if better else 'A teacher harms:'} {listed(worse)} against no teacher."
-    if not better and not worse:
-        found = [f"{row['a']} {signed(row['difference'])} points{place(row) if several else ''}" for row in gains]
+        harm = "But" if better else f"A teacher harms{common or ''}:"
+        yield f"{harm} {listed(worse)} against no teacher."
+    if gains and not better and not worse:
+        found = [f"{row['a']} {signed(row['difference'])} points{where(row)}" for row in gains]
         word = "was found" if all(row["verdict"] == "no difference found" for row in gains) else "is established"
-        yield f"No gain from a teacher {word}: {listed(found)} against no teacher."
+        yield f"No gain from a teacher {word}{common or ''}: {listed(found)} against no teacher."
+
+
+def _by_data_set(gains: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Say on which data sets an arm's verdict is another than over all of them."""
+    for gain in gains:
+        own = [row for row in rows if (row["a"], row["b"]) == (gain["a"], gain["b"]) and row["dataset"] != OVERALL]
+        if gain["dataset"] == OVERALL and {row["verdict"] for row in own} != {gain["verdict"]}:
+            found = listed(f"{row['verdict']}{place(row)}" for row in own)
+            yield f"By data set, {gain['a']} against {gain['b']}: {found}."

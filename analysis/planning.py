@@ -118,7 +118,7 @@ def detectable(variance: float, searches: int, comparisons: int = 1, wanted: flo
     def lacking(difference: float) -> float:
         return power(difference * unit, variance, searches, comparisons) - wanted
 
-    return unit * float(optimize.brentq(lacking, 0.0, 400.0))
+    return unit * float(optimize.brentq(lacking, 0.0, 1e4))
 
 
 def upper(variance: float, freedom: float, level: float = 0.8) -> float:

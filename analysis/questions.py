@@ -21,7 +21,9 @@ def question_of(config: Mapping[str, Any], name: str) -> str:
         config: the sweep file.
         name: of the sweep, which alone asks what a file without arms does.
     """
-    asked = {key: value for key, value in config.items() if key not in UNASKED}
+    asked = {key: value for key, value in config.items() if key not in UNASKED and value is not None}
+    if list(asked.get("vary") or ("search",)) == ["search"]:
+        asked.pop("vary", None)
     if not asked.get("arms"):
         return _digest(name)
     if isinstance(verify := asked.get("verify"), Mapping):

@@ -59,9 +59,9 @@ def _data_sets(answer: Answer) -> Iterator[str]:
 
 
 def _one_search(answer: Answer) -> Iterator[str]:
-    """Say what one search alone would have said."""
+    """Say what one search alone would have said, for the first comparison on each data set."""
     several = answer.one_search["dataset"].nunique() > 1
-    for row in records(answer.one_search):
+    for row in records(answer.one_search.drop_duplicates("dataset")):
         where = place(row | {"datasets": 1}) if several else ""
         yield (f"{row['a']} − {row['b']}{where}: one search alone would have said better in {row['better']}, worse in "
                f"{row['worse']} and neither in {row['neither']} of {row['searches']} cases, with differences from "

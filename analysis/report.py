@@ -14,7 +14,7 @@ from analysis.tables import Sweep, Tables
 from supersnn.errors import UserError
 from supersnn.files import atomic_file, write_atomically
 
-__all__ = ["results", "table", "verdict_table", "write_csv", "write_html", "write_parquet"]
+__all__ = ["results", "table", "up_to_date", "verdict_table", "write_csv", "write_html", "write_parquet"]
 
 
 def write_html(sweeps: Iterable[Sweep], path: Path | str, margin: float = compare.MARGIN) -> None:
@@ -26,6 +26,15 @@ def write_html(sweeps: Iterable[Sweep], path: Path | str, margin: float = compar
     page = render(list(sweeps), margin).encode("utf-8", "replace")
     with _writing(Path(path)):
         write_atomically(Path(path), page)
+
+
+def up_to_date(folder: Path) -> bool:
+    """Return whether a sweep's folder has its report, written after the last event."""
+    page, journal = folder / "report.html", folder / "journal.jsonl"
+    try:
+        return page.stat().st_mtime_ns >= journal.stat().st_mtime_ns
+    except OSError:
+        return False
 
 
 def write_csv(tables: Tables, folder: Path | str) -> list[Path]:

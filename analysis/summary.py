@@ -13,6 +13,8 @@ from analysis.sentences import between, counted, percent, signed
 from analysis.tables import records
 from analysis.units import OVERALL
 
+TOLD = ("better", "worse", "equivalent")
+"""The verdicts that the table of gains says; the others are the absence of one."""
 COMPONENTS = {
     "replicate": "what all arms of a replicate share", "search": "searches of an arm",
     "seed": "fresh seeds of a winner",
@@ -31,7 +33,7 @@ def table(answer: Answer, arms: list[str]) -> pd.DataFrame:
     rows = []
     for dataset in dict.fromkeys(dataset for dataset, _ in cells):
         accuracies = {arm: _accuracy(cells.get((dataset, arm))) for arm in present}
-        rows.append({"data": dataset, "what": "test accuracy, %", **accuracies})
+        rows.append({"data": dataset, "": "accuracy, %", **accuracies})
         rows += _gains(gains, str(dataset), str(dataset), present)
     rows += _gains(gains, OVERALL, "all data sets", present)
     return pd.DataFrame(rows)
@@ -42,8 +44,7 @@ def _gains(
 ) -> Iterator[dict[str, str]]:
     own = {arm: gains[dataset, arm] for arm in arms if (dataset, arm) in gains}
     if own:
-        yield {"data": name, "what": f"gain over {BASELINE}, points",
-               **{arm: _gain(own.get(arm)) for arm in arms}}  # fmt: skip
+        yield {"data": name, "": "gain, points", **{arm: _gain(own.get(arm)) for arm in arms}}
 
 
 def _accuracy(row: Mapping[str, Any] | None) -> str:
@@ -57,7 +58,8 @@ def _gain(row: Mapping[str, Any] | None) -> str:
     if row is None:
         return "–"
     interval = f" ({between(row['low'], row['high'], signed)})" if math.isfinite(row["low"]) else ""
-    return f"{signed(row['difference'])}{interval}, {row['verdict']}"
+    told = f", {row['verdict']}" if row["verdict"] in TOLD else ""
+    return f"{signed(row['difference'])}{interval}{told}"
 
 
 def verdict_rows(verdicts: pd.DataFrame) -> pd.DataFrame:

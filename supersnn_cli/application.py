@@ -8,14 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from supersnn_cli import environment, parts, results, steering, students, sweeps, trainings, trials
+from supersnn_cli import environment, parts, planning, results, steering, students, sweeps, trainings, trials
 from supersnn_cli.failures import exit_code, message
 from supersnn_cli.output import UNREAD, Output
 from supersnn_cli.printing import print_any_character, print_message
 from supersnn_cli.termination import INTERRUPTED, Termination
 
 COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
-    "Run": (sweeps.sweep, sweeps.verify, trainings.train, trainings.teach),
+    "Run": (sweeps.sweep, planning.plan, sweeps.verify, trainings.train, trainings.teach),
     "Steer": (
         steering.change,
         steering.enqueue,

@@ -196,7 +196,7 @@ def _print_sweep(store: "Store", result: "SweepResult", as_json: bool) -> None:
     from analysis import load, report
 
     tables = load.sweep(result.folder.path)
-    if result.worked or not result.folder.report.exists():
+    if not report.up_to_date(result.folder.path):
         report.write_html([tables], result.folder.report)
     if as_json:
         print(json.dumps(report.results(tables)))

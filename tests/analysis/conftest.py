@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from supersnn.records.metrics import by_key
+from supersnn.records.searches import SearchId
 
 TEACHERS = {"resnet8": ("resnet", 75_000, 0.95), "vgg8": ("vgg", 900_000, 0.96), "wrn16_2": ("wrn", 690_000, 0.965)}
 """A teacher's family, parameters and validation accuracy."""
@@ -34,6 +35,9 @@ START = 1_750_000_000.0
 class Synthetic:
     """A sweep to write. `gains` are the arms' true advantages, `noise` the standard deviation over seeds.
 
+    With `datasets` (labels) and `replicates` every arm is searched on each of them, that often; `search_noise` is the
+    standard deviation between the winners of an arm.
+
     Of every sixteen trials of an arm one fails as silent and four are stopped early; the score falls off around a
     threshold of 0.9 and a learning rate of 0.08 and depends on no other parameter. The firing rate is about 0.25 by the
     threshold, so that a bound of 0.2 makes the best values infeasible. Journals of schema 1 leave `feasible` out.
@@ -54,6 +58,9 @@ class Synthetic:
     dataset: str = "digits"
     student: str = "resnet8"
     seed: int = 0
+    datasets: Sequence[str] = ()
+    replicates: int = 1
+    search_noise: float = 0.0
 
     def __post_init__(self) -> None:
         self.rng = np.random.default_rng(self.seed)
@@ -61,20 +68,35 @@ class Synthetic:
         self.lines: list[str] = []
         self.configs: dict[tuple[str, int], dict[str, Any]] = {}
         self.best: dict[str, tuple[float, int]] = {}
+        self.where: dict[str, Any] = {}
 
     def write(self) -> Path:
         """Write the folder, and return it."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._event(
-            "sweep", driver="d1", code="0.1.0+abc", versions={"torch": "2.14.1"}, resumed=False, schema=self.schema
-        )
-        self._event("data", dataset=self.dataset, split="f00d", train=1222, validation=215, classes=10)
-        self._prepare()
-        for number in range(self.trials):
-            for arm in self.arms:
-                self._trial(arm, number)
+        labels = {"datasets": {label: f"d-{label}" for label in self.datasets}} if self.datasets else {}
+        self._event("sweep", driver="d1", code="0.1.0+abc", versions={"torch": "2.14.1"}, resumed=False,
+                    schema=self.schema, **labels)  # fmt: skip
+        self.ledger: list[dict[str, Any]] = []
+        self.stored: dict[str, Any] = {}
+        for label in self.datasets or (None,):
+            self.dataset = label or self.dataset
+            self.where = {"label": label} if label else {}
+            self._event("data", dataset=self.dataset, split="f00d", train=1222, validation=215, classes=10)
+            self.where = {"dataset": label} if label else {}
+            self._prepare()
+            for replicate in range(self.replicates):
+                self.where = {name: value for name, value in (("dataset", label), ("replicate", replicate)) if value}
+                self.best.clear()
+                for number in range(self.trials):
+                    for arm in self.arms:
+                        self._trial(arm, number)
+                if self.done:
+                    self._verify()
+        self.where = {}
         if self.done:
-            self._verify()
+            (self.folder / "verified.json").write_text(json.dumps({"arms": self.stored}))
+            ledger = "".join(json.dumps(line) + "\n" for line in self.ledger)
+            (self.folder / "test-ledger.jsonl").write_text(ledger)
             self._event("close", driver="d1", end="done")
         (self.folder / "journal.jsonl").write_text("\n".join(self.lines) + "\n")
         (self.folder / "config.yaml").write_text(yaml.safe_dump(self._config(), sort_keys=False))
@@ -82,15 +104,16 @@ class Synthetic:
 
     def _event(self, event: str, wait: float = 0.0, /, **fields: Any) -> None:
         self.clock += wait
-        line = {"event": event, "time": round(self.clock, 3), **fields}
+        line = {"event": event, "time": round(self.clock, 3), **fields, **self.where}
         self.lines.append(json.dumps(line, separators=(",", ":")))
 
     def _prepare(self) -> None:
         for name in dict.fromkeys(name for names in self.arms.values() for name in names if name):
             family, parameters, accuracy = self.teachers[name]
-            facts = {"name": name, "digest": f"t-{name}", "family": family, "parameters": parameters}
+            label = self.where.get("dataset", "")
+            facts = {"name": name, "digest": f"t-{name}{label}", "family": family, "parameters": parameters}
             self._event("teacher", 30.0, **facts, val_accuracy=accuracy, epochs=20, seconds=30.0, split="f00d")
-            self._event("bank", 2.0, teacher=name, digest=f"b-{name}", views=16, seconds=2.0, bytes=1_000_000)
+            self._event("bank", 2.0, teacher=name, digest=f"b-{name}{label}", views=16, seconds=2.0, bytes=1_000_000)
 
     def _params(self, teacher: str | None, several: bool) -> dict[str, Any]:
         params: dict[str, Any] = {
@@ -134,18 +157,19 @@ class Synthetic:
         return metrics | ({"loss/relation": 0.1 * fade} if teacher else {})
 
     def _verify(self) -> None:
-        stored: dict[str, Any] = {}
-        ledger = []
         for arm, (value, number) in self.best.items():
             self._event("winner", arm=arm, trial=number, value=value)
             teacher = self.configs[arm, number]["teacher.name"] or ""
             results = []
+            luck = self.rng.normal(0, 1) * self.search_noise if self.search_noise else 0.0
+            search = str(SearchId(arm, self._label(), self.where.get("replicate", 0)))
             for seed in range(1000, 1000 + self.seeds):
                 test = (
                     0.9
                     + self.gains.get(arm, 0.0)
                     + self.teacher_gains.get(teacher, 0.0)
                     + self.rng.normal(0, self.noise)
+                    + luck
                 )
                 rates = {f"layer{k}": float(0.26 - 0.06 * k + self.rng.normal(0, 0.005)) for k in range(3)}
                 result: dict[str, float] = {
@@ -153,20 +177,26 @@ class Synthetic:
                     "synaptic_ops": 8e6, "energy_nj": 12_720.0, "seconds": 1.5 * self.epochs,
                 }  # fmt: skip
                 results.append(result | {"rates": rates, "ended": "finished"})
-                purpose = f"verify {arm}/{number}/{seed}"
-                ledger.append({"time": self.clock, "dataset": self.dataset, "purpose": purpose, "count": 360,
+                purpose = f"verify {search}/{number}/{seed}"
+                self.ledger.append({"time": self.clock, "dataset": self.dataset, "purpose": purpose, "count": 360,
                                "weights": hashlib.sha256(purpose.encode()).hexdigest()})  # fmt: skip
                 metrics = by_key(result)
                 config = self.configs[arm, number] | {"seed": seed}
                 run = {"arm": arm, "trial": number, "seed": seed, "config": config, "rates": rates}
                 self._event("verified", result["seconds"], **run, metrics=metrics, seconds=result["seconds"])
-            stored[arm] = {"trial": number, "search_value": value, "results": results}
-        (self.folder / "verified.json").write_text(json.dumps({"arms": stored}))
-        (self.folder / "test-ledger.jsonl").write_text("".join(json.dumps(line) + "\n" for line in ledger))
+            self.stored[search] = {"trial": number, "search_value": value, "results": results}
+
+    def _label(self) -> str | None:
+        """Return the label of a data set in a search's name: None for the first one."""
+        label = self.where.get("dataset")
+        return None if not self.datasets or label == self.datasets[0] else label
 
     def _config(self) -> dict[str, Any]:
         arms = {arm: {"teachers": [name for name in names if name]} for arm, names in self.arms.items()}
-        return {"name": self.folder.name, "seed": self.seed, "dataset": {"name": self.dataset},
+        several = {label: {"name": label} for label in self.datasets}
+        more: dict[str, Any] = {"datasets": several} if several else {}
+        more |= {"replicates": self.replicates} if self.replicates > 1 else {}
+        return {"name": self.folder.name, "seed": self.seed, "dataset": {"name": self.dataset}, **more,
                 "student": {"architecture": self.student}, "arms": arms, "space": SPACE,
                 "search": {"trials": self.trials, "constraints": dict(self.constraints)},
                 "verify": {"seeds": self.seeds}, "resources": {"cpus": 1.0, "gpus": 0.0}}  # fmt: skip

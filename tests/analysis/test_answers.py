@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from analysis import load
+from analysis import load, report
 from analysis.answers import answers, headline
 from analysis.questions import asked
 from analysis.remarks import remarks
-from analysis.tables import collect, records
+from analysis.tables import Sweep, collect, records
 
 Write = Callable[..., Path]
 
@@ -98,3 +98,54 @@ def test_headline_names_harm() -> None:
     row = {"dataset": "d", "a": "logit", "b": "direct", "difference": -0.02, "low": -0.03, "high": -0.01, "p": 0.001,
            "verdict": "worse", "unit": "search", "n": 5, "datasets": 1, "equivalent": False}  # fmt: skip
     assert headline([row]) == "A teacher harms: logit loses 2.00 points against no teacher."
+
+
+def replicated(synthetic: Write, **options: object) -> Sweep:
+    gains = {"homogeneous": 0.03, "heterogeneous": 0.03}
+    usual = {"datasets": ("digits", "fashion-mnist"), "replicates": 3, "seeds": 2, "gains": gains}
+    return load.sweep(synthetic("replicated", **(usual | options)))
+
+
+def test_replicates_and_data_sets_of_one_sweep_are_searches(synthetic: Write) -> None:
+    sweep = replicated(synthetic)
+    assert (sweep.datasets, sweep.replicates, sweep.arms[0]) == (["digits", "fashion-mnist"], 3, "direct")
+    assert list(sweep.problems["problem"]) == []
+    for table, rows in ((sweep.trials, 8), (sweep.verified, 2)):
+        assert (table.groupby(["dataset", "replicate", "arm"]).size() == rows).all()
+        assert table.groupby(["dataset", "replicate", "arm"]).ngroups == 18
+    assert sweep.verified["images"].eq(360).all()
+    assert sweep.trials.groupby(["dataset", "replicate", "arm"])["winner"].sum().eq(1).all()
+    results = report.results(sweep)
+    assert json.loads(json.dumps(results, allow_nan=False)) == results
+    assert [(row["dataset"], row["n"], row["unit"]) for row in results["verdicts"]][::3] == [
+        ("overall", 6, "search"), ("digits", 3, "search"), ("fashion-mnist", 3, "search"),
+    ]  # fmt: skip
+    assert len(results["cells"]) == 6
+    assert results["arms"]["direct"]["searches"] == 6
+    assert results["headline"].startswith("A teacher helps over 2 data sets: ")
+
+
+def test_page_of_replicates_has_the_table_of_a_paper(synthetic: Write, tmp_path: Path) -> None:
+    sweep = replicated(synthetic, trials=2)
+    report.write_html([sweep], tmp_path / "report.html")
+    text = re.sub(r"<(script|style)\b.*?</\1>", "", (tmp_path / "report.html").read_text(), flags=re.DOTALL)
+    first = re.search(r"<tbody>(.*?)</tbody>", text, re.DOTALL)
+    assert first is not None
+    rows = [re.findall(r"<td[^>]*>([^<]*)</td>", row) for row in first.group(1).split("</tr>") if "<td" in row]
+    assert [row[:2] for row in rows] == [
+        ["digits", "accuracy, %"], ["digits", "gain, points"], ["fashion-mnist", "accuracy, %"],
+        ["fashion-mnist", "gain, points"], ["all data sets", "gain, points"],
+    ]  # fmt: skip
+    assert re.fullmatch(r"\d\d\.\d\d ± \d\.\d\d", rows[0][2])
+    assert "The arms, verified (digits)" in text
+    assert "The arms, verified (fashion-mnist)" in text
+    assert "What one search would have said" in text
+    assert "searches of an arm" in text
+
+
+def test_one_replicate_on_two_data_sets_has_no_verdict_over_them(synthetic: Write) -> None:
+    answer = answers([replicated(synthetic, replicates=1, seeds=6)])[0]
+    assert set(answer.verdicts["dataset"]) == {"digits", "fashion-mnist"}
+    assert set(answer.verdicts["unit"]) == {"seed"}
+    assert "the winner found for heterogeneous" in answer.headline
+    assert any("need two searches of each arm" in line for line in remarks(answer))

@@ -1,13 +1,18 @@
 """The planner's power against simulated sweeps, components of variance and the luck of one search against a truth."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import compare
+from analysis import compare, load
 from analysis.components import components
 from analysis.luck import another_search, distribution
+from analysis.pilot import pilots
 from analysis.planning import Variances, cheapest, detectable, power, searches_for, upper
+from supersnn.errors import UserError
 from tests.support.simulated_searches import SEED_SD, searches
 
 
@@ -113,3 +118,19 @@ def test_another_search_is_drawn_from_the_trials_of_this_one() -> None:
 
 def test_arms_without_an_eligible_trial_have_no_luck() -> None:
     assert another_search(trials({"direct": [0.5], "logit": [0.6]}, eligible=False), [("logit", "direct")]).empty
+
+
+def test_pilot_is_what_the_searches_vary_by(synthetic: Callable[..., Path]) -> None:
+    options = {"replicates": 8, "seeds": 3, "search_noise": 0.02, "noise": 0.004}
+    found = pilots(load.sweep(synthetic("pilot", **options)))["digits"]
+    assert (found.source, found.searches) == ("replicates", 8)
+    assert np.sqrt(found.variances.search) == pytest.approx(0.02, rel=0.4)
+    assert np.sqrt(found.variances.seed) == pytest.approx(0.004, rel=0.3)
+    assert found.cautious.search > found.variances.search
+    assert 1.2 <= found.epoch_seconds <= 1.5
+    assert 0.5 < found.trained < 1
+    single = pilots(load.sweep(synthetic("single", seeds=3)))["digits"]
+    assert (single.source, single.searches) == ("trials", 1)
+    assert single.variances.search > 0
+    with pytest.raises(UserError, match="at least two final runs each"):
+        pilots(load.sweep(synthetic("seedless", seeds=1)))

@@ -1,6 +1,6 @@
 """Verdicts on searches: their unit, coverage, false alarms and looks, on simulated sweeps."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -96,31 +96,44 @@ def test_a_true_difference_is_in_the_interval_and_found() -> None:
     assert (verdicts["verdict"] == "worse").sum() == 0
 
 
-def extended(sweeps: int, arms: Sequence[str], looks: Sequence[int]) -> tuple[float, float]:
-    """Return the false alarms of sweeps that are extended until something is found, with and without their looks."""
-    table = searches(sweeps, max(looks), seeds=1, search_sd=SEED_SD, gains=arms)
+@pytest.mark.parametrize("looks", [(3, 6, 10), (3, 5, 7, 10), (7, 12), (10, 20, 30), tuple(range(2, 11))])
+def test_extending_until_something_is_found_keeps_the_error_rate(looks: tuple[int, ...]) -> None:
+    draws = np.random.default_rng(0).standard_normal((60_000, max(looks)))
+    counted, uncounted = np.zeros((2, len(draws)), dtype=bool)
+    for number, units in enumerate(looks, start=1):
+        so_far = draws[:, :units]
+        t = so_far.mean(1) / so_far.std(1, ddof=1) * np.sqrt(units)
+        p = 2 * stats.t.sf(np.abs(t), units - 1)
+        counted |= p < levels(grown(looks[:number]), 0.05)[-1]
+        uncounted |= p < 0.05
+    assert counted.mean() <= 0.056
+    assert uncounted.mean() > 0.07
+
+
+def test_verdicts_count_looks() -> None:
+    looks = (3, 6, 10)
+    table = searches(100, 10, seeds=1, gains=("direct", "heterogeneous"))
     table = table.assign(look=np.searchsorted(looks, table["replicate"], side="right") + 1)
-    seen = np.zeros((2, sweeps), dtype=bool)
-    for look, replicates in enumerate(looks, start=1):
-        so_far = table[table["replicate"] < replicates]
-        verdicts = compare.verdicts(so_far)
-        assert set(verdicts["look"]) == {look}
-        for row, rows in enumerate((verdicts, compare.verdicts(so_far.drop(columns="look")))):
-            seen[row] |= rows["verdict"].isin(["better", "worse"]).to_numpy().reshape(sweeps, -1).any(1)
-    return float(seen[0].mean()), float(seen[1].mean())
-
-
-def test_looks_share_the_error_rate() -> None:
-    counted, uncounted = extended(SWEEPS, ("direct", "heterogeneous"), (3, 6, 10))
-    assert counted <= 0.06
-    assert uncounted > 0.08
+    for number, units in enumerate(looks, start=1):
+        so_far = table[table["replicate"] < units]
+        rows = compare.verdicts(so_far)
+        assert set(rows["look"]) == {number}
+        level = levels(grown(looks[:number]), 0.05)[-1]
+        assert ((rows["p"] < 0.05) == (rows["p_raw"] < level)).all()
+        plain = compare.verdicts(so_far.drop(columns="look"))
+        assert plain["p"].tolist() == plain["p_raw"].tolist() == rows["p_raw"].tolist()
 
 
 @pytest.mark.slow
 def test_looks_share_the_error_rate_over_three_comparisons() -> None:
-    counted, uncounted = extended(1000, ("direct", "homogeneous", "heterogeneous"), (3, 5, 7, 10))
-    assert counted <= 0.06
-    assert uncounted > 0.08
+    looks, sweeps = (3, 5, 7, 10), 1000
+    table = searches(sweeps, max(looks), seeds=1, search_sd=SEED_SD)
+    table = table.assign(look=np.searchsorted(looks, table["replicate"], side="right") + 1)
+    seen = np.zeros(sweeps, dtype=bool)
+    for units in looks:
+        verdicts = compare.verdicts(table[table["replicate"] < units])
+        seen |= verdicts["verdict"].isin(["better", "worse"]).to_numpy().reshape(sweeps, -1).any(1)
+    assert seen.mean() <= 0.06
 
 
 def test_levels_of_looks_are_those_of_a_simulation() -> None:

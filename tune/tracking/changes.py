@@ -52,7 +52,10 @@ class Export(NamedTuple):
 
 @dataclass
 class Change:
-    """The news of one run; `ended` in Unix seconds, `files` are texts by their artifact's name."""
+    """The news of one run; `ended` in Unix seconds, `files` are texts by their artifact's name.
+
+    `report` is the folder of a sweep whose verdicts are to be shown: see `tune.tracking.verdicts`.
+    """
 
     run: Run
     tags: dict[str, str] = field(default_factory=dict)
@@ -63,6 +66,7 @@ class Change:
     dataset: Dataset | None = None
     files: dict[str, str] = field(default_factory=dict)
     exports: list[Export] = field(default_factory=list)
+    report: Path | None = None
 
     def add_points(self, values: Mapping[str, float | None], time: float, step: int) -> None:
         """Add one value of each metric, at one time and step; those that are None are left out."""

@@ -8,18 +8,21 @@ import contextlib
 import importlib.util
 import logging
 import os
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from supersnn.config_model import digest
 from supersnn.credentials import masked
 from supersnn.errors import UserError, shortened
 from tune.sqlite import fault_of, sqlite_path, sqlite_url
 from tune.tracking import database
 from tune.tracking.changes import Change, Dataset, Run
 from tune.tracking.registry import register
+from tune.tracking.verdicts import verdicts_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -32,6 +35,8 @@ REQUEST_TIMEOUT = 60
 """Seconds within which it must answer afterwards."""
 REFUSED_CODES = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST")
 PARENT = "mlflow.parentRunId"
+NOTE, OWN_NOTE = "mlflow.note.content", "supersnn.note"
+"""The note of a run or an experiment, and the digest of the last one that is ours."""
 CREDENTIALS = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
 
 
@@ -100,6 +105,8 @@ class Connection:
             self.client.log_inputs(run_id, [_dataset_input(change.dataset)])
         for name, text in change.files.items():
             self.client.log_text(run_id, text, name)
+        if change.report is not None:
+            self._report(run_id, change.report, change.ended)
         if change.ended is not None:
             self.client.set_terminated(run_id, change.status, _milliseconds(change.ended))
             self._parents.pop(change.run.key)
@@ -113,6 +120,29 @@ class Connection:
                 raise RefusedError(f"{export.folder}: the export folder does not exist any more")
             model = self.experiment if export.label is None else f"{self.experiment}-{export.label}"
             register(self.client, export, model, run_id)
+
+    def _report(self, run_id: str, folder: Path, ended: float | None) -> None:
+        """Show a sweep's verdicts: the report page, metrics, and the notes of the run and the experiment.
+
+        Raises:
+            RefusedError: the sweep's folder is not there any more, or cannot be written to.
+        """
+        from mlflow.entities import Metric
+
+        try:
+            found = verdicts_of(folder)
+        except UserError as error:
+            raise RefusedError(str(error)) from error
+        moment = _milliseconds(ended if ended is not None else time.time())
+        self.client.log_batch(run_id, [Metric(name, value, moment, 0) for name, value in found.metrics.items()])
+        self.client.log_artifact(run_id, str(found.page))
+        run = self.client.get_run(run_id).data.tags
+        experiment = self.client.get_experiment(self.experiment_id).tags
+        for tags, write in ((run, self.client.set_tag), (experiment, self.client.set_experiment_tag)):
+            if own_note(tags, self.experiment):
+                of = run_id if tags is run else self.experiment_id
+                write(of, NOTE, found.note)
+                write(of, OWN_NOTE, digest(found.note))
 
     def _monitor_system(self, run_id: str) -> None:
         """Log this machine's load to the sweep's run, where MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING asks for it."""
@@ -251,12 +281,22 @@ def _connect(uri: str, experiment: str, artifact_root: Path | None) -> Connectio
 def _describe(client: "MlflowClient", experiment: "Experiment") -> None:
     """Set the experiment's note and kind, where it has none: a user's own are kept."""
     described = {
-        "mlflow.note.content": f"The sweep `{experiment.name}` of SuperSNN.",
+        NOTE: _first_note(experiment.name),
         "mlflow.experimentKind": "custom_model_development",
     }
     for tag, text in described.items():
         if tag not in experiment.tags:
             client.set_experiment_tag(experiment.experiment_id, tag, text)
+
+
+def _first_note(experiment: str) -> str:
+    return f"The sweep `{experiment}` of SuperSNN."
+
+
+def own_note(tags: Mapping[str, str], experiment: str) -> bool:
+    """Return whether the note in a run's or an experiment's tags is missing or ours; a user's own is kept."""
+    note = tags.get(NOTE)
+    return not note or note == _first_note(experiment) or digest(note) == tags.get(OWN_NOTE)
 
 
 def _create_database(uri: str) -> None:

@@ -251,6 +251,8 @@ class Tree:
         self.state.apply(event)
         for run in reversed(list(self._runs.groups())):
             self._change(run).set_status(ON_CLOSE[event.end], event.time)
+        if event.end == "done" and any(search.verified for search in self.state.searches.values()):
+            self._change(self._runs.sweep()).report = self.folder
 
     def _kill_running(self, time: float) -> None:
         """Mark the trials under way as KILLED: their driver has closed, or was killed and `time` is its last event."""
