@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from supersnn.errors import UserError
 from tests.support import invariants
 from tests.support.cli import invoke, run, run_json
 from tests.support.records import events
@@ -76,11 +77,11 @@ def test_removed_data_sets_and_changed_variation_are_one_line(replicated: Path, 
     for keys, words in [({"datasets": ["few"]}, "datasets: many, few before"), ({"vary": ["search"]}, "vary: ")]:
         other = tmp_path / "other.yaml"
         plain = yaml.safe_load(replicated.read_text(encoding="utf-8")) | keys
-        other.write_text(yaml.safe_dump(plain), encoding="utf-8")
-        refused = invoke("sweep", other, "--store", store, "--local")
-        assert refused.exit_code == 2
-        assert words in refused.stderr
-        assert len(refused.stderr.strip().splitlines()) == 1
+        other.write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
+        refused = invoke("sweep", other, "--store", store, "--local").exception
+        assert isinstance(refused, UserError)
+        assert words in str(refused)
+        assert "\n" not in str(refused)
     assert json.loads((store / "sweeps" / "tiny" / "verified.json").read_text(encoding="utf-8"))["arms"].keys() == {
         *("direct", "homogeneous", "direct~few~0", "homogeneous~few~0")
     }

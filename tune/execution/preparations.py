@@ -84,6 +84,7 @@ class PreparationFailed:
         return UserError(self.text) if self.by_user else RuntimeError(self.text)
 
 
+_PREFIX = "~teachers/"
 Find = Callable[[Preparation], Prepared | None]
 Prepare = Callable[[Preparation], Prepared]
 
@@ -116,8 +117,8 @@ class Preparations:
         self._left = {search: list(items) for search, items in needs.items()}
         self._find, self._record, self._notify = find, record, notify
         self._looked: set[Preparation] = set()
-        self._started: dict[str, Preparation] = {}
-        self._running: list[Preparation] = []
+        self._started = 0
+        self._running: dict[str, Preparation] = {}
 
     def missing(self, search: str) -> list[Preparation]:
         """Return what a search still needs, preparations that run now among it."""
@@ -130,23 +131,23 @@ class Preparations:
 
     def is_running(self, item: Preparation) -> bool:
         """Return whether a preparation has been started and has not ended."""
-        return item in self._running
+        return item in self._running.values()
 
     def start(self, item: Preparation) -> str:
         """Note that a preparation runs now; return its name, which no trial has."""
-        key = f"~teachers/{len(self._started)}"
-        self._started[key] = item
-        self._running.append(item)
+        key = f"{_PREFIX}{self._started}"
+        self._started += 1
+        self._running[key] = item
         self._show()
         return key
 
     def has(self, key: str) -> bool:
         """Return whether a name is that of a preparation."""
-        return key in self._started
+        return key.startswith(_PREFIX)
 
     def requeue(self, key: str) -> None:
         """Take a preparation back that could not run where it was sent."""
-        self._running.remove(self._started[key])
+        self._running.pop(key, None)
 
     def ended(self, key: str, result: Prepared | PreparationFailed) -> None:
         """Record the result of a preparation once: the searches that needed it no longer do.
@@ -155,10 +156,9 @@ class Preparations:
             UserError: it has failed, and the user can mend that.
             RuntimeError: it has failed.
         """
-        item = self._started[key]
-        if item not in self._running:
+        item = self._running.pop(key, None)
+        if item is None:
             return
-        self._running.remove(item)
         self._show()
         if isinstance(result, PreparationFailed):
             raise result.error()
@@ -170,7 +170,7 @@ class Preparations:
         Raises:
             RuntimeError: it has not.
         """
-        if (item := self._started[key]) in self._running:
+        if (item := self._running.get(key)) is not None:
             raise RuntimeError(f"teacher {item.teacher}: the workers that prepared it have died")
 
     def _finish(self, item: Preparation, result: Prepared) -> None:
@@ -180,4 +180,4 @@ class Preparations:
                 items.remove(item)
 
     def _show(self) -> None:
-        self._notify(Preparing(tuple(dict.fromkeys(item.teacher for item in self._running))))
+        self._notify(Preparing(tuple(dict.fromkeys(item.teacher for item in self._running.values()))))

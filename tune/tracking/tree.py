@@ -117,6 +117,7 @@ class Tree:
                 self._change(run).set_status("RUNNING")
             if levels != self._levels():
                 self._move_all()
+                self._fill(levels, event.time)
         else:
             fixed = params(self.config).items()
             change.params = {key: text for key, text in fixed if not key.startswith(CHANGING)}
@@ -138,18 +139,39 @@ class Tree:
                     if self.state.trial(record.name, run.trial) is not None:
                         self._change(self._runs.verification(run))
 
-    def _read_split(self, event: DatasetSplit | TeacherTrained) -> bool:
-        """Tag the sweep, or a data set, with the split's fingerprint, from the first event that has it."""
-        label = event.label if isinstance(event, DatasetSplit) else event.dataset
-        known = self.state.split_of(label)
-        new = self.state.apply(event)
-        split = self.state.split_of(label)
-        if known is None and split is not None:
+    def _fill(self, before: tuple[bool, bool], time: float) -> None:
+        """Give the runs of data sets and of replicates that there were not `before` what their trials add up to."""
+        datasets, replicates = (now and not earlier for now, earlier in zip(self._levels(), before, strict=True))
+        searches = [search for search in self.state.searches.values() if search.trials]
+        for search in searches if replicates else ():
+            run = self._runs.search(search.name)
+            self._add_counts(run, [search], time)
+            self._add_verified(run, [search], time)
+            if search.winner is not None:
+                self._change(run).tags["supersnn.winner"] = str(search.winner.trial)
+        for label in dict.fromkeys(search.dataset for search in searches) if datasets else ():
+            of_dataset = [search for search in searches if search.dataset == label]
+            self._tag_split(label)
+            self._add_counts(self._runs.dataset(label), of_dataset, time)
+            if any(search.final_runs() for search in of_dataset):
+                self._add_best(of_dataset[0], time)
+
+    def _tag_split(self, label: str | None) -> None:
+        """Tag the sweep, or one of several data sets, with its split's fingerprint, as far as it is known."""
+        if (split := self.state.split_of(label)) is not None:
             change = self._change(self._runs.dataset(label))
             change.tags["supersnn.split"] = split
             data = self.state.data_of(label)
             name = data.dataset if data is not None and data.dataset else params(self.config).get("dataset.name")
             change.dataset = Dataset(name, split) if name else None
+
+    def _read_split(self, event: DatasetSplit | TeacherTrained) -> bool:
+        """Tag the sweep, or a data set, with the split's fingerprint, from the first event that has it."""
+        label = event.label if isinstance(event, DatasetSplit) else event.dataset
+        known = self.state.split_of(label)
+        new = self.state.apply(event)
+        if known is None:
+            self._tag_split(label)
         return new
 
     def _read_teacher(self, event: TeacherTrained) -> None:
@@ -309,13 +331,19 @@ class Tree:
 
     def _average(self, search: SearchRecord, time: float) -> None:
         """Add the verified results of a search and its arm, and those of its data set's best arm by validation."""
-        arm = self.state.searches_of(search.arm, search.dataset)
-        for run, searches in ((self._runs.search(search.name), [search]), (self._runs.arm(search.name), arm)):
-            replicated = searches is arm and self.state.replicates > 1
-            seeds = sum(len(accuracies(one)) for one in searches)
-            self._change(run).add_points(summary(searches, replicated) | mean_costs(searches), time, seeds)
-            if self.state.replicates == 1:
-                break
+        self._add_verified(self._runs.search(search.name), [search], time)
+        if self.state.replicates > 1:
+            arm = self.state.searches_of(search.arm, search.dataset)
+            self._add_verified(self._runs.arm(search.name), arm, time, replicated=True)
+        self._add_best(search, time)
+
+    def _add_verified(self, run: Run, searches: list[SearchRecord], time: float, replicated: bool = False) -> None:
+        """Add verified results to the run of a search, or of an arm with its replicates."""
+        seeds = sum(len(accuracies(search)) for search in searches)
+        self._change(run).add_points(summary(searches, replicated) | mean_costs(searches), time, seeds)
+
+    def _add_best(self, search: SearchRecord, time: float) -> None:
+        """Add to the run of a search's data set the results of its best arm."""
         best = self.state.best_search(self._by_search, search.dataset) or search
         change = self._change(self._runs.dataset(search.dataset))
         change.tags["supersnn.best_arm"] = best.arm

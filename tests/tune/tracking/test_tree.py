@@ -469,7 +469,13 @@ def test_runs_of_a_sweep_that_is_given_more_searches_move_below_their_new_parent
         tree.read(event)
     tree.take()
     tree.read(SweepStarted(time=99.0, driver="b", datasets={"digits": "d", "fashion": "f"}, replicates=2))
-    parents = {key: change.run.parent for key, change in by_key(tree).items()}
+    changes = by_key(tree)
+    replicate, images = changes["direct/replicate"], changes["~digits"]
+    assert (values(replicate, "val/best"), values(images, "val/best")) == ({1: 0.5}, {1: 0.5})
+    assert values(replicate, "test/mean") == values(images, "test/mean") == {1: pytest.approx(0.4)}
+    assert (replicate.tags["supersnn.winner"], images.tags["supersnn.best_arm"]) == ("0", "direct")
+    assert (images.tags["supersnn.split"], images.dataset) == ("s0", ("images", "s0"))
+    parents = {key: change.run.parent for key, change in changes.items()}
     for key in ("direct/0", "direct/0/verify/0"):
         assert parents[key] is not None
         assert parents[key].key.endswith("/direct/replicate")  # type: ignore[union-attr]

@@ -1,0 +1,195 @@
+"""Teachers prepared beside trials: each when its search is next, recorded once, found where they are complete."""
+
+import json
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from ray.tune.search import Searcher
+
+from supersnn.errors import UserError
+from supersnn.records.events import TeacherCached, TeacherTrained
+from tune.execution import searcher
+from tune.execution.cluster_state import ClusterState
+from tune.execution.preparations import Preparation, PreparationFailed, Preparations, Prepared
+from tune.notices import Notice, Preparing
+from tune.search.messages import Job
+from tune.search.search import Search
+
+
+def item(teacher: str) -> Preparation:
+    return Preparation({"teacher": {"name": teacher}}, (), "/store", replicate=1)
+
+
+def result(teacher: str) -> Prepared:
+    trained = TeacherTrained(name=teacher, digest=teacher, family="vgg", replicate=1)
+    return Prepared(trained, TeacherCached(teacher=teacher, digest=f"c{teacher}"))
+
+
+class Prepares:
+    """Preparations of two searches that share a teacher, and what is recorded and shown of them."""
+
+    def __init__(self, complete: tuple[str, ...] = ()) -> None:
+        self.shared, self.own = item("shared"), item("own")
+        self.recorded: list[str] = []
+        self.shown: list[tuple[str, ...]] = []
+        self.looked: list[str] = []
+        needs = {"direct": [], "a": [self.shared], "b": [self.shared, self.own]}
+        self.them = Preparations(
+            needs,
+            find=lambda one: self._find(one, complete),
+            work=lambda one: result(one.teacher),
+            record=lambda prepared: self.recorded.append(prepared.teacher.name),
+            notify=self._show,
+        )
+
+    def _find(self, one: Preparation, complete: tuple[str, ...]) -> Prepared | None:
+        self.looked.append(one.teacher)
+        return result(one.teacher) if one.teacher in complete else None
+
+    def _show(self, notice: Notice) -> None:
+        assert isinstance(notice, Preparing)
+        self.shown.append(notice.teachers)
+
+
+def test_a_shared_teacher_is_prepared_and_recorded_once() -> None:
+    prepares = Prepares()
+    them = prepares.them
+    assert them.missing("direct") == []
+    assert (them.missing("a"), them.missing("b")) == ([prepares.shared], [prepares.shared, prepares.own])
+    key = them.start(prepares.shared)
+    assert them.is_running(prepares.shared)
+    assert them.has(key)
+    for _ in range(2):
+        them.ended(key, result("shared"))
+    them.lost(key)
+    assert (them.missing("a"), them.missing("b")) == ([], [prepares.own])
+    assert (prepares.recorded, prepares.shown) == (["shared"], [("shared",), ()])
+    assert prepares.looked == ["shared", "own"]
+
+
+def test_what_is_complete_is_found_when_it_is_needed() -> None:
+    prepares = Prepares(complete=("shared",))
+    assert prepares.looked == []
+    assert prepares.them.missing("b") == [prepares.own]
+    assert prepares.them.missing("a") == []
+    assert prepares.recorded == ["shared"]
+
+
+@pytest.mark.parametrize("error", [UserError("teacher.weights: no file"), OSError("No space left on device")])
+def test_a_failure_ends_the_search_with_its_words(error: Exception) -> None:
+    prepares = Prepares()
+    key = prepares.them.start(prepares.shared)
+    failed = PreparationFailed(**json.loads(json.dumps(vars(PreparationFailed.of(error)))))
+    with pytest.raises((UserError, RuntimeError), match=str(error)) as raised:
+        prepares.them.ended(key, failed)
+    assert isinstance(raised.value, UserError) == isinstance(error, UserError)
+    lost = prepares.them.start(prepares.own)
+    with pytest.raises(RuntimeError, match="teacher own: the workers that prepared it have died"):
+        prepares.them.lost(lost)
+
+
+def test_a_result_survives_its_message() -> None:
+    for prepared in (result("x"), Prepared(result("x").teacher, None)):
+        assert Prepared.from_text(prepared.as_text()) == prepared
+    assert Preparation(**item("x").task()).task() == item("x").task()
+
+
+class Wants:
+    """A search whose next trials are of some searches, in that order, as soon as these are ready."""
+
+    def __init__(self, *searches: str) -> None:
+        self.left, self.calls = list(searches), list[str]()
+
+    def poll(self) -> None:
+        pass
+
+    def next_job(self, ready: Any) -> Job | None:
+        for name in self.left:
+            if ready(SimpleNamespace(name=name)):
+                self.left.remove(name)
+                return Job(f"{name}/0", {}, (0,), f"s/trials/{name}/0", "s", "/store", "token")
+        return None
+
+    def requeue(self, key: str) -> None:
+        self.calls.append(f"requeue {key}")
+
+    def failed(self, key: str) -> None:
+        self.calls.append(f"failed {key}")
+
+
+class Nodes:
+    """A cluster with room for so many."""
+
+    device, requirements = "cpu", None
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity, self.excluded = lambda: capacity, list[Any]()
+        self.exclude = self.excluded.append
+
+    def no_usable_nodes(self) -> None:
+        return None
+
+    def label_selector(self) -> dict[str, str]:
+        return {}
+
+
+def hooks(wants: Wants, capacity: int, them: Preparations) -> tuple[searcher.StudySearcher, searcher.StudyScheduler]:
+    common: Any = cast(Search, wants), cast(ClusterState, Nodes(capacity)), searcher.DriverWork(), them
+    return searcher.StudySearcher(*common), searcher.StudyScheduler(*common)
+
+
+def test_a_teacher_takes_the_place_of_the_trial_that_waits_for_it_and_others_go_on() -> None:
+    prepares, wants = Prepares(), Wants("b", "direct", "a")
+    suggests, decides = hooks(wants, 3, prepares.them)
+    first, second, third = (suggests.suggest(name) for name in ("t1", "t2", "t3"))
+    assert isinstance(first, dict)
+    assert isinstance(second, dict)
+    assert isinstance(third, dict)
+    assert first["preparation"]["config"]["teacher"]["name"] == "shared"
+    assert second["preparation"]["config"]["teacher"]["name"] == "own"
+    assert third["job"]["key"] == "direct/0"
+    assert suggests.suggest("t4") is None  # the cluster is full
+    ended = SimpleNamespace(config=first)
+    assert decides.on_trial_result(None, ended, {"prepared": result("shared").as_text()}) == "STOP"
+    suggests.on_trial_complete("t1")
+    fourth = suggests.suggest("t4")
+    assert isinstance(fourth, dict)
+    assert fourth["job"]["key"] == "a/0"
+    decides.on_trial_result(None, SimpleNamespace(config=second), {"prepared": result("own").as_text()})
+    suggests.on_trial_complete("t2")
+    fifth = suggests.suggest("t5")
+    assert isinstance(fifth, dict)
+    assert fifth["job"]["key"] == "b/0"
+    for trial in ("t3", "t4", "t5"):
+        suggests.on_trial_complete(trial)
+    assert suggests.suggest("t6") == Searcher.FINISHED
+    assert prepares.recorded == ["shared", "own"]
+    assert wants.calls == ["failed direct/0", "failed a/0", "failed b/0"]  # of trials that are closed already
+
+
+def test_a_teacher_on_a_node_that_differs_is_prepared_elsewhere() -> None:
+    prepares, wants = Prepares(), Wants("a")
+    suggests, decides = hooks(wants, 2, prepares.them)
+    first = suggests.suggest("t1")
+    assert isinstance(first, dict)
+    mismatch = json.dumps({"node": "n", "reason": "other torch"})
+    assert decides.on_trial_result(None, SimpleNamespace(config=first), {"node_mismatch": mismatch}) == "STOP"
+    suggests.on_trial_complete("t1")
+    again = suggests.suggest("t2")
+    assert isinstance(again, dict)
+    assert again["preparation"] == first["preparation"]
+    assert wants.calls == []
+
+
+def test_a_failed_teacher_ends_the_run() -> None:
+    prepares = Prepares()
+    driver = searcher.DriverWork()
+    common: Any = cast(Search, Wants("a")), cast(ClusterState, Nodes(2)), driver, prepares.them
+    suggests, decides = searcher.StudySearcher(*common), searcher.StudyScheduler(*common)
+    first = suggests.suggest("t1")
+    assert isinstance(first, dict)
+    failed = json.dumps(vars(PreparationFailed.of(UserError("teacher.weights: no file"))))
+    assert decides.on_trial_result(None, SimpleNamespace(config=first), {"failed": failed}) == "STOP"
+    assert isinstance(driver.error, UserError)
+    assert suggests.suggest("t2") == Searcher.FINISHED
