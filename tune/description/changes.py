@@ -91,12 +91,6 @@ def needs_pause(before: SweepConfig, after: SweepConfig) -> bool:
     return any(old.get(key) != new.get(key) and not key.startswith(LIVE) for key in old.keys() | new.keys())
 
 
-def changed_space(before: SweepConfig, after: SweepConfig) -> set[str]:
-    """Return the arms that have begun whose search space is another one after a change."""
-    old, new = resolve(before), resolve(after)
-    return {name for name in old if dict(old[name].parameters) != dict(new[name].parameters)}
-
-
 def _plain(sweep: SweepConfig) -> Plain:
     return sweep.model_dump(mode="json", by_alias=True)
 
