@@ -84,14 +84,16 @@ def stop(sweep_name: SweepArgument, store: StoreOption = None, as_json: JsonOpti
 
 def change(sweep_name: SweepArgument, values: Values, store: StoreOption = None, as_json: JsonOption = False) -> None:
     """Change a sweep that has begun: how much is done, on what machines, further arms, choices and wider ranges."""
+    from supersnn.records.steering import begun
     from tune.description.changes import changed, require_allowed
     from tune.requests import Request
 
     folder, sweep = _sweep(sweep_name, store)
     given = _parsed(values)
     after = changed(sweep, given, "change")
-    if _state(folder, sweep).ran:
-        require_allowed(sweep, after)
+    state = _state(folder, sweep)
+    if state.ran:
+        require_allowed(sweep, after, begun(state))
     _ask(folder, Request("change", values=given), as_json)
 
 

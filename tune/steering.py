@@ -18,7 +18,9 @@ from supersnn.records.events import RequestTaken
 from supersnn.records.searches import SearchId
 from tune import requests
 from tune.description import changes
+from tune.description.arms import resolve
 from tune.description.fixed import fixed_digest
+from tune.description.inspection import inspect_sweep, is_here
 from tune.description.references import check_enqueued
 from tune.description.sweep import SweepConfig
 from tune.requests import Request
@@ -110,8 +112,11 @@ class Steering:
     def _change(self, request: Request) -> RequestTaken:
         before = self._next or self._driver.sweep
         after = changes.changed(before, request.values)
-        if self._driver.record.state.ran:
-            changes.require_allowed(before, after)
+        state = self._driver.record.state
+        if state.ran:
+            changes.require_allowed(before, after, steering.begun(state))
+        if after.arms.keys() - before.arms.keys() and is_here(after.dataset.name):
+            inspect_sweep(after, resolve(after), self._driver.store, "change")
         given = {key: changes.value_at(self._driver.given, key) for key in request.values}
         return _event(request, values=request.values, before=given, config=fixed_digest(after))
 

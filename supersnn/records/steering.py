@@ -45,6 +45,11 @@ def retried(state: SweepState, search: str) -> set[int]:
     return {one.trial for one in granted(state, "retry") if search in one.searches and one.trial is not None}
 
 
+def begun(state: SweepState) -> set[str]:
+    """Return the arms that have trials."""
+    return {search.arm for search in state.searches.values() if search.trials}
+
+
 def favoured(state: SweepState) -> dict[str, int]:
     """Return for each search to which a person gave trials how many these are."""
     counts: dict[str, int] = {}

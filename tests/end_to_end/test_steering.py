@@ -53,7 +53,7 @@ def test_a_driver_obeys_and_the_next_one_too(tiny: Path, tmp_path: Path) -> None
     file, store = steered(tiny), tmp_path / "store"
     driver = Driver(file, store, "--local")
     driver.wait_for_epochs(1)
-    given = ask(store, "enqueue", "tiny", "soft", "optimizer.lr=0.0123")
+    given = ask(store, "enqueue", "tiny", "soft", "optimizer.lr=0.0333")
     assert assert_taken_up(driver, given)["refused"] is None
     assert_taken_up(driver, ask(store, "pause", "tiny", "direct"))
     (status,) = run_json("status", "tiny", "--store", store)
@@ -69,7 +69,7 @@ def test_a_driver_obeys_and_the_next_one_too(tiny: Path, tmp_path: Path) -> None
     driver = Driver(file, store, "--local")
     driver.finish(300)
     starts = {event["request"]: event for event in driver.events("start") if "request" in event}
-    assert starts[given["id"]]["params"]["optimizer.lr"] == 0.0123
+    assert starts[given["id"]]["params"]["optimizer.lr"] == 0.0333
     invariants.assert_sweep(store, "tiny")
     report = run_json("report", "tiny", "--store", store)
     assert {arm: row["trials"] for arm, row in report["arms"].items()} == {"direct": 4, "soft": 4}
@@ -115,7 +115,7 @@ class TestOnRay:
         driver = Driver(file, store)
         driver.wait_for_epochs(4)
         asked = time.monotonic()
-        given = ask(store, "enqueue", "tiny", "soft", "optimizer.lr=0.0123")
+        given = ask(store, "enqueue", "tiny", "soft", "optimizer.lr=0.0333")
         assert_taken_up(driver, given)
         assert time.monotonic() - asked < SECONDS + SLACK
         assert_taken_up(driver, ask(store, "pause", "tiny"))
@@ -131,7 +131,7 @@ class TestOnRay:
         assert_taken_up(driver, ask(store, "change", "tiny", *changes))
         teachers = '{"teachers": ["resnet8"]}'
         assert_taken_up(driver, ask(store, "change", "tiny", f"arms.homogeneous={teachers}"))
-        assert_taken_up(driver, ask(store, "change", "tiny", "space.optimizer.lr={log: [0.001, 0.9]}", "verify.top=2"))
+        assert_taken_up(driver, ask(store, "change", "tiny", "space.optimizer.lr={log: [0.001, 2.0]}", "verify.top=2"))
         driver.finish()
         invariants.assert_sweep(store, "tiny")
         report = run_json("report", "tiny", "--store", store)
@@ -142,7 +142,7 @@ class TestOnRay:
         assert all(event["refused"] is None for event in driver.events("request"))
 
     def test_a_failed_trial_is_run_again(self, tiny: Path, tmp_path: Path) -> None:
-        file = steered(tiny, search={"trials": 2, "scheduler": "none", "enqueue": [{"optimizer.lr": 0.3}]})
+        file = steered(tiny, search={"trials": 2, "scheduler": "none", "enqueue": [{"optimizer.lr": 0.9}]})
         plain = yaml.safe_load(file.read_text(encoding="utf-8"))
         plain["optimizer"] = {"momentum": 0.999, "warmup": 0.0}
         file.write_text(yaml.safe_dump(plain), encoding="utf-8")
@@ -180,12 +180,12 @@ def test_drivers_killed_at_random_moments_while_they_are_steered(seed: int, tiny
     file = steered(tiny, train={"epochs": 6}, search={"trials": 4, "scheduler": "asha", "max_failures": 5})
     store, dice = tmp_path / "store", random.Random(seed)
     requests = [
-        ("enqueue", "tiny", "soft", "optimizer.lr=0.0123"),
+        ("enqueue", "tiny", "soft", "optimizer.lr=0.0333"),
         ("change", "tiny", "search.trials=5"),
         ("pause", "tiny", "direct"),
         ("change", "tiny", 'arms.homogeneous={"teachers": ["resnet8"]}'),
         ("resume", "tiny"),
-        ("change", "tiny", "space.optimizer.lr={log: [0.001, 0.9]}"),
+        ("change", "tiny", "space.optimizer.lr={log: [0.001, 2.0]}"),
     ]
     ids, kills = [], 0
     while requests or kills < 6:

@@ -10,7 +10,6 @@ from supersnn.records.steering import Override
 from tune.description.changes import (
     as_changed,
     changed,
-    changed_space,
     includes,
     needs_pause,
     require_allowed,
@@ -55,11 +54,8 @@ LIVE = {"search.trials", "search.hours", "search.gpu_hours", "search.stagnation"
 def test_changes_that_keep_trials_comparable(sweep: SweepConfig, key: str) -> None:
     after = changed(sweep, {key: ALLOWED[key]})
     assert after != sweep
-    require_allowed(sweep, after)
+    require_allowed(sweep, after, sweep.arms)
     assert needs_pause(sweep, after) == (key not in LIVE)
-    expected = {"space.optimizer.lr": {"direct", "mine"}, "space.optimizer.lr.log": {"direct", "mine"}}
-    expected["arms.mine.space.neuron.decay"] = {"mine"}
-    assert changed_space(sweep, after) == expected.get(key, set())
 
 
 @pytest.mark.parametrize(
@@ -87,13 +83,21 @@ def test_changes_that_keep_trials_comparable(sweep: SweepConfig, key: str) -> No
 )
 def test_other_changes_are_refused(sweep: SweepConfig, key: str, value: Any, fault: str) -> None:
     with pytest.raises(UserError, match=fault):
-        require_allowed(sweep, changed(sweep, {key: value}))
+        require_allowed(sweep, changed(sweep, {key: value}), sweep.arms)
 
 
 def test_samplers_with_designs_keep_their_space() -> None:
     sweep = parse(SweepConfig, {**PLAIN, "search": {"sampler": "qmc"}}, "test")
     with pytest.raises(UserError, match="sampler qmc cannot change its space"):
-        require_allowed(sweep, changed(sweep, {"space.optimizer.lr": {"log": [0.001, 0.1]}}))
+        require_allowed(sweep, changed(sweep, {"space.optimizer.lr": {"log": [0.001, 0.1]}}), sweep.arms)
+
+
+def test_an_arm_without_trials_may_go_or_become_another(sweep: SweepConfig) -> None:
+    with_another = changed(sweep, {"arms.logit": {"teachers": ["vgg8"]}})
+    require_allowed(with_another, sweep, sweep.arms)
+    require_allowed(with_another, changed(sweep, {"arms.logit": {"teachers": ["resnet8"]}}), sweep.arms)
+    with pytest.raises(UserError, match=r"arms\.logit: an arm that has begun"):
+        require_allowed(with_another, sweep, with_another.arms)
 
 
 def test_a_parameter_includes_another() -> None:

@@ -1,6 +1,6 @@
 """Changes of a sweep that has begun: which ones keep its trials comparable, and the sweep as it was changed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from supersnn.config_model import parse
@@ -54,20 +54,25 @@ def as_changed(sweep: SweepConfig, overrides: Iterable[Override]) -> SweepConfig
     return changed(sweep, held, "the sweep with the changes that were made while it ran") if held else sweep
 
 
-def require_allowed(before: SweepConfig, after: SweepConfig) -> None:
+def require_allowed(before: SweepConfig, after: SweepConfig, begun: Collection[str]) -> None:
     """Check that a sweep that has begun may be changed so.
 
-    Allowed are how much is done and on what machines, new arms, further choices and wider ranges.
+    Allowed are how much is done and on what machines, new arms, further choices and wider ranges. An arm without a
+    trial may change altogether, or go.
+
+    Args:
+        before, after: the sweep without and with the change.
+        begun: the arms that have trials.
 
     Raises:
-        UserError: anything else would differ, or an arm is removed.
+        UserError: anything else would differ.
     """
-    old, new = _plain(before), _plain(after)
-    for name in old["arms"]:
-        if name not in new["arms"]:
+    for name in begun:
+        if name not in after.arms:
             raise UserError(f"arms.{name}: an arm that has begun cannot be removed; pause it")
+    old, new = ({**_plain(sweep), "arms": _begun(sweep, begun)} for sweep in (before, after))
     for key in sorted(set(_leaves(old)) | set(_leaves(new))):
-        if key.startswith((*LIVE, *NEXT)) or _added_arm(key, old) or _is_space(key):
+        if key.startswith((*LIVE, *NEXT)) or _is_space(key):
             continue
         found, wanted = _leaves(old).get(key), _leaves(new).get(key)
         if found != wanted:
@@ -76,20 +81,14 @@ def require_allowed(before: SweepConfig, after: SweepConfig) -> None:
                 "not be comparable"
             )
     _require_wider("space.", before.space, after.space, before)
-    for name, arm in before.arms.items():
-        _require_wider(f"arms.{name}.space.", arm.space, after.arms[name].space, before)
+    for name in begun:
+        _require_wider(f"arms.{name}.space.", before.arms[name].space, after.arms[name].space, before)
 
 
 def needs_pause(before: SweepConfig, after: SweepConfig) -> bool:
     """Return whether a change takes hold only while nothing runs."""
     old, new = _leaves(_plain(before)), _leaves(_plain(after))
     return any(old.get(key) != new.get(key) and not key.startswith(LIVE) for key in old.keys() | new.keys())
-
-
-def changed_space(before: SweepConfig, after: SweepConfig) -> set[str]:
-    """Return the arms that have begun whose search space is another one after a change."""
-    old, new = resolve(before), resolve(after)
-    return {name for name in old if dict(old[name].parameters) != dict(new[name].parameters)}
 
 
 def _plain(sweep: SweepConfig) -> Plain:
@@ -107,9 +106,8 @@ def _leaves(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _added_arm(key: str, old: Plain) -> bool:
-    first, _, rest = key.partition(".")
-    return first == "arms" and not any(rest == name or rest.startswith(f"{name}.") for name in old["arms"])
+def _begun(sweep: SweepConfig, begun: Collection[str]) -> Plain:
+    return {name: arm for name, arm in _plain(sweep)["arms"].items() if name in begun}
 
 
 def _is_space(key: str) -> bool:
