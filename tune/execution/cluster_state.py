@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from typing import Any
 
 import ray
 
@@ -30,6 +31,7 @@ class ClusterState:
 
     requirements: what each process compares its node with before it works, as plain values; None on a Ray of our own.
     device: that trials train on.
+    keeper: of the processes in which trials are packed, None where each trial has its own.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class ClusterState:
     ) -> None:
         self.requirements = None if requirements is None else vars(requirements)
         self.device = device_of(resources.gpus_taken)
+        self.keeper: Any = None
         self._resources, self._notify, self._nodes = resources, notify, nodes
         self._excluded: dict[str, str] = {}
         self._capacity, self._counted = 0, -math.inf

@@ -80,6 +80,7 @@ class StudySearcher(_NotSaved, Searcher):
             "labels": self._cluster.label_selector(),
             "requirements": self._cluster.requirements,
             "device": self._cluster.device,
+            "keeper": self._cluster.keeper,
         }
         if job is not None:
             self._keys[trial_id] = job.key
