@@ -27,16 +27,27 @@ class Course(Protocol):
 class Own:
     """Trials in this process; the images stay loaded between them."""
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, gpus: float) -> None:
+        """Run on a device; where that is a part of a GPU, with so much of its memory."""
+        import torch
+
         from tune.execution.trial import TrialRunner
 
+        self._device = device
+        if device == "cuda" and 0 < gpus < 1:
+            torch.cuda.set_per_process_memory_fraction(gpus)
         self._runner = TrialRunner(device)
         self._reports: Any = None
 
     def start(self, job: Mapping[str, Any]) -> None:
-        """Start a trial instead of the last one."""
+        """Start a trial instead of the last one, whose memory on the GPU is given back."""
         from tune.search.messages import Job
 
+        self.stop()
+        if self._device == "cuda":
+            import torch
+
+            torch.cuda.empty_cache()
         self._reports = self._runner.run(Job(**job))
 
     def next(self) -> str:
@@ -56,7 +67,7 @@ class StudentTrial(ray.tune.Trainable):
         """Compare the node with the driver, and start the first job."""
         self._mismatch = self._compared(config)
         if self._mismatch is None and config.get("keeper") is None:
-            self._course: Course = Own(config["device"])
+            self._course: Course = Own(config["device"], config["gpus"])
         self.reset_config(config)
 
     def _compared(self, config: dict[str, Any]) -> NodeMismatch | None:

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from traceback import clear_frames
 
 import torch
 
@@ -74,9 +75,11 @@ class Pack:
         except torch.OutOfMemoryError as error:
             _close(parts)
             del parts
+            clear_frames(error.__traceback__)  # they hold the training's memory
             return self._out_of_memory(key, start, error)
         except Exception as error:
             _close(parts)
+            clear_frames(error.__traceback__)
             return key, Failed(error, start)
         self._running.append((key, start, parts))
         if report is None:
