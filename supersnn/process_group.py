@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -30,6 +31,9 @@ EXIT_TIMEOUT = 2.0  # seconds until a worker that does not exit is killed
 RENDEZVOUS_TIMEOUT = (
     60.0  # seconds until all processes must have reached the rendezvous, after they received their work
 )
+
+NCCL_TIMEOUT = timedelta(minutes=3)
+"""Until an exchange between GPUs has failed; gloo notices a lost process by itself."""
 
 Workers = dict[Shard, tuple[Connection, SpawnProcess]]
 
@@ -155,6 +159,7 @@ def _group(shard: Shard, rendezvous: Path) -> Iterator[None]:
         rank=shard.rank,
         world_size=shard.count,
         device_id=shard.device if nccl else None,
+        timeout=NCCL_TIMEOUT if nccl else None,
     )
     try:
         yield

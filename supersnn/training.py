@@ -177,10 +177,13 @@ def _epochs(
         proceed,
     ):
         training = _Training(config, data, teacher_source, resume, shard)
-        while training.ended is None:
-            proceed()
-            yield from training.epoch_in_parts()
-            yield training.report()
+        try:
+            while training.ended is None:
+                proceed()
+                yield from training.epoch_in_parts()
+                yield training.report()
+        finally:
+            training.release()
 
 
 def _worker_loop(
@@ -306,6 +309,10 @@ class _Training:
         return self.average is not None or (
             relation.weight > 0 and (relation.queue > 0 or relation.schedule != "constant")
         )
+
+    def release(self) -> None:
+        """Break the reference cycle with what runs the steps, so that memory on the device is free at once."""
+        self.device_steps = None
 
     def _graph_wanted(self) -> bool:
         return self.rate is not None and self.config.train.graph == "auto"

@@ -179,6 +179,8 @@ class EpochReported(_Located):
     """A trial's epoch (from 1; with several seeds a trial it counts on over them) and its metrics by key.
 
     Keys that begin with ``mean/`` are means over the trial's seeds so far; see `supersnn.records.metrics.judged`.
+    `place` is where the trial runs from this epoch on, in the first epoch of each of its workers: ``node``,
+    ``process``, and on a GPU what `supersnn.gpus.gpu_facts` says of it.
     """
 
     event: Literal["epoch"] = "epoch"
@@ -186,6 +188,7 @@ class EpochReported(_Located):
     trial: int
     epoch: int
     metrics: dict[str, float | None]
+    place: dict[str, str] | None = None
 
 
 class TrialEnded(_Located):

@@ -192,6 +192,28 @@ def test_a_full_disk_halts_the_search_and_fails_no_trial(tmp_path: Path, monkeyp
     assert "are free" in str(again.halted)
 
 
+def test_gpu_hours_count_what_each_trial_took_when_it_ran(tmp_path: Path) -> None:
+    """Later drivers may take more or fewer GPUs: that changes nothing about the past."""
+    config, storage = sweep(gpu_hours=0.5), optuna.storages.InMemoryStorage()
+    search, record = begin(tmp_path, config, storage)
+    search.gpus = 0.25
+    job = search.next_job()
+    assert job is not None
+    place = {"node": "n", "process": "7"}
+    search.reported(job.key, Report(1, {"val/accuracy": 0.5, "time/epoch_s": 3600.0}, None, place))
+    assert (record.state.gpu_seconds, record.state.seconds_on_unknown) == (900.0, 0.0)
+    assert [event["gpus"] for event in events_of(tmp_path, "start")] == [0.25]
+    assert [event["place"] for event in events_of(tmp_path, "epoch")] == [place]
+    later, record = begin(tmp_path, config, storage, "b")
+    later.gpus = 2.0
+    assert record.state.gpu_seconds == 900.0
+    assert later.next_job() is not None
+    again = later.next_job()
+    assert again is not None
+    later.reported(again.key, Report(1, {"val/accuracy": 0.5, "time/epoch_s": 100.0}, None))
+    assert record.state.gpu_seconds == 1100.0
+
+
 def test_hours_and_gpu_hours_end_a_search_and_interrupted_trials_still_go_on(tmp_path: Path) -> None:
     storage = optuna.storages.InMemoryStorage()
     config = sweep(gpu_hours=0.5)

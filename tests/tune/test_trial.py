@@ -1,5 +1,7 @@
 """A trial with several seeds in this process: its epochs, each seed's own metrics, and their means."""
 
+import os
+import platform
 import statistics
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +39,12 @@ def test_the_last_epoch_of_a_seed_has_its_own_metrics_and_the_means(tmp_path: Pa
     assert "val/seed_accuracy" not in last
     resumed = list(TrialRunner().run(job(tmp_path, reported=3)))
     assert [(report.epoch, report.metrics) for report in resumed] == [(4, last)]
+
+
+def test_the_first_report_of_a_worker_says_where_it_runs(tmp_path: Path) -> None:
+    reports = list(TrialRunner("cpu").run(job(tmp_path)))
+    assert reports[0].place == {"node": platform.node(), "process": str(os.getpid())}
+    assert [report.place for report in reports[1:]] == [None] * 3
 
 
 def test_a_worker_of_an_earlier_driver_writes_nothing(tmp_path: Path) -> None:

@@ -180,6 +180,13 @@ class ResourcesConfig(ConfigModel):
         """The GPUs that a trial takes; 0 for `auto`, which `resolved` replaces where a sweep is started."""
         return 0.0 if self.gpus == "auto" else self.gpus
 
+    @property
+    def places(self) -> int:
+        """How many trials share what one process takes; for `auto` on a GPU the most that Ray is asked for."""
+        if self.pack == "auto":
+            return 8 if self.gpus_taken else 1
+        return self.pack
+
     def resolved(self, shards: int, gpus_of_nodes: Iterable[float]) -> "ResourcesConfig":
         """Return the resources with a number for `gpus: auto`: one GPU a shard where a node has so many, else none."""
         if self.gpus != "auto":

@@ -1,15 +1,63 @@
 """A trial's process on a node: it compares the node with the driver before it imports anything that trains."""
 
 import json
-from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Protocol
 
 import ray.tune
 
-from tune.execution.node_check import NodeRequirements, node_mismatch
+from tune.execution.node_check import NodeMismatch, NodeRequirements, node_mismatch
 
-if TYPE_CHECKING:
-    from tune.search.messages import Report
+
+class Course(Protocol):
+    """A way to run one trial after the other: in this process, or packed in another."""
+
+    def start(self, job: Mapping[str, Any]) -> None:
+        """Start a trial instead of the last one."""
+
+    def next(self) -> str:
+        """Return the report of the trial's next epoch as JSON."""
+        ...
+
+    def stop(self) -> None:
+        """End the trial, which removes its files from this node."""
+
+
+class Own:
+    """Trials in this process; the images stay loaded between them."""
+
+    def __init__(self, device: str, gpus: float) -> None:
+        """Run on a device; where that is a part of a GPU, with so much of its memory."""
+        import torch
+
+        from tune.execution.trial import TrialRunner
+
+        self._device = device
+        if device == "cuda" and 0 < gpus < 1:
+            torch.cuda.set_per_process_memory_fraction(gpus)
+        self._runner = TrialRunner(device)
+        self._reports: Any = None
+
+    def start(self, job: Mapping[str, Any]) -> None:
+        """Start a trial instead of the last one, whose memory on the GPU is given back."""
+        from tune.search.messages import Job
+
+        self.stop()
+        if self._device == "cuda":
+            import torch
+
+            torch.cuda.empty_cache()
+        self._reports = self._runner.run(Job(**job))
+
+    def next(self) -> str:
+        """Return the report of the trial's next epoch as JSON."""
+        return json.dumps(vars(next(self._reports)))
+
+    def stop(self) -> None:
+        """Close the last trial."""
+        if self._reports is not None:
+            self._reports.close()
 
 
 class StudentTrial(ray.tune.Trainable):
@@ -17,24 +65,34 @@ class StudentTrial(ray.tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         """Compare the node with the driver, and start the first job."""
-        self._mismatch = node_mismatch(NodeRequirements(**config["requirements"])) if config["requirements"] else None
-        self._reports: Generator[Report] | None = None
-        if self._mismatch is None:
-            from tune.execution.trial import TrialRunner
-
-            self._device = config["device"]
-            self._runner = TrialRunner(self._device)
+        self._mismatch = self._compared(config)
+        if self._mismatch is None and config.get("keeper") is None:
+            self._course: Course = Own(config["device"], config["gpus"])
         self.reset_config(config)
+
+    def _compared(self, config: dict[str, Any]) -> NodeMismatch | None:
+        """Compare the node; where trials are packed, the GPU is the holder's, and checked by it."""
+        keeper, required = config.get("keeper"), config["requirements"]
+        needed = NodeRequirements(**required) if required else None
+        if needed is not None and keeper is not None:
+            needed = replace(needed, gpus=0.0)
+        mismatch = node_mismatch(needed) if needed is not None else None
+        if mismatch is not None or keeper is None:
+            return mismatch
+        from tune.execution.holder import Client
+
+        client = Client(keeper)
+        self._course = client
+        fault = client.fault()
+        return NodeMismatch(client.node, fault) if fault else None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Start the next job in the same process."""
         if self._mismatch is not None:
             return True
-        self._preparation = new_config.get("preparation")
+        self._device, self._preparation = new_config["device"], new_config.get("preparation")
         if self._preparation is None:
-            from tune.search.messages import Job
-
-            self._reports = self._runner.run(Job(**new_config["job"]))
+            self._course.start(new_config["job"])
         return True
 
     def step(self) -> dict[str, Any]:
@@ -46,13 +104,12 @@ class StudentTrial(ray.tune.Trainable):
             return {"node_mismatch": json.dumps(vars(self._mismatch))}
         if self._preparation is not None:
             return _prepare(self._preparation, self._device)
-        assert self._reports is not None
-        return {"report": json.dumps(vars(next(self._reports)))}
+        return {"report": self._course.next()}
 
     def cleanup(self) -> None:
-        """Close the last job, which removes its files from this node."""
-        if self._mismatch is None and self._reports is not None:
-            self._reports.close()
+        """End the last job, which removes its files from this node."""
+        if self._mismatch is None:
+            self._course.stop()
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Do nothing: the runner saves the trial's checkpoints."""

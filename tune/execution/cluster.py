@@ -38,6 +38,7 @@ from tune.execution.actor import StudentTrial
 from tune.execution.cluster_state import ClusterState, living_nodes
 from tune.execution.device import run_on
 from tune.execution.executor import PAGES
+from tune.execution.holder import Keeper
 from tune.execution.node_check import NodeMismatch, run_if_node_matches
 from tune.execution.nodes import bundle, gpus_of
 from tune.execution.preflight import preflight, require_capacity
@@ -153,8 +154,11 @@ class RayExecutor:
             Exception: what the driver's own bookkeeping has raised; what is under way stays interrupted.
         """
         driver = DriverWork()
-        search.gpus = self._resources.gpus_taken
+        search.gpus = self._resources.gpus_taken / self._resources.places
         self._searches += 1
+        if self._resources.places > 1 and self._cluster.keeper is None:
+            keeper = ray.remote(Keeper).options(num_cpus=0, max_restarts=3)
+            self._cluster.keeper = keeper.remote(self._resources.pack, self._cluster.device)
         tuner = ray.tune.Tuner(
             ray.tune.with_resources(StudentTrial, partial(_placement, bundle(self._resources))),
             tune_config=ray.tune.TuneConfig(

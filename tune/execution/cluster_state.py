@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from typing import Any
 
 import ray
 
@@ -29,7 +30,8 @@ class ClusterState:
     """Which nodes may run work, and how many trials; shared by all that sends work to the cluster.
 
     requirements: what each process compares its node with before it works, as plain values; None on a Ray of our own.
-    device: that trials train on.
+    device, gpus: that trials train on, and how many.
+    keeper: of the processes in which trials are packed, None where each trial has its own.
     """
 
     def __init__(
@@ -40,7 +42,8 @@ class ClusterState:
         nodes: Callable[[], list[Node]] = living_nodes,
     ) -> None:
         self.requirements = None if requirements is None else vars(requirements)
-        self.device = device_of(resources.gpus_taken)
+        self.device, self.gpus = device_of(resources.gpus_taken), resources.gpus_taken
+        self.keeper: Any = None
         self._resources, self._notify, self._nodes = resources, notify, nodes
         self._excluded: dict[str, str] = {}
         self._capacity, self._counted = 0, -math.inf

@@ -34,7 +34,8 @@ def living(records: Iterable[Mapping[str, Any]]) -> list[Node]:
 
 def bundle(need: ResourcesConfig) -> dict[str, float]:
     """Return the resources of one trial by Ray's names; an accelerator type is a resource of its nodes."""
-    amounts = {"CPU": need.cpus, "GPU": need.gpus_taken, "memory": float(need.memory or 0)}
+    share = need.places
+    amounts = {"CPU": need.cpus / share, "GPU": need.gpus_taken / share, "memory": float(need.memory or 0) / share}
     if need.accelerator is not None:
         amounts[f"accelerator_type:{need.accelerator}"] = 0.001
     return {name: amount for name, amount in amounts.items() if amount}
@@ -45,7 +46,7 @@ def slots_on(node: Node, need: ResourcesConfig) -> int:
     if any(node.labels.get(label) != value for label, value in need.labels.items()):
         return 0
     each = {name: _times(node.resources.get(name, 0.0), amount) for name, amount in bundle(need).items()}
-    if taken := need.gpus_taken:
+    if taken := need.gpus_taken / need.places:
         gpus = int(node.resources.get("GPU", 0))
         each["GPU"] = gpus // int(taken) if taken > 1 else gpus * _times(1.0, taken)
     return min(each.values())

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from traceback import clear_frames
 
 import torch
 
@@ -29,12 +30,16 @@ class Failed:
 
 
 class Pack:
-    """Runs trials in turns; `places` says how many at once."""
+    """Runs trials in turns; `places` says how many at once.
+
+    held: the trials that get no turn for the time being; they keep their places.
+    """
 
     def __init__(self, places: Places) -> None:
         self._places = places
         self._waiting: deque[tuple[str, Callable[[], Parts]]] = deque()
         self._running: deque[tuple[str, Callable[[], Parts], Parts]] = deque()
+        self.held: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._running)
@@ -43,6 +48,11 @@ class Pack:
     def free(self) -> int:
         """How many trials could be started at once now."""
         return max(0, self._places.count - len(self))
+
+    def ready(self) -> bool:
+        """Return whether a trial could take a turn now."""
+        place = bool(self._waiting) and len(self._running) < self._places.count
+        return place or any(key not in self.held for key, _, _ in self._running)
 
     def add(self, key: str, start: Callable[[], Parts]) -> None:
         """Take a trial in; `start` begins it, or begins it again from its last checkpoint."""
@@ -53,8 +63,10 @@ class Pack:
         while self._waiting and len(self._running) < self._places.count:
             key, start = self._waiting.popleft()
             self._running.append((key, start, start()))
-        if not self._running:
+        if not self.ready():
             return None
+        while self._running[0][0] in self.held:
+            self._running.rotate(-1)
         key, start, parts = self._running.popleft()
         try:
             report = next(parts)
@@ -63,9 +75,11 @@ class Pack:
         except torch.OutOfMemoryError as error:
             _close(parts)
             del parts
+            clear_frames(error.__traceback__)  # they hold the training's memory
             return self._out_of_memory(key, start, error)
         except Exception as error:
             _close(parts)
+            clear_frames(error.__traceback__)
             return key, Failed(error, start)
         self._running.append((key, start, parts))
         if report is None:

@@ -80,6 +80,8 @@ class StudySearcher(_NotSaved, Searcher):
             "labels": self._cluster.label_selector(),
             "requirements": self._cluster.requirements,
             "device": self._cluster.device,
+            "gpus": self._cluster.gpus,
+            "keeper": self._cluster.keeper,
         }
         if job is not None:
             self._keys[trial_id] = job.key

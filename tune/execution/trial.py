@@ -1,8 +1,11 @@
 """A trial in a worker: one training a seed, whose epochs are reported after they are saved in a checkpoint."""
 
+import os
+import platform
 import traceback
 from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from supersnn import checkpoint
@@ -10,6 +13,7 @@ from supersnn.config import DatasetConfig, TrainConfig
 from supersnn.config_model import parse, with_values
 from supersnn.data import TrainingData, training_data
 from supersnn.files import DamagedFile, write_atomically
+from supersnn.gpus import gpu_facts
 from supersnn.records.metrics import with_means
 from supersnn.training import Snapshot, is_snapshot_of, train_in_parts
 from tune.execution.device import working_device
@@ -58,7 +62,13 @@ class TrialRunner:
         storage, current = storage_at(job.store), True
         storage.evict(job.folder)  # unpublished files of a worker that was killed on this node
         try:
-            yield from self._seeds(parse(TrainConfig, job.config, job.key), job, storage)
+            place: dict[str, str] | None = place_of(self.device)
+            for report in self._seeds(parse(TrainConfig, job.config, job.key), job, storage):
+                if report is None:
+                    yield None
+                    continue
+                yield replace(report, place=place)
+                place = None
         except StaleDriverError:
             current = False  # a worker of the other driver may use this node's copy
             raise
@@ -112,6 +122,14 @@ class TrialRunner:
             checkpoint.save(storage.root / name, tensors, meta)
             storage.publish(name)
             yield Report(report.epoch, report.metrics, report.ended)
+
+
+def place_of(device: str) -> dict[str, str]:
+    """Return where this process trains: its node, its process and its GPU."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    facts = gpu_facts(device)
+    number = {"gpu_number": visible} if facts and visible else {}
+    return {"node": platform.node(), "process": str(os.getpid()), **facts, **number}
 
 
 def checkpoint_path(folder: Path, seed: int) -> Path:

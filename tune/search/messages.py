@@ -37,11 +37,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Report:
-    """One epoch of a trial. `ended` is None while the training goes on, then ``finished`` or ``failed:REASON``."""
+    """One epoch of a trial. `ended` is None while the training goes on, then ``finished`` or ``failed:REASON``.
+
+    `place` is where a worker runs, in the first report of each: its node, its process and its GPU.
+    """
 
     epoch: int
     metrics: dict[str, float]
     ended: str | None
+    place: dict[str, str] | None = None
 
 
 def disk_is_full(error: BaseException | None) -> bool:

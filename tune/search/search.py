@@ -101,7 +101,8 @@ class Search:
             name, number = split_key(key)
             metrics: dict[str, float | None] = dict(report.metrics)
             place = self.studies.searches[name].place
-            self._record.write(EpochReported(**place, trial=number, epoch=report.epoch, metrics=metrics))
+            event = EpochReported(**place, trial=number, epoch=report.epoch, metrics=metrics, place=report.place)
+            self._record.write(event)
         stop = self.studies.report(key, report.epoch, report.metrics)
         if report.ended is not None or stop:
             self.ended(key, report.ended or "stopped")

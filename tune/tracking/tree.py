@@ -202,6 +202,8 @@ class Tree:
         if new:
             first = {VAL_ACCURACY.key: event.metrics.get(VAL_ACCURACY.key)}
             self._change(run).add_points(first | event.metrics, event.time, event.epoch)
+            for name, value in (event.place or {}).items():
+                self._change(run).tags[f"supersnn.{name}"] = value
 
     def _read_end(self, event: TrialEnded) -> None:
         new = self.state.apply(event)
