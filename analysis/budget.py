@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import gammaln
 
-from analysis.tables import Tables, best_first
+from analysis.tables import Tables, best_first, search_of
 
 By = Literal["trials", "compute"]
 
@@ -30,54 +30,59 @@ def costs(tables: Tables) -> pd.DataFrame:
 
 
 def progress(trials: pd.DataFrame, teachers: pd.DataFrame, *, with_teacher: bool = False) -> pd.DataFrame:
-    """Return one row for each trial that has ended, in the order of their ends within each arm.
+    """Return one row for each trial that has ended, in the order of their ends within each search.
 
-    Columns: `sweep`, `arm`, `trial`, `order` (from 1), `compute` (the arm's seconds so far), `value`, `eligible`,
-    `best` (the best value of the eligible trials so far: trained to the end, within the constraints).
+    Columns: `sweep`, `dataset`, `replicate`, `arm`, `trial`, `state`, `order` (from 1), `compute` (the search's seconds
+    so far), `value`, `eligible`, `best` (the best value of the eligible trials so far: trained to the end, within the
+    constraints).
 
     Args:
         trials: the trials table.
         teachers: the teachers table.
-        with_teacher: start an arm's compute at what its teachers and their caches cost before the search.
+        with_teacher: start a search's compute at what its arm's teachers and their caches cost before it.
     """
-    done = trials[trials["state"] != "running"].sort_values(["sweep", "arm", "ended"], kind="stable")
-    table = done[["sweep", "arm", "trial", "state", "value", "eligible"]].reset_index(drop=True)
-    groups = [table["sweep"], table["arm"]]
+    search = search_of(trials)
+    done = trials[trials["state"] != "running"].sort_values([*search, "ended"], kind="stable")
+    table = done[[*search, "trial", "state", "value", "eligible"]].reset_index(drop=True)
+    groups = [table[name] for name in search]
     table["order"] = table.groupby(groups).cumcount() + 1
     spent = done["seconds"].fillna(0.0).reset_index(drop=True)
     table["compute"] = spent.groupby(groups).cumsum()
     if with_teacher:
-        before = _teacher_seconds(trials, teachers[~teachers["refitted"]])
+        before = _teacher_seconds(trials, teachers[~teachers["refitted"]], each=True)
         table["compute"] += [before[pair] for pair in zip(table["sweep"], table["arm"], strict=True)]
     counted = table["value"].where(table["eligible"])
     table["best"] = counted.groupby(groups).cummax().groupby(groups).ffill()
-    return table[["sweep", "arm", "trial", "state", "order", "compute", "value", "eligible", "best"]]
+    return table[[*search, "trial", "state", "order", "compute", "value", "eligible", "best"]]
 
 
 def at_equal(
     trials: pd.DataFrame, teachers: pd.DataFrame, by: By = "trials", *, with_teacher: bool = False
 ) -> pd.DataFrame:
-    """Return each arm's best trial within the budget of the arm that spent least.
+    """Return each search's best trial within the budget of the arm that spent least, within a replicate.
 
-    Columns: `sweep`, `arm`, `budget` (trials, or seconds), `trials` and `seconds` used within it, `best` and its
-    `trial`, and `verdict_holds`: that trial is the arm's best of all, and the verified winner is within the budget, so
-    that the verdict holds at this budget too.
+    Columns: `sweep`, `dataset`, `replicate`, `arm`, `by`, `budget` (trials, or seconds), `trials` and `seconds` used
+    within it, `best` and its `trial`, and `verdict_holds`: that trial is the arm's best of all, and the verified winner
+    is within the budget, so that the verdict holds at this budget too.
     """
     path = progress(trials, teachers, with_teacher=with_teacher)
     measure = "order" if by == "trials" else "compute"
     rows = []
-    for sweep, of_sweep in path.groupby("sweep", sort=False):
-        budget = of_sweep.groupby("arm")[measure].max().min()
-        for arm, part in of_sweep.groupby("arm", sort=False):
+    search = search_of(trials)
+    winning = trials[trials["winner"]]
+    winners = {key: set(part["trial"]) for key, part in winning.groupby(search, sort=False, dropna=False)}
+    for replicate, of_replicate in path.groupby(search[:-1], sort=False, dropna=False):
+        budget = of_replicate.groupby("arm")[measure].max().min()
+        for arm, part in of_replicate.groupby("arm", sort=False):
             within = part[part[measure] <= budget]
             best, overall = (_best(trials_so_far) for trials_so_far in (within, part))
-            winners = trials.loc[(trials["sweep"] == sweep) & (trials["arm"] == arm) & trials["winner"], "trial"]
+            key = (*replicate, arm)
             rows.append({
-                "sweep": sweep, "arm": arm, "by": by, "budget": float(budget), "trials": len(within),
+                **dict(zip(search, key, strict=True)), "by": by, "budget": float(budget), "trials": len(within),
                 "seconds": float(within["compute"].max()) if len(within) else 0.0, **best,
-                "verdict_holds": best == overall and bool(within["trial"].isin(winners).any()),
+                "verdict_holds": best == overall and bool(within["trial"].isin(winners.get(key, set())).any()),
             })  # fmt: skip
-    names = ["sweep", "arm", "by", "budget", "trials", "seconds", "best", "trial", "verdict_holds"]
+    names = [*search, "by", "budget", "trials", "seconds", "best", "trial", "verdict_holds"]
     return pd.DataFrame(rows, columns=names)
 
 
@@ -133,9 +138,13 @@ def _log_choose(n: np.ndarray | int, k: np.ndarray) -> np.ndarray:
     return np.where(k <= n, chosen, -np.inf)
 
 
-def _teacher_seconds(trials: pd.DataFrame, teachers: pd.DataFrame) -> pd.Series:
-    """Return the seconds of an arm's teachers and their caches, by (sweep, arm); 0 where there are none."""
-    cost = teachers.groupby(["sweep", "name"])[["seconds", "bank_seconds"]].sum().sum(axis=1)
+def _teacher_seconds(trials: pd.DataFrame, teachers: pd.DataFrame, each: bool = False) -> pd.Series:
+    """Return the seconds of an arm's teachers and their caches, by (sweep, arm); 0 where there are none.
+
+    `each`: of one replicate, on average, where every replicate has teachers of its own.
+    """
+    seconds = teachers.assign(cost=teachers[["seconds", "bank_seconds"]].sum(axis=1)).groupby(["sweep", "name"])["cost"]
+    cost = seconds.mean() if each else seconds.sum()
     used = trials[["sweep", "arm", "teacher"]].drop_duplicates()
     used["cost"] = [
         cost.get((s, t), 0.0) if isinstance(t, str) else 0.0

@@ -1,5 +1,6 @@
 """From a sweep's `SweepState` to its tables."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -7,8 +8,10 @@ import pandas as pd
 
 from analysis.checks import problems
 from analysis.journal import SweepRecord
+from analysis.questions import question_of
 from analysis.stored import StoredArm
 from analysis.tables import LAYERS, LEDGER, PROBLEMS, RANKED, TEACHERS, TRIALS, VERIFIED, Sweep, typed
+from supersnn.records.events import TeacherRefitted, TeacherTrained
 from supersnn.records.metrics import by_column, judged
 from supersnn.records.state import SearchRecord, SweepState, TrialRecord
 
@@ -32,23 +35,29 @@ def build(
         ledger: the test ledger's lines, None where it is not known.
     """
     state = record.state
-    epochs = record.epochs.drop_duplicates(["arm", "trial", "epoch"])
-    epochs = epochs.sort_values(["arm", "trial", "epoch"], ignore_index=True)
+    keys = ["dataset", "replicate", "arm", "trial", "epoch"]
+    only = _only_dataset(config, state)
+    epochs = record.epochs.assign(dataset=record.epochs["dataset"].fillna(only)).drop_duplicates(keys)
+    epochs = epochs.sort_values(keys, ignore_index=True)
     epochs.insert(0, "sweep", name)
     about = _provenance(state)
+    question = question_of(config, name)
 
     def table(rows: Iterable[Row], columns: Mapping[str, str]) -> pd.DataFrame:
-        return typed(pd.DataFrame(list(rows)).assign(sweep=name), columns)
+        return typed(pd.DataFrame(list(rows)).assign(sweep=name, question=question), columns)
+
+    def plain(rows: Iterable[Row], columns: Mapping[str, str]) -> pd.DataFrame:
+        return table(rows, columns).drop(columns="question")
 
     return Sweep(
-        trials=_trials(name, state),
+        trials=_trials(name, question, state, only),
         epochs=epochs,
-        ranked=table(_ranked(state), RANKED),
-        verified=table(_verified(state, config.get("arms") or {}, ledger or []), VERIFIED),
-        layers=table(_layers(state), LAYERS),
-        teachers=table(_teachers(state), TEACHERS),
-        ledger=table(ledger or [], LEDGER),
-        problems=table(problems(record, config, verified or {}, ledger), PROBLEMS),
+        ranked=plain(_ranked(state, only), RANKED),
+        verified=table(_verified(state, only, config.get("arms") or {}, ledger or []), VERIFIED),
+        layers=plain(_layers(state, only), LAYERS),
+        teachers=plain(_teachers(state, only), TEACHERS),
+        ledger=plain(ledger or [], LEDGER),
+        problems=plain(problems(record, config, verified or {}, ledger), PROBLEMS),
         name=name,
         config=config,
         state=state,
@@ -62,11 +71,25 @@ def constraints(config: Mapping[str, Any]) -> dict[str, float]:
     return dict((config.get("search") or {}).get("constraints") or {})
 
 
-def _trials(name: str, state: SweepState) -> pd.DataFrame:
+def _only_dataset(config: Mapping[str, Any], state: SweepState) -> str | None:
+    """Return the readable name of the data set of events without a label."""
+    if state.datasets:
+        return next(iter(state.datasets))
+    named = (config.get("dataset") or {}).get("name") or (state.data.dataset if state.data else None)
+    return named or next((trial.dataset for _, trial in state.trials() if trial.dataset), None)
+
+
+def _where(search: SearchRecord, only: str | None) -> Row:
+    """Return what a search is, as columns; `only` is the data set without a label."""
+    return {"arm": search.arm, "dataset": search.dataset or only, "replicate": search.replicate}
+
+
+def _trials(name: str, question: str, state: SweepState, only: str | None) -> pd.DataFrame:
     """A row for each trial, with its sampled parameters and the metrics that it is judged by."""
-    trials = list(state.trials())
-    rows = [_trial(trial) | {"arm": arm, **_marks(state.searches[arm], number)} for (arm, number), trial in trials]
-    columns = pd.DataFrame(rows).assign(sweep=name)
+    searches = list(state.searches.values())
+    trials = [(search, trial) for search in searches for trial in search.trials.values()]
+    rows = [_trial(trial) | _where(search, only) | _marks(search, trial.number) for search, trial in trials]
+    columns = pd.DataFrame(rows).assign(sweep=name, question=question)
     metrics = pd.DataFrame([judged(trial.metrics) for _, trial in trials], index=columns.index)
     return typed(pd.concat([columns, metrics.astype("float64")], axis=1), TRIALS)
 
@@ -86,7 +109,6 @@ def _trial(trial: TrialRecord) -> Row:
         "ended": trial.ended,
         "seconds": trial.seconds if trial.epochs else None,
         "seed": trial.seed,
-        "dataset": trial.dataset,
         "student": trial.student,
         "student_family": trial.student_family,
         "teacher": trial.teacher,
@@ -95,55 +117,79 @@ def _trial(trial: TrialRecord) -> Row:
     }
 
 
-def _marks(arm: SearchRecord, number: int) -> Row:
-    return {"best": arm.best == number, "winner": arm.verified_trial == number}
+def _marks(search: SearchRecord, number: int) -> Row:
+    return {"best": search.best == number, "winner": search.verified_trial == number}
 
 
-def _ranked(state: SweepState) -> Iterator[Row]:
+def _ranked(state: SweepState, only: str | None) -> Iterator[Row]:
     """A row for each training that ranked a candidate."""
-    for arm in state.searches.values():
-        for runs in arm.ranked.values():
-            yield from (run.model_dump(include=set(RANKED)) for run in runs.values())
+    for search in state.searches.values():
+        for runs in search.ranked.values():
+            for run in runs.values():
+                yield run.model_dump(include=set(RANKED)) | _where(search, only)
 
 
-def _verified(state: SweepState, arms: Iterable[str], ledger: Iterable[Row]) -> Iterator[Row]:
-    """A row for each fresh seed, in the order of `arms`, then by trial and seed."""
+def _verified(state: SweepState, only: str | None, arms: Iterable[str], ledger: Iterable[Row]) -> Iterator[Row]:
+    """A row for each fresh seed, in the order of `arms`, then by replicate, trial and seed."""
     images = {line["purpose"]: line["count"] for line in ledger}
-    for arm in (state.searches[name] for name in dict.fromkeys([*arms, *state.searches]) if name in state.searches):
-        winner = arm.verified_trial
-        for number in sorted(arm.verified):
-            trial, won = arm.trials.get(number), number == winner
+    looks = _Looks(state)
+    order = {name: position for position, name in enumerate(arms)}
+    for search in sorted(state.searches.values(), key=lambda one: (order.get(one.arm, len(order)), one.replicate)):
+        winner = search.verified_trial
+        for number in sorted(search.verified):
+            trial, won = search.trials.get(number), number == winner
             about = {} if trial is None else {
-                "dataset": trial.dataset, "student": trial.student, "teacher": trial.teacher, "pairing": trial.pairing,
+                "student": trial.student, "teacher": trial.teacher, "pairing": trial.pairing,
                 "search_value": trial.value,
             }  # fmt: skip
-            if won and arm.winner is not None and arm.winner.value is not None:
-                about["search_value"] = arm.winner.value
-            for seed in sorted(arm.verified[number]):
-                run = arm.verified[number][seed]
-                yield {"arm": arm.name, "trial": number, "seed": seed, "winner": won, **about,
-                       "seconds": run.seconds, **by_column(run.metrics), "ended": run.ended,
-                       "images": images.get(f"verify {arm.name}/{number}/{seed}")}  # fmt: skip
+            if won and search.winner is not None and search.winner.value is not None:
+                about["search_value"] = search.winner.value
+            for seed in sorted(search.verified[number]):
+                run = search.verified[number][seed]
+                yield {**_where(search, only), "trial": number, "seed": seed, "winner": won, **about,
+                       "seconds": run.seconds, **by_column(run.metrics), "ended": run.ended, "look": looks.of(run.time),
+                       "images": images.get(f"verify {search.name}/{number}/{seed}")}  # fmt: skip
 
 
-def _layers(state: SweepState) -> Iterator[Row]:
+class _Looks:
+    """The looks at a sweep's final runs: each time that a driver ended as done, and there were more of them."""
+
+    def __init__(self, state: SweepState) -> None:
+        self._ends = [driver.last for driver in state.drivers if driver.end == "done"]
+        verified = [runs for search in state.searches.values() for runs in search.verified.values()]
+        times = [run.time for runs in verified for run in runs.values()]
+        self._numbers = {end: look for look, end in enumerate(sorted({self._end(time) for time in times}), start=1)}
+
+    def of(self, time: float) -> int:
+        """Return the first look at a final run, by its time."""
+        return self._numbers[self._end(time)]
+
+    def _end(self, time: float) -> float:
+        return next((end for end in self._ends if end >= time), math.inf)
+
+
+def _layers(state: SweepState, only: str | None) -> Iterator[Row]:
     """A row for each verified seed and spiking layer, in the network's order."""
-    for arm in state.searches.values():
-        for runs in arm.verified.values():
+    for search in state.searches.values():
+        for runs in search.verified.values():
             for run in runs.values():
                 for position, (layer, rate) in enumerate((run.rates or {}).items()):
-                    yield {"arm": run.arm, "trial": run.trial, "seed": run.seed,
+                    yield {**_where(search, only), "trial": run.trial, "seed": run.seed,
                            "position": position, "layer": layer, "rate": rate}  # fmt: skip
 
 
-def _teachers(state: SweepState) -> Iterator[Row]:
+def _teachers(state: SweepState, only: str | None) -> Iterator[Row]:
     """A row for each trained teacher with the seconds that its cache took, refitted ones last."""
+
+    def facts(teacher: TeacherTrained | TeacherRefitted) -> Row:
+        return teacher.model_dump(include=set(TEACHERS)) | {"dataset": teacher.dataset or only}
+
     for teacher in state.teachers.values():
-        facts = teacher.model_dump(include=set(TEACHERS))
-        yield facts | {"bank_seconds": state.cache_seconds(teacher.name), "refitted": False}
+        seconds = state.cache_seconds(teacher.name, teacher.dataset, teacher.replicate)
+        yield facts(teacher) | {"bank_seconds": seconds, "refitted": False}
     for digest, refitted in state.refitted.items():
         if digest not in state.teachers:
-            yield refitted.model_dump(include=set(TEACHERS)) | {"refitted": True}
+            yield facts(refitted) | {"refitted": True}
 
 
 def _provenance(state: SweepState) -> dict[str, Any]:

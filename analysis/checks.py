@@ -9,7 +9,7 @@ import pandas as pd
 from analysis.journal import SweepRecord
 from analysis.stored import StoredArm
 from supersnn.records.metrics import TEST_ACCURACY, VAL_ACCURACY, by_column, judged
-from supersnn.records.state import SweepState
+from supersnn.records.state import SearchRecord, SweepState
 
 TOLERANCE = 1e-6
 Problem = dict[str, Any]
@@ -48,19 +48,22 @@ def _of_starts(state: SweepState) -> Iterator[Problem]:
 
 
 def _of_epochs(epochs: pd.DataFrame) -> Iterator[Problem]:
-    keys = ["arm", "trial", "epoch"]
+    of_trial = ["dataset", "replicate", "arm", "trial"]
+    keys = [*of_trial, "epoch"]
     distinct = epochs.drop_duplicates(keys)
-    spans = distinct.groupby(["arm", "trial"])["epoch"].agg(["max", "count"]).reset_index()
-    for arm, trial, last, count in spans.itertuples(index=False):
+    spans = distinct.groupby(of_trial, dropna=False)["epoch"].agg(["max", "count"]).reset_index()
+    for *search, trial, last, count in spans.itertuples(index=False):
         if last != count:
-            yield _about(arm, trial, f"{last - count} of its {last} epochs are missing")
+            yield _about(_named(*search), trial, f"{last - count} of its {last} epochs are missing")
     repeated = epochs[epochs.duplicated(keys, keep=False)]
     steady = [column for column in repeated.columns if "/" in column and not column.startswith("time/")]
     if len(repeated) and steady:
-        groups = repeated.groupby(keys)[steady]
+        groups = repeated.groupby(keys, dropna=False)[steady]
         spread = (groups.max() - groups.min()).max(axis=1).reset_index(name="spread")
-        for arm, trial, epoch in spread.loc[spread["spread"] > TOLERANCE, keys].itertuples(index=False):
-            yield _about(arm, trial, f"epoch {epoch} was reported twice with different metrics; the first one counts")
+        for *search, trial, epoch in spread.loc[spread["spread"] > TOLERANCE, keys].itertuples(index=False):
+            yield _about(
+                _named(*search), trial, f"epoch {epoch} was reported twice with different metrics; the first one counts"
+            )
 
 
 def _of_trials(state: SweepState, complete: bool) -> Iterator[Problem]:
@@ -81,15 +84,17 @@ def _of_trials(state: SweepState, complete: bool) -> Iterator[Problem]:
 
 def _of_final_runs(state: SweepState, config: Mapping[str, Any], complete: bool) -> Iterator[Problem]:
     wanted = (config.get("verify") or {}).get("seeds")
-    for name in config.get("arms") or {}:
-        seeds = len(state.searches[name].final_runs()) if name in state.searches else 0
+    known = {search.arm for search in state.searches.values()}
+    missing = [name for name in config.get("arms") or {} if name not in known]
+    done = [(_name(search), len(search.final_runs())) for search in state.searches.values()]
+    for name, seeds in (*((name, 0) for name in missing), *done):
         if complete and wanted is not None and seeds < wanted:
             yield {"arm": name, "problem": f"{seeds} of {wanted} fresh seeds are verified, though the sweep is done"}
     for arm in state.searches.values():
         for runs in arm.verified.values():
             for run in runs.values():
                 if run.metrics.get(TEST_ACCURACY.key) is None:
-                    yield _about(arm.name, run.trial, f"seed {run.seed}: verified without a test accuracy")
+                    yield _about(_name(arm), run.trial, f"seed {run.seed}: verified without a test accuracy")
 
 
 def _of_stored(state: SweepState, stored: Mapping[str, StoredArm]) -> Iterator[Problem]:
@@ -122,8 +127,9 @@ def _of_openings(state: SweepState, openings: Sequence[Mapping[str, Any]]) -> It
 
 def _of_teachers(state: SweepState) -> Iterator[Problem]:
     for teacher in state.teachers.values():
-        if state.split and teacher.split and teacher.split != state.split:
-            text = f"trained on split {teacher.split}, the sweep's is {state.split}"
+        split = state.split_of(teacher.dataset, teacher.replicate)
+        if split and teacher.split and teacher.split != split:
+            text = f"trained on split {teacher.split}, the sweep's is {split}"
             yield {"problem": f"teacher {teacher.name}: {text}"}
     trained = {teacher.name for teacher in [*state.teachers.values(), *state.refitted.values()]}
     used = {trial.teacher for _, trial in state.trials() if trial.teacher is not None}
@@ -132,6 +138,16 @@ def _of_teachers(state: SweepState) -> Iterator[Problem]:
         yield {"problem": f"teacher {name}: its cache is not in the journal, unlike the other teachers'"}
     for name in sorted(used - trained):
         yield {"problem": f"teacher {name}: used by trials, but its training is not in the journal"}
+
+
+def _name(search: SearchRecord) -> str:
+    return _named(search.dataset, search.replicate, search.arm)
+
+
+def _named(dataset: Any, replicate: int, arm: str) -> str:
+    """Return the name of a search: its arm's, with what tells it from the arm's others."""
+    where = [str(dataset)] if isinstance(dataset, str) else []
+    return ", ".join([arm, *where, *([f"replicate {replicate}"] if replicate else [])])
 
 
 def _equal(value: float, other: object) -> bool:

@@ -1,4 +1,9 @@
-"""Verdicts on verified results: which arm is better, by how much, and with what certainty, paired by seed."""
+"""Verdicts on verified results: which arm is better, by how much, and with what certainty.
+
+The unit is the search where an arm has several on a data set, else the fresh seed of its only winner (see
+`analysis.units`). One test and one interval, Student's t on the paired differences of units; the exact sign-flip test
+stands beside it.
+"""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,28 +13,33 @@ import numpy as np
 import pandas as pd
 
 from analysis.arms import comparisons
+from analysis.looks import levels
 from analysis.statistics import (
+    TINY,
     Floats,
-    blocked_interval,
+    TTest,
     far_from_rest,
     holm,
+    image_error,
     iqm,
     prob_improvement,
+    prob_interval,
     sign_flip,
-    t_interval,
+    t_test,
 )
+from analysis.units import OVERALL, Cell, Paired, Searches, arms_of, cells, pair, units_at_looks
 from supersnn.errors import UserError
 
 MARGIN = 0.003
 """Differences up to this fraction count as equivalent: ±0.3 points."""
 ALPHA = 0.05
 EQUIVALENT_FROM = 5
-"""Pairs from which two arms may be called equivalent."""
-TINY = 1e-12
-"""Differences up to this are rounding."""
-COLUMNS = ("a", "b", "difference", "low", "high", "p", "prob_improvement", "equivalent", "verdict",
-           "n", "blocks", "sd", "se", "iqm", "p_raw", "p_floor", "p_error", "unpaired", "collapsed", "far_seed",
-           "without_far")  # fmt: skip
+"""Units from which two arms may be called equivalent."""
+COLUMNS = (
+    "dataset", "a", "b", "difference", "low", "high", "p", "prob_improvement", "equivalent", "verdict", "unit", "n",
+    "seeds", "datasets", "sd", "se", "freedom", "search_sd", "seed_sd", "image_se", "iqm", "p_raw", "p_flip", "p_floor",
+    "p_error", "look", "prob_low", "prob_high", "unpaired", "collapsed", "far", "without_far", "sweeps",
+)  # fmt: skip
 
 
 def verdicts(
@@ -39,129 +49,219 @@ def verdicts(
     score: str = "test",
     margin: float = MARGIN,
     level: float = 0.95,
-    blocks: Sequence[str] = ("sweep",),
 ) -> pd.DataFrame:
-    """Return one row for each comparison a − b, in the order of `compared`.
+    """Return a row for each comparison a − b, in the order of `compared`: over all data sets, then on each of them.
 
-    `difference` with `low` and `high` is the mean over blocks of the mean difference over seeds, with Student's
-    interval of each comparison by itself; `p` is the exact sign-flip test's, Holm-adjusted over the rows, `p_raw`
-    before, `p_floor` the smallest that so many pairs can reach; `prob_improvement` counts all pairs of runs;
-    `equivalent` is true where the 90 % interval lies within ± `margin` (two one-sided tests at 5 %), there are at
-    least `EQUIVALENT_FROM` pairs, and they differ by at least a test image; `verdict` is one of "better", "worse",
-    "equivalent", "no difference found", "too few seeds", "no pairs"; `unpaired` counts seeds that only one arm has.
-    `se` is the standard error of the difference. `collapsed`: all of three or more differences are equal, to a test
-    image; `far_seed` is the seed whose difference is far from the others' (see `far_from_rest`, and by more than the
-    margin), `without_far` the difference without it.
+    With two searches or more of both arms on a data set, `unit` is "search": a difference is that of the means over the
+    two winners' fresh seeds, paired by replicate. With one search it is "seed", paired by seed: the verdict is about
+    two winners, and the searches' own luck is not in it. `n` counts the paired units, `seeds` the fewest final runs of
+    a winner, `unpaired` units that only one arm has.
+
+    `difference` with `low` and `high` is the mean with Student's interval of each comparison by itself, `p_raw` the p
+    value of the same t, `se` its standard error and `freedom` its degrees of freedom. `p` is adjusted by Holm over the
+    comparisons of a data set, and for the number of looks (see `analysis.looks`; this is look number `look`). `p_flip`
+    is the exact sign-flip test's, not adjusted, `p_floor` the smallest that it can reach with so many units, `p_error`
+    its sampling error. The rows with `dataset` "overall" take the data sets as fixed: the mean of their differences,
+    the variance from the searches only, Satterthwaite's degrees of freedom; they are made of the data sets with several
+    searches, of which `datasets` is the number.
+
+    `sd` is the standard deviation of the differences; its parts are `search_sd`, the searches', and `seed_sd`, the
+    final runs' (of their means). `image_se` is the largest standard error that the sampling of the test images
+    explains, which is in no interval. `prob_improvement` counts all pairs of units, with the interval `prob_low` to
+    `prob_high`. `equivalent` is true where the 90 % interval lies within ± `margin` (two one-sided tests at 5 %), there
+    are at least `EQUIVALENT_FROM` units, and they differ by at least a test image. `verdict` is one of "better",
+    "worse", "equivalent", "no difference found", "too few searches", "too few seeds", "no pairs". `collapsed`: all of
+    three or more differences are equal, to a test image; `far` is the unit whose difference is far from the others'
+    (see `far_from_rest`, and by more than the margin), `without_far` the difference without it.
 
     Args:
-        verified: rows with `arm`, `seed`, `score` and the columns of `blocks`; with a column `winner`, winners' count.
-            A column `images` has the number of images that a row was tested on.
+        verified: rows with `arm`, `seed` and `score`, of one data set or several (`dataset`), of one search of each
+            arm or several (`sweep`, `replicate`); with a column `winner`, winners' count. `images` has the number of
+            images that a row was tested on, `look` the look at which it was first complete. Rows with another
+            `question` are compared apart.
         compared: pairs of arms; `analysis.arms.comparisons` of all arms by default.
         score: the column that is compared, a fraction.
         margin: half width of the range that counts as equivalent.
         level: of the interval.
-        blocks: columns that must be equal in a pair besides the seed, e.g. ("dataset", "student") over many sweeps.
 
     Raises:
         UserError: an arm of `compared` has no results.
     """
-    scores = _scores(verified, score, [column for column in blocks if column in verified])
-    names = list(dict.fromkeys(arm for block in scores.values() for arm in block))
+    found = cells(verified, score)
+    names = list(arms_of(found))
     chosen = list(compared) if compared is not None else comparisons(names)
     if missing := [arm for pair in chosen for arm in pair if arm not in names]:
         raise UserError(f"arm {missing[0]!r} has no verified results; known: {', '.join(names) or 'none'}")
-    rows = [_verdict(scores, a, b, margin, level, _resolution(verified, (a, b))) for a, b in chosen]
-    tested = [row for row in rows if row["n"]]
-    for row, p in zip(tested, holm([row["p_raw"] for row in tested]), strict=True):
-        row["p"] = float(p)
-        row["verdict"] = _word(row, min(1.0, row["p_floor"] * len(tested)))
+    judge = _Judge(margin, level, _images(verified))
+    rows: list[dict[str, Any]] = []
+    questions: dict[str, dict[Cell, Searches]] = {}
+    for cell, searches in found.items():
+        questions.setdefault(cell[0], {})[cell] = searches
+    for own in questions.values():
+        present = set(arms_of(own))
+        asked = [pair for pair in chosen if compared is not None or present.issuperset(pair)]
+        paired = {cell: [pair(searches, *names) for names in asked] for cell, searches in own.items()}
+        groups = [judge.over(asked, paired)] if len(own) > 1 else []
+        groups += [judge.on(cell, asked, own[cell], pairs) for cell, pairs in paired.items()]
+        for group in groups:
+            _adjust(group)
+            rows += group
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-Scores = dict[str, dict[int, float]]
-"""Of one block: arm → seed → score."""
+def _images(verified: pd.DataFrame) -> dict[Cell, float]:
+    """Return the number of test images by cell, where it is known."""
+    if "images" not in verified:
+        return {}
+    columns = [verified[name] if name in verified else [""] * len(verified) for name in ("question", "dataset")]
+    known: dict[Cell, float] = {}
+    for question, dataset, count in zip(*columns, verified["images"], strict=True):
+        if count > 0:
+            cell = (str(question), str(dataset))
+            known[cell] = min(float(count), known.get(cell, math.inf))
+    return known
 
 
-def _scores(verified: pd.DataFrame, score: str, blocks: list[str]) -> dict[tuple[Any, ...], Scores]:
-    """Return the winners' scores by block. Several of one arm and seed are averaged."""
-    winner = verified["winner"] if "winner" in verified else [True] * len(verified)
-    keys = zip(*(verified[column] for column in blocks), strict=True) if blocks else [()] * len(verified)
-    columns = (verified["arm"], verified["seed"], verified[score], winner)
-    grouped: dict[tuple[Any, ...], dict[str, dict[int, list[float]]]] = {}
-    for key, arm, seed, value, won in zip(keys, *columns, strict=True):
-        if won and math.isfinite(value):
-            grouped.setdefault(key, {}).setdefault(arm, {}).setdefault(int(seed), []).append(float(value))
-    return {
-        key: {arm: {seed: float(np.mean(values)) for seed, values in seeds.items()} for arm, seeds in block.items()}
-        for key, block in grouped.items()
-    }
+class _Judge:
+    """Compares arms by the same rules."""
+
+    def __init__(self, margin: float, level: float, images: Mapping[Cell, float]) -> None:
+        self._margin, self._level, self._images = margin, level, images
+
+    def on(
+        self, cell: Cell, compared: Sequence[tuple[str, str]], searches: Searches, pairs: Sequence[Paired]
+    ) -> list[dict[str, Any]]:
+        """Return the rows of one data set, before the adjustment for one another."""
+        rows = []
+        for (a, b), part in zip(compared, pairs, strict=True):
+            sweeps = dict.fromkeys(str(sweep) for (sweep, _), arms in searches.items() if {a, b} <= arms.keys())
+            rows.append(self._row(cell[1], a, b, [part], [self._images.get(cell, 0.0)]) | {"sweeps": ", ".join(sweeps)})
+        return rows
+
+    def over(
+        self, compared: Sequence[tuple[str, str]], paired: Mapping[Cell, Sequence[Paired]]
+    ) -> list[dict[str, Any]]:
+        """Return the rows over all data sets on which both arms have several searches."""
+        rows = []
+        for position, (a, b) in enumerate(compared):
+            parts = {cell: pairs[position] for cell, pairs in paired.items() if len(pairs[position].a)}
+            several = {cell: part for cell, part in parts.items() if part.unit == "search"}
+            if len(several) > 1:
+                images = [self._images.get(cell, 0.0) for cell in several]
+                rows.append(self._row(OVERALL, a, b, list(several.values()), images))
+        return rows
+
+    def _row(self, dataset: str, a: str, b: str, parts: list[Paired], images: list[float]) -> dict[str, Any]:
+        """Return one comparison over the given data sets."""
+        unit, n = parts[0].unit, sum(len(part.a) for part in parts)
+        row: dict[str, Any] = dict.fromkeys(COLUMNS, np.nan)
+        row |= {"dataset": dataset, "a": a, "b": b, "unit": unit, "n": n, "datasets": len(parts), "seeds": 0,
+                "equivalent": False, "verdict": "no pairs", "unpaired": sum(part.unpaired for part in parts),
+                "collapsed": False, "far": None, "sweeps": "", "look": 1}  # fmt: skip
+        if not n:
+            return row
+        values = [part.differences for part in parts]
+        pixel = [1 / count if count else 0.0 for count in images]
+        test = t_test(values, self._level, pixel)
+        narrow = test.at(1 - 2 * ALPHA)
+        sds = np.array([part.std(ddof=1) if len(part) > 1 else np.nan for part in values])
+        spread = len(values[0]) > 1 and bool((sds >= np.array(pixel)).all())
+        enough = min(map(len, values)) >= EQUIVALENT_FROM and spread
+        within = -self._margin < narrow.low and narrow.high < self._margin
+        flip = sign_flip(np.concatenate(values), _weights(values))
+        looks = units_at_looks(parts)
+        alone = len(parts) == 1
+        chance = prob_interval(parts[0].a, parts[0].b, self._level) if alone else (np.nan, np.nan)
+        errors = [image_error(part.a.mean(), part.b.mean(), count) for part, count in zip(parts, images, strict=True)]
+        return row | {
+            **_of_test(test),
+            **_components(parts, sds),
+            "prob_improvement": float(np.mean([prob_improvement(part.a, part.b) for part in parts])),
+            "prob_low": float(chance[0]),
+            "prob_high": float(chance[1]),
+            "equivalent": bool(enough and within),
+            "verdict": f"too few {unit}es" if unit == "search" else f"too few {unit}s",
+            "seeds": min(part.seeds for part in parts),
+            "image_se": float(np.sqrt(np.sum(np.square(errors))) / len(errors)),
+            "iqm": float(np.mean([iqm(part) for part in values])),
+            "p_flip": float(flip.p),
+            "p_floor": flip.floor,
+            "p_error": float(flip.error),
+            "look": max(1, len(looks)),
+            "collapsed": alone and n > 2 and bool(sds[0] < max(pixel[0], TINY)),
+            "_looks": looks,
+            "_few": n < 2 * len(parts) or test.freedom <= 0 or bool(within and not enough),
+            **(_far(values[0], parts[0].names, self._margin) if alone else {}),
+        }
 
 
-def _resolution(verified: pd.DataFrame, arms: tuple[str, str]) -> float:
-    """Return the share of one test image, 0 where their number is not known."""
-    images = verified.loc[verified["arm"].isin(arms), "images"].min() if "images" in verified else np.nan
-    return 1 / images if images > 0 else 0.0
+def _weights(values: list[Floats]) -> Floats:
+    """Return the weight of each value in the mean of the strata's means."""
+    return np.concatenate([np.full(len(part), 1 / (len(values) * len(part))) for part in values])
 
 
-def _verdict(
-    blocks: Mapping[tuple[Any, ...], Scores], a: str, b: str, margin: float, level: float, resolution: float
-) -> dict[str, Any]:
-    """Return one comparison, before the adjustment for the others."""
-    sides = [(block.get(a, {}), block.get(b, {})) for block in blocks.values()]
-    shared = [(sorted(of_a.keys() & of_b.keys()), of_a, of_b) for of_a, of_b in sides]
-    unpaired = sum(len(of_a.keys() ^ of_b.keys()) for of_a, of_b in sides)
-    both = [np.array([[of_a[seed], of_b[seed]] for seed in seeds]) for seeds, of_a, of_b in shared if seeds]
-    row: dict[str, Any] = dict.fromkeys(COLUMNS, np.nan)
-    row |= {"a": a, "b": b, "n": 0, "blocks": 0, "equivalent": False, "verdict": "no pairs", "unpaired": unpaired,
-            "collapsed": False, "far_seed": None}  # fmt: skip
-    if not both:
-        return row
-    parts = [pair[:, 0] - pair[:, 1] for pair in both]
-    flat = np.concatenate(parts)
-    interval, narrow = blocked_interval(parts, level), blocked_interval(parts, 1 - 2 * ALPHA)
-    sd = float(flat.std(ddof=1)) if len(flat) > 1 else np.nan
-    several = min(map(len, parts)) > 1
-    enough = len(flat) >= EQUIVALENT_FROM and sd >= resolution
-    test = sign_flip(flat, np.concatenate([np.full(len(part), 1 / (len(parts) * len(part))) for part in parts]))
-    return row | {
-        "difference": float(np.mean([part.mean() for part in parts])),
-        "low": float(interval.low),
-        "high": float(interval.high),
-        "prob_improvement": float(np.mean([prob_improvement(pair[:, 0], pair[:, 1]) for pair in both])),
-        "equivalent": bool(enough and -margin < narrow.low and narrow.high < margin),
-        "n": len(flat),
-        "blocks": len(parts),
-        "sd": sd,
-        "se": float(np.sqrt(sum(part.var(ddof=1) / len(part) for part in parts)) / len(parts)) if several else np.nan,
-        "iqm": float(np.mean([iqm(part) for part in parts])),
-        "p_raw": float(test.p),
-        "p_floor": test.floor,
-        "p_error": float(test.error),
-        "collapsed": len(flat) > 2 and sd < max(resolution, TINY),
-        **_far(parts, [(name, seeds) for name, (seeds, *_) in zip(blocks, shared, strict=True) if seeds], margin),
-    }
+def _of_test(test: TTest) -> dict[str, float]:
+    return {"difference": test.estimate, "low": test.low, "high": test.high, "p_raw": test.p, "se": test.error,
+            "freedom": test.freedom}  # fmt: skip
 
 
-def _far(parts: list[Floats], seeds: list[tuple[tuple[Any, ...], list[int]]], margin: float) -> dict[str, Any]:
-    """Return the seed whose difference is far from the others' of its block, and the difference without it."""
-    for block, ((name, names), part) in enumerate(zip(seeds, parts, strict=True)):
-        position = far_from_rest(part)
-        if position is not None:
-            rest = np.delete(part, position)
-            if abs(part[position] - rest.mean()) > margin:
-                means = [rest.mean() if k == block else other.mean() for k, other in enumerate(parts)]
-                several = "/".join(map(str, name)) + " " if len(parts) > 1 else ""
-                return {"far_seed": f"{several}{names[position]}", "without_far": float(np.mean(means))}
-    return {}
+def _components(parts: list[Paired], sds: Floats) -> dict[str, float]:
+    """Return the standard deviation of the differences, and what the searches and their final runs have in it."""
+    sd = float(np.sqrt(np.mean(sds**2)))
+    if parts[0].unit == "seed":
+        return {"sd": sd, "seed_sd": sd}
+    within = float(np.mean([part.within for part in parts]))
+    return {"sd": sd, "seed_sd": math.sqrt(within) if within >= 0 else np.nan,
+            "search_sd": math.sqrt(max(0.0, sd**2 - within)) if math.isfinite(sd + within) else np.nan}  # fmt: skip
 
 
-def _word(row: Mapping[str, Any], floor: float) -> str:
-    """Return the verdict; `floor` is the smallest adjusted p that could have been reached."""
+def _far(values: Floats, names: Sequence[Any], margin: float) -> dict[str, Any]:
+    """Return the unit whose difference is far from the others', and the difference without it."""
+    position = far_from_rest(values)
+    if position is None:
+        return {}
+    rest = np.delete(values, position)
+    if abs(values[position] - rest.mean()) <= margin:
+        return {}
+    return {"far": name_of(names[position]), "without_far": float(rest.mean())}
+
+
+def name_of(unit: Any) -> str:
+    """Return a seed or a search, a sweep and a replicate, as text."""
+    return f"{unit[0]}, replicate {unit[1]}" if isinstance(unit, tuple) else str(unit)
+
+
+def _adjust(rows: list[dict[str, Any]]) -> None:
+    """Adjust the p values of a data set's comparisons for one another and for earlier looks; fill in the verdicts."""
+    tested = [row for row in rows if row["n"]]
+    each = ALPHA / max(1, len(tested))
+    raw = [min(1.0, row["p_raw"] * _factor(row.pop("_looks"), each)) for row in tested]
+    for row, p in zip(tested, holm(raw), strict=True):
+        row["p"] = float(p)
+        row["verdict"] = _word(row, bool(row.pop("_few")))
+
+
+def _factor(looks: tuple[float, ...], alpha: float) -> float:
+    """Return by how much a p value grows because the looks share the error rate."""
+    return alpha / levels(looks, alpha)[-1] if looks else 1.0
+
+
+def _word(row: Mapping[str, Any], few: bool) -> str:
+    """Return the verdict; `few`: there are too few units for one. It is filled in with the word for that."""
     if row["p"] < ALPHA:
         return "better" if row["difference"] > 0 else "worse"
     if row["equivalent"]:
         return "equivalent"
-    return "too few seeds" if floor >= ALPHA else "no difference found"
+    return str(row["verdict"]) if few else "no difference found"
+
+
+def one_search(verified: pd.DataFrame, margin: float = MARGIN) -> pd.DataFrame:
+    """Return the verdicts of each search alone, as `verdicts` would have given them, with `sweep` and `replicate`."""
+    parts = []
+    for (sweep, replicate), part in verified.groupby(["sweep", "replicate"], sort=False):
+        alone = verdicts(part, margin=margin)
+        parts.append(alone.assign(sweep=str(sweep), replicate=int(str(replicate))))
+    return pd.concat(parts, ignore_index=True) if parts else verdicts(verified, [], margin=margin)
 
 
 def uneven(mean: float, middle: float, error: float) -> bool:
@@ -170,22 +270,29 @@ def uneven(mean: float, middle: float, error: float) -> bool:
 
 
 def arms(verified: pd.DataFrame, score: str = "test", level: float = 0.95) -> pd.DataFrame:
-    """Return a row for each arm: `n`, `mean`, `low`, `high` (Student's interval), `iqm`, `sd`, `se`, and `shrinkage`.
+    """Return a row for each arm on each data set: `n`, `mean`, `low`, `high` (Student's interval), `iqm`, `sd`, `se`.
 
-    `shrinkage` is the search's value less the mean validation accuracy of the fresh seeds: the selection bias (winner's
-    curse) of the winner's score.
+    The unit is the search, of which `searches` is the number, or the seed where there is one search (`unit`); `n`
+    counts units, `runs` final runs. `shrinkage` is the search's value less the mean validation accuracy of the fresh
+    seeds, over searches: the selection bias (winner's curse) of the winner's score.
     """
     rows = verified[verified["winner"].astype(bool)] if "winner" in verified else verified
+    rows = rows.dropna(subset=[score])
+    keys = [name for name in ("question", "dataset") if name in rows]
+    search = [name for name in ("sweep", "replicate") if name in rows]
     summaries = []
-    for (sweep, arm), part in rows.dropna(subset=[score]).groupby(["sweep", "arm"], sort=False):
-        values = part[score].to_numpy()
-        interval = t_interval(values, level)
+    for key, part in rows.groupby([*keys, "arm"], sort=False):
+        groups = part.groupby(search, sort=False) if search else [((), part)]
+        winners = [group for _, group in groups]
+        several = len(winners) > 1
+        values = np.array([group[score].mean() for group in winners]) if several else part[score].to_numpy()
+        test = t_test([values], level)
+        bias = [group["search_value"].iloc[0] - group["val"].mean() for group in winners]
         summaries.append({
-            "sweep": sweep, "arm": arm, "n": len(values), "mean": values.mean(), "low": float(interval.low),
-            "high": float(interval.high), "iqm": float(iqm(values)),
-            "sd": values.std(ddof=1) if len(values) > 1 else np.nan,
-            "se": values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan,
-            "shrinkage": part["search_value"].iloc[0] - part["val"].mean(),
+            **dict(zip([*keys, "arm"], key, strict=True)), "unit": "search" if several else "seed",
+            "searches": len(winners), "n": len(values), "runs": len(part), "mean": values.mean(), "low": test.low,
+            "high": test.high, "iqm": float(iqm(values)), "sd": values.std(ddof=1) if len(values) > 1 else np.nan,
+            "se": test.error, "shrinkage": float(np.mean(bias)),
         })  # fmt: skip
-    names = ["sweep", "arm", "n", "mean", "low", "high", "iqm", "sd", "se", "shrinkage"]
+    names = [*keys, "arm", "unit", "searches", "n", "runs", "mean", "low", "high", "iqm", "sd", "se", "shrinkage"]
     return pd.DataFrame(summaries, columns=names)

@@ -5,10 +5,10 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import budget, compare, pairings
+from analysis import budget, compare, pairings, steered
 from analysis.arms import CONTROL
 from analysis.build import constraints
-from analysis.sentences import answer_to, duration, listed, number, percent, signed
+from analysis.sentences import duration, listed, number, percent, place, signed
 from analysis.tables import Sweep, records
 from supersnn.records.metrics import METRICS
 
@@ -20,10 +20,10 @@ def findings(sweep: Sweep, verdicts: pd.DataFrame) -> list[str]:
     """Return the sentences below a sweep's answer."""
     return [
         *cautions(sweep, verdicts),
-        *_other_verdicts(verdicts),
         *_control(verdicts),
         *_constraints(sweep),
         *_equal_budgets(sweep),
+        *steered.findings(sweep),
         *_teacher_cost(sweep),
         *_teacher_strength(sweep),
         *_shrinkage(sweep),
@@ -33,61 +33,77 @@ def findings(sweep: Sweep, verdicts: pd.DataFrame) -> list[str]:
 
 
 def cautions(sweep: Sweep, verdicts: pd.DataFrame) -> list[str]:
-    """Return what a reader of the numbers must know first: failed final runs, and differences that means hide."""
-    return [*_failed_final_runs(sweep), *_uneven_arms(sweep), *_uneven_differences(verdicts)]
+    """Return what a reader of the numbers must know first: failed final runs, favoured arms, what means hide."""
+    return [
+        *_failed_final_runs(sweep),
+        *steered.caution(sweep),
+        *_uneven_arms(sweep),
+        *_uneven_differences(verdicts),
+    ]
 
 
 def failed_final_runs(sweep: Sweep) -> list[dict[str, Any]]:
     """Return the winners' final runs that did not train to their end: `arm`, `trial`, `seed`, `reason`, `test`."""
     runs = sweep.verified[sweep.verified["winner"] & sweep.verified["ended"].ne("finished")]
     return [
-        {"arm": row["arm"], "trial": row["trial"], "seed": row["seed"],
+        {"arm": row["arm"], **_which(sweep, row), "trial": row["trial"], "seed": row["seed"],
          "reason": str(row["ended"]).removeprefix("failed:"), "test": row["test"]}
         for row in records(runs)
     ]  # fmt: skip
 
 
+def _which(sweep: Sweep, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the data set and the replicate of a row, where the sweep has several."""
+    several = {"dataset": len(sweep.datasets) > 1, "replicate": sweep.replicates > 1}
+    return {name: row[name] for name, shown in several.items() if shown}
+
+
 def _failed_final_runs(sweep: Sweep) -> Iterator[str]:
     runs = failed_final_runs(sweep)
     if runs:
-        named = listed(f"{run['arm']} seed {run['seed']} ({run['reason']})" for run in runs[:NAMED])
+        named = listed(f"{_search(run)} seed {run['seed']} ({run['reason']})" for run in runs[:NAMED])
         more = f" and {len(runs) - NAMED} more" if len(runs) > NAMED else ""
         total = int(sweep.verified["winner"].sum())
         yield (f"{len(runs)} of {total} final runs failed: {named}{more}. What they scored on the test images is in "
                "the means and the verdicts.")  # fmt: skip
 
 
+def _search(run: Mapping[str, Any]) -> str:
+    """Return the search of a final run: its arm, with the data set and the replicate that it states."""
+    where = f" on {run['dataset']}" if "dataset" in run else ""
+    return f"{run['arm']}{where}" + (f", replicate {run['replicate']}," if "replicate" in run else "")
+
+
 def _uneven_arms(sweep: Sweep) -> Iterator[str]:
     for row in records(compare.arms(sweep.verified)):
         if compare.uneven(row["mean"], row["iqm"], row["se"]):
-            yield (f"The seeds of {row['arm']} are skewed: their interquartile mean is {percent(row['iqm'])} %, their "
-                   f"mean {percent(row['mean'])} %.")  # fmt: skip
+            where = f" on {row['dataset']}" if len(sweep.datasets) > 1 else ""
+            what = "searches" if row["unit"] == "search" else "seeds"
+            yield (f"The {what} of {row['arm']}{where} are skewed: their interquartile mean is "
+                   f"{percent(row['iqm'])} %, their mean {percent(row['mean'])} %.")  # fmt: skip
 
 
 def _uneven_differences(verdicts: pd.DataFrame) -> Iterator[str]:
     for row in records(verdicts):
-        pair = f"{row['a']} − {row['b']}"
-        if isinstance(row["far_seed"], str):
-            yield (f"{pair}: one seed ({row['far_seed']}) is far from the rest; without it the difference is "
+        pair = f"{row['a']} − {row['b']}" + (place(row) if verdicts["dataset"].nunique() > 1 else "")
+        if isinstance(row["far"], str):
+            yield (f"{pair}: one {row['unit']} ({row['far']}) is far from the rest; without it the difference is "
                    f"{signed(row['without_far'])} instead of {signed(row['difference'])} points.")  # fmt: skip
         if row["collapsed"]:
             yield (f"{pair}: all {row['n']} differences are {signed(row['difference'])} points, to a test image: "
-                   "check that the seeds were used; the interval says nothing about other seeds.")  # fmt: skip
+                   "check that the seeds were used; the interval says nothing about others.")  # fmt: skip
         if compare.uneven(row["difference"], row["iqm"], row["se"]):
             yield (f"{pair}: the differences are skewed: their interquartile mean is {signed(row['iqm'])}, their mean "
                    f"{signed(row['difference'])} points.")  # fmt: skip
 
 
-def _other_verdicts(verdicts: pd.DataFrame) -> Iterator[str]:
-    for row in [row for row in records(verdicts) if row["n"]][1:]:
-        yield answer_to(row)
-
-
 def _control(verdicts: pd.DataFrame) -> Iterator[str]:
     """Warn where the control is better than the baseline: then the relations do not explain the gain."""
-    for row in records(verdicts):
-        if row["a"] == CONTROL and row["verdict"] == "better":
-            yield "The control with shuffled relations helps too, so the relations themselves do not explain the gain."
+    better = [row for row in records(verdicts) if row["a"] == CONTROL and row["verdict"] == "better"]
+    if better:
+        where = f" ({listed(place(row).strip() for row in better)})" if verdicts["dataset"].nunique() > 1 else ""
+        yield (f"The control with shuffled relations helps too{where}, so the relations themselves do not explain the "
+               "gain.")  # fmt: skip
 
 
 def _constraints(sweep: Sweep) -> Iterator[str]:
@@ -109,16 +125,19 @@ def _equal_budgets(sweep: Sweep) -> Iterator[str]:
     if sweep.trials["arm"].nunique() < 2 or not sweep.trials["winner"].any():
         return
     by_trials = budget.at_equal(sweep.trials, sweep.teachers, "trials")
-    cases = [(f"at equal trials ({by_trials['budget'].iloc[0]:.0f} an arm)", by_trials)]
+    cases = [(f"at equal trials ({by_trials['budget'].min():.0f} an arm)", by_trials)]
     for text, with_teacher in (("without", False), ("with", True)):
         table = budget.at_equal(sweep.trials, sweep.teachers, "compute", with_teacher=with_teacher)
-        spent = duration(table["budget"].iloc[0])
+        spent = duration(table["budget"].mean())
         cases.append((f"at equal compute {text} the teachers' cost ({spent} an arm)", table))
     if holding := [text for text, table in cases if table["verdict_holds"].all()]:
         yield _sentence(f"{listed(holding)}, every arm had found its verified winner: the verdicts hold.")
     for text, table in cases:
         if failing := [row for row in records(table) if not row["verdict_holds"]]:
-            choices = listed(_other_choice(row) for row in failing)
+            if len(table) > table["arm"].nunique():
+                choices = f"{len(failing)} of {len(table)} searches would have chosen another trial, or none"
+            else:
+                choices = listed(_other_choice(row) for row in failing)
             yield _sentence(f"{text}, {choices}: the verdicts are not shown to hold.")
 
 
@@ -162,11 +181,13 @@ def _teacher_strength(sweep: Sweep) -> Iterator[str]:
 
 def _shrinkage(sweep: Sweep) -> Iterator[str]:
     known = [row for row in records(compare.arms(sweep.verified)) if pd.notna(row["shrinkage"])]
+    several = len(sweep.datasets) > 1
     if known and not sweep.held_out:
         yield ("The final runs trained on the validation images too, so the selection bias of the search scores cannot "
                "be estimated: only the test images are held out.")  # fmt: skip
     elif known:
-        biases = listed(f"{signed(row['shrinkage'])} ({row['arm']})" for row in known)
+        names = [f"{row['arm']} on {row['dataset']}" if several else row["arm"] for row in known]
+        biases = listed(f"{signed(row['shrinkage'])} ({name})" for row, name in zip(known, names, strict=True))
         yield ("Search scores less the validation accuracy of fresh seeds, the selection bias (winner's curse): "
                f"{biases} points.")  # fmt: skip
 
@@ -174,10 +195,12 @@ def _shrinkage(sweep: Sweep) -> Iterator[str]:
 def _reach(verdicts: pd.DataFrame) -> Iterator[str]:
     tested = verdicts[verdicts["n"] > 0]
     if len(tested):
-        floor = min(1.0, float(tested["p_floor"].max()) * len(tested))
-        cannot = " No difference can be significant with so few pairs." if floor >= compare.ALPHA else ""
-        yield (f"With {int(tested['n'].min())} pairs and {len(tested)} comparisons the smallest possible adjusted p is "
-               f"{floor:.2g}. Intervals are not adjusted for the number of comparisons.{cannot}")  # fmt: skip
+        floor, n = float(tested["p_floor"].max()), int(tested["n"].min())
+        exact = listed(f"{row['p_flip']:.2g} for {row['a']} − {row['b']}" for row in records(tested)
+                       if row["dataset"] == tested["dataset"].iloc[0])  # fmt: skip
+        yield (f"p and interval are Student's t; intervals are not adjusted for the number of comparisons. Without its "
+               f"assumption of a normal distribution, the exact sign-flip test has p = {exact} (not adjusted; the "
+               f"smallest possible with {n} units is {floor:.2g}).")  # fmt: skip
 
 
 def _openness(sweep: Sweep) -> Iterator[str]:

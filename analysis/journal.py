@@ -24,6 +24,8 @@ from supersnn.records.state import SweepState
 
 CACHE_STEP = 1 << 20
 """Bytes of uncached journal from which the cache is written again."""
+TYPES = {"dataset": "str", "replicate": "int64", "arm": "str", "trial": "int64", "epoch": "int64", "time": "float64"}
+"""Of the columns that identify an epoch."""
 STATE, EPOCHS, DIGESTS = "state.json", "epochs.parquet", "digests.json"
 """The cache's files."""
 LARGEST = 2**53
@@ -44,6 +46,8 @@ class EpochColumns:
     """Epochs by column; a metric that first appears late is NaN before."""
 
     arms: list[str] = field(default_factory=list)
+    datasets: list[str | None] = field(default_factory=list)
+    replicates: "array[int]" = field(default_factory=lambda: array("q"))
     trials: "array[int]" = field(default_factory=lambda: array("q"))
     epochs: "array[int]" = field(default_factory=lambda: array("q"))
     times: "array[float]" = field(default_factory=lambda: array("d"))
@@ -53,6 +57,8 @@ class EpochColumns:
         """Append an epoch."""
         rows = len(self.arms)
         self.arms.append(event.arm)
+        self.datasets.append(event.dataset)
+        self.replicates.append(event.replicate)
         self.trials.append(event.trial)
         self.epochs.append(event.epoch)
         self.times.append(event.time)
@@ -62,12 +68,11 @@ class EpochColumns:
             column.append(math.nan if value is None else value)
 
     def frame(self) -> pd.DataFrame:
-        """Return the table: `arm`, `trial`, `epoch`, `time`, and a column for each metric."""
+        """Return the table: the columns of `TYPES`, `dataset` a label or missing, and a column for each metric."""
         for column in self.metrics.values():
             column.extend([math.nan] * (len(self.arms) - len(column)))
-        return pd.DataFrame(
-            {"arm": self.arms, "trial": self.trials, "epoch": self.epochs, "time": self.times, **self.metrics}
-        ).astype({"arm": "str", "trial": "int64", "epoch": "int64", "time": "float64"})
+        keys = {"dataset": self.datasets, "replicate": self.replicates, "arm": self.arms, "trial": self.trials}
+        return pd.DataFrame(keys | {"epoch": self.epochs, "time": self.times} | self.metrics).astype(TYPES)
 
 
 def record_of(events: Iterable[AnyEvent], constraints: Mapping[str, float], faults: Iterable[str] = ()) -> SweepRecord:
@@ -176,6 +181,8 @@ def _cached(path: Path, constraints: Mapping[str, float], cache: Path) -> tuple[
     except (OSError, ValueError, pa.ArrowException):
         return None
     loaded = snapshot.load(cache / STATE, path)
+    if not TYPES.keys() <= set(table.column_names):  # of a version without replicates
+        return None
     if loaded is None or loaded[0].constraints != constraints:
         return None
     return loaded[0], table.to_pandas(), loaded[1]

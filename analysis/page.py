@@ -1,5 +1,7 @@
 """The report page: one self-contained HTML file, the answer first, that needs no network."""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,15 +11,17 @@ import pandas as pd
 import plotly.offline
 import yaml
 
-from analysis import compare, sentences
+from analysis import compare, sentences, summary
+from analysis.answers import Answer, answers
 from analysis.build import constraints
 from analysis.figures.style import description
 from analysis.findings import findings
 from analysis.grid import grid
-from analysis.results import answer, differs, results
+from analysis.remarks import remarks
+from analysis.results import differs, results
 from analysis.sections import Chapter, chapters
 from analysis.stored import LATEST
-from analysis.tables import Sweep, best_first, collect, records
+from analysis.tables import Sweep, best_first
 from supersnn.records.metrics import COSTS
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -25,7 +29,7 @@ TRIAL_ROWS = 150
 
 
 def render(sweeps: list[Sweep], margin: float = compare.MARGIN) -> str:
-    """Return the report of one or several sweeps as HTML."""
+    """Return the report of one or several sweeps as HTML: the answer to each question they ask, then each sweep."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
@@ -33,37 +37,72 @@ def render(sweeps: list[Sweep], margin: float = compare.MARGIN) -> str:
     parts = [_part(sweep, margin, f"s{k}") for k, sweep in enumerate(sweeps)]
     return environment.get_template("report.html.j2").render(
         parts=parts,
-        across=_across(sweeps, margin) if len(sweeps) > 1 else None,
+        questions=[_question(answer) for answer in answers(sweeps, margin)] if len(sweeps) > 1 else [],
         style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
         script=(TEMPLATES / "report.js").read_text(encoding="utf-8"),
         plotly=plotly.offline.get_plotlyjs(),
     )
 
 
+def _question(answer: Answer) -> dict[str, Any]:
+    """Return the template's values for one answer."""
+    arms = list(dict.fromkeys(arm for sweep in answer.sweeps for arm in sweep.arms))
+    verdicts = answer.verdicts
+    return {
+        "name": answer.name,
+        "sweeps": len(answer.sweeps),
+        "complete": answer.complete,
+        "answer": answer.headline,
+        "evidence": _unbroken(_sentence(answer.evidence)),
+        "table": grid(summary.table(answer, arms)),
+        "searches": (verdicts["unit"] == "search").any(),
+        "verdicts": grid(summary.verdict_rows(verdicts)),
+        "one_search": grid(summary.one_search(answer)),
+        "components": grid(summary.components(answer)),
+        "remarks": [_unbroken(sentence) for sentence in remarks(answer)],
+    }
+
+
 def _part(sweep: Sweep, margin: float, prefix: str) -> dict[str, Any]:
     """Return the template's values for one sweep."""
-    verdicts = compare.verdicts(sweep.verified, margin=margin)
-    summary = results(sweep, margin)
+    answer = answers([sweep], margin)[0]
+    values = results(sweep, margin)
     return {
+        **_question(answer),
         "prefix": prefix,
         "name": sweep.name,
         "complete": sweep.complete,
         "ended": sweep.ended,
-        **_headline(verdicts),
-        "findings": [_unbroken(sentence) for sentence in findings(sweep, verdicts)],
-        "facts": _facts(sweep, summary),
-        "arms": grid(_arms(summary)),
-        "verdicts": grid(_verdicts(verdicts)),
-        "chapters": [_chapter(chapter, prefix) for chapter in chapters(sweep, verdicts, margin)],
-        "teachers": grid(_teachers(sweep.teachers)),
+        "findings": [_unbroken(sentence) for sentence in findings(sweep, answer.verdicts)],
+        "facts": _facts(sweep, values),
+        "arms": grid(_arms(values)),
+        "chapters": list(_chapters(sweep, answer.verdicts, margin, prefix)),
+        "teachers": grid(_teachers(sweep)),
         "trials": grid(_trials(sweep), TRIAL_ROWS),
         "failures": grid(_failures(sweep.trials)),
-        "failed_final_runs": grid(pd.DataFrame(summary["failed_final_runs"])),
+        "failed_final_runs": grid(pd.DataFrame(values["failed_final_runs"])),
         "problems": grid(sweep.problems.drop(columns=["sweep"])),
         "ledger": grid(_ledger(sweep)),
         "config": yaml.safe_dump(dict(sweep.config), sort_keys=False, allow_unicode=True),
         "provenance": _provenance(sweep),
     }  # fmt: skip
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _chapters(sweep: Sweep, verdicts: pd.DataFrame, margin: float, prefix: str) -> Iterator[dict[str, Any]]:
+    """Return the chapters of each data set."""
+    names = sweep.datasets
+    if len(names) < 2:
+        yield from (_chapter(chapter, prefix) for chapter in chapters(sweep, verdicts, margin))
+        return
+    for number, name in enumerate(names):
+        own = verdicts[verdicts["dataset"] == name]
+        for chapter in chapters(sweep.on(name), own, margin):
+            titled = replace(chapter, title=f"{chapter.title} ({name})")
+            yield _chapter(titled, f"{prefix}-d{number}")
 
 
 def _chapter(chapter: Chapter, prefix: str) -> dict[str, Any]:
@@ -77,56 +116,41 @@ def _chapter(chapter: Chapter, prefix: str) -> dict[str, Any]:
     return {"key": f"{prefix}-{chapter.key}", "title": chapter.title, "pictures": pictures}
 
 
-def _headline(verdicts: pd.DataFrame) -> dict[str, str]:
-    """Return the answer as a claim and its evidence."""
-    rows = [row for row in records(verdicts) if row["n"]]
-    if not rows:
-        return {"answer": answer(verdicts), "evidence": ""}
-    evidence = f"{sentences.evidence(rows[0])}; {sentences.scope(rows[0])}"
-    return {"answer": sentences.claim(rows[0]) + ".", "evidence": _unbroken(evidence[:1].upper() + evidence[1:] + ".")}
-
-
 def _unbroken(text: str) -> str:
     """Keep a number and its percent sign, and p and its value, on one line."""
     return text.replace(" %", "\u00a0%").replace(" p = ", " p\u00a0=\u00a0")
 
 
-def _arms(summary: dict[str, Any]) -> pd.DataFrame:
-    skewed = any(differs(row["test_mean"], row["test_iqm"], row["test_se"]) for row in summary["arms"].values())
+def _arms(values: dict[str, Any]) -> pd.DataFrame:
+    skewed = any(differs(row["test_mean"], row["test_iqm"], row["test_se"]) for row in values["arms"].values())
     return pd.DataFrame([
         {"arm": arm, "teacher": str(row["teacher"] or "none"), "trials": row["trials"], "best": row["best_val"],
-         "seeds": len(row["verified"]), "test": row["test_mean"], **({"iqm": row["test_iqm"]} if skewed else {}),
+         **({"searches": row["searches"]} if values["replicates"] > 1 else {}), "final runs": len(row["verified"]),
+         "test": row["test_mean"], **({"iqm": row["test_iqm"]} if skewed else {}),
          "95 % interval": sentences.between(row["test_low"], row["test_high"], sentences.percent),
          **{cost.column: row[cost.column] for cost in COSTS},
          "seconds": row["cpu_s"]}
-        for arm, row in summary["arms"].items()
-    ])  # fmt: skip
-
-
-def _verdicts(verdicts: pd.DataFrame, sweeps: int = 1) -> pd.DataFrame:
-    """Return the verdicts as shown; of several sweeps, with how many of them have each comparison."""
-    rows = records(verdicts)
-    skewed = any(differs(row["difference"], row["iqm"], row["se"]) for row in rows)
-    return pd.DataFrame([
-        {"comparison": f"{row['a']} − {row['b']}", **({"sweeps": f"{row['blocks']} of {sweeps}"} if sweeps > 1 else {}),
-         "difference": row["difference"], **({"iqm_points": row["iqm"]} if skewed else {}),
-         "95 % interval": sentences.between(row["low"], row["high"], sentences.signed), "p": row["p"],
-         "prob_improvement": row["prob_improvement"], "pairs": row["n"], "verdict": row["verdict"]}
-        for row in rows
+        for arm, row in values["arms"].items()
     ])  # fmt: skip
 
 
 def _trials(sweep: Sweep) -> pd.DataFrame:
-    shown = ["arm", "trial", "state", "value", *(["feasible"] if constraints(sweep.config) else []),
+    several = {"dataset": len(sweep.datasets) > 1, "replicate": sweep.replicates > 1}
+    where = [name for name, shown in several.items() if shown]
+    shown = ["arm", *where, "trial", "state", "value", *(["feasible"] if constraints(sweep.config) else []),
              "epochs", "seconds", "teacher", *(cost.key for cost in COSTS)]  # fmt: skip
     shown += [column for column in sweep.trials.columns if "." in column and column != "teacher.name"]
     known = [column for column in shown if column in sweep.trials]
     return best_first(sweep.trials)[known]
 
 
-def _teachers(teachers: pd.DataFrame) -> pd.DataFrame:
+def _teachers(sweep: Sweep) -> pd.DataFrame:
     """Return the teachers, with what each was trained for where some were refitted."""
-    shown, refitted = teachers.drop(columns=["sweep", "digest", "split", "refitted"]), teachers["refitted"]
+    teachers = sweep.teachers
+    alone = [name for name, several in (("dataset", len(sweep.datasets) > 1), ("replicate", sweep.replicates > 1))
+             if not several]  # fmt: skip
+    shown = teachers.drop(columns=["sweep", "digest", "split", "refitted", *alone])
+    refitted = teachers["refitted"]
     if not refitted.any():
         return shown
     return shown.assign(trained_for=refitted.map({False: "the search", True: "the final runs"}))
@@ -147,15 +171,19 @@ def _ledger(sweep: Sweep) -> pd.DataFrame:
     return table.assign(time=[_moment(value) for value in table["time"]])
 
 
-def _facts(sweep: Sweep, summary: dict[str, Any]) -> list[tuple[str, str]]:
+def _facts(sweep: Sweep, values: dict[str, Any]) -> list[tuple[str, str]]:
     student = (sweep.config.get("student") or {}).get("architecture")
     spent = sum(table["seconds"].sum() for table in (sweep.trials, sweep.ranked, sweep.verified))
-    failed = len(summary["failed_final_runs"])
+    failed = len(values["failed_final_runs"])
     teachers = sweep.teachers["seconds"].sum() + sweep.teachers["bank_seconds"].sum()
     return [
-        ("data", str(summary["dataset"] or "–")),
+        ("data", ", ".join(values["datasets"]) or "–"),
         ("student", str(student or "–")),
-        ("trials", f"{len(sweep.trials)} in {len(sweep.arms)} arms"),
+        (
+            "trials",
+            f"{len(sweep.trials)} in {len(sweep.arms)} arms"
+            + (f", {sweep.replicates} replicates" if sweep.replicates > 1 else ""),
+        ),
         ("verified", f"{int(sweep.verified['winner'].sum())} fresh seeds" + (f", {failed} failed" if failed else "")),
         ("training", sentences.duration(spent)),
         ("teachers", sentences.duration(teachers)),
@@ -181,14 +209,3 @@ def _moment(seconds: float | None) -> str:
     if seconds is None or pd.isna(seconds):
         return "–"
     return datetime.fromtimestamp(min(float(seconds), LATEST), UTC).strftime("%Y-%m-%d %H:%M UTC")
-
-
-def _across(sweeps: list[Sweep], margin: float) -> dict[str, Any]:
-    """Return the verdicts over all sweeps: each sweep is a block, paired by seed within it."""
-    tables = collect(sweeps)
-    verdicts = compare.verdicts(tables.verified, margin=margin)
-    return {
-        **_headline(verdicts),
-        "verdicts": grid(_verdicts(verdicts, len(sweeps))),
-        "complete": all(sweep.complete for sweep in sweeps),
-    }

@@ -7,12 +7,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import budget, compare
+from analysis import budget, compare, steered
+from analysis.answers import Answer, answers
 from analysis.findings import cautions, failed_final_runs
-from analysis.sentences import between, full_answer, metric_text, percent, signed
+from analysis.remarks import remarks
+from analysis.sentences import between, counted, metric_text, percent, signed
 from analysis.tables import Sweep, records
 from supersnn.records.metrics import COSTS
+from supersnn.records.pairing import Pairing, family, pairing
 
+CELL = ("dataset", "arm", "unit", "searches", "runs", "mean", "low", "high", "sd", "se", "iqm")
+"""The columns of `analysis.compare.arms` in the results."""
 STATES = ("finished", "stopped", "failed", "running")
 
 
@@ -21,25 +26,43 @@ def results(sweep: Sweep, margin: float = compare.MARGIN) -> dict[str, Any]:
 
     `gpu_s` and `cpu_s` are the arm's own trainings: search, ranking and verification; `teacher_s` is the additional
     cost of its teachers and their caches, refitted ones included. `cautions` are sentences to read with the numbers;
-    `problem_lines` are the `problems` that the page lists.
+    `problem_lines` are the `problems` that the page lists. `requests` are what people asked for while the sweep ran,
+    and `given` is how many trials of an arm have values of theirs.
     """
-    verdicts = compare.verdicts(sweep.verified, margin=margin)
-    summaries = {str(row["arm"]): row for row in records(compare.arms(sweep.verified))}
+    answer = answers([sweep], margin)[0]
+    verdicts = answer.verdicts
     costs = {str(row["arm"]): row for row in records(budget.costs(sweep))}
     values: dict[str, Any] = _plain({
         "sweep": sweep.name,
         "complete": sweep.complete,
         "ended": sweep.ended,
-        "dataset": (sweep.config.get("dataset") or {}).get("name"),
-        "arms": {arm: _arm(sweep, arm, summaries.get(arm, {}), costs.get(arm, {})) for arm in sweep.arms},
-        "verdicts": records(verdicts),
-        "answer": answer(verdicts),
+        "dataset": sweep.datasets[0] if sweep.datasets else None,
+        "datasets": sweep.datasets,
+        "replicates": sweep.replicates,
+        "arms": {arm: _arm(sweep, arm, answer.arms, costs.get(arm, {})) for arm in sweep.arms},
+        "cells": [{key: row[key] for key in CELL} for row in records(answer.arms)],
+        **said(answer),
         "margin": margin,
         "cautions": cautions(sweep, verdicts),
         "failed_final_runs": failed_final_runs(sweep),
+        "requests": steered.requests(sweep),
         "problems": len(sweep.problems),
         "problem_lines": [_problem_line(row) for row in records(sweep.problems)],
         "provenance": dict(sweep.provenance),
+    })  # fmt: skip
+    return values
+
+
+def said(answer: Answer) -> dict[str, Any]:
+    """Return what an answer says, as JSON values: its `sweeps`, `headline`, `verdicts`, and sentences about them."""
+    values: dict[str, Any] = _plain({
+        "sweeps": [sweep.name for sweep in answer.sweeps],
+        "headline": answer.headline,
+        "answer": answer.sentence,
+        "verdicts": records(answer.verdicts),
+        "one_search": records(answer.one_search),
+        "components": records(answer.components.drop(columns="question")),
+        "remarks": remarks(answer),
     })  # fmt: skip
     return values
 
@@ -49,7 +72,12 @@ def _problem_line(row: Mapping[str, Any]) -> str:
     return row["problem"] if pd.isna(row["arm"]) else f"{row['arm']}{trial}: {row['problem']}"
 
 
-def _arm(sweep: Sweep, arm: str, summary: Mapping[str, Any], cost: Mapping[str, Any]) -> dict[str, Any]:
+def _arm(sweep: Sweep, arm: str, summaries: pd.DataFrame, cost: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an arm's results; over several data sets its means are those of the data sets' means."""
+    own = summaries[summaries["arm"] == arm]
+    summary = records(own)[0] if len(own) == 1 else {
+        "mean": own["mean"].mean() if len(own) else None, "shrinkage": own["shrinkage"].mean() if len(own) else None,
+    }  # fmt: skip
     trials = sweep.trials[sweep.trials["arm"] == arm]
     verified = sweep.verified[(sweep.verified["arm"] == arm) & sweep.verified["winner"]]
     counts = trials["state"].value_counts()
@@ -57,13 +85,17 @@ def _arm(sweep: Sweep, arm: str, summary: Mapping[str, Any], cost: Mapping[str, 
     winner = trials[trials["winner"]] if trials["winner"].any() else best
     spent = sum(cost.get(part, 0.0) for part in ("search", "ranking", "verify"))
     resources = sweep.config.get("resources") or {}
-    known = {column: _first(winner, column) for column in ("student", "teacher", "pairing", "trial")}
+    known = {column: _first(winner, column) for column in ("student", "teacher", "pairing")}
+    known["pairing"] = known["pairing"] or _described_pairing(sweep.config, arm)
+    known["trial"] = _first(winner, "trial") if len(winner) == 1 else None
     teacher = sweep.teachers[(sweep.teachers["name"] == known["teacher"]) & ~sweep.teachers["refitted"]]
     return {
         "trials": len(trials),
+        "given": steered.favoured(sweep).get(arm, 0),
         **{state: int(counts.get(state, 0)) for state in STATES},
-        "best_val": _first(best, "value"),
-        "verified": records(verified[["seed", "val", "test"]]),
+        "best_val": best["value"].max() if len(best) else None,
+        "verified": records(verified[["seed", "val", "test", *_more(sweep)]]),
+        "searches": int(own["searches"].sum()),
         "test_mean": summary.get("mean"),
         "test_sd": summary.get("sd"),
         "test_low": summary.get("low"),
@@ -88,6 +120,24 @@ def _gpus(resources: Mapping[str, Any]) -> float:
     return 0.0 if gpus == "auto" else float(gpus)
 
 
+def _more(sweep: Sweep) -> list[str]:
+    """Return the columns that tell the searches of an arm apart, where it has several."""
+    return [name for name, several in (("dataset", len(sweep.datasets) > 1), ("replicate", sweep.replicates > 1))
+            if several]  # fmt: skip
+
+
+def _described_pairing(config: Mapping[str, Any], arm: str) -> Pairing | None:
+    """Return an arm's kind of pairing by the sweep file, None where it has several, or the file does not say."""
+    try:
+        described = config["arms"][arm]
+        students = [family(one) for one in described.get("students") or [config["student"]["architecture"]]]
+        teachers = [None if one is None else family(one) for one in described.get("teachers") or [None]]
+    except (LookupError, TypeError, AttributeError):  # a damaged file: the sweep's problems have it
+        return None
+    kinds = {pairing(student, teacher) for student in students for teacher in teachers}
+    return kinds.pop() if len(kinds) == 1 else None
+
+
 def table(results: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return the arms of `results` as rows of a printed table, narrow enough for a terminal: heading → text.
 
@@ -98,7 +148,7 @@ def table(results: Mapping[str, Any]) -> list[dict[str, str]]:
     for name, arm in results["arms"].items():
         spread = "" if arm["test_sd"] is None else f" ± {percent(arm['test_sd'])}"
         rows.append({
-            "arm": name,
+            "arm": f"{name} *" if arm["given"] else name,
             "teacher": arm["teacher"] or "–",
             "trials": str(arm["trials"]),
             "best\nval %": percent(arm["best_val"]),
@@ -116,29 +166,27 @@ def _narrow(column: str) -> str:
 
 def verdict_table(results: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return the verdicts of `results` as rows of a printed table: heading → text."""
-    skewed = any(differs(row["difference"], row["iqm"], row["se"]) for row in results["verdicts"])
+    rows = results["verdicts"]
+    skewed = any(differs(row["difference"], row["iqm"], row["se"]) for row in rows)
+    several = len({row["dataset"] for row in rows}) > 1
     return [
         {
+            **({"data": row["dataset"]} if several else {}),
             "comparison": f"{row['a']} − {row['b']}",
             "points": signed(row["difference"]),
             **({"IQM": signed(row["iqm"])} if skewed else {}),
             "95 % interval": between(row["low"], row["high"], signed),
             "p (Holm)": "–" if row["p"] is None else f"{row['p']:.3g}",
+            "rests on": counted(row),
             "verdict": row["verdict"],
         }
-        for row in results["verdicts"]
+        for row in rows
     ]
 
 
 def differs(mean: float | None, middle: float | None, error: float | None) -> bool:
     """Return `compare.uneven` of plain values, of which None is not known."""
     return not (mean is None or middle is None or error is None) and compare.uneven(mean, middle, error)
-
-
-def answer(verdicts: pd.DataFrame) -> str:
-    """Return the first verdict, which answers the sweep's question, as a sentence."""
-    rows = [row for row in records(verdicts) if row["n"]]
-    return full_answer(rows[0]) if rows else "No two arms have verified results that can be paired yet."
 
 
 def _first(frame: pd.DataFrame, column: str) -> Any:

@@ -15,6 +15,9 @@ from supersnn.records.metrics import COSTS
 MARGINALS = 4
 """Number of parameters whose marginals are drawn: the most important ones in any arm."""
 NO_TRIAL = " A pairing whose trials were all stopped, failed or outside the constraints has no gain, and is named."
+UNSHOWN = {"dataset", "datasets", "sweeps", "p_error", "unpaired", "collapsed", "far", "without_far", "freedom",
+           "search_sd", "seed_sd", "image_se", "prob_low", "prob_high", "look", "seeds"}  # fmt: skip
+"""Columns of the verdicts that the figure's data leaves out; the CSV has all."""
 RELATION, THRESHOLD = "loss.relation.weight", "neuron.threshold"
 
 
@@ -60,13 +63,25 @@ def _results(sweep: Sweep, verdicts: pd.DataFrame, margin: float) -> Iterator[Pi
     winners = sweep.verified[sweep.verified["winner"] & sweep.verified["test"].notna()]
     if not len(winners):
         return
-    seeds = winners[["arm", "trial", "seed", "val", "test", *(cost.column for cost in COSTS)]]
+    several = sweep.replicates > 1
+    search = ["arm", "replicate"] if several else ["arm"]
+    seeds = winners[[*search, "trial", "seed", "val", "test", *(cost.column for cost in COSTS)]]
     note = "Each point is a fresh seed of the arm's winner; above them their mean and its 95 % interval (Student's t)."
-    yield Picture("scores", "Every verified seed", note, outcomes.verified_scores(winners, arms=sweep.arms), seeds)
+    if several:
+        note = ("Each point is a search: the mean over the fresh seeds of its winner, which are the faint points "
+                "beside it. Above them the mean over searches and its 95 % interval (Student's t).")  # fmt: skip
+    yield Picture(
+        "scores",
+        "Every search" if several else "Every verified seed",
+        note,
+        outcomes.verified_scores(winners, arms=sweep.arms),
+        seeds,
+    )
     if (verdicts["n"] > 0).any():
-        note = (f"Mean difference over seeds with its 95 % interval. The grey band is ±{100 * margin:.2g} points: a "
+        what = "searches" if (verdicts["unit"] == "search").any() else "seeds"
+        note = (f"Mean difference over {what} with its 95 % interval. The grey band is ±{100 * margin:.2g} points: a "
                 "difference whose 90 % interval is within it counts as equivalent.")  # fmt: skip
-        table = verdicts.drop(columns=["p_error", "unpaired", "collapsed", "far_seed", "without_far"])
+        table = verdicts[[name for name in verdicts if name not in UNSHOWN]]
         table = table.rename(columns={"iqm": "iqm_points"})
         drawn = outcomes.verdict_intervals(verdicts, margin, sweep.arms)
         yield Picture("verdicts", "Differences between arms", note, drawn, table)
@@ -74,15 +89,16 @@ def _results(sweep: Sweep, verdicts: pd.DataFrame, margin: float) -> Iterator[Pi
 
 def _search(sweep: Sweep) -> Iterator[Picture]:
     path = budget.progress(sweep.trials, sweep.teachers)
+    hidden = ["sweep", "dataset", *([] if sweep.replicates > 1 else ["replicate"])]
     if not path["best"].notna().any():
         return
     note = "Only eligible trials count: trained to the end, within the constraints; each with its validation accuracy."
     drawn = search.best_so_far(path, "trials", sweep.arms)
-    yield Picture("by-trials", "Best so far, by trials", note, drawn, path.drop(columns=["sweep"]), wide=False)
+    yield Picture("by-trials", "Best so far, by trials", note, drawn, path.drop(columns=hidden), wide=False)
     path = budget.progress(sweep.trials, sweep.teachers, with_teacher=True)
     note = "Seconds of training; each arm starts at the cost of its teachers and their caches."
     drawn = search.best_so_far(path, "compute", sweep.arms)
-    yield Picture("by-compute", "Best so far, by compute", note, drawn, path.drop(columns=["sweep"]), wide=False)
+    yield Picture("by-compute", "Best so far, by compute", note, drawn, path.drop(columns=hidden), wide=False)
     curves = budget.expected_best_by_arm(sweep.trials)
     note = ("The average best of n trials of an arm, and the central 80 % of such searches. A trial that is not "
             "eligible counts as the sweep's worst. Trials are drawn in random order, so a sampler that learns does "
@@ -90,7 +106,9 @@ def _search(sweep: Sweep) -> Iterator[Picture]:
     drawn = search.expected_best(curves, sweep.arms)
     yield Picture("expected", "Expected best of n trials", note, drawn, curves.drop(columns=["sweep"]), wide=False)
     if "val/accuracy" in sweep.epochs:
-        last = sweep.trials[["arm", "trial", "state", "epochs", "value"]]
+        last = sweep.trials[
+            ["arm", *(["replicate"] if sweep.replicates > 1 else []), "trial", "state", "epochs", "value"]
+        ]
         drawn = search.learning_curves(sweep.epochs, sweep.trials, arms=sweep.arms)
         note = "Thick: the arm's winner, or its best trial so far. Thin: a sample of the others, from best to worst."
         yield Picture("curves", "Learning curves", note, drawn, last, wide=False)

@@ -4,55 +4,85 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from analysis.units import OVERALL
 from supersnn.records.metrics import Metric
 
+ONE_SEARCH = "one search each; the search's own luck is not in this interval"
+"""What the evidence of one search of each arm leaves out."""
 
-def claim(row: Mapping[str, Any]) -> str:
+
+def claim(row: Mapping[str, Any], where: bool = False) -> str:
     """Return a verdict, a row of `compare.verdicts` with pairs, as a sentence without its full stop.
 
-    Of one sweep, with one search an arm, it is about the winners that the searches found; of several, about the arms.
+    Of one search an arm it is about the winners that the searches found; of several, about the arms. `where`: it names
+    the data set.
     """
     difference = signed(row["difference"])
-    a, b = (f"the winner found for {arm}" if row["blocks"] == 1 else str(arm) for arm in (row["a"], row["b"]))
+    a, b = (f"the winner found for {arm}" if row["unit"] == "seed" else str(arm) for arm in (row["a"], row["b"]))
     head = a[:1].upper() + a[1:]
+    points = f"points of test accuracy{place(row) if where else ''}"
     match row["verdict"]:
         case "better" | "worse":
             small = ", within the equivalence margin" if row["equivalent"] else ""
-            size = percent(abs(row["difference"]))
-            return f"{head} is {row['verdict']} than {b} by {size} points of test accuracy{small}"
+            return f"{head} is {row['verdict']} than {b} by {percent(abs(row['difference']))} {points}{small}"
         case "equivalent":
-            return f"{head} and {b} are equivalent: they differ by {difference} points of test accuracy"
-        case "too few seeds" if difference in ("+0.00", "−0.00"):
-            return f"No difference seen between {a} and {b}, which so few seeds cannot confirm"
-        case "too few seeds":
-            return f"{head} differs from {b} by {difference} points of test accuracy, which so few seeds cannot confirm"
-    return f"No difference found between {a} and {b}: {difference} points of test accuracy"
+            return f"{head} and {b} are equivalent: they differ by {difference} {points}"
+        case "too few seeds" | "too few searches":
+            few = f"which so few {'seeds' if row['unit'] == 'seed' else 'searches'} cannot confirm"
+            if difference in ("+0.00", "−0.00"):
+                return f"No difference seen between {a} and {b}{place(row) if where else ''}, {few}"
+            return f"{head} differs from {b} by {difference} {points}, {few}"
+    return f"No difference found between {a} and {b}: {difference} {points}"
+
+
+def place(row: Mapping[str, Any]) -> str:
+    """Return the data set of a verdict, as in "on digits"; empty where it has no name."""
+    if row["dataset"] == OVERALL:
+        return f" over {row['datasets']} data sets"
+    return f" on {row['dataset']}" if row["dataset"] else ""
 
 
 def evidence(row: Mapping[str, Any]) -> str:
-    """Return a verdict's evidence: interval, p value and number of pairs."""
+    """Return a verdict's evidence: interval, p value, and the number of units."""
     known = row["low"] is not None and math.isfinite(row["low"])
-    interval = f"95 % interval {signed(row['low'])} to {signed(row['high'])}" if known else "no interval from one pair"
-    return f"{interval}, Holm-adjusted p = {row['p']:.2g}, {row['n']} paired seed{'s' if row['n'] != 1 else ''}"
+    if known:
+        interval = f"95 % interval {signed(row['low'])} to {signed(row['high'])}"
+    else:
+        why = f"from one {row['unit']}" if row["n"] < 2 else "where nothing varies"
+        interval = f"no interval {why}"
+    look = f", look {row['look']}" if row["look"] > 1 else ""
+    return f"{interval}, Holm-adjusted p = {row['p']:.2g}{look}, {units(row)}"
 
 
-ONE_SEARCH = "one search each; the search's own luck is not in this interval"
-"""What the evidence of one sweep leaves out."""
+def units(row: Mapping[str, Any]) -> str:
+    """Return what a verdict rests on: how many searches of each arm, or paired seeds."""
+    number, what = counted(row).split(" ")
+    if row["unit"] == "seed":
+        return f"{number} paired {what}"
+    over = f" on {row['datasets']} data sets" if row["datasets"] > 1 else ""
+    seeds = f"{row['seeds']} fresh seed{'s' if row['seeds'] != 1 else ''} a winner"
+    return f"{number} paired {what}{over}, {seeds}"
+
+
+def counted(row: Mapping[str, Any]) -> str:
+    """Return the number of a verdict's units, as in "7 searches"."""
+    one = row["n"] == 1
+    return f"{row['n']} {row['unit'] if one else 'searches' if row['unit'] == 'search' else 'seeds'}"
 
 
 def scope(row: Mapping[str, Any]) -> str:
-    """Return what a verdict speaks for: how many searches of each arm."""
-    return ONE_SEARCH if row["blocks"] == 1 else f"over {row['blocks']} sweeps"
+    """Return what a verdict leaves out, empty where that is nothing."""
+    return ONE_SEARCH if row["unit"] == "seed" else ""
 
 
-def answer_to(row: Mapping[str, Any]) -> str:
+def answer_to(row: Mapping[str, Any], where: bool = False) -> str:
     """Return a verdict and its evidence as a sentence."""
-    return f"{claim(row)} ({evidence(row)})."
+    return f"{claim(row, where)} ({evidence(row)})."
 
 
-def full_answer(row: Mapping[str, Any]) -> str:
+def full_answer(row: Mapping[str, Any], where: bool = False) -> str:
     """Return a verdict, its evidence and its scope as a sentence."""
-    return f"{claim(row)} ({evidence(row)}; {scope(row)})."
+    return f"{claim(row, where)} ({'; '.join(filter(None, (evidence(row), scope(row))))})."
 
 
 def between(low: float | None, high: float | None, form: Callable[[float | None], str]) -> str:

@@ -1,18 +1,21 @@
 """Statistics of paired comparisons, vectorised over all but the last axis."""
 
+from collections.abc import Sequence
 from functools import cache
 from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import optimize, special
 
 Floats = NDArray[np.float64]
 
 EXACT_UP_TO = 14
 """Number of pairs up to which all sign vectors are enumerated; above it they are sampled."""
 SAMPLED = 20_000
+TINY = 1e-12
+"""Differences up to this are rounding."""
 
 
 class Interval(NamedTuple):
@@ -47,7 +50,7 @@ def far_from_rest(values: ArrayLike, level: float = 0.01) -> int | None:
     position = int(np.argmax(np.abs(x - x.mean())))
     rest = np.delete(x, position)
     distance, spread = abs(x[position] - rest.mean()), rest.std(ddof=1) * np.sqrt(n / (n - 1))
-    return position if distance > stats.t.ppf(1 - level / (2 * n), n - 2) * spread else None
+    return position if distance > special.stdtrit(n - 2, 1 - level / (2 * n)) * spread else None
 
 
 def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
@@ -56,26 +59,55 @@ def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     n, mean = x.shape[-1], x.mean(-1)
     if n < 2:
         return Interval(np.full_like(mean, -np.inf), np.full_like(mean, np.inf))
-    half = stats.t.ppf(0.5 + level / 2, n - 1) * x.std(-1, ddof=1) / np.sqrt(n)
+    half = special.stdtrit(n - 1, 0.5 + level / 2) * x.std(-1, ddof=1) / np.sqrt(n)
     return Interval(mean - half, mean + half)
 
 
-def blocked_interval(blocks: list[Floats], level: float = 0.95) -> Interval:
-    """Return Student's interval of the mean of the blocks' means, the blocks being fixed, not sampled.
+class TTest(NamedTuple):
+    """Student's t: estimate, interval and two-sided p value from one standard `error` with its degrees of `freedom`.
 
-    Each block keeps its own variance; degrees of freedom by Welch and Satterthwaite. One block gives `t_interval`.
+    Without an error (fewer than two values, or values without any spread) the interval is infinite and p is 1.
     """
-    if len(blocks) == 1:
-        return t_interval(blocks[0], level)
-    mean = np.mean([block.mean() for block in blocks])
-    if min(len(block) for block in blocks) < 2:
-        return Interval(np.asarray(-np.inf), np.asarray(np.inf))
-    parts = np.array([block.var(ddof=1) / len(block) for block in blocks]) / len(blocks) ** 2
-    if not parts.sum():
-        return Interval(np.asarray(mean), np.asarray(mean))
-    freedom = parts.sum() ** 2 / sum(p**2 / (len(block) - 1) for p, block in zip(parts, blocks, strict=True))
-    half = stats.t.ppf(0.5 + level / 2, freedom) * np.sqrt(parts.sum())
-    return Interval(np.asarray(mean - half), np.asarray(mean + half))
+
+    estimate: float
+    low: float
+    high: float
+    p: float
+    error: float
+    freedom: float
+
+    def at(self, level: float) -> Interval:
+        """Return the interval at another level."""
+        if not (self.error > 0 and self.freedom > 0):
+            return Interval(np.asarray(-np.inf), np.asarray(np.inf))
+        half = special.stdtrit(self.freedom, 0.5 + level / 2) * self.error
+        return Interval(np.asarray(self.estimate - half), np.asarray(self.estimate + half))
+
+
+def t_test(strata: Sequence[Floats], level: float = 0.95, least: Sequence[float] = ()) -> TTest:
+    """Return Student's t test of the mean of the strata's means; the strata are fixed, their values are sampled.
+
+    Each stratum keeps its own variance; degrees of freedom by Welch and Satterthwaite (Satterthwaite 1946, "An
+    Approximate Distribution of Estimates of Variance Components"). One stratum gives the plain test.
+
+    Args:
+        strata: the values of each.
+        level: of the interval.
+        least: the smallest standard deviation that each stratum is taken to have, for values that are rounded.
+    """
+    estimate = float(np.mean([values.mean() for values in strata]))
+    sizes = np.array([len(values) for values in strata])
+    if sizes.min() < 2:
+        return TTest(estimate, -np.inf, np.inf, 1.0, np.nan, 0.0)
+    sds = np.maximum([values.std(ddof=1) for values in strata], least if len(least) else 0.0)
+    parts = sds**2 / sizes / len(strata) ** 2
+    error = float(np.sqrt(parts.sum()))
+    if error <= TINY:
+        return TTest(estimate, -np.inf, np.inf, 1.0, 0.0, 0.0)
+    freedom = float(parts.sum() ** 2 / (parts**2 / (sizes - 1)).sum())
+    half = special.stdtrit(freedom, 0.5 + level / 2) * error
+    p = 2 * special.stdtr(freedom, -abs(estimate) / error)
+    return TTest(estimate, float(estimate - half), float(estimate + half), float(p), error, freedom)
 
 
 class SignFlip(NamedTuple):
@@ -118,6 +150,33 @@ def prob_improvement(a: ArrayLike, b: ArrayLike) -> Floats:
     """Return P(a run of `a` beats a run of `b`) over all pairs of runs [..., n] × [..., m]; ties count half."""
     x, y = np.asarray(a, dtype=float)[..., :, None], np.asarray(b, dtype=float)[..., None, :]
     return np.asarray((x > y).mean((-2, -1)) + 0.5 * (x == y).mean((-2, -1)))
+
+
+def prob_interval(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Interval:
+    """Return the interval of `prob_improvement` of [n] and [m] values.
+
+    Method 5 of Newcombe 2006, "Confidence intervals for an effect size measure based on the Mann-Whitney statistic",
+    part 2: a score interval with the variance of Hanley and McNeil, which is not empty where all pairs agree.
+    """
+    estimate, n, m = float(prob_improvement(a, b)), np.size(a), np.size(b)
+    rest, quantile = (n + m) / 2 - 1, special.ndtri(0.5 + level / 2)
+
+    def distance(theta: float) -> float:
+        spread = theta * (1 - theta) * (1 + rest * ((1 - theta) / (2 - theta) + theta / (1 + theta))) / (n * m)
+        return float((estimate - theta) ** 2 - quantile**2 * spread)
+
+    low = optimize.brentq(distance, 0.0, min(estimate, 1 - TINY)) if estimate > 0 else 0.0
+    high = optimize.brentq(distance, max(estimate, TINY), 1.0) if estimate < 1 else 1.0
+    return Interval(np.asarray(low), np.asarray(high))
+
+
+def image_error(a: float, b: float, images: float) -> float:
+    """Return the largest standard error of the difference of two accuracies that the sampling of test images explains.
+
+    The binomial one of two networks whose errors are independent: errors on the same images make it smaller. NaN where
+    the number of `images` is not known.
+    """
+    return float(np.sqrt((a * (1 - a) + b * (1 - b)) / images)) if images > 0 else np.nan
 
 
 def holm(p: ArrayLike) -> Floats:

@@ -1,44 +1,52 @@
 """The tables of a sweep: trials, epochs, rankings, verified results, firing rates by layer, teachers, test openings.
 
+A search is an arm on a data set in a replicate: its rows have the same `sweep`, `dataset`, `replicate` and `arm`, and
+its trials are numbered from 0. `question` identifies sweeps that differ in their seed and data set alone.
+
 Column names carry their kind: `neuron.threshold` (a dot) is a sampled value, `val/accuracy` (a slash) a metric by its
 key in `supersnn.records.metrics`, anything else is a property of the row. Verified results have their metrics under
 the registry's columns, as `spike_rate`. Accuracies are fractions, times seconds, energies nanojoules an image.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import pandas as pd
 
+from analysis.questions import asked, datasets_of
 from supersnn.errors import UserError
 from supersnn.records.metrics import COSTS, TEST_ACCURACY, VAL_ACCURACY
 from supersnn.records.state import SweepState
 
 TRIALS = {  # `feasible`, `eligible`: as in `TrialRecord`; `best`: its arm's best trial, `winner`: the verified one
-    "sweep": "str", "arm": "str", "trial": "int64", "state": "str", "reason": "str", "epochs": "int64",
-    "value": "float64", "feasible": "boolean", "eligible": "bool", "started": "float64", "ended": "float64",
-    "seconds": "float64", "seed": "float64", "dataset": "str", "student": "str", "student_family": "str",
-    "teacher": "str", "teacher_family": "str", "pairing": "str", "best": "bool", "winner": "bool",
+    "sweep": "str", "arm": "str", "replicate": "int64", "trial": "int64", "state": "str", "reason": "str",
+    "epochs": "int64", "value": "float64", "feasible": "boolean", "eligible": "bool", "started": "float64",
+    "ended": "float64", "seconds": "float64", "seed": "float64", "dataset": "str", "student": "str",
+    "student_family": "str",
+    "teacher": "str", "teacher_family": "str", "pairing": "str", "best": "bool", "winner": "bool", "question": "str",
 }  # fmt: skip
-VERIFIED = {  # `images`: how many it was tested on, if known; `ended`: ``finished`` or ``failed:REASON``
-    "sweep": "str", "arm": "str", "trial": "int64", "seed": "int64", VAL_ACCURACY.column: "float64",
+VERIFIED = {  # `images`: how many it was tested on, if known; `ended`: ``finished`` or ``failed:REASON``; `look`: the
+    # number of the orderly end of a driver, among those with new final runs, from which on it could be looked at
+    "sweep": "str", "arm": "str", "replicate": "int64", "trial": "int64", "seed": "int64",
+    VAL_ACCURACY.column: "float64",
     TEST_ACCURACY.column: "float64", "search_value": "float64", **{cost.column: "float64" for cost in COSTS},
     "seconds": "float64", "dataset": "str", "student": "str", "teacher": "str", "pairing": "str", "winner": "bool",
-    "images": "float64", "ended": "str",
+    "images": "float64", "ended": "str", "look": "int64", "question": "str",
 }  # fmt: skip
 RANKED = {
-    "sweep": "str", "arm": "str", "trial": "int64", "seed": "int64", "value": "float64", "seconds": "float64",
+    "sweep": "str", "arm": "str", "replicate": "int64", "trial": "int64", "seed": "int64", "value": "float64",
+    "seconds": "float64", "dataset": "str",
 }  # fmt: skip
 TEACHERS = {  # `refitted`: trained again for the final runs, which see more images than the search
     "sweep": "str", "name": "str", "digest": "str", "family": "str", "parameters": "float64",
     "val_accuracy": "float64", "epochs": "float64", "seconds": "float64", "bank_seconds": "float64", "split": "str",
-    "refitted": "bool",
+    "refitted": "bool", "dataset": "str", "replicate": "int64",
 }  # fmt: skip
 LEDGER = {"sweep": "str", "time": "float64", "dataset": "str", "purpose": "str", "count": "float64"}
 LAYERS = {  # `position` from the input on; `rate`: the share of a layer's time steps with a spike
-    "sweep": "str", "arm": "str", "trial": "int64", "seed": "int64", "position": "int64", "layer": "str",
-    "rate": "float64",
+    "sweep": "str", "arm": "str", "replicate": "int64", "trial": "int64", "seed": "int64", "position": "int64",
+    "layer": "str", "rate": "float64", "dataset": "str",
 }  # fmt: skip
 PROBLEMS = {"sweep": "str", "arm": "str", "trial": "float64", "problem": "str"}
 
@@ -85,7 +93,27 @@ class Sweep(Tables):
     @property
     def arms(self) -> list[str]:
         """The arms, in the order of the sweep file."""
-        return list(dict.fromkeys([*(self.config.get("arms") or {}), *self.state.searches]))
+        return list(
+            dict.fromkeys([*(self.config.get("arms") or {}), *(search.arm for search in self.state.searches.values())])
+        )
+
+    @property
+    def datasets(self) -> list[str]:
+        """The data sets by their readable names, in the order of the sweep file, then of their trials."""
+        known = [*datasets_of(self.config), *self.trials["dataset"], *self.verified["dataset"]]
+        return list(dict.fromkeys(name for name in known if name))
+
+    @property
+    def replicates(self) -> int:
+        """The number of replicates that have a trial or a final run."""
+        return max(1, *(table["replicate"].nunique() for table in (self.trials, self.verified)))
+
+    def on(self, dataset: str) -> "Sweep":
+        """Return the sweep as if this data set were its only one."""
+        parts = {name: table[table["dataset"].eq(dataset)].reset_index(drop=True)
+                 for name in ("trials", "epochs", "ranked", "verified", "layers", "teachers")
+                 if "dataset" in (table := getattr(self, name))}  # fmt: skip
+        return replace(self, **parts)
 
     def __repr__(self) -> str:
         state = "done" if self.complete else f"so far ({self.ended or 'running'})"
@@ -119,7 +147,15 @@ def collect(sweeps: Iterable[Sweep]) -> SweepCollection:
     if repeated := [name for name in names if names.count(name) > 1]:
         raise UserError(f"two sweeps are named {repeated[0]!r}: expected distinct names, which identify their rows")
     tables = {f.name: pd.concat([getattr(s, f.name) for s in parts], ignore_index=True) for f in fields(Tables)}
+    questions = dict(zip(names, asked((sweep.name, sweep.config) for sweep in parts), strict=True))
+    for table in ("trials", "verified"):
+        tables[table]["question"] = tables[table]["sweep"].map(questions).astype("str")
     return SweepCollection(**tables, sweeps=parts)
+
+
+def search_of(table: pd.DataFrame) -> list[str]:
+    """Return the columns of a table whose values identify a search."""
+    return [column for column in ("sweep", "dataset", "replicate", "arm") if column in table]
 
 
 def best_first(trials: pd.DataFrame) -> pd.DataFrame:

@@ -6,6 +6,7 @@
     scale.py        the driver's work per trial after 2,000 trials, compared with after 100
     search.py       the best student found in a given time, compared with plain Optuna and random search
     search_many.py  the same with time for many short trainings
+    search_stock.py, sweep_stock.py  the same problems against stock Ray Tune, which `stock.py` runs
     quality.py      the share of random search's budget that the search needs, on two formulas and on digits
     capacity.py     how far one driver reaches, simulated
     method.py       the effect of a teacher: arms paired by seed on two data sets

@@ -27,7 +27,7 @@ from rich.table import Table
 
 from benchmarks.evidence_file import read_evidence
 from benchmarks.instant_trials import instant, sweep
-from tune.description.arms import resolve
+from tune.description.searches import planned
 from tune.search.budget import Budget
 from tune.search.search import Search
 from tune.search.studies import Studies, open_storage
@@ -207,12 +207,12 @@ def run_instant_trials(trials: int) -> Driven:
         store, config = Store(Path(scratch)), sweep(trials)
         folder = store.sweep(config.name)
         folder.path.mkdir(parents=True)
-        studies = Studies(config, resolve(config), open_storage(store.optuna_url))
+        studies = Studies(config, planned(config), open_storage(store.optuna_url))
         record = SweepRecord(folder, {})
         budget = Budget(config, studies, folder.path, record.state)
         record.open()
         with closing(record):
-            search = Search(studies, record, budget, folder.path, store.storage, "capacity", (0,))
+            search = Search(studies, record, budget, folder.path, store.storage, "capacity")
             while (timed := _timed(search.next_job))[1] is not None:
                 driven.asks.append(timed[0])
                 for report in instant(timed[1]):

@@ -24,7 +24,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.compare import verdicts
+from analysis.compare import ALPHA, verdicts
+from analysis.statistics import holm
 from benchmarks.common import machine, origin, progress, write_section
 from benchmarks.evidence_file import EvidenceFile, read_evidence
 from supersnn.checkpoint import student_weights
@@ -223,9 +224,17 @@ class Findings:
     chosen: Mapping[str, Values]
 
     def compared(self) -> pd.DataFrame:
-        """Compare each arm with the one without a teacher; Holm-adjusted over the claimed arms and over the rest."""
+        """Compare each arm with the one without a teacher; Holm-adjusted over the claimed arms and over the rest.
+
+        `p` is the exact sign-flip test's.
+        """
         rest = [arm for arm in self.chosen if arm not in ("direct", *self.claimed)]
-        parts = [verdicts(self.rows, [(arm, "direct") for arm in arms], blocks=()) for arms in (self.claimed, rest)]
+        parts = [verdicts(self.rows, [(arm, "direct") for arm in arms]) for arms in (self.claimed, rest)]
+        for part in parts:
+            part["p"] = holm(part["p_flip"])
+            part["verdict"] = part["verdict"].mask(
+                part["verdict"].isin(["better", "worse"]) & (part["p"] >= ALPHA), "no difference found"
+            )
         return pd.concat(parts, ignore_index=True)
 
     def table(self) -> Iterator[str]:

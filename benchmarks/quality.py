@@ -29,6 +29,7 @@ from supersnn.data import training_data
 from supersnn.teacher_sources import teacher_source_for
 from supersnn.training import train
 from tune.description.arms import resolve
+from tune.description.searches import planned
 from tune.description.space import Values
 from tune.description.sweep import SweepConfig
 from tune.search.studies import Studies
@@ -146,7 +147,7 @@ def sweep(objective: Objective, sampler: str, scheduler: str, seed: int) -> Swee
 def best_by_epochs(objective: Objective, sampler: str, scheduler: str, seed: int) -> Found:
     """Return the best values of a search as it spends TRIALS · EPOCHS epochs."""
     config = sweep(objective, sampler, scheduler, seed)
-    live = Studies(config, resolve(config), optuna.storages.InMemoryStorage())
+    live = Studies(config, planned(config), optuna.storages.InMemoryStorage())
     dice, spent, best, found = random.Random(seed), 0, -math.inf, []
     while spent < TRIALS * EPOCHS:
         assignment = live.next()

@@ -16,7 +16,7 @@ from benchmarks import long_record
 from benchmarks.common import Result, interleaved, main, peak_memory, progress, spread
 from benchmarks.instant_trials import instant, sweep
 from supersnn.records.events import SweepStarted
-from tune.description.arms import resolve
+from tune.description.searches import planned
 from tune.search.budget import Budget
 from tune.search.messages import Job, Report
 from tune.search.search import Search
@@ -40,11 +40,11 @@ class Driver:
         folder = store.sweep(config.name)
         folder.path.mkdir(parents=True)
         self._record = SweepRecord(folder, {})
-        studies = Studies(config, resolve(config), open_storage(store.optuna_url))
+        studies = Studies(config, planned(config), open_storage(store.optuna_url))
         budget = Budget(config, studies, folder.path, self._record.state)
         self._record.open()
         self._record.write(SweepStarted(driver="scale", code="", versions=versions()))
-        self._search = Search(studies, self._record, budget, folder.path, store.storage, "scale", (0,))
+        self._search = Search(studies, self._record, budget, folder.path, store.storage, "scale")
         self._tracker = tracker.start(folder, store, config)
         self._tracker.wait_connected()
         self.ended = 0

@@ -1,8 +1,9 @@
-"""The best student found in a given time: a sweep, compared with plain Optuna and random search on two processes.
+"""The best student found in a given time: a sweep, compared with plain Optuna, random search and stock Ray Tune.
 
 All sides train the same student with the same teacher, trained beforehand, in the same space, two trainings at a time,
-for the same wall time; the sweep's includes the start of Ray. The time is that of `Problem.trainings` full trainings on
-an otherwise idle machine. Plain Optuna is `study.optimize` with its default sampler, and trains every trial to its end.
+for the same wall time, which includes the start of Ray for the sweep and for stock Ray Tune (`benchmarks.stock`). The
+time is that of `Problem.trainings` full trainings on an otherwise idle machine. Plain Optuna is `study.optimize` with
+its default sampler, and trains every trial to its end.
 A side's score at a time is the best validation accuracy of the trials that have had all their epochs by then. All sides
 have the huge pages that a sweep gives its workers.
 
@@ -18,13 +19,14 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import optuna
 from optuna.trial import BaseTrial, FixedTrial, TrialState
 
 from benchmarks.common import Lead, Result, lead_of, parser, present, progress, spread
 from benchmarks.evidence_file import EvidenceFile, read_evidence
+from benchmarks.stock import run_stock
 from benchmarks.sweep import SLOTS, run_sweep
 from supersnn.config_model import parse, with_values
 from supersnn.data import training_data
@@ -62,7 +64,9 @@ QUICK = Problem("resnet8", epochs=3, trainings=80, repeats=2)
 
 OURS = "supersnn"
 SAMPLERS = {"optuna": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
+STOCK = "ray"
 SIDES = (OURS, *SAMPLERS)
+"""The sides of the usual comparison; that with stock Ray Tune is `benchmarks.search_stock`."""
 POINTS = 20
 """Times, evenly spread over the second half of a search, at which the sides are compared."""
 SHARES = (0.6, 0.8, 0.9, 0.95)
@@ -108,6 +112,10 @@ def sweep(problem: Problem, seed: int, seconds: float) -> SweepConfig:
 def by_sweep(config: SweepConfig, store: Path, seconds: float) -> Searched:
     """Return the search of `supersnn sweep`."""
     started, events = run_sweep(config, store, seconds)
+    return _searched(started, events, seconds)
+
+
+def _searched(started: float, events: list[dict[str, Any]], seconds: float) -> Searched:
     reported = [event for event in events if event["time"] <= started + seconds]
     return Searched(
         finds=[(event["time"] - started, event["value"]) for event in reported if event.get("end") == "finished"],
@@ -118,7 +126,15 @@ def by_sweep(config: SweepConfig, store: Path, seconds: float) -> Searched:
 
 def searched(side: str, config: SweepConfig, store: Path, seconds: float) -> Searched:
     """Return the search of a side."""
+    if side == STOCK:
+        return by_ray(config, store, seconds)
     return by_sweep(config, store, seconds) if side == OURS else by_optuna(side, config, store, seconds)
+
+
+def by_ray(config: SweepConfig, store: Path, seconds: float) -> Searched:
+    """Return the search of stock Ray Tune."""
+    started, events = run_stock(config, store, seconds)
+    return _searched(started, events, seconds)
 
 
 def by_optuna(side: str, config: SweepConfig, store: Path, seconds: float) -> Searched:
@@ -213,8 +229,11 @@ COUNTED: dict[str, Callable[[list[Searched]], list[int]]] = {
 }
 
 
-def measure(name: str, problem: Problem, path: Path) -> Result:
-    """Return the scores of the sides, at the end and before; each search is kept in the file `path`."""
+def measure(name: str, problem: Problem, path: Path, compared: Sequence[str] = SIDES) -> Result:
+    """Return the scores of the sides, at the end and before; each search is kept in the file `path`.
+
+    The first of the `compared` sides is ours.
+    """
     os.environ.setdefault("GLIBC_TUNABLES", PAGES)  # as in a sweep's workers
     known = list(read_evidence(path))
     found = {
@@ -235,17 +254,20 @@ def measure(name: str, problem: Problem, path: Path) -> Result:
         seeds = range(FIRST_SEED, FIRST_SEED + problem.repeats)
         for seed in seeds:
             config = sweep(problem, seed, seconds)
-            for side in (*SIDES[seed % len(SIDES) :], *SIDES[: seed % len(SIDES)]):  # each side is first equally often
+            for side in (
+                *compared[seed % len(compared) :],
+                *compared[: seed % len(compared)],
+            ):  # each side is first equally often
                 if (side, seed) not in found:
                     found[side, seed] = searched(side, config, store, seconds)
                     journal.append("searched", side=side, seed=seed, **found[side, seed]._asdict())
-            ends = {side: f"{best_by(found[side, seed].finds, seconds):.4f}" for side in SIDES}
+            ends = {side: f"{best_by(found[side, seed].finds, seconds):.4f}" for side in compared}
             progress(f"repeat {seed - FIRST_SEED + 1} of {problem.repeats}: {ends}")
-    sides = {side: [found[side, seed] for seed in seeds] for side in SIDES}
+    sides = {side: [found[side, seed] for seed in seeds] for side in compared}
     return Result(
         name=name,
         unit="best validation accuracy",
-        ratios={f"points_ahead_of_{side}": lead(sides[OURS], sides[side], [seconds]).mean for side in SAMPLERS},
+        ratios={f"points_ahead_of_{side}": lead(sides[OURS], sides[side], [seconds]).mean for side in compared[1:]},
         measured={side: spread([best_by(one.finds, seconds) for one in repeats]) for side, repeats in sides.items()},
         notes={"a search (s)": round(seconds), "a training (s)": round(training, 1), **leads(sides, seconds)}
         | {note: {side: extent(count(repeats)) for side, repeats in sides.items()} for note, count in COUNTED.items()},
@@ -260,11 +282,12 @@ def leads(sides: Mapping[str, Sequence[Searched]], seconds: float) -> dict[str, 
     return {
         f"ahead of {side} {when}": str(lead(sides[OURS], sides[side], those))
         for when, those in times.items()
-        for side in SAMPLERS
+        for side in sides
+        if side != OURS
     }
 
 
-def main(name: str, problem: Problem) -> None:
+def main(name: str, problem: Problem, compared: Sequence[str] = SIDES) -> None:
     """Run from the command line."""
     command = parser(name)
     command.add_argument("--folder", type=Path, help="where the searches are kept, to continue from there")
@@ -272,7 +295,7 @@ def main(name: str, problem: Problem) -> None:
     given = f" --folder {options.folder}" if options.folder else ""
     with tempfile.TemporaryDirectory() as scratch:
         kept = (options.folder or Path(scratch)) / (f"{name}-quick.jsonl" if options.quick else f"{name}.jsonl")
-        present(name, options, lambda: measure(name, QUICK if options.quick else problem, kept), given=given)
+        present(name, options, lambda: measure(name, QUICK if options.quick else problem, kept, compared), given=given)
 
 
 if __name__ == "__main__":

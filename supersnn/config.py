@@ -64,14 +64,16 @@ class DatasetConfig(ConfigModel):
 
     `images` keeps a stratified subset of so many training images, before validation images are split off. `test` is
     the share that is split off as test part where a data set has none. `split_seed` is separate from the training seed,
-    so that trainings with other seeds use the same split. With `train_on: train+validation` the training includes the
-    validation images, for final runs; its validation accuracy is then that of training images.
+    so that trainings with other seeds use the same split; `validation_seed` draws the validation images alone, from the
+    same images with the same test part. With `train_on: train+validation` the training includes the validation images,
+    for final runs; its validation accuracy is then that of training images.
     """
 
     name: str
     validation: Fraction = 0.15
     test: Fraction = 0.2
     split_seed: Integer = Field(0, ge=0)
+    validation_seed: Annotated[Integer | None, Field(ge=0), EXCLUDE_DEFAULT_FROM_DIGEST] = None
     images: Count | None = None
     train_on: Literal["train", "train+validation"] = "train"
     augment: AugmentConfig = AugmentConfig()

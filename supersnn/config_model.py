@@ -316,10 +316,10 @@ def _fields(annotation: Any) -> dict[str, FieldInfo]:
 
 
 def _fields_of_values(annotation: Any) -> list[str]:
-    """Return the keys of the models in a mapping such as `dict[str, ConfigModel]`."""
+    """Return the keys of the models in a mapping such as `dict[str, ConfigModel]`, which may be optional."""
     for argument in getattr(annotation, "__args__", ()):
-        if isinstance(argument, type) and issubclass(argument, ConfigModel):
-            return list(_fields(argument))
+        if known := list(_fields(argument)) or _fields_of_values(argument):
+            return known
     return []
 
 

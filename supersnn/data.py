@@ -68,8 +68,8 @@ def training_data(config: DatasetConfig, device: torch.device | str = "cpu") -> 
     """Return the train and validation split of a data set's training part, on the device.
 
     The data set is first reduced to `config.images` images, then the share `config.validation` is split off. Both
-    choices are stratified and depend on `config.split_seed`. With `config.train_on: train+validation` the train split
-    includes the validation images.
+    choices are stratified and depend on `config.split_seed`, the latter on `config.validation_seed` if that is set.
+    With `config.train_on: train+validation` the train split includes the validation images.
 
     Raises:
         UserError: the images cannot be read or downloaded, or are too few.
@@ -176,7 +176,8 @@ def _split(labels: Tensor, classes: Sequence[str], config: DatasetConfig) -> tup
             raise UserError(f"dataset.images: {config.images} exceeds the {len(kept)} training images of {config.name}")
         _, kept = stratified(labels, config.images, config.split_seed, _SUBSET)
     count = round(config.validation * len(kept))
-    train_rows, validation_rows = stratified(labels[kept], count, config.split_seed, _VALIDATION)
+    seed = config.split_seed if config.validation_seed is None else config.validation_seed
+    train_rows, validation_rows = stratified(labels[kept], count, seed, _VALIDATION)
     absent = torch.bincount(labels[kept[train_rows]], minlength=len(classes)) == 0
     if count == 0 or absent.any():
         name = classes[int(absent.nonzero()[0])] if count else ""

@@ -19,6 +19,8 @@ from supersnn.training import TeacherSource, train
 
 FEW, MORE = 1, 2
 """Steps of the two trainings whose difference is the time of a step."""
+FEW_ON_GPU, MORE_ON_GPU = 8, 40
+"""The same on a GPU: the first steps are not replayed from a graph."""
 EVALUATED = 32
 """Validation images of both."""
 
@@ -68,15 +70,16 @@ def measure_step(config: TrainConfig, shape: ImageShape, classes: int, device: s
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     _epoch_seconds(with_values(once, {"train.batch_size": 2}), _noise(shape, classes, 2, 2).to(device), source, device)
+    counts = (FEW_ON_GPU, MORE_ON_GPU) if device == "cuda" else (FEW, MORE)
     few, more = (
         _epoch_seconds(once, _noise(shape, classes, steps * batch, EVALUATED).to(device), source, device, seconds / 2)
-        for steps in (FEW, MORE)
+        for steps in counts
     )
     network = build(config.student, config.neuron, shape, classes)
-    step = max((more - few) / (MORE - FEW), few / 100)
+    step = max((more - few) / (counts[1] - counts[0]), few / 100)
     return StepTime(
         step_s=step,
-        image_s=max(few - FEW * step, 0.0) / EVALUATED,
+        image_s=max(few - counts[0] * step, 0.0) / EVALUATED,
         batch=batch,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         memory=torch.cuda.max_memory_allocated() if device == "cuda" else _peak_memory(),

@@ -3,17 +3,27 @@
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
 
-from supersnn_cli import environment, results, students, sweeps, trainings, trials
+from supersnn_cli import environment, results, steering, students, sweeps, trainings, trials
 from supersnn_cli.failures import exit_code, message
+from supersnn_cli.output import UNREAD, Output
 from supersnn_cli.printing import print_any_character, print_message
 from supersnn_cli.termination import INTERRUPTED, Termination
 
 COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
     "Run": (sweeps.sweep, sweeps.verify, trainings.train, trainings.teach),
+    "Steer": (
+        steering.change,
+        steering.enqueue,
+        steering.retry,
+        steering.pause,
+        steering.resume,
+        steering.stop,
+    ),
     "Results": (sweeps.status, trials.trials, trials.show, results.report),
     "Exports": (results.export, students.check, students.evaluate, students.predict),
     "Environment": (environment.init, environment.doctor, environment.ui),
@@ -76,16 +86,22 @@ def _application(
 def main() -> None:
     """Run the command line; an error that is not the program's own is printed as one line, see `exit_code`."""
     print_any_character()
-    termination = Termination()
+    termination, output = Termination(), Output()
     try:
-        app(standalone_mode=True)
+        with output.written_out():
+            app(standalone_mode=True)
     except SystemExit as end:
         sys.exit(termination.exit_code(end.code))
     except KeyboardInterrupt:
         sys.exit(termination.exit_code(INTERRUPTED))
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and output.is_unread():
+            sys.exit(UNREAD)
         code = exit_code(error)
         if code is None:
             raise
-        print_message(f"supersnn: {message(error)}")
+        with suppress(OSError):  # standard error is full or closed: nobody can be told
+            print_message(f"supersnn: {message(error)}")
         sys.exit(code)
+    finally:
+        output.close()

@@ -16,7 +16,13 @@ def export(
     arm: Annotated[
         str | None, typer.Option(help="Export this arm's verified winner instead of the best arm's.")
     ] = None,
-    trial: Annotated[str | None, typer.Option(help="Export one trial, ARM/N; retrained if it is not verified.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="The data set, by its label, where the sweep has several.")
+    ] = None,
+    trial: Annotated[
+        str | None,
+        typer.Option(help="Export one trial, ARM/N or SEARCH/N; retrained if it is not verified."),
+    ] = None,
     pareto: Annotated[
         bool, typer.Option("--pareto", help="Export every trial on the front of accuracy and synaptic operations.")
     ] = False,
@@ -32,10 +38,16 @@ def export(
         raise UserError("--arm, --trial, --pareto: expected one of them at most")
     opened = Store.at(store)
     exporter = Exporter(opened.existing(sweep_name), opened)
+    if trial and dataset is not None:
+        raise UserError("--trial, --dataset: a trial's name says its data set; expected one of them at most")
+    label = None if trial else exporter.label(dataset)
     if pareto:
-        print_result(exporter.front(to), table_of, as_json)
+        print_result(exporter.front(to, label), table_of, as_json)
         return
-    metrics = exporter.trial(*parse_trial(trial), to) if trial else exporter.arm(arm or exporter.best_arm(), to)
+    if trial:
+        metrics = exporter.trial(*parse_trial(trial), to)
+    else:
+        metrics = exporter.arm(arm or exporter.best_arm(label), to, label)
     if metrics["reproduced"] is False:
         print_message("retraining did not reproduce the accuracy that the search recorded; see metrics.json")
     keys = ("arm", "trial", "seed", "val_accuracy", "test_accuracy", "test_mean", "verified_seeds", "reproduced")

@@ -77,11 +77,13 @@ def teach(
     """Train a sweep's teachers and compute their caches, without searching."""
     from tune.description import sweep as sweeps
     from tune.description.arms import resolve
+    from tune.description.searches import planned
     from tune.execution.local import LocalExecutor
     from tune.execution.prepare import prepare
     from tune.store import Store
 
-    arms = resolve(sweeps.load(config, tuple(set_)), sweeps.origin_of(config))
-    ready = prepare(arms, Store.at(store).storage, LocalExecutor())
+    described = sweeps.load(config, tuple(set_))
+    searches = planned(described, resolve(described, sweeps.origin_of(config)))
+    ready = prepare(searches, Store.at(store).storage, LocalExecutor())
     rows = [event.model_dump(exclude={"event", "time"}) for prepared in ready for event in prepared.events()]
     print_result(rows, table_of, as_json)

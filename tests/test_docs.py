@@ -144,7 +144,8 @@ def test_commands_name_existing_files_and_targets(page: Path) -> None:
     for file in re.findall(r"\b((?:tests|docs|benchmarks|supersnn|supersnn_cli|tune|analysis)/[\w/]+\.\w+)", text):
         assert (ROOT / file).exists() or (ROOT / "benchmarks" / file).exists(), f"{page.name}: {file}"
     for module in re.findall(r"python -m (benchmarks\.\w+)", text):
-        assert (ROOT / f"{module.replace('.', '/')}.py").exists(), f"{page.name}: {module}"
+        path = ROOT / module.replace(".", "/")
+        assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), f"{page.name}: {module}"
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
     for target in re.findall(r"`make ([a-z-]+)", text):
         assert target in targets, f"{page.name}: make {target}"

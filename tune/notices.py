@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-Stage = Literal["starting", "teachers", "search", "verify", "export"]
+Stage = Literal["starting", "teachers", "search", "paused", "verify", "export"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class JournalFault:
 
 @dataclass(frozen=True)
 class StudiesRebuilt:
-    """The studies of some arms were gone, or lacked trials, and have been rebuilt from the journal's `trials`."""
+    """The studies of some searches were gone, or lacked trials, and have been rebuilt from the journal's `trials`."""
 
     arms: tuple[str, ...]
     trials: int
@@ -39,7 +39,7 @@ class StudiesRebuilt:
 
 @dataclass(frozen=True)
 class ArmWithoutWinner:
-    """An arm has no winner at the end of the sweep, and why."""
+    """A search, named as its arm where it is the only one, has no winner at the end of the sweep, and why."""
 
     arm: str
     reason: str

@@ -44,6 +44,11 @@ class SweepFolder:
         return self.path / "lock"
 
     @property
+    def requests(self) -> Path:
+        """What people asked the driver for and it has not taken up yet: a file for each request."""
+        return self.path / "requests"
+
+    @property
     def verified(self) -> Path:
         """The results of the verified winners."""
         return self.path / "verified.json"
@@ -55,8 +60,12 @@ class SweepFolder:
 
     @property
     def best(self) -> Path:
-        """The export folders: one per arm, and `overall`."""
+        """The export folders: one per arm, and `overall`; of several data sets in a folder each."""
         return self.path / "best"
+
+    def export(self, arm: str, dataset: str | None = None) -> Path:
+        """The export folder of an arm, or of the `overall` best one; of one of several data sets, by its label."""
+        return self.best / arm if dataset is None else self.best / dataset / arm
 
     @property
     def report(self) -> Path:

@@ -2,23 +2,34 @@
 
 import json
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+
+from optuna.storages import BaseStorage
 
 from supersnn.config_model import to_yaml
 from supersnn.errors import UserError
 from supersnn.files import write_atomically
-from supersnn.records.events import SCHEMA, DriverEnd, SweepClosed, SweepStarted
-from tune.description.arms import Arm, resolve
-from tune.description.fixed import fixed_digest
+from supersnn.records.events import SCHEMA, DriverEnd, RequestTaken, SweepClosed, SweepStarted
+from supersnn.records.searches import split_key
+from supersnn.records.state import OVERALL, SweepState
+from supersnn.records.steering import overrides
+from tune.description.arms import resolve
+from tune.description.changes import as_changed
+from tune.description.fixed import dataset_digests, fixed_digest
+from tune.description.replication import folder_label
+from tune.description.searches import PlannedSearch, planned
 from tune.description.sweep import SweepConfig
+from tune.execution.prepare import distinct_splits
 from tune.notices import Notice, StudiesRebuilt
 from tune.outcome.final_runs import FinalRuns
+from tune.outcome.final_training import FinalRun
 from tune.search.budget import Budget
 from tune.search.messages import disk_is_full
-from tune.search.rebuild import arms_to_rebuild, discard_unused, owner_of, rebuild
-from tune.search.studies import Studies, open_storage, split_key
+from tune.search.rebuild import discard_unused, owner_of, rebuild, searches_to_rebuild, with_other_space
+from tune.search.studies import Studies, open_storage
+from tune.search.wishes import Wishes
 from tune.storage import Storage
 from tune.store import Store, SweepFolder
 from tune.sweep_lock import locked, require_same_configuration, require_same_trainings
@@ -26,22 +37,25 @@ from tune.sweep_record import SweepRecord
 from tune.versions import code_version, versions
 
 
-@dataclass(frozen=True)
+@dataclass
 class SweepDriver:
     """A driver that holds its sweep's lock.
 
     Attributes:
-        sweep, arms: what is to be done.
+        sweep, searches: what is to be done; see `adopt` and `reopen`.
+        given: the sweep as its file has it, without the changes that were made while it ran.
         store, folder, storage: where the sweep is stored, and what driver and workers share.
         token: identifies this driver; workers of another one may write nothing more.
         sweep_id: the sweep's identity, which the journal and the studies share.
         record: the sweep's events and state.
         studies, final_runs, budget: the search, what follows it, and what ends it early.
         notices: what people should know of how the sweep was found.
+        stopping: the event of the request that has interrupted this driver, written when it closes.
     """
 
     sweep: SweepConfig
-    arms: Mapping[str, Arm]
+    given: SweepConfig
+    searches: Mapping[str, PlannedSearch]
     store: Store
     folder: SweepFolder
     storage: Storage
@@ -52,10 +66,33 @@ class SweepDriver:
     final_runs: FinalRuns
     budget: Budget
     notices: tuple[Notice, ...] = ()
+    stopping: RequestTaken | None = None
+
+    def adopt(self, sweep: SweepConfig) -> None:
+        """Go on with other values of keys that may change while trials run (`tune.description.changes.LIVE`)."""
+        self.sweep = sweep
+        for part in (self.studies, self.budget, self.final_runs):
+            part.adopt(sweep)
+        write_atomically(self.folder.config, to_yaml(sweep))
+
+    def reopen(self, sweep: SweepConfig) -> None:
+        """Go on with other arms, spaces or settings, while no trial runs."""
+        self.sweep, self.searches = sweep, planned(sweep)
+        storage = open_storage(self.store.optuna_url)
+        incomplete = searches_to_rebuild(sweep, self.searches, storage, self.record.state, str(self.folder.journal))
+        rebuild_studies(self.searches, storage, self.record, self.sweep_id, incomplete)
+        self.studies = _studies(sweep, self.searches, storage, self.record.state)
+        self.final_runs = FinalRuns(sweep, self.studies, self.folder, self.store, self.token, self.record.state)
+        self.budget = Budget(sweep, self.studies, self.folder.path, self.record.state)
+        write_atomically(self.folder.config, to_yaml(sweep))
 
     def search_left(self) -> bool:
         """Return whether trials are left to be run."""
         return self.studies.under_way() or not (self.studies.full() or self.budget.exhausted())
+
+    def waits(self) -> bool:
+        """Return whether trials are left to be run, all of them paused."""
+        return self.studies.waits(new=self.budget.exhausted() is None)
 
     def work_left(self) -> bool:
         """Return whether anything is left to be done: trials, final runs, their events, results, or export folders."""
@@ -63,19 +100,30 @@ class SweepDriver:
         if self.search_left() or self._unrecorded() or self.final_runs.left() or (drivers and drivers[-1].end is None):
             return True
         winners = self.final_runs.winners()
-        if winners and not (self._results_are_written() and self._overall_is_written()):
+        cells = {self.searches[name].dataset for name in winners}
+        if winners and not (self._results_are_written() and all(self._is_exported(OVERALL, label) for label in cells)):
             return True
-        return any(self._incomplete(arm, winner.trial) for arm, winner in winners.items())
+        rankings = self.final_runs.rankings()
+        return any(self._incomplete(name, winner.trial, rankings) for name, winner in winners.items())
 
     def _unrecorded(self) -> bool:
         """Return whether the journal lacks an event of something done: it lost a line, or a driver died before one."""
         state, trials = self.record.state, (self.record.state.trial(*split_key(key)) for key in self.studies.ended())
-        teachers = {name for arm in self.arms.values() for name in arm.teachers}
+        taught = {(name, search.cell) for search in self.searches.values() for name in search.arm.teachers}
         return (
-            state.data is None
-            or any(state.teacher_named(name) is None for name in teachers)
+            bool(self.splits_left())
+            or any(state.teacher_named(name, False, *cell) is None for name, cell in taught)
             or any(trial is None or trial.end is None for trial in trials)
         )
+
+    def splits_left(self) -> list[PlannedSearch]:
+        """Return the first search of each split of images that is not recorded."""
+        known = {one.name: self.record.state.data_of(*one.cell) for one in distinct_splits(self.searches.values())}
+        return [
+            self.searches[name]
+            for name, data in known.items()
+            if data is None or data.replicate != self.searches[name].replicate
+        ]
 
     def _results_are_written(self) -> bool:
         """Return whether `verified.json` is a complete file."""
@@ -84,20 +132,20 @@ class SweepDriver:
         except (OSError, ValueError):
             return False
 
-    def _overall_is_written(self) -> bool:
-        """Return whether the best arm's export folder is there and recorded."""
-        return self.record.state.exported() is not None and (self.folder.best / "overall").exists()
+    def _is_exported(self, arm: str, dataset: str | None) -> bool:
+        """Return whether the export folder of an arm, or of the best one, is there and recorded."""
+        exported, label = self.record.state.exported(arm, dataset), folder_label(self.sweep, dataset)
+        return exported is not None and self.folder.export(arm, label).exists()
 
-    def _incomplete(self, arm: str, trial: int) -> bool:
-        """Return whether an arm's winner is not recorded, verified and exported yet."""
-        recorded, rankings = self.record.state.search(arm), self.final_runs.rankings()
+    def _incomplete(self, search: str, trial: int, rankings: list[FinalRun]) -> bool:
+        """Return whether a search's winner is not recorded, verified and exported yet."""
+        recorded, planned = self.record.state.search(search), self.searches[search]
         return (
             recorded.winner is None
             or recorded.winner.trial != trial
             or len(recorded.final_runs()) < self.sweep.verify.seeds
-            or self.record.state.exported(arm) is None
-            or not (self.folder.best / arm).exists()
-            or any(run.seed not in recorded.ranked.get(run.trial, {}) for run in rankings if run.arm == arm)
+            or not self._is_exported(planned.arm.name, planned.dataset)
+            or any(run.seed not in recorded.ranked.get(run.trial, {}) for run in rankings if run.search == search)
         )
 
     @contextmanager
@@ -125,6 +173,8 @@ class SweepDriver:
         finally:
             if end != "done":
                 with suppress(OSError):  # the first error is the one that is told
+                    if self.stopping is not None:
+                        self.record.write(self.stopping)
                     self.record.write(SweepClosed(driver=self.token, end=end))
             with suppress(OSError):
                 self.record.close()
@@ -138,6 +188,8 @@ class SweepDriver:
                 driver=self.token,
                 sweep_id=self.sweep_id,
                 config=fixed_digest(self.sweep),
+                datasets=dataset_digests(self.sweep),
+                replicates=self.sweep.replicates,
                 code=code_version(),
                 versions=versions(),
                 resumed=resumed,
@@ -145,6 +197,31 @@ class SweepDriver:
             )
         )
         self.storage.write_text(self.storage.name(self.folder.owner), self.token)
+
+
+def _studies(
+    sweep: SweepConfig, searches: Mapping[str, PlannedSearch], storage: BaseStorage, state: SweepState
+) -> Studies:
+    studies = Studies(sweep, searches, storage)
+    studies.wishes = Wishes(state)
+    return studies
+
+
+def rebuild_studies(
+    searches: Mapping[str, PlannedSearch],
+    storage: BaseStorage,
+    record: SweepRecord,
+    sweep_id: str,
+    incomplete: Sequence[str],
+) -> tuple[Notice, ...]:
+    """Rebuild studies from the journal: those that lack trials of it, and those made for another search space."""
+    state = record.state
+    incomplete = list(dict.fromkeys([*incomplete, *with_other_space(searches.values(), storage, state)]))
+    if not incomplete:
+        return ()
+    events = record.events(("start", "epoch", "end"))
+    trials = rebuild([searches[name] for name in incomplete], storage, state, events, sweep_id)
+    return (StudiesRebuilt(tuple(incomplete), trials),)
 
 
 @contextmanager
@@ -162,31 +239,31 @@ def open_sweep(sweep: SweepConfig, store: Store, origin: str = "sweep") -> Itera
         UserError: the sweep's file is wrong, another driver holds the sweep, it exists with a different configuration,
             its studies are another sweep's, or a sweep of another store is at the shared address.
     """
-    arms = resolve(sweep, origin)
+    searches = planned(sweep, resolve(sweep, origin))
     with locked(sweep.name, store) as folder:
         token = uuid.uuid4().hex
         record = SweepRecord(folder, sweep.search.constraints)
-        state = record.state
+        state, given = record.state, sweep
+        if changes := overrides(state):
+            sweep = as_changed(given, changes)
+            searches = planned(sweep, resolve(sweep, origin))
         require_same_configuration(sweep, folder, state)
         if state.ran and state.config is None and not folder.config.exists():
-            require_same_trainings(sweep, arms, record.events(("start",)))
+            require_same_trainings(sweep, searches, state, record.events(("start",)))
         shared, earlier = store.storage, {session.driver for session in state.drivers}
         shared.require_owner(shared.name(folder.owner), earlier)
         storage = open_storage(store.optuna_url)
-        incomplete = arms_to_rebuild(sweep, storage, state, str(folder.journal))
-        sweep_id = state.identity or owner_of(sweep, storage) or token
+        incomplete = searches_to_rebuild(sweep, searches, storage, state, str(folder.journal))
+        sweep_id = state.identity or owner_of(sweep, searches, storage) or token
         write_atomically(folder.config, to_yaml(sweep))
         if not state.ran:
-            discard_unused(sweep, storage)
-        notices: tuple[Notice, ...] = ()
-        if incomplete:
-            events = record.events(("start", "epoch", "end"))
-            trials = rebuild(sweep, {name: arms[name] for name in incomplete}, storage, state, events, sweep_id)
-            notices = (StudiesRebuilt(tuple(incomplete), trials),)
-        studies = Studies(sweep, arms, storage)
+            discard_unused(searches.values(), storage)
+        notices = rebuild_studies(searches, storage, record, sweep_id, incomplete)
+        studies = _studies(sweep, searches, storage, state)
         yield SweepDriver(
             sweep=sweep,
-            arms=arms,
+            given=given,
+            searches=searches,
             store=store,
             folder=folder,
             storage=shared,

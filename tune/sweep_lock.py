@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import filelock
 
@@ -11,8 +11,8 @@ from supersnn.config_model import flatten, parse, read_yaml
 from supersnn.errors import UserError
 from supersnn.records.events import AnyEvent, TrialStarted
 from supersnn.records.state import SweepState
-from tune.description.arms import Arm
-from tune.description.fixed import MAY_CHANGE, fixed_digest
+from tune.description.fixed import MAY_CHANGE, dataset_digests, has_digest
+from tune.description.searches import PlannedSearch
 from tune.description.sweep import SweepConfig
 from tune.store import Store, SweepFolder
 
@@ -21,10 +21,13 @@ from tune.store import Store, SweepFolder
 def locked(name: str, store: Store) -> Iterator[SweepFolder]:
     """Hold a sweep for this driver; the lock ends with the process, however that ends.
 
+    Folders that are made for it are removed again where nothing but the lock has been written by the end of the block.
+
     Raises:
         UserError: another driver holds it.
     """
     folder = store.sweep(name)
+    made = [path for path in (folder.path, *folder.path.parents) if not path.exists()]
     folder.path.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder.lock)
     try:
@@ -32,8 +35,15 @@ def locked(name: str, store: Store) -> Iterator[SweepFolder]:
     except filelock.Timeout as error:
         raise UserError(f"sweep {name!r}: another driver is running it (it holds {folder.lock})") from error
     try:
+        if not folder.lock.exists():  # a driver that was refused removed it between our opening and locking it
+            raise UserError(f"sweep {name!r}: another driver was starting it; run the same command again")
         yield folder
     finally:
+        if made and os.listdir(folder.path) == [folder.lock.name]:
+            with suppress(OSError):
+                folder.lock.unlink()
+                for path in made:
+                    path.rmdir()
         lock.release()
 
 
@@ -66,7 +76,10 @@ def require_same_configuration(sweep: SweepConfig, folder: SweepFolder, state: S
     Raises:
         UserError: another value of a key that is not one of `MAY_CHANGE`.
     """
-    if not state.ran or state.config == fixed_digest(sweep):
+    if not state.ran:
+        return
+    _require_only_additions(sweep, state)
+    if state.config is not None and has_digest(sweep, state.config):
         return
     stored = _stored(folder, state.config)
     if stored is None and state.config is None:
@@ -89,25 +102,46 @@ def require_same_configuration(sweep: SweepConfig, folder: SweepFolder, state: S
         )
 
 
-def require_same_trainings(sweep: SweepConfig, arms: Mapping[str, Arm], starts: Iterable[AnyEvent]) -> None:
-    """Check a sweep whose configuration is lost against the first trial of each arm in its journal.
+def _require_only_additions(sweep: SweepConfig, state: SweepState) -> None:
+    """Check that data sets and replicates were only added: what a sweep has begun with stays.
+
+    Raises:
+        UserError: they were removed or changed, or are in another order.
+    """
+    digests, begun = dataset_digests(sweep), max((one.replicate + 1 for one in state.searches.values()), default=1)
+    labels = f"{', '.join(state.datasets)} before, {', '.join(digests) or 'none'} now"
+    if list(digests)[: len(state.datasets)] != list(state.datasets):
+        found = f"datasets: {labels}; they can be added at the end, and neither be removed nor change their order"
+    elif changed := [label for label, before in state.datasets.items() if digests[label] != before]:
+        found = f"datasets.{changed[0]}: it has other keys than before"
+    elif sweep.replicates < begun:
+        found = f"replicates: {begun} before, {sweep.replicates} now; they can be added, not removed"
+    else:
+        return
+    raise UserError(f"sweep {sweep.name!r} already exists with a different configuration ({found}): use a new name")
+
+
+def require_same_trainings(
+    sweep: SweepConfig, searches: Mapping[str, PlannedSearch], state: SweepState, starts: Iterable[AnyEvent]
+) -> None:
+    """Check a sweep whose configuration is lost against the first trial of each search in its journal.
 
     Raises:
         UserError: the sweep's file gives another training for one of them.
     """
     checked: set[str] = set()
     for event in starts:
-        if not isinstance(event, TrialStarted) or event.arm in checked:
+        if not isinstance(event, TrialStarted) or (name := state.search_name(event)) in checked:
             continue
-        checked.add(event.arm)
-        now = flatten(arms[event.arm].config(event.params)) if event.arm in arms else {}
+        checked.add(name)
+        now = flatten(searches[name].arm.config(event.params)) if name in searches else {}
         different = [
             f"{key}: {before!r} before, {now[key]!r} now"
             for key, before in event.config.items()
             if key in now and now[key] != before
         ]
         if different or not now:
-            found = "; ".join(different) or f"arm {event.arm!r} is missing"
+            found = "; ".join(different) or f"{'arm' if name == event.arm else 'search'} {name!r} is missing"
             raise UserError(
                 f"sweep {sweep.name!r} already exists with a different configuration ({found}): "
                 "use a new name, or the sweep's own file"
@@ -128,4 +162,4 @@ def _stored(folder: SweepFolder, expected: str | None) -> SweepConfig | None:
         if expected is None:
             raise
         return None
-    return stored if expected in (None, fixed_digest(stored)) else None
+    return stored if expected is None or has_digest(stored, expected) else None

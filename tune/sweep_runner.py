@@ -1,6 +1,7 @@
 """Runs a sweep from its teachers to its export folders, and continues one from wherever an earlier driver stopped."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,12 @@ from supersnn.config import TrainConfig
 from supersnn.config_model import flatten, parse
 from supersnn.files import write_atomically
 from supersnn.records.events import TeacherRefitted, TrialRanked, WinnerChosen, WinnerExported, WinnerVerified
-from supersnn.records.state import SweepState
+from supersnn.records.state import OVERALL, SweepState
+from tune.description.replication import folder_label, labels
+from tune.description.searches import PlannedSearch
 from tune.execution.executor import Executor
-from tune.execution.prepare import inspect_dataset, prepare
+from tune.execution.preparations import Preparations, Prepared
+from tune.execution.prepare import inspect_dataset, lookup, needs, prepare, received, work_of
 from tune.execution.teacher_storage import TEACHERS
 from tune.notices import Notify, StageStarted, ignore
 from tune.outcome.export import Exporter
@@ -19,66 +23,148 @@ from tune.outcome.final_result import FinalResult
 from tune.outcome.final_runs import Candidate
 from tune.outcome.final_training import FinalRun
 from tune.search.search import Search
+from tune.steering import EVERY, Steering
 from tune.sweep_driver import SweepDriver
 
 
 class SweepRunner:
     """Does what is left of a sweep; the driver's record is open for writing."""
 
-    def __init__(self, driver: SweepDriver, executor: Executor, notify: Notify = ignore) -> None:
+    def __init__(
+        self, driver: SweepDriver, executor: Executor, notify: Notify = ignore, steering: Steering | None = None
+    ) -> None:
         self._driver, self._executor, self._notify = driver, executor, notify
         self._record, self._storage = driver.record, driver.storage
+        self._steering = steering or Steering(driver)
 
     @property
     def _state(self) -> SweepState:
         return self._record.state
 
     def train(self) -> None:
-        """Do all that needs the executor: teachers and their caches, the search, the final runs."""
-        self._prepare()
-        self._search()
-        self._verify()
+        """Do all that needs the executor: teachers and their caches, the search, the final runs.
+
+        Requests are taken up all the while; where one leaves more to be done, it begins again.
+        """
+        self._executor.idle = self._steering.poll
+        left = True
+        while left:
+            self._adopt()
+            self._prepare()
+            self._search()
+            if self._steering.change_waits or self._wait_while_paused():
+                continue
+            before = self._steering.taken
+            self._verify()
+            self._steering.take_up()
+            left = self._steering.taken > before and (self._steering.change_waits or self._left())
+
+    def _adopt(self) -> None:
+        """Let changes hold that had to wait until nothing runs."""
+        if self._steering.adopt_waiting():
+            sweep = self._driver.sweep
+            self._executor.adopt(sweep.resources, sweep.search.max_failures)
+
+    def _left(self) -> bool:
+        return self._driver.search_left() or self._driver.final_runs.left()
+
+    def _wait_while_paused(self) -> bool:
+        """Wait while all that is left of the search is paused; return whether there was anything to wait for."""
+        waited = False
+        while self._driver.waits() and not self._steering.change_waits:
+            if not waited:
+                self._notify(StageStarted("paused"))
+            waited = True
+            time.sleep(EVERY)
+            self._steering.take_up()
+        return waited
 
     def export(self) -> None:
-        """Write an export folder for each arm, and that of the best arm once more as `overall`."""
+        """Write an export folder for each arm on each data set, and that of the best arm once more as `overall`."""
         self._notify(StageStarted("export"))
         folder = self._driver.folder
         exporter = Exporter(folder, self._driver.store, self._state)
-        seeds = {arm: exporter.arm(arm, folder.best / arm)["seed"] for arm in exporter.verified_arms()}
-        if seeds:
-            best = exporter.best_arm()
-            exported.copy(folder.best / best, folder.best / "overall")
-            for arm, name in [*((arm, arm) for arm in seeds), (best, "overall")]:
-                relative = (folder.best / name).relative_to(folder.path).as_posix()
-                copied = best if name == "overall" else None
-                self._record.write(WinnerExported(arm=arm, folder=relative, seed=seeds[arm], best=copied))
+        for dataset in labels(self._driver.sweep):
+            label = folder_label(self._driver.sweep, dataset)
+            if label is not None and dataset == labels(self._driver.sweep)[0]:
+                self._move_exports(label)
+            seeds = {
+                arm: exporter.arm(arm, folder.export(arm, label), dataset)["seed"]
+                for arm in exporter.verified_arms(dataset)
+            }
+            if not seeds:
+                continue
+            best = exporter.best_arm(dataset)
+            exported.copy(folder.export(best, label), folder.export(OVERALL, label))
+            for arm, name in [*((arm, arm) for arm in seeds), (best, OVERALL)]:
+                self._record.write(
+                    WinnerExported(
+                        arm=arm,
+                        dataset=dataset,
+                        replicate=exporter.best_search(arm, dataset).replicate,
+                        folder=folder.export(name, label).relative_to(folder.path).as_posix(),
+                        seed=seeds[arm],
+                        best=best if name == OVERALL else None,
+                    )
+                )
+
+    def _move_exports(self, label: str) -> None:
+        """Move the exports of a sweep that had one data set below that data set's label."""
+        for event in self._state.exports.values():
+            before, after = self._driver.folder.path / event.folder, self._driver.folder.best / label
+            if before.parent == self._driver.folder.best and before.is_dir() and not (after / before.name).exists():
+                after.mkdir(exist_ok=True)
+                before.rename(after / before.name)
 
     def _prepare(self) -> None:
-        """Split the images, train every teacher and fill its cache before a trial needs them.
+        """Split the images; with one data set and replicate train every teacher and fill its cache as well.
 
-        Teachers that an earlier driver had are made available to all nodes, should they not be where nodes look now.
+        With several that is done beside the trials of those that have theirs, see `Preparations`. Teachers that an
+        earlier driver had are made available to all nodes, should they not be where nodes look now.
         """
         self._notify(StageStarted("teachers"))
         for digest in {*self._state.teachers, *self._state.refitted}:
             self._storage.get_or_create(f"{TEACHERS}/{digest}", lambda: None)
-        if self._state.data is None:
-            self._record.write(inspect_dataset(self._driver.arms, self._executor))
-        for prepared in prepare(self._driver.arms, self._storage, self._executor, self._notify):
-            for event in prepared.events():
-                if event.digest not in self._state.teachers and event.digest not in self._state.caches:
-                    self._record.write(event)
+        for search in self._driver.splits_left():
+            self._record.write(inspect_dataset(search, self._executor))
+        if self._one_cell:
+            for prepared in prepare(self._driver.searches, self._storage, self._executor, self._notify):
+                self._record_teacher(prepared)
+
+    @property
+    def _one_cell(self) -> bool:
+        return len({search.cell for search in self._driver.searches.values()}) == 1
+
+    def _record_teacher(self, prepared: Prepared) -> None:
+        """Record a teacher and its cache, unless an earlier driver has."""
+        for event in prepared.events():
+            if event.digest not in self._state.teachers and event.digest not in self._state.caches:
+                self._record.write(event)
+
+    def _preparations(self) -> Preparations | None:
+        """Return the teachers that are left to be prepared during the search."""
+        if self._one_cell:
+            return None
+        return Preparations(
+            needs(self._driver.searches, self._storage),
+            find=lookup(self._storage, self._executor),
+            work=work_of(self._executor, self._notify),
+            record=lambda prepared: self._record_teacher(received(prepared, self._storage)),
+            notify=self._notify,
+        )
 
     def _search(self) -> None:
         self._notify(StageStarted("search"))
-        driver, sweep = self._driver, self._driver.sweep
-        seeds = tuple(range(sweep.seed, sweep.seed + sweep.search.seeds_per_trial))
-        search = Search(
-            driver.studies, self._record, driver.budget, driver.folder.path, self._storage, driver.token, seeds
-        )
+        driver = self._driver
+        search = Search(driver.studies, self._record, driver.budget, driver.folder.path, self._storage, driver.token)
         driver.studies.claim(driver.sweep_id)
         search.reconcile()
-        if driver.search_left():
-            self._executor.search(search)
+        search.poll, self._steering.search = self._steering.poll, search
+        try:
+            if driver.search_left() and not driver.waits():
+                self._executor.search(search, self._preparations())
+        finally:
+            self._steering.search = None
         if search.halted is not None:
             raise search.halted
 
@@ -87,32 +173,32 @@ class SweepRunner:
         final_runs = self._driver.final_runs
         self._rank()
         winners = final_runs.winners()
-        for arm, winner in winners.items():
-            recorded = self._state.search(arm).winner
+        for search, winner in winners.items():
+            recorded = self._state.search(search).winner
             if recorded is None or (recorded.trial, recorded.value) != (winner.trial, winner.search_value):
-                self._record.write(WinnerChosen(arm=arm, trial=winner.trial, value=winner.search_value))
+                place = self._driver.searches[search].place
+                self._record.write(WinnerChosen(**place, trial=winner.trial, value=winner.search_value))
         self._refit()
-        results: dict[str, list[FinalResult]] = {arm: [] for arm in winners}
+        results: dict[str, list[FinalResult]] = {search: [] for search in winners}
         for item, result in final_runs.run(final_runs.verifications(), self._executor):
-            results[item.arm].append(result)
-            if item.seed not in self._state.search(item.arm).verified.get(item.trial, {}):
-                self._record.write(_verified(item, result))
+            results[item.search].append(result)
+            if item.seed not in self._state.search(item.search).verified.get(item.trial, {}):
+                self._record.write(_verified(self._driver.searches[item.search], item, result))
             _write_verified(self._driver.folder.verified, winners, results)
 
     def _rank(self) -> None:
-        """Train the candidates of arms that have several, with seeds that serve for nothing else."""
+        """Train the candidates of searches that have several, with seeds that serve for nothing else."""
         final_runs = self._driver.final_runs
         for item, result in final_runs.run(final_runs.rankings(), self._executor):
-            if item.seed not in self._state.search(item.arm).ranked.get(item.trial, {}):
+            if item.seed not in self._state.search(item.search).ranked.get(item.trial, {}):
+                place = self._driver.searches[item.search].place
                 self._record.write(
-                    TrialRanked(
-                        arm=item.arm, trial=item.trial, seed=item.seed, value=result.val, seconds=result.seconds
-                    )
+                    TrialRanked(**place, trial=item.trial, seed=item.seed, value=result.val, seconds=result.seconds)
                 )
 
     def _refit(self) -> None:
         """Train the winners' teachers again where the final runs see more images than the search."""
-        refitted = self._driver.final_runs.refitted(self._driver.arms)
+        refitted = self._driver.final_runs.refitted()
         for prepared in prepare(refitted, self._storage, self._executor, self._notify):
             if prepared.teacher.digest not in self._state.refitted:
                 facts = prepared.teacher.model_dump(exclude={"event", "time"})
@@ -120,10 +206,10 @@ class SweepRunner:
                 self._record.write(TeacherRefitted(**facts, bank_seconds=seconds))
 
 
-def _verified(item: FinalRun, result: FinalResult) -> WinnerVerified:
+def _verified(search: PlannedSearch, item: FinalRun, result: FinalResult) -> WinnerVerified:
     """Return the event of a verification."""
     return WinnerVerified(
-        arm=item.arm,
+        **search.place,
         trial=item.trial,
         seed=item.seed,
         config=flatten(parse(TrainConfig, item.job.config, item.job.key)),
@@ -137,14 +223,14 @@ def _verified(item: FinalRun, result: FinalResult) -> WinnerVerified:
 
 
 def _write_verified(path: Path, winners: dict[str, Candidate], results: dict[str, list[FinalResult]]) -> None:
-    """Write `verified.json`: each arm's winner with the results of its verification, by seed."""
-    arms: dict[str, dict[str, Any]] = {
-        arm: {
-            "trial": winners[arm].trial,
-            "search_value": winners[arm].search_value,
-            "rank_value": winners[arm].ranked,
+    """Write `verified.json`: the winner of each search with the results of its verification, by seed."""
+    searches: dict[str, dict[str, Any]] = {
+        search: {
+            "trial": winners[search].trial,
+            "search_value": winners[search].search_value,
+            "rank_value": winners[search].ranked,
             "results": [result.row() for result in sorted(done, key=lambda result: result.seed)],
         }
-        for arm, done in results.items()
+        for search, done in results.items()
     }
-    write_atomically(path, json.dumps({"arms": arms}, indent=1))
+    write_atomically(path, json.dumps({"arms": searches}, indent=1))

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from analysis import compare
 from analysis.figures.style import INK, by_arm, figure, grey, translucent
-from analysis.sentences import listed
+from analysis.sentences import counted, listed, place
 from analysis.tables import records
 
 STATES = {"finished": 1.0, "stopped": 0.5, "failed": 0.2, "running": 0.08}
@@ -16,20 +16,35 @@ STATES = {"finished": 1.0, "stopped": 0.5, "failed": 0.2, "running": 0.08}
 
 
 def verified_scores(verified: pd.DataFrame, score: str = "test", arms: Sequence[str] = ()) -> go.Figure:
-    """Return every fresh seed of each arm's winner as a point, with the mean and its 95 % interval."""
+    """Return each arm's final runs on one data set as points, with the mean and its 95 % interval.
+
+    With several searches of an arm their means are points of their own, over which the interval is, and the fresh seeds
+    of each are behind it, faint.
+    """
     rows = verified[verified["winner"].astype(bool)].dropna(subset=[score])
-    summary = {row["arm"]: row for row in records(compare.arms(rows, score))}
+    summary = {row["arm"]: row for row in records(compare.arms(rows.drop(columns="dataset"), score))}
     means = listed(f"{arm} {100 * row['mean']:.2f} %" for arm, row in summary.items())
-    fig = figure(f"Accuracy on the {score} images of every verified seed. Means: {means}.",
+    what = "search" if any(row["unit"] == "search" for row in summary.values()) else "verified seed"
+    fig = figure(f"Accuracy on the {score} images of every {what}. Means: {means}.",
                  x=f"{score} accuracy, %", height=110 + 62 * len(summary), legend=False)  # fmt: skip
     labels = []
     for position, (arm, part, style) in enumerate(by_arm(rows, arms)):
         labels.append(arm)
-        values, row = 100 * part[score].to_numpy(), summary[arm]
+        row = summary[arm]
+        several = row["unit"] == "search"
+        points = part.groupby(["sweep", "replicate"], sort=False)[score].mean().reset_index() if several else part
+        values = 100 * points[score].to_numpy()
+        offsets = position + 0.16 + _apart(values)
+        if several:
+            height = dict(zip(zip(points["sweep"], points["replicate"], strict=True), offsets, strict=True))
+            at = [height[key] for key in zip(part["sweep"], part["replicate"], strict=True)]
+            fig.add_scatter(x=(100 * part[score]).tolist(), y=at, mode="markers", name=arm, hoverinfo="skip",
+                            marker={"color": style.faint(0.3), "symbol": style.symbol, "size": 5})  # fmt: skip
+        unit = "replicate" if several else "seed"
         fig.add_scatter(
-            x=values, y=position + 0.16 + _apart(values), mode="markers", name=arm, customdata=part["seed"],
+            x=values, y=offsets, mode="markers", name=arm, customdata=points[unit],
             marker={"color": style.faint(0.75), "symbol": style.symbol, "size": 9},
-            hovertemplate=f"{arm}, seed %{{customdata}}: %{{x:.2f}} %<extra></extra>",
+            hovertemplate=f"{arm}, {unit} %{{customdata}}: %{{x:.2f}} %<extra></extra>",
         )  # fmt: skip
         low, high = 100 * row["low"], 100 * row["high"]
         if np.isfinite(low):
@@ -37,7 +52,7 @@ def verified_scores(verified: pd.DataFrame, score: str = "test", arms: Sequence[
             fig.add_scatter(x=[low, high], y=[position - 0.2] * 2, mode="lines", line=line, hoverinfo="skip")
         fig.add_scatter(
             x=[100 * row["mean"]], y=[position - 0.2], mode="markers", marker={"color": style.colour, "size": 11},
-            hovertemplate=f"{arm}, mean of {row['n']} seeds: %{{x:.2f}} %<br>"
+            hovertemplate=f"{arm}, mean of {counted(row)}: %{{x:.2f}} %<br>"
                           f"95 % interval {low:.2f} to {high:.2f}<extra></extra>",
         )  # fmt: skip
     fig.update_yaxes(
@@ -49,12 +64,13 @@ def verified_scores(verified: pd.DataFrame, score: str = "test", arms: Sequence[
 def verdict_intervals(verdicts: pd.DataFrame, margin: float = compare.MARGIN, arms: Sequence[str] = ()) -> go.Figure:
     """Return each comparison's difference with its 95 % interval, zero, and the band that counts as equivalent."""
     rows = [row for row in records(verdicts) if row["n"]]
+    several = len({row["dataset"] for row in rows}) > 1
     styles = {arm: style for arm, _, style in by_arm(verdicts.rename(columns={"a": "arm"}), arms)}
     differences = "; ".join(
-        f"{row['a']} minus {row['b']} {100 * row['difference']:+.2f}, {row['verdict']}" for row in rows
+        f"{row['a']} minus {row['b']}{place(row)} {100 * row['difference']:+.2f}, {row['verdict']}" for row in rows
     )
     fig = figure(f"Differences in points of test accuracy: {differences}.", x="difference, points of test accuracy",
-                 height=110 + 46 * len(rows), legend=False)  # fmt: skip
+                 height=110 + (62 if several else 46) * len(rows), legend=False)  # fmt: skip
     fig.add_vrect(x0=-100 * margin, x1=100 * margin, fillcolor=grey(0.16), line_width=0, layer="below")
     fig.add_vline(x=0, line={"color": grey(0.8), "width": 1.5})
     for position, row in enumerate(rows):
@@ -66,9 +82,9 @@ def verdict_intervals(verdicts: pd.DataFrame, margin: float = compare.MARGIN, ar
             x=[100 * row["difference"]], y=[position], mode="markers",
             marker={"color": style.colour, "size": 12, "symbol": style.symbol},
             hovertemplate=f"%{{x:+.2f}} points, 95 % interval {ends[0]:+.2f} to {ends[1]:+.2f}<br>"
-                          f"Holm-adjusted p = {row['p']:.3g}, {row['n']} pairs: {row['verdict']}<extra></extra>",
+                          f"Holm-adjusted p = {row['p']:.3g}, {counted(row)}: {row['verdict']}<extra></extra>",
         )  # fmt: skip
-    labels = [f"{row['a']}<br>− {row['b']}" for row in rows]
+    labels = [f"{row['a']}<br>− {row['b']}" + (f"<br><i>{row['dataset']}</i>" if several else "") for row in rows]
     ends = 100 * np.array([[row["low"], row["high"], row["difference"]] for row in rows])
     low, high = (end(ends, initial=0.0, where=np.isfinite(ends)) for end in (np.min, np.max))
     low, high = min(low, -100 * margin), max(high, 100 * margin)

@@ -19,21 +19,32 @@ CURVES = 16
 def best_so_far(progress: pd.DataFrame, by: By = "trials", arms: Sequence[str] = ()) -> go.Figure:
     """Return each arm's best validation accuracy so far against the number of trials, or against compute."""
     known = progress.dropna(subset=["best"])
-    ends = listed(f"{arm} {100 * part['best'].iloc[-1]:.2f} %" for arm, part, _ in by_arm(known, arms))
+    ends = listed(f"{arm} {100 * _ends(part).mean():.2f} %" for arm, part, _ in by_arm(known, arms))
+    mean = " on average over its searches" if known["replicate"].nunique() > 1 else ""
     unit, size = _unit(progress["compute"].max()) if by == "compute" else ("trials", 1.0)
     x = "trials ended" if by == "trials" else f"compute, {unit}"
     fig = figure(
-        f"Best validation accuracy so far against {by}. At the end: {ends}.", x=x, y="best validation accuracy, %"
+        f"Best validation accuracy so far against {by}. At the end{mean}: {ends}.", x=x, y="best validation accuracy, %"
     )
     for arm, part, style in by_arm(known, arms):
-        rises = _rises(part)
-        position = rises["order"] if by == "trials" else rises["compute"] / size
-        fig.add_scatter(
-            x=position.tolist(), y=(100 * rises["best"]).tolist(), name=arm, mode="lines",
-            line={"color": style.colour, "width": 2.5, "shape": "hv", "dash": style.dash},
-            hovertemplate=f"{arm}, %{{x:.3~g}} {unit}: %{{y:.2f}} %<extra></extra>",
-        )  # fmt: skip
+        searches = [_rises(search) for _, search in part.groupby("replicate", sort=False)]
+        few = len(searches) == 1
+        for position, rises in enumerate(searches):
+            along = rises["order"] if by == "trials" else rises["compute"] / size
+            about = arm if few else f"{arm}, replicate {rises['replicate'].iloc[0]}"
+            colour = style.colour if few else style.faint(0.55)
+            fig.add_scatter(
+                x=along.tolist(), y=(100 * rises["best"]).tolist(), name=arm, mode="lines", legendgroup=arm,
+                line={"color": colour, "width": 2.5 if few else 1.5, "shape": "hv", "dash": style.dash},
+                showlegend=position == 0,
+                hovertemplate=f"{about}, %{{x:.3~g}} {unit}: %{{y:.2f}} %<extra></extra>",
+            )  # fmt: skip
     return fig
+
+
+def _ends(path: pd.DataFrame) -> pd.Series:
+    """Return the best value at the end of each search."""
+    return path.groupby("replicate", sort=False)["best"].last()
 
 
 def expected_best(curves: pd.DataFrame, arms: Sequence[str] = ()) -> go.Figure:
@@ -69,25 +80,33 @@ def learning_curves(
                  x="epoch", y=label)  # fmt: skip
     for arm, part, style in by_arm(trials, arms):
         ranked = best_first(part)
-        best = pd.concat([ranked[ranked["winner"]], ranked[ranked["best"]]])["trial"].head(1).tolist()
-        sample = ranked["trial"].iloc[np.unique(np.linspace(0, len(ranked) - 1, min(CURVES, len(ranked))).astype(int))]
-        own = epochs[(epochs["arm"] == arm) & epochs["trial"].isin([*best, *sample])]
-        curves = {trial: curve for trial, curve in own.groupby("trial")}  # noqa: C416 (a GroupBy is no mapping)
+        first = best_first(pd.concat([ranked[ranked["winner"]], ranked[ranked["best"]]]))
+        best = _keys(first.drop_duplicates("replicate") if first["winner"].any() else first.head(1))
+        sample = ranked.iloc[np.unique(np.linspace(0, len(ranked) - 1, min(CURVES, len(ranked))).astype(int))]
+        shown = {*best, *_keys(sample)}
+        own = epochs[(epochs["arm"] == arm) & epochs["trial"].isin({trial for _, trial in shown})]
+        curves = {key: curve for key, curve in own.groupby(["replicate", "trial"]) if key in shown}
         fig.add_scatter(
             x=[x for curve in curves.values() for x in [*curve["epoch"].tolist(), None]],
             y=[y for curve in curves.values() for y in [*(scale * curve[metric]).tolist(), None]],
             mode="lines", line={"color": style.faint(0.28), "width": 1}, hoverinfo="skip", showlegend=False,
             legendgroup=arm,
         )  # fmt: skip
-        for trial in best:
-            if trial in curves:
-                fig.add_scatter(
-                    x=curves[trial]["epoch"].tolist(), y=(scale * curves[trial][metric]).tolist(), name=arm,
-                    mode="lines" if len(curves[trial]) > 1 else "markers", legendgroup=arm,
-                    line={"color": style.colour, "width": 3, "dash": style.dash},
-                    hovertemplate=f"{arm}, trial {trial}, epoch %{{x}}: %{{y:.4~g}}<extra></extra>",
+        known_best = [key for key in best if key in curves]
+        for key in known_best:
+            about = f"{arm}, trial {key[1]}" if len(best) == 1 else f"{arm}, replicate {key[0]}, trial {key[1]}"
+            fig.add_scatter(
+                    x=curves[key]["epoch"].tolist(), y=(scale * curves[key][metric]).tolist(), name=arm,
+                    mode="lines" if len(curves[key]) > 1 else "markers", legendgroup=arm,
+                    line={"color": style.colour, "width": 3, "dash": style.dash}, showlegend=key == known_best[0],
+                    hovertemplate=f"{about}, epoch %{{x}}: %{{y:.4~g}}<extra></extra>",
                 )  # fmt: skip
     return fig
+
+
+def _keys(trials: pd.DataFrame) -> list[tuple[int, int]]:
+    """Return the replicate and the number of each trial."""
+    return [(int(replicate), int(trial)) for replicate, trial in zip(trials["replicate"], trials["trial"], strict=True)]
 
 
 def _unit(seconds: float) -> tuple[str, float]:

@@ -28,7 +28,7 @@ def forward(
                 torch.add(i[t], _after_reset(u[t - 1], s[t - 1], threshold, hard, v), alpha=decay, out=u[t])
             torch.ge(u[t], threshold, out=s[t])
     if count is not None:
-        count += spikes.sum()
+        count += spikes.sum(dtype=torch.promote_types(spikes.dtype, torch.float32))
 
 
 def backward(

@@ -23,6 +23,8 @@ TrialEnd = Literal["finished", "stopped", "failed"]
 """How a trial ended: with its whole budget, by early stopping, or by an error of its own."""
 DriverEnd = Literal["done", "interrupted", "failed"]
 """How a driver ended."""
+RequestKind = Literal["enqueue", "retry", "pause", "resume", "stop", "change"]
+"""What a person may ask a driver for."""
 
 
 def now() -> float:
@@ -151,6 +153,7 @@ class TrialStarted(_Located):
     Trials are numbered from 0 in each search: an arm on a data set in a replicate, see `supersnn.records.searches`.
     `config` is its training by flat dotted keys, `params` the sampled part of it, `resumed_at` the epochs that the
     journal has of it already, `gpus` how many GPUs, or what fraction of one, it takes; None where that is not known.
+    `request` is the id of the request (`RequestTaken`) that its values are from.
     """
 
     event: Literal["start"] = "start"
@@ -163,6 +166,11 @@ class TrialStarted(_Located):
     student_family: str | None = None
     teacher_family: str | None = None
     pairing: str | None = None
+    request: str | None = None
+
+    def left_out(self) -> set[str]:
+        """Return the fields that are not written: those with their default."""
+        return super().left_out() | ({"request"} if self.request is None else set())
 
 
 class EpochReported(_Located):
@@ -254,6 +262,29 @@ class WinnerExported(_Located):
     best: str | None = None
 
 
+class RequestTaken(Event):
+    """A person's request was taken up by the driver. Each has an id, by which it is taken up once.
+
+    `kind` is what was asked for; `searches` names those that it is about, `trial` the one that is retried. `values` are
+    those of an enqueued trial, or of a change by dotted key of the sweep file; `before` are the values that the file
+    had for the same keys, `config` the digest of what may not change otherwise (`SweepStarted.config`) after a change.
+    `asked` is when the request was made, in Unix seconds by the clock of that machine, `by` who made it. `refused` is
+    the reason why nothing was changed, None where it was.
+    """
+
+    event: Literal["request"] = "request"
+    id: str
+    kind: RequestKind
+    searches: list[str] = []
+    trial: int | None = None
+    values: dict[str, Any] = {}
+    before: dict[str, Any] = {}
+    config: str | None = None
+    by: str | None = None
+    asked: float | None = None
+    refused: str | None = None
+
+
 class SweepClosed(Event):
     """A driver has ended in an orderly way; one that was killed leaves no such event."""
 
@@ -275,6 +306,7 @@ AnyEvent = (
     | TeacherRefitted
     | WinnerVerified
     | WinnerExported
+    | RequestTaken
     | SweepClosed
 )
 """An event of any kind, in the order in which a sweep writes them."""

@@ -15,6 +15,7 @@ from supersnn.records.events import (
     DatasetSplit,
     DriverEnd,
     EpochReported,
+    RequestTaken,
     SweepClosed,
     SweepStarted,
     TeacherCached,
@@ -66,6 +67,7 @@ class TrialRecord:
         value: the validation accuracy that it is judged by.
         gpus: how many it takes, None where that is not known.
         feasible: whether its last metrics are within the constraints; None before it has ended.
+        request: the id of the request that its values are from, see `RequestTaken`.
     """
 
     number: int
@@ -89,6 +91,7 @@ class TrialRecord:
     end_epochs: int | None = None
     value: float | None = None
     feasible: bool | None = None
+    request: str | None = None
 
     @property
     def state(self) -> TrialEnd | None:
@@ -222,6 +225,7 @@ class SweepState:
         sweep_id, config: the first and the last that a driver's start has, see `SweepStarted`.
         orphans: trials that have events, but no start: a search, a number, and the kind of the event.
         faults: a line of text for what could not be read of the journal.
+        requests: what people asked for while the sweep ran, by id, see `supersnn.records.steering`.
     """
 
     constraints: dict[str, float] = field(default_factory=dict)
@@ -243,6 +247,7 @@ class SweepState:
     faults: list[str] = field(default_factory=list)
     sweep_id: str | None = None
     config: str | None = None
+    requests: dict[str, RequestTaken] = field(default_factory=dict)
 
     def apply(self, event: AnyEvent) -> bool:
         """Take the next event; return False where it adds nothing, as a repeated epoch does."""
@@ -283,6 +288,10 @@ class SweepState:
                 if new:
                     self._needs_export(event)
                 epochs = self._epochs_per_seed(event) if new else 0
+            case RequestTaken():
+                new = _add(self.requests, event.id, event)
+                if new and event.refused is None:
+                    self.config = event.config or self.config
             case WinnerExported():
                 copied = event.best is not None or event.folder.endswith(OVERALL)
                 self.exports[self._export_key(OVERALL if copied else event.arm, event.dataset)] = event
@@ -294,6 +303,10 @@ class SweepState:
         if event.dataset is None and not event.replicate:
             return event.arm
         return str(self._id(event.arm, event.dataset, event.replicate))
+
+    def search_id(self, arm: str, dataset: str | None = None, replicate: int = 0) -> str:
+        """Return the name of the search of an arm on a data set (the first one by default) in a replicate."""
+        return str(self._id(arm, dataset, replicate))
 
     def search_of(self, event: SearchEvent) -> SearchRecord:
         """Return the search that an event is about, which may have no trial yet."""
@@ -590,4 +603,5 @@ def _record(event: TrialStarted) -> TrialRecord:
         seed=event.config.get("seed"),
         epochs_per_seed=event.config.get("train.epochs"),
         params=event.params,
+        request=event.request,
     )

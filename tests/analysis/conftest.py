@@ -166,7 +166,7 @@ class Synthetic:
 
     def _config(self) -> dict[str, Any]:
         arms = {arm: {"teachers": [name for name in names if name]} for arm, names in self.arms.items()}
-        return {"name": self.folder.name, "seed": 0, "dataset": {"name": self.dataset},
+        return {"name": self.folder.name, "seed": self.seed, "dataset": {"name": self.dataset},
                 "student": {"architecture": self.student}, "arms": arms, "space": SPACE,
                 "search": {"trials": self.trials, "constraints": dict(self.constraints)},
                 "verify": {"seeds": self.seeds}, "resources": {"cpus": 1.0, "gpus": 0.0}}  # fmt: skip

@@ -27,8 +27,10 @@ def test_a_verdict_by_hand() -> None:
     row = compare.verdicts(results({"direct": b, "logit": a})).iloc[0]
     assert (row["a"], row["b"], row["n"]) == ("logit", "direct", 6)
     assert row["difference"] == pytest.approx(0.1 / 6)
-    assert row["p"] == row["p_raw"] == row["p_floor"] == 2 / 64
+    assert row["p_flip"] == row["p_floor"] == 2 / 64
+    assert row["p"] == row["p_raw"] == pytest.approx(stats.ttest_rel(a, b).pvalue)
     assert row["low"] > 0
+    assert (row["unit"], row["seeds"], row["look"]) == ("seed", 6, 1)
     assert row["verdict"] == "better"
     assert row["prob_improvement"] == pytest.approx(np.mean([(x > y) + 0.5 * (x == y) for x in a for y in b]))
 
@@ -50,11 +52,14 @@ def test_pairing_is_by_seed_not_by_position() -> None:
     assert compare.verdicts(table).iloc[0]["sd"] == pytest.approx(0.0, abs=1e-12)
 
 
-def test_equal_differences_give_no_nan() -> None:
+def test_equal_differences_have_the_spread_of_a_test_image_where_it_is_known() -> None:
     row = compare.verdicts(results({"direct": [0.5] * 8, "logit": [0.5] * 8})).iloc[0]
-    assert (row["low"], row["high"], row["p"], row["verdict"]) == (0, 0, 1, "equivalent")
-    shifted = compare.verdicts(results({"direct": [0.5] * 8, "logit": [0.75] * 8})).iloc[0]
-    assert (shifted["low"], shifted["high"], shifted["verdict"]) == (0.25, 0.25, "better")
+    assert (row["difference"], row["low"], row["high"], row["p"]) == (0, -np.inf, np.inf, 1)
+    assert row["verdict"] == "too few seeds"
+    shifted = compare.verdicts(results({"direct": [0.5] * 8, "logit": [0.75] * 8}, images=1000.0)).iloc[0]
+    assert shifted["se"] == pytest.approx(0.001 / np.sqrt(8))
+    assert shifted["verdict"] == "better"
+    assert shifted["low"] < 0.25 < shifted["high"]
 
 
 def test_equivalence_follows_the_margin() -> None:
@@ -64,13 +69,14 @@ def test_equivalence_follows_the_margin() -> None:
     assert not compare.verdicts(table, margin=0.0004).iloc[0]["equivalent"]
 
 
-def test_equivalence_needs_five_pairs_and_a_spread_of_a_test_image() -> None:
-    for pairs, word in ((2, "too few seeds"), (4, "too few seeds"), (5, "equivalent"), (8, "equivalent")):
-        assert compare.verdicts(results({"direct": [0.5] * pairs, "logit": [0.5] * pairs})).iloc[0]["verdict"] == word
-    flat = results({"direct": [0.5] * 8, "logit": [0.5] * 8}, images=1000.0)
-    assert compare.verdicts(flat).iloc[0]["verdict"] == "no difference found"
+def test_equivalence_needs_five_units_and_a_spread_of_a_test_image() -> None:
+    for pairs, word in ((4, "too few seeds"), (6, "equivalent"), (8, "equivalent")):
+        scores = {"direct": [0.5] * pairs, "logit": ([0.4995, 0.5005] * pairs)[:pairs]}
+        assert compare.verdicts(results(scores)).iloc[0]["verdict"] == word
+    flat = results({"direct": [0.5] * 8, "logit": [0.5] * 8}, images=10_000.0)
+    assert compare.verdicts(flat).iloc[0]["verdict"] == "too few seeds"
     spread = {"direct": [0.5] * 8, "logit": [0.499, 0.501] * 4}
-    for images, word in ((1000.0, "equivalent"), (500.0, "no difference found")):
+    for images, word in ((1000.0, "equivalent"), (800.0, "too few seeds"), (100.0, "no difference found")):
         assert compare.verdicts(results(spread, images=images)).iloc[0]["verdict"] == word
 
 
@@ -78,10 +84,10 @@ def test_a_seed_far_from_the_rest_and_collapsed_differences_are_marked() -> None
     rng = np.random.default_rng(0)
     scores = {"direct": 0.9 + rng.normal(0, 0.002, 10), "logit": 0.92 + rng.normal(0, 0.002, 10)}
     usual = compare.verdicts(results(scores)).iloc[0]
-    assert (usual["far_seed"], usual["collapsed"]) == (None, False)
+    assert (usual["far"], usual["collapsed"]) == (None, False)
     scores["logit"][7] = 0.1
     row = compare.verdicts(results(scores)).iloc[0]
-    assert row["far_seed"] == "7"
+    assert row["far"] == "7"
     assert row["without_far"] == pytest.approx(np.delete(scores["logit"] - scores["direct"], 7).mean())
     assert compare.uneven(row["difference"], row["iqm"], row["se"]) is False  # one seed also makes the error large
     assert compare.verdicts(results({"direct": [0.5] * 3, "logit": [0.75] * 3})).iloc[0]["collapsed"]
@@ -90,12 +96,9 @@ def test_a_seed_far_from_the_rest_and_collapsed_differences_are_marked() -> None
 
 
 def test_too_few_seeds_say_so() -> None:
-    table = results({"direct": [0.1, 0.2, 0.3, 0.4, 0.5], "logit": [0.3, 0.4, 0.5, 0.7, 0.8]})
-    row = compare.verdicts(table).iloc[0]
-    assert row["p_floor"] == 2 / 32
-    assert row["verdict"] == "too few seeds"
     alone = compare.verdicts(results({"direct": [0.1], "logit": [0.3]})).iloc[0]
     assert (alone["low"], alone["high"], alone["verdict"]) == (-np.inf, np.inf, "too few seeds")
+    assert alone["p"] == 1
 
 
 def test_seeds_that_one_side_lacks_are_counted_and_arms_without_pairs_named() -> None:
@@ -114,16 +117,6 @@ def test_only_winners_count() -> None:
     assert compare.verdicts(pd.concat([table, loser])).equals(compare.verdicts(table))
 
 
-def test_blocks_weigh_the_same_and_keep_their_seeds_apart() -> None:
-    rng = np.random.default_rng(0)
-    first = results({"direct": rng.normal(0.5, 0.1, 6), "logit": rng.normal(0.6, 0.1, 6)}, sweep="one")
-    second = results({"direct": rng.normal(0.9, 0.01, 10), "logit": rng.normal(0.9, 0.01, 10)}, sweep="two")
-    both = compare.verdicts(pd.concat([first, second])).iloc[0]
-    apart = [compare.verdicts(table).iloc[0]["difference"] for table in (first, second)]
-    assert both["difference"] == pytest.approx(np.mean(apart))
-    assert (both["n"], both["blocks"]) == (16, 2)
-
-
 def test_arms_report_their_shrinkage() -> None:
     table = results({"direct": [0.90, 0.92]}).assign(search_value=0.95)
     row = compare.arms(table).iloc[0]
@@ -135,15 +128,16 @@ def simulated(
     gains: Mapping[str, float], seeds: int = 10, noise: float = 0.006, sweeps: int = 1000, outlier: float = 0.0,
     seed: int = 0,
 ) -> pd.DataFrame:  # fmt: skip
-    """Return the verdicts of simulated sweeps as one table with a column `draw`."""
+    """Return the verdicts of simulated sweeps with one search an arm as one table with a column `draw`."""
     rng = np.random.default_rng(seed)
-    tables = []
-    for draw in range(sweeps):
-        common = rng.normal(0, noise, seeds)
-        scores = {arm: 0.9 + gain + common + rng.normal(0, noise, seeds) for arm, gain in gains.items()}
-        scores["heterogeneous"][rng.integers(seeds)] += outlier
-        tables.append(compare.verdicts(results(scores)).assign(draw=draw))
-    return pd.concat(tables, ignore_index=True)
+    shape = (sweeps, len(gains), seeds)
+    scores = 0.9 + np.array(list(gains.values()))[:, None] + rng.normal(0, noise, (sweeps, 1, seeds))
+    scores = scores + rng.normal(0, noise, shape)
+    scores[np.arange(sweeps), list(gains).index("heterogeneous"), rng.integers(seeds, size=sweeps)] += outlier
+    draw, arm, number = np.indices(shape).reshape(3, -1)
+    table = {"question": draw.astype(str), "arm": np.array(list(gains))[arm], "seed": number, "test": scores.ravel()}
+    verdicts = compare.verdicts(pd.DataFrame(table))
+    return verdicts.assign(draw=np.repeat(np.arange(sweeps), len(verdicts) // sweeps))
 
 
 def power(gain: float, noise: float, seeds: int) -> float:

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.statistics import blocked_interval, far_from_rest, holm, iqm, prob_improvement, sign_flip, t_interval
+from analysis.statistics import (
+    far_from_rest,
+    holm,
+    image_error,
+    iqm,
+    prob_improvement,
+    prob_interval,
+    sign_flip,
+    t_interval,
+    t_test,
+)
 
 SIX = np.array([0.4, 1.2, -0.3, 0.8, 0.5, 0.6])
 
@@ -21,7 +31,6 @@ def test_interval_of_six_differences_by_hand() -> None:
 def test_interval_without_spread_is_a_point_and_of_one_value_infinite() -> None:
     assert np.array_equal(t_interval([0.5, 0.5, 0.5]), [0.5, 0.5])
     assert np.array_equal(t_interval([0.5]), [-np.inf, np.inf])
-    assert tuple(blocked_interval([np.full(3, 0.5), np.full(4, 0.7)])) == pytest.approx((0.6, 0.6))
 
 
 @pytest.mark.parametrize("pairs", [6, 10])
@@ -35,15 +44,33 @@ def test_interval_covers_the_true_mean_difference(pairs: int, shape: str) -> Non
     assert 0.92 <= np.mean((low <= truth) & (truth <= high)) <= 0.98
 
 
-def test_blocked_interval_covers_and_is_the_plain_one_for_one_block() -> None:
-    assert blocked_interval([SIX]) == t_interval(SIX)
+def test_t_test_is_scipys_and_agrees_with_its_interval() -> None:
+    test = t_test([SIX])
+    assert (test.low, test.high) == pytest.approx(t_interval(SIX))
+    assert test.p == pytest.approx(stats.ttest_1samp(SIX, 0.0).pvalue)
+    edge = t_test([SIX], level=1 - test.p)
+    assert edge.low == pytest.approx(0.0, abs=1e-12)
+    assert test.at(0.9) == pytest.approx(t_interval(SIX, 0.9))
+
+
+def test_t_test_without_spread_says_nothing_unless_values_are_rounded() -> None:
+    for values in (np.array([0.5]), np.full(4, 0.5)):
+        assert t_test([values])[:4] == (0.5, -np.inf, np.inf, 1.0)
+        assert np.isinf(t_test([values]).at(0.5)).all()
+    rounded = t_test([np.full(4, 0.5)], least=[0.01])
+    assert rounded.error == pytest.approx(0.01 / 2)
+    assert rounded.p == pytest.approx(2 * stats.t.sf(100, 3))
+
+
+def test_t_test_of_fixed_strata_covers() -> None:
     rng = np.random.default_rng(2)
     hits = 0
     for _ in range(2000):
-        blocks = [rng.normal(1.0, 0.5, 6), rng.normal(2.0, 3.0, 10), rng.normal(0.0, 1.0, 6)]
-        low, high = blocked_interval(blocks)
-        hits += bool(low <= 1.0 <= high)
-    assert 0.92 <= hits / 2000 <= 0.98
+        strata = [rng.normal(1.0, 0.5, 3), rng.normal(2.0, 3.0, 7), rng.normal(0.0, 1.0, 5)]
+        test = t_test(strata)
+        hits += test.low <= 1.0 <= test.high
+    assert test.estimate == pytest.approx(np.mean([part.mean() for part in strata]))
+    assert 0.93 <= hits / 2000 <= 0.98
 
 
 def test_sign_flip_against_every_sign_vector_by_a_loop() -> None:
@@ -85,6 +112,30 @@ def test_sign_flip_keeps_its_level_with_an_outlier() -> None:
 def test_probability_of_improvement_counts_ties_half() -> None:
     assert prob_improvement([2, 3], [1, 3]) == (1 + 0 + 1 + 0.5) / 4
     assert prob_improvement([1, 1], [1, 1]) == 0.5
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0, 2.0])
+def test_interval_of_the_probability_of_improvement_covers(shift: float) -> None:
+    rng = np.random.default_rng(6)
+    truth, hits = stats.norm.cdf(shift / np.sqrt(2)), 0
+    for _ in range(800):
+        low, high = prob_interval(rng.normal(shift, 1, 7), rng.normal(0, 1, 7))
+        hits += low <= truth <= high
+    assert 0.92 <= hits / 800 <= 0.985
+
+
+def test_interval_of_a_certain_improvement_is_not_empty() -> None:
+    low, high = prob_interval([2.0, 3.0, 4.0], [0.0, 1.0, 1.5])
+    assert (float(low), float(high)) == pytest.approx((0.5, 1.0), abs=0.005)
+    assert prob_interval([0.0, 1.0, 1.5], [2.0, 3.0, 4.0]) == pytest.approx((0.0, 1 - low))
+
+
+def test_error_of_test_images_is_the_binomial_one() -> None:
+    assert image_error(0.9, 0.8, 100) == pytest.approx(np.sqrt((0.09 + 0.16) / 100))
+    assert np.isnan(image_error(0.9, 0.8, 0))
+    rng = np.random.default_rng(7)  # the truth of two networks whose errors are independent
+    drawn = (rng.random((4000, 100)) < 0.9).mean(1) - (rng.random((4000, 100)) < 0.8).mean(1)
+    assert drawn.std() == pytest.approx(image_error(0.9, 0.8, 100), rel=0.05)
 
 
 def test_holm_by_hand() -> None:

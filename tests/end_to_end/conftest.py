@@ -37,6 +37,24 @@ def tiny(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def replicated(tmp_path: Path) -> Path:
+    """The file of a tiny sweep of three replicates, each with teachers and a split of its own, on two data sets."""
+    plain = {key: value for key, value in TINY.items() if key not in ("arms", "dataset", "train")}
+    plain |= {
+        "dataset": {"name": "digits", "augment": {"crop": 1, "views": 2}},
+        "datasets": {"many": {"images": 400}, "few": {"images": 300}},
+        "replicates": 3,
+        "vary": ["search", "teacher", "split"],
+        "train": {"epochs": 2},
+        "arms": {"direct": {}, "homogeneous": {"teachers": ["resnet8"]}},
+        "search": {"trials": 2, "max_failures": 50},
+    }
+    path = tmp_path / "replicated.yaml"
+    path.write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
+    return path
+
+
 @pytest.fixture(autouse=True)
 def no_servers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Use no server and no store but the test's own."""

@@ -11,6 +11,9 @@ import yaml
 from tests.support import invariants
 from tests.support.driver import TRAININGS, Driver, ray_task
 
+DEATHS = 20
+"""A sweep that is done before so many have died is continued with more trials, until they have."""
+
 
 def kill_all(processes: list[psutil.Process]) -> None:
     for process in processes:
@@ -61,6 +64,17 @@ def test_drivers_killed_in_process(tiny: Path, tmp_path: Path) -> None:
     invariants.assert_sweep(store, "tiny")
 
 
+@pytest.mark.chaos
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("options", [("--local",), ()], ids=["in process", "under Ray"])
+def test_drivers_of_replicates_on_data_sets_killed(options: tuple[str, ...], replicated: Path, tmp_path: Path) -> None:
+    """Killed at random moments, teachers between trials among them: the arms are equal within each cell."""
+    store, dice = tmp_path / "store", random.Random(4)
+    deaths = kill_drivers(replicated, store, DEATHS // 2, dice, 40.0, *options)
+    assert deaths >= 1
+    invariants.assert_sweep(store, "tiny")
+
+
 def kill_workers(driver: Driver, kills: int, dice: random.Random) -> int:
     """Kill workers that train, up to `kills` of them, until the sweep is done. Return the deaths."""
     deaths = 0
@@ -71,10 +85,6 @@ def kill_workers(driver: Driver, kills: int, dice: random.Random) -> int:
             deaths += 1
     driver.finish()
     return deaths
-
-
-DEATHS = 20
-"""A sweep that is done before so many have died is continued with more trials, until they have."""
 
 
 @pytest.mark.chaos

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from supersnn_cli import main
+from supersnn_cli.output import UNREAD
 from tests.fuzz.findings import Finding, last_line, place_of
 
 CODES = (0, 1, 2, 130)
@@ -41,8 +42,18 @@ class Ended:
     error: BaseException | None
     warned: tuple[str, ...]
 
-    def faults(self, part: str, case: str, *, lines: int = MOST_LINES, user: bool = False) -> Iterator[Finding]:
-        """Yield what does not hold of it; `user`: only the user's mistake is expected, as one line."""
+    def faults(
+        self, part: str, case: str, *, lines: int = MOST_LINES, user: bool = False, unread: bool = False
+    ) -> Iterator[Finding]:
+        """Yield what does not hold of it.
+
+        Args:
+            part: the fuzzer.
+            case: what was done, in words.
+            lines: how many it may print on standard error where it fails.
+            user: only the user's mistake is expected, as one line.
+            unread: its output went into a pipe that nobody reads: `UNREAD`, without a word, unless it was quicker.
+        """
         name = self.command.split()[0]
         if self.error is not None:
             kind = "takes too long" if isinstance(self.error, TooSlow) else "traceback"
@@ -50,12 +61,14 @@ class Ended:
             return
         case = f"{case} → {self.command} (exit code {self.code})"
         said = self.err.strip().splitlines()
-        if self.code not in CODES:
+        if self.code not in ((0, UNREAD) if unread else CODES):
             yield Finding(part, "exit code", f"{name} {self.code}", case, self.err[-300:])
         if "Traceback" in self.err or "Traceback" in self.out:
             last = said[-1] if said else self.out.strip().splitlines()[-1]
             yield Finding(part, "traceback is printed", f"{name} {last[:60]}", case, last[:300])
-        if self.code not in (0, 130) and not said:
+        if unread and said and self.code:
+            yield Finding(part, "complains about a pipe that was closed", name, case, self.err[-300:])
+        if self.code not in (0, 130) and not said and not unread:
             yield Finding(part, "error without a word", name, case, self.out[-300:])
         if user and self.code and (self.code != 2 or len(said) != 1 or self.out):
             yield Finding(part, "not one line with exit code 2", _shape(self.err), case, self.err[:300])

@@ -6,6 +6,7 @@ undamaged store's is accompanied by a word; no test is opened twice for the same
 """
 
 import functools
+import importlib
 import json
 import os
 import re
@@ -81,6 +82,17 @@ KINDS = (
     *("garbage line", "BOM", "Latin-1", "directory", "missing", "swapped", "other content", "older", "dangling link"),
     *("value", "value", "value", "value", "value", "line twice", "line missing", "lines swapped"),
 )
+IMPORTED = (
+    "tune.terminal.launch",
+    "tune.terminal.status",
+    "tune.execution.local",
+    "tune.outcome.export",
+    "tune.search.samplers",
+    "analysis.report",
+    "supersnn.checking",
+    "mlflow.store.tracking.sqlalchemy_store",
+)
+"""The modules that commands import when they run: every process would spend seconds on them."""
 _UNSTABLE = re.compile(
     r"(^|\.)(cpu_s|gpu_s|teacher_s|seconds|bank_seconds|provenance|sha256|metrics_sha256|versions|code)($|\.)"
 )
@@ -136,10 +148,12 @@ def pristine() -> Pristine:
 
 
 def prepare() -> None:
-    """Make the store before the processes are forked that share it."""
+    """Make the store, and import what the commands need, before the processes are forked that share both."""
     import torch
 
     torch.set_num_threads(1)
+    for module in IMPORTED:
+        importlib.import_module(module)
     pristine()
 
 

@@ -14,6 +14,7 @@ from supersnn.config import TrainConfig
 from supersnn.config_model import parse, with_values
 from supersnn.records.events import SweepStarted
 from tune.description.arms import Arm
+from tune.description.searches import planned
 from tune.description.sweep import SweepConfig
 from tune.search.budget import Budget
 from tune.search.messages import Job, Report
@@ -53,6 +54,8 @@ def simulate(sweep: SweepConfig, arms: Mapping[str, Arm], seed: int) -> Iterator
     cut: dict[str, Any] = {"search.hours": None, "search.gpu_hours": None}
     if sweep.search.trials > most:
         cut["search.trials"] = most
+    cut["replicates"] = min(sweep.replicates, 2)
+    cut["search.seeds_per_trial"] = min(sweep.search.seeds_per_trial, 3)
     sweep = with_values(sweep, cut)
     storage, random = Database(), Random(seed)
     with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
@@ -60,7 +63,7 @@ def simulate(sweep: SweepConfig, arms: Mapping[str, Arm], seed: int) -> Iterator
         die_after = random.randrange(1, 6)
         yield from _drive(sweep, arms, storage, folder, random, "a", die_after)
         yield from _drive(sweep, arms, storage, folder, random, "b", math.inf)
-        studies = Studies(sweep, arms, storage)
+        studies = Studies(sweep, planned(sweep, arms), storage)
         counts = {name: counts.suggested for name, counts in studies.counts.items()}
         if not (studies.full() or studies.stagnant()) or studies.under_way():
             yield f"the search ended with {counts} of {sweep.search.trials} trials"
@@ -83,13 +86,12 @@ def _drive(
 ) -> Iterator[str]:
     """Run trials, two at a time, until there is none, or die with two under way."""
     record = SweepRecord(SweepFolder(folder), sweep.search.constraints)
-    studies = Studies(sweep, arms, storage)
+    studies = Studies(sweep, planned(sweep, arms), storage)
     budget = Budget(sweep, studies, folder, record.state)
     record.open()
     try:
         record.write(SweepStarted(driver=token))
-        seeds = tuple(range(sweep.seed, sweep.seed + min(sweep.search.seeds_per_trial, 3)))
-        search = Search(studies, record, budget, folder, Storage(folder), token, seeds)
+        search = Search(studies, record, budget, folder, Storage(folder), token)
         search.reconcile()
         running: list[Job] = []
         handed_out = 0

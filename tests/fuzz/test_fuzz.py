@@ -89,6 +89,20 @@ def test_what_does_not_hold_of_a_command_is_found(ended: Ended, invariants: list
     assert [finding.invariant for finding in ended.faults("x", "case", user=True)] == invariants
 
 
+@pytest.mark.parametrize(
+    ("code", "err", "invariants"),
+    [
+        (141, "", []),
+        (0, "nothing left to do", []),
+        (1, "", ["exit code"]),
+        (141, "supersnn: Broken pipe", ["complains about a pipe that was closed"]),
+    ],
+)
+def test_what_does_not_hold_of_a_command_that_nobody_reads_is_found(code: int, err: str, invariants: list[str]) -> None:
+    ended = Ended("report x | head -1", code, "", err, 1, None, ())
+    assert [finding.invariant for finding in ended.faults("x", "case", unread=True)] == invariants
+
+
 def test_a_figure_that_changed_in_silence_and_a_second_opening_are_found(tmp_path: Path) -> None:
     sound = damages.pristine()
     done = damages.Damage("sweeps/mini/journal.jsonl", "value", "one")

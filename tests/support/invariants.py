@@ -37,56 +37,102 @@ def assert_sweep(store: Path, name: str) -> None:
     sweep = parse(SweepConfig, read_yaml(folder.config), "stored")
     events = events_of(folder.journal)
     runs = mlflow_runs(store, name)
-    assert_studies(store, sweep)
+    assert_studies(store, sweep, events)
     assert_journal(sweep, events)
-    assert_mlflow(store, sweep, runs)
+    assert_mlflow(store, sweep, runs, events)
     assert_best(store, sweep, events, runs)
     assert_verified(store, sweep, events)
 
 
-def assert_studies(store: Path, sweep: SweepConfig) -> None:
-    """Each arm has as many trials as the sweep asks for, all ended, no step left out.
+def trials_of(sweep: SweepConfig, search: str, events: Events) -> int:
+    """Return how many trials a search is to have: failed ones that are run again do not count."""
+    granted = [event for event in events if event["event"] == "request" and event["refused"] is None]
+    return sweep.search.trials + sum(e["kind"] == "retry" and search in e["searches"] for e in granted)
+
+
+def assert_studies(store: Path, sweep: SweepConfig, events: Events) -> None:
+    """Each search has as many trials as the sweep asks for, all ended, no step left out: arms are equal in each cell.
 
     A trial's steps are its first seed's epochs and each further seed's last one (``wilcoxon``: its seeds).
     """
     epochs, by_seed = sweep.train.epochs, sweep.search.scheduler == "wilcoxon"
-    for arm in sweep.arms:
-        trials = study_of(store, sweep.name, arm)
-        assert len(trials) == sweep.search.trials, arm
-        assert all(trial.state.is_finished() for trial in trials), arm
+    for search in searches_of(sweep):
+        trials = study_of(store, sweep.name, search)
+        assert len(trials) == trials_of(sweep, search, events), search
+        assert all(trial.state.is_finished() for trial in trials), search
         for trial in trials:
             steps = sorted(trial.intermediate_values)
             expected = range(1, max(steps, default=0) + 1)
-            assert steps == [n for n in expected if by_seed or n <= epochs or n % epochs == 0], (arm, trial.number)
+            assert steps == [n for n in expected if by_seed or n <= epochs or n % epochs == 0], (search, trial.number)
+
+
+def searches_of(sweep: SweepConfig) -> dict[str, tuple[str, str | None, int]]:
+    """Return arm, data set's label and replicate of each search, by its name; made without the code under test."""
+    labels: list[str | None] = list(sweep.datasets) if sweep.datasets else [None]
+    found = {}
+    for replicate in range(sweep.replicates):
+        for position, label in enumerate(labels):
+            for arm in sweep.arms:
+                name = f"{arm}~{label}~{replicate}" if position else f"{arm}~{replicate}" if replicate else arm
+                found[name] = (arm, label, replicate)
+    return found
+
+
+def named(sweep: SweepConfig, event: dict[str, Any]) -> str:
+    """Return the search of an event; a sweep's only data set has no label before it is one of several."""
+    first = next(iter(sweep.datasets)) if sweep.datasets else None
+    place = (event["arm"], event.get("dataset") or first, event.get("replicate", 0))
+    return next(name for name, search in searches_of(sweep).items() if search == place)
+
+
+def replicates_of(sweep: SweepConfig, search: str) -> list[str]:
+    """Return the searches of the same arm on the same data set."""
+    searches = searches_of(sweep)
+    return [name for name, place in searches.items() if place[:2] == searches[search][:2]]
 
 
 def assert_journal(sweep: SweepConfig, events: Events) -> None:
     """Every trial ends once; its epochs follow each other, none twice; the last driver is done."""
-    ends = Counter((e["arm"], e["trial"]) for e in events if e["event"] == "end")
-    assert set(ends) == {(arm, n) for arm in sweep.arms for n in range(sweep.search.trials)}
+    ends = Counter((named(sweep, e), e["trial"]) for e in events if e["event"] == "end")
+    expected = {search: trials_of(sweep, search, events) for search in searches_of(sweep)}
+    assert set(ends) == {(search, n) for search, count in expected.items() for n in range(count)}
     assert set(ends.values()) == {1}
-    for arm, trial in ends:
-        epochs = [e["epoch"] for e in events if e["event"] == "epoch" and (e["arm"], e["trial"]) == (arm, trial)]
-        assert epochs == list(range(1, len(epochs) + 1)), (arm, trial, epochs)
+    reported = [((named(sweep, e), e["trial"]), e["epoch"]) for e in events if e["event"] == "epoch"]
+    for key in ends:
+        epochs = [epoch for trial, epoch in reported if trial == key]
+        assert epochs == list(range(1, len(epochs) + 1)), (key, epochs)
+    once = [(e["event"], e["digest"]) for e in events if e["event"] in ("teacher", "bank", "refit")]
+    once += [("data", f"{e.get('label')} {e.get('replicate')}") for e in events if e["event"] == "data"]
+    assert set(Counter(once).values()) <= {1}
     assert events[-1]["event"] == "close"
     assert events[-1]["end"] == "done"
 
 
-def assert_mlflow(store: Path, sweep: SweepConfig, runs: list[Run]) -> None:
-    """The run tree: one run per sweep, arm and trial, each below its parent, none running, no step twice."""
+def assert_mlflow(store: Path, sweep: SweepConfig, runs: list[Run], events: Events) -> None:
+    """The run tree: one run per sweep, data set, arm, replicate and trial, each below its parent, none running.
+
+    Levels that would have one member are left out; no step is logged twice.
+    """
     client = mlflow_client(store)
     by_id = {run.info.run_id: run for run in runs}
     levels = Counter(run.data.tags["supersnn.level"] for run in runs)
     assert levels["sweep"] == 1
-    assert levels["arm"] == len(sweep.arms)
-    assert levels["trial"] == len(sweep.arms) * sweep.search.trials
-    above = {"arm": "sweep", "trial": "arm", "verification": "arm"}
+    datasets, searches = len(sweep.datasets or [None]), len(searches_of(sweep))
+    assert levels["dataset"] == (datasets if datasets > 1 else 0)
+    assert levels["arm"] == len(sweep.arms) * datasets
+    assert levels["replicate"] == (searches if sweep.replicates > 1 else 0)
+    assert levels["trial"] == sum(trials_of(sweep, search, events) for search in searches_of(sweep))
+    lowest = "replicate" if sweep.replicates > 1 else "arm"
+    above = {"dataset": "sweep", "arm": "dataset" if datasets > 1 else "sweep", "replicate": "arm"}
+    above |= {"trial": lowest, "verification": lowest}
     for run in runs:
         tags = run.data.tags
         assert run.info.status != "RUNNING", tags
         if tags["supersnn.level"] in above:
             parent = by_id[tags["mlflow.parentRunId"]]
             assert parent.data.tags["supersnn.level"] == above[tags["supersnn.level"]]
+            for key in ("supersnn.dataset", "supersnn.arm", "supersnn.replicate"):
+                assert tags[key] == parent.data.tags.get(key, tags[key]) if key in tags else True, (key, tags)
         if tags["supersnn.level"] == "trial" and "val/accuracy" in run.data.metrics:
             steps = [point.step for point in client.get_metric_history(run.info.run_id, "val/accuracy")]
             assert sorted(steps) == list(range(1, len(steps) + 1)), tags
@@ -102,26 +148,40 @@ def assert_best(store: Path, sweep: SweepConfig, events: Events, runs: list[Run]
     for event, _ in read(Store(store).sweep(sweep.name).journal, faults=faults):
         state.apply(event)
     assert (faults, state.orphans) == ([], set())
-    tracked = {run.data.tags["supersnn.arm"]: run for run in runs if run.data.tags["supersnn.level"] == "arm"}
+    level = "replicate" if sweep.replicates > 1 else "arm"
+    tracked = {
+        (
+            run.data.tags["supersnn.arm"],
+            run.data.tags["supersnn.dataset"],
+            run.data.tags.get("supersnn.replicate", "0"),
+        ): run
+        for run in runs
+        if run.data.tags["supersnn.level"] == level
+    }
     (status,) = run_json("status", sweep.name, "--store", store)
     report = run_json("report", sweep.name, "--store", store)
-    winners = {event["arm"]: event["trial"] for event in events if event["event"] == "winner"}
-    for arm in sweep.arms:
-        trial, value = best_trial(sweep, arm, events)
-        record = state.searches[arm]
-        assert best_in_study(study_of(store, sweep.name, arm)) == (trial, value), arm
-        assert (record.best, record.best_value) == (trial, value), arm
-        assert tracked[arm].data.metrics.get("val/best") == value, arm
-        assert (status["arms"][arm]["best_trial"], status["arms"][arm]["best_val"]) == (trial, value), arm
-        assert report["arms"][arm]["best_val"] == value, arm
+    winners = {named(sweep, event): event["trial"] for event in events if event["event"] == "winner"}
+    for search, (arm, label, replicate) in searches_of(sweep).items():
+        trial, value = best_trial(sweep, search, events)
+        record = state.searches[search]
+        assert best_in_study(study_of(store, sweep.name, search)) == (trial, value), search
+        assert (record.best, record.best_value) == (trial, value), search
+        tracked_run = tracked[arm, label or sweep.dataset.name, str(replicate)]
+        assert tracked_run.data.metrics.get("val/best") == value, search
+        shown = (status if "arms" in status else status["datasets"][label])["arms"][arm]
+        shown = shown["replicates"][replicate] if sweep.replicates > 1 else shown
+        assert (shown["best_trial"], shown["best_val"]) == (trial, value), search
+        if len(searches_of(sweep)) == len(sweep.arms):
+            assert report["arms"][arm]["best_val"] == value, arm
         if sweep.verify.top == 1:
-            assert winners.get(arm) == trial, arm
+            assert winners.get(search) == trial, search
 
 
-def best_trial(sweep: SweepConfig, arm: str, events: Events) -> tuple[int, float] | tuple[None, None]:
-    """Return number and value of an arm's best trial by the journal's lines."""
-    last = {e["trial"]: e["metrics"] for e in events if e["event"] == "epoch" and e["arm"] == arm}
-    finished = [e for e in events if e["event"] == "end" and e["arm"] == arm and e["end"] == "finished"]
+def best_trial(sweep: SweepConfig, search: str, events: Events) -> tuple[int, float] | tuple[None, None]:
+    """Return number and value of a search's best trial by the journal's lines."""
+    own = [e for e in events if e["event"] in ("epoch", "end") and named(sweep, e) == search]
+    last = {e["trial"]: e["metrics"] for e in own if e["event"] == "epoch"}
+    finished = [e for e in own if e["event"] == "end" and e["end"] == "finished"]
     feasible = [e for e in finished if within(sweep.search.constraints, last[e["trial"]])]
     if not feasible:
         return None, None
@@ -143,9 +203,9 @@ def best_in_study(trials: list[optuna.trial.FrozenTrial]) -> tuple[int, float] |
     return (None, None) if best is None else (best.number, best.values[0])
 
 
-def study_of(store: Path, sweep: str, arm: str) -> list[optuna.trial.FrozenTrial]:
-    """Return the trials of an arm's study."""
-    return optuna.load_study(study_name=f"{sweep}/{arm}", storage=Store(store).optuna_url).trials
+def study_of(store: Path, sweep: str, search: str) -> list[optuna.trial.FrozenTrial]:
+    """Return the trials of a search's study."""
+    return optuna.load_study(study_name=f"{sweep}/{search}", storage=Store(store).optuna_url).trials
 
 
 def mlflow_client(store: Path) -> MlflowClient:
@@ -164,30 +224,44 @@ def assert_verified(store: Path, sweep: SweepConfig, events: Events) -> None:
     """Every winner has its seeds, each tested once; the exported weights give the accuracies that are reported."""
     folder = Store(store).existing(sweep.name)
     verified = json.loads(folder.verified.read_text(encoding="utf-8"))["arms"]
-    seeds = list(range(sweep.verify.first_seed, sweep.verify.first_seed + sweep.verify.seeds))
     openings = [json.loads(line) for line in folder.ledger.read_text(encoding="utf-8").splitlines()]
     purposes = Counter(opening["purpose"] for opening in openings)
     tested = {opening["purpose"]: opening["weights"] for opening in openings}
-    in_journal = Counter((e["arm"], e["trial"], e["seed"]) for e in events if e["event"] == "verified")
-    for arm, entry in verified.items():
+    in_journal = Counter((named(sweep, e), e["trial"], e["seed"]) for e in events if e["event"] == "verified")
+    for search, entry in verified.items():
+        _, _, replicate = searches_of(sweep)[search]
+        first = sweep.verify.first_seed + 10_000_000 * replicate
+        seeds = list(range(first, first + sweep.verify.seeds))
         assert [result["seed"] for result in entry["results"]] == seeds
         for seed in seeds:
-            assert purposes[f"verify {arm}/{entry['trial']}/{seed}"] == 1
-            assert in_journal[arm, entry["trial"], seed] == 1
-        export = folder.best / arm
+            assert purposes[f"verify {search}/{entry['trial']}/{seed}"] == 1
+            assert in_journal[search, entry["trial"], seed] == 1
+    for search in verified:
+        arm, label, replicate = searches_of(sweep)[search]
+        if replicate:
+            continue
+        best = max(replicates_of(sweep, search), key=lambda name: mean_validation(verified.get(name)))
+        entry = verified[best]
+        export = folder.export(arm, label if len(sweep.datasets or [None]) > 1 else None)
         student = load_export(export)
         config = load(export / "config.yaml")
-        assert student.metrics["trial"] == entry["trial"]
+        assert (student.metrics["trial"], student.metrics["replicate"]) == (entry["trial"], searches_of(sweep)[best][2])
         assert config.seed == student.metrics["seed"]
         result = next(r for r in entry["results"] if r["seed"] == config.seed)
         assert student.metrics["val_accuracy"] == result["val"]
-        weights = tested[f"verify {arm}/{entry['trial']}/{config.seed}"]
+        weights = tested[f"verify {best}/{entry['trial']}/{config.seed}"]
         assert weights == student.metrics["sha256"]["student.safetensors"]
         test = open_test(config.dataset, store / "checks.jsonl", "invariants")
         evaluation = evaluate(student.module, test, student.preprocessing.mean, student.preprocessing.std)
-        assert evaluation.accuracy == result["test"], arm
-    assert (folder.best / "overall" / "config.yaml").exists()
+        assert evaluation.accuracy == result["test"], search
+        assert (export.parent / "overall" / "config.yaml").exists()
     assert folder.report.stat().st_size < 8 * 2**20
+
+
+def mean_validation(entry: dict[str, Any] | None) -> float:
+    """Return the mean validation accuracy of a winner's final runs; the least of all without a winner."""
+    values = [result["val"] for result in entry["results"]] if entry else []
+    return sum(values) / len(values) if values else float("-inf")
 
 
 if __name__ == "__main__":

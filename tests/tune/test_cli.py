@@ -106,7 +106,10 @@ def test_a_shared_address_is_checked_before_anything_starts(s3: str, tmp_path: P
 def test_dry_run_prints_the_plan_and_starts_nothing(tmp_path: Path) -> None:
     result = supersnn("sweep", CONFIGS / "digits.yaml", "--dry-run", "--json", "--store", tmp_path / "store")
     plan = json.loads(result.stdout)
-    assert plan["cost"]["search"] == {"trainings": 24, "epochs_each": 12, "epochs": 24 * 12}
+    assert plan["replicates"] == 3
+    assert plan["cost"]["search"] == {"trainings": 36, "epochs_each": 10, "epochs": 36 * 10}
+    assert plan["cost"]["teachers"]["trainings"] == 3
+    assert plan["cost"]["verification"]["trainings"] == 3 * 3 * 3
     assert plan["arms"]["heterogeneous"]["space"]["teacher.name"] == {"categorical": ["vgg8", "wrn16_2"]}
     assert not (tmp_path / "store").exists()
     text = supersnn("sweep", CONFIGS / "digits.yaml", "--dry-run").stdout

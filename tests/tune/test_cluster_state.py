@@ -47,11 +47,16 @@ class Cluster:
 class FakeSearch:
     """A search with some jobs, which keeps what is called."""
 
+    left = False
+
     def __init__(self, *keys: str) -> None:
         self.jobs = [Job(key, {}, (0,), f"s/trials/{key}", "s", "/store", "token") for key in keys]
         self.calls: list[tuple[Any, ...]] = []
 
-    def next_job(self) -> Job | None:
+    def poll(self) -> None:
+        pass
+
+    def next_job(self, _ready: object) -> Job | None:
         return self.jobs.pop(0) if self.jobs else None
 
     def reported(self, key: str, report: Report) -> bool:
@@ -153,7 +158,7 @@ def test_the_searcher_halts_the_search_where_no_trial_can_run() -> None:
 def test_the_scheduler_requeues_a_trial_whose_node_differs() -> None:
     cluster, search = Cluster("a", "b"), FakeSearch()
     scheduler = searcher.StudyScheduler(as_search(search), cluster.state, searcher.DriverWork())
-    trial = SimpleNamespace(config={"job": {"key": "x/0"}})
+    trial = SimpleNamespace(config={"key": "x/0"})
     mismatch = json.dumps(vars(NodeMismatch("a", "other torch")))
     assert scheduler.on_trial_result(None, trial, {"node_mismatch": mismatch}) == "STOP"
     assert search.calls == [("requeue", "x/0")]
@@ -195,7 +200,7 @@ def test_what_the_driver_raises_in_a_hook_ends_the_run_and_is_no_failure_of_the_
     assert isinstance(scheduler, searcher.StudyScheduler)
     assert isinstance(stopper, searcher.SearchStopper)
     assert isinstance(suggested.suggest("one"), dict)
-    trial = SimpleNamespace(config={"job": {"key": "x/0"}})
+    trial = SimpleNamespace(config={"key": "x/0"})
     report = json.dumps(vars(Report(1, {"val/accuracy": 0.5}, None)))
     assert scheduler.on_trial_result(None, trial, {"report": report}) == "STOP"
     assert str(driver.error) == "database is locked: x/0, epoch 1"

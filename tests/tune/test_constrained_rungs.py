@@ -8,7 +8,7 @@ import optuna
 import pytest
 
 from supersnn.config_model import parse
-from tune.description.arms import resolve
+from tune.description.searches import planned
 from tune.description.sweep import SweepConfig
 from tune.search.constrained_rungs import LEAST_FINISHED, ConstrainedRungs
 from tune.search.studies import Studies
@@ -72,13 +72,13 @@ def test_stops_are_the_same_when_the_driver_dies_in_the_middle_of_every_trial(ob
     def ends(dies: bool) -> dict[str, tuple[int, bool]]:
         config = parse(SweepConfig, plain_sweep("asha", 3, BOUNDS, objectives=objectives), "test")
         storage = optuna.storages.InMemoryStorage()
-        live, found = Studies(config, resolve(config), storage), dict[str, tuple[int, bool]]()
+        live, found = Studies(config, planned(config), storage), dict[str, tuple[int, bool]]()
         while (assignment := live.next()) is not None:
             key, draw = assignment.key, random.Random(assignment.key)
             level, rate = draw.random(), draw.uniform(0.05, 0.3)
             for epoch in range(1, EPOCHS + 1):
                 if dies and epoch == 5:
-                    live = Studies(config, resolve(config), storage)
+                    live = Studies(config, planned(config), storage)
                     again = live.next()
                     assert again is not None
                     assert (again.key, again.values) == (key, assignment.values)
@@ -100,7 +100,7 @@ def test_an_infeasible_trial_takes_no_feasible_one_off_the_front() -> None:
     plain = plain_sweep("asha", 0, {"spikes/rate": 0.2}, objectives=["accuracy", "synaptic_ops"])
     plain["search"] |= {"min_epochs": 1, "trials": 6}
     config = parse(SweepConfig, plain, "test")
-    live = Studies(config, resolve(config), optuna.storages.InMemoryStorage())
+    live = Studies(config, planned(config), optuna.storages.InMemoryStorage())
     for accuracy, operations, rate in [(0.9, 10.0, 0.9), (0.8, 90.0, 0.1), (0.7, 80.0, 0.1), (0.6, 85.0, 0.1)]:
         assignment = live.next()
         assert assignment is not None
@@ -113,7 +113,7 @@ def test_an_infeasible_trial_takes_no_feasible_one_off_the_front() -> None:
 def searched(scheduler: str, seed: int, bounds: dict[str, float]) -> tuple[float | None, int]:
     """Search an arm whose accurate students fire too much, and fire more as they train; return its best, and epochs."""
     config = parse(SweepConfig, plain_sweep(scheduler, seed, bounds), "test")
-    live, noise, spent = Studies(config, resolve(config), optuna.storages.InMemoryStorage()), random.Random(seed), 0
+    live, noise, spent = Studies(config, planned(config), optuna.storages.InMemoryStorage()), random.Random(seed), 0
     while (assignment := live.next()) is not None:
         threshold = float(str(assignment.values["neuron.threshold"]))
         rate = 0.5 * math.exp(-1.2 * (threshold - 0.3))

@@ -85,6 +85,7 @@ def test_the_digest_of_a_sweep_is_as_before_the_default_was_auto() -> None:
     assert before.model_dump(mode="json") == {
         "cpus": 1.0,
         "gpus": 0.0,
+        "pack": 1,
         "memory": None,
         "accelerator": None,
         "labels": {},

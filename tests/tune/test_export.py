@@ -85,6 +85,8 @@ METRICS: dict[str, Any] = {
     "arm": "heterogeneous",
     "trial": 3,
     "trials": 8,
+    "replicate": 0,
+    "replicates": 1,
     "search_value": 0.91,
     "rank_value": None,
     "seed": 1001,
@@ -151,6 +153,15 @@ def test_the_card_says_what_the_figures_say() -> None:
         assert words in text
     assert "{" not in text
     assert "included the validation images" not in text
+
+
+def test_figures_of_neurobench_that_equal_ours_share_their_rows() -> None:
+    theirs = {"effective_acs": METRICS["synaptic_ops"], "effective_macs": METRICS["mac"] + 1, "dense_ops": 5e6}
+    text = card(CONFIG, {**METRICS, **theirs}, training_data(CONFIG.dataset))
+    assert "| synaptic operations an image; effective ACs an image (NeuroBench) | 1,234,567 |" in text
+    assert "| multiply-accumulates an image | 9,216 |" in text
+    assert "| effective MACs an image (NeuroBench) | 9,217 |" in text
+    assert text.count("1,234,567") == text.count("dense operations") == 1
 
 
 def test_the_card_of_an_unverified_trial_says_so() -> None:

@@ -16,6 +16,7 @@ from supersnn.networks.build import build
 from supersnn.records.events import TrialRanked, WinnerVerified
 from supersnn.records.state import SweepState
 from tune.description.arms import resolve
+from tune.description.searches import planned
 from tune.description.space import Values
 from tune.description.sweep import SweepConfig
 from tune.execution.local import LocalExecutor
@@ -40,7 +41,7 @@ class Studies:
     """The search's results: by arm accuracy and number, the best first."""
 
     def __init__(self, sweep: SweepConfig, rankings: Mapping[str, list[tuple[float, int]]]) -> None:
-        self._arms, self._rankings = resolve(sweep), rankings
+        self.searches, self._rankings = planned(sweep), rankings
 
     def ranking(self, arm: str) -> list[tuple[float, int]]:
         return self._rankings.get(arm, [])
@@ -48,7 +49,7 @@ class Studies:
     def config(self, arm: str, number: int) -> TrainConfig:
         taught: Values = {"teacher.name": "vgg8", "loss.relation.weight": 10.0}
         values = taught if arm == "heterogeneous" else {}
-        return self._arms[arm].config({"optimizer.lr": 0.01 * (number + 1), **values})
+        return self.searches[arm].arm.config({"optimizer.lr": 0.01 * (number + 1), **values})
 
 
 Made = Callable[..., FinalRuns]
@@ -77,7 +78,7 @@ def end(item: FinalRun, **result: Any) -> None:
 
 def test_the_same_seeds_serve_every_arm_one_after_another(finals: Made) -> None:
     items = finals().verifications()
-    assert [(item.arm, item.trial, item.seed) for item in items] == [
+    assert [(item.search, item.trial, item.seed) for item in items] == [
         (arm, trial, seed) for seed in (1000, 1001, 1002) for arm, trial in (("direct", 4), ("heterogeneous", 2))
     ]
     for item in items:
@@ -89,7 +90,7 @@ def test_the_same_seeds_serve_every_arm_one_after_another(finals: Made) -> None:
 
 def test_one_candidate_is_not_ranked(finals: Made) -> None:
     assert finals().rankings() == []
-    assert {item.arm for item in finals(top=5).rankings()} == {"direct"}
+    assert {item.search for item in finals(top=5).rankings()} == {"direct"}
 
 
 def test_several_candidates_are_ranked_by_seeds_that_do_nothing_else_and_no_test(finals: Made) -> None:
@@ -107,7 +108,7 @@ def test_several_candidates_are_ranked_by_seeds_that_do_nothing_else_and_no_test
     assert (winners["direct"].trial, winners["direct"].search_value) == (1, 0.7)
     assert winners["direct"].ranked == pytest.approx(0.6005)
     assert (winners["heterogeneous"].trial, winners["heterogeneous"].ranked) == (2, None)
-    assert {(item.arm, item.trial) for item in one.verifications()} == {("direct", 1), ("heterogeneous", 2)}
+    assert {(item.search, item.trial) for item in one.verifications()} == {("direct", 1), ("heterogeneous", 2)}
 
 
 def test_work_is_left_until_the_last_result_is_there(finals: Made) -> None:
@@ -124,7 +125,7 @@ def verified(item: FinalRun, **changed: Any) -> SweepState:
     """The state of a sweep whose journal has the verification of a run."""
     state, metrics = SweepState(), {"val/accuracy": 0.5, "test/accuracy": 0.4}
     facts = {"config": flatten(item.config), "metrics": metrics, "seconds": 1.0} | changed
-    state.apply(WinnerVerified(arm=item.arm, trial=item.trial, seed=item.seed, **facts))
+    state.apply(WinnerVerified(arm=item.search, trial=item.trial, seed=item.seed, **facts))
     return state
 
 
@@ -210,14 +211,13 @@ class Idle:
 
 
 def test_final_trainings_may_see_the_validation_images_with_a_teacher_of_their_own(finals: Made) -> None:
-    arms = resolve(SweepConfig.model_validate(SWEEP))
-    assert finals().refitted(arms) == {}
+    assert finals().refitted() == {}
     one = finals(train_on="train+validation")
     assert {item.job.config["dataset"]["train_on"] for item in one.verifications()} == {"train+validation"}
-    refitted = one.refitted(arms)
+    refitted = one.refitted()
     assert refitted.keys() == {"heterogeneous"}
-    assert refitted["heterogeneous"].teachers == ("vgg8",)
-    config = refitted["heterogeneous"].config({"loss.relation.weight": 1.0, "teacher.name": "vgg8"})
+    assert refitted["heterogeneous"].arm.teachers == ("vgg8",)
+    config = refitted["heterogeneous"].arm.config({"loss.relation.weight": 1.0, "teacher.name": "vgg8"})
     assert config.dataset.train_on == "train+validation"
 
 

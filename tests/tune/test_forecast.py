@@ -17,6 +17,7 @@ from supersnn.teachers import TeacherStore
 from tests.support.cli import run_json
 from tune.description.arms import resolve
 from tune.description.duration import EpochTimes, seconds_by_part
+from tune.description.searches import planned
 from tune.description.sweep import SweepConfig
 from tune.execution.measuring import _cost_key, slots_here, trainings
 from tune.execution.prepare import preparations
@@ -102,7 +103,7 @@ def test_each_kind_of_training_is_timed_once(tmp_path: Path) -> None:
     }
     sweep = described(arms=arms, space={"neuron.threshold": "default"})
     resolved = resolve(sweep)
-    items = trainings(resolved, preparations(resolved, Store(tmp_path).storage))
+    items = trainings(resolved, preparations(planned(sweep, resolved), Store(tmp_path).storage))
     assert [(item.kind, item.name) for item in items] == [
         ("student", "direct"), ("student", "soft"), ("student", "several"), ("student", "several"),
         ("teacher", "resnet8"),

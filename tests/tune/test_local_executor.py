@@ -18,21 +18,27 @@ class Runner:
     def __init__(self, *errors: Exception) -> None:
         self.errors = list(errors)
 
-    def run(self, job: Job) -> Generator[Report]:
+    def run_in_parts(self, job: Job) -> Generator[Report | None]:
         del job
         if self.errors:
             raise self.errors.pop(0)
+        yield None
         yield Report(1, {"val/accuracy": 0.5}, "finished")
 
 
 class OneTrial:
     """A search of one trial; `error` is raised by its bookkeeping."""
 
+    left = False
+
     def __init__(self, error: Exception | None = None) -> None:
         self.jobs = [Job("x/0", {}, (0,), "s/trials/x/0", "s", "/store", "token")]
         self.error, self.calls = error, list[str]()
 
-    def next_job(self) -> Job | None:
+    def poll(self) -> None:
+        pass
+
+    def next_job(self, _ready: object) -> Job | None:
         return self.jobs.pop() if self.jobs else None
 
     def reported(self, key: str, report: Report) -> bool:

@@ -2,7 +2,7 @@
 
 from supersnn.records.events import TrialEnded, TrialStarted, WinnerChosen
 from supersnn.records.state import SweepState
-from tune.outcome.no_winner import arms_without_winner
+from tune.outcome.no_winner import without_winner
 
 
 def test_the_ends_the_constraints_and_the_most_frequent_failure_are_named() -> None:
@@ -15,7 +15,7 @@ def test_the_ends_the_constraints_and_the_most_frequent_failure_are_named() -> N
         state.apply(TrialStarted(arm=arm, trial=number, config={}))
         state.apply(TrialEnded(arm=arm, trial=number, end=end, epochs=1, value=0.5, feasible=feasible))
     state.apply(WinnerChosen(arm="taught", trial=5))
-    assert arms_without_winner(["direct", "taught", "late"], state) == {
+    assert without_winner(["direct", "taught", "late"], state) == {
         "direct": (
             "5 trials: 1 finished, 1 stopped, 3 failed; 0 of 1 finished ones within search.constraints; "
             "2 × failed:silent"

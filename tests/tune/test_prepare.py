@@ -9,11 +9,12 @@ import pytest
 from supersnn.config import DatasetConfig
 from supersnn.data import training_data
 from supersnn.records.events import DatasetSplit, TeacherCached, TeacherTrained, now
-from tune.description.arms import Arm, resolve
+from tune.description.searches import PlannedSearch, planned
 from tune.description.sweep import SweepConfig
 from tune.execution import prepare as preparing
 from tune.execution.local import LocalExecutor
-from tune.execution.prepare import Prepared, already_prepared, inspect_dataset, preparations, prepare, prepare_one
+from tune.execution.preparations import Prepared
+from tune.execution.prepare import already_prepared, inspect_dataset, preparations, prepare, prepare_one
 from tune.storage import RemoteStorage, Storage
 from tune.store import Store
 
@@ -39,14 +40,14 @@ class CountingExecutor(LocalExecutor):
         return super().tasks(function, items)
 
 
-def arms(**teacher: Any) -> dict[str, Arm]:
-    return resolve(SweepConfig.model_validate({**SWEEP, "teacher": {**SWEEP["teacher"], **teacher}}))
+def searches(**teacher: Any) -> dict[str, PlannedSearch]:
+    return planned(SweepConfig.model_validate({**SWEEP, "teacher": {**SWEEP["teacher"], **teacher}}))
 
 
 def run_prepare(store: Path, **teacher: Any) -> tuple[int, list[Prepared]]:
     """Return the number of tasks and the results."""
     executor = CountingExecutor()
-    results = list(prepare(arms(**teacher), Store.at(store).storage, executor))
+    results = list(prepare(searches(**teacher), Store.at(store).storage, executor))
     return executor.count, results
 
 
@@ -55,14 +56,14 @@ def fields(event: TeacherTrained | TeacherCached | None) -> dict[str, Any]:
 
 
 def test_inspect_dataset() -> None:
-    split = inspect_dataset(arms(), LocalExecutor())
+    split = inspect_dataset(searches()["homogeneous"], LocalExecutor())
     assert isinstance(split, DatasetSplit)
     assert (split.dataset, split.train, split.validation, split.classes) == ("digits", 170, 30, 10)
     assert split.split
 
 
 def test_prepare_gives_workers_only_what_is_missing(tmp_path: Path) -> None:
-    (item,) = preparations(arms(), Store.at(tmp_path).storage)
+    (item,) = preparations(searches(), Store.at(tmp_path).storage)
     data = training_data(DatasetConfig.model_validate(item.config["dataset"]))
     assert already_prepared(item, data) is None
     tasks, (first,) = run_prepare(tmp_path)
@@ -70,7 +71,7 @@ def test_prepare_gives_workers_only_what_is_missing(tmp_path: Path) -> None:
     assert first.cache is not None
     assert [event.event for event in first.events()] == ["teacher", "bank"]
     assert (first.teacher.name, first.cache.teacher, first.cache.views) == ("resnet8", "resnet8", 2)
-    assert first.teacher.split == inspect_dataset(arms(), LocalExecutor()).split
+    assert first.teacher.split == inspect_dataset(searches()["homogeneous"], LocalExecutor()).split
     tasks, (second,) = run_prepare(tmp_path)
     assert tasks == 0
     assert (fields(second.teacher), fields(second.cache)) == (fields(first.teacher), fields(first.cache))

@@ -9,11 +9,12 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial
 
-from supersnn.config_model import parse
+from supersnn.config_model import parse, to_yaml
 from supersnn.errors import UserError
 from supersnn.records.events import DatasetSplit, SweepStarted
 from tune.description.sweep import SweepConfig
 from tune.notices import StudiesRebuilt
+from tune.outcome.export import Exporter
 from tune.search.messages import Report
 from tune.search.rebuild import LOST
 from tune.search.search import Search
@@ -24,7 +25,8 @@ from tune.sweep_driver import SweepDriver, open_sweep
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
 
-def described(name: str = "tiny", **search: Any) -> SweepConfig:
+def described(name: str = "tiny", more: str = "neuron.threshold", **search: Any) -> SweepConfig:
+    """Return a sweep; `more` is a key that is searched too."""
     plain = {
         "name": name,
         "dataset": {"name": "digits"},
@@ -33,6 +35,7 @@ def described(name: str = "tiny", **search: Any) -> SweepConfig:
         "arms": {"direct": {}, "homogeneous": {"teachers": ["resnet14"]}},
         "space": {
             "neuron.threshold": "default",
+            more: "default",
             "neuron.surrogate": "default",
             "neuron.width": {"log": [0.25, 4.0], "when": {"neuron.surrogate": ["atan", "sigmoid"]}},
         },
@@ -51,7 +54,7 @@ def work(driver: SweepDriver, trials: int, left: int = 0) -> list[tuple[str, Any
     """Search for some trials of all arms together, the last `left` of which get two epochs and are interrupted."""
     record, sweep = driver.record, driver.sweep
     driver.studies.claim(driver.sweep_id)
-    search = Search(driver.studies, record, driver.budget, driver.folder.path, driver.storage, driver.token, (0,))
+    search = Search(driver.studies, record, driver.budget, driver.folder.path, driver.storage, driver.token)
     search.reconcile()
     if record.state.data is None:
         record.write(DatasetSplit(split="s"))
@@ -98,6 +101,8 @@ def studies(store: Store) -> dict[str, Any]:
 VARIANTS: list[dict[str, Any]] = [
     {"sampler": "qmc", "scheduler": "hyperband"},
     {"sampler": "nsga2", "objectives": ["accuracy", "synaptic_ops"], "constraints": {"spikes/rate": 0.4}},
+    {"sampler": "nsga3", "objectives": ["accuracy", "synaptic_ops"]},
+    {"sampler": "cmaes", "more": "optimizer.lr"},
     {"constraints": {"spikes/rate": 0.35}, "enqueue": [{"neuron.threshold": 1.1, "neuron.surrogate": "triangle"}]},
 ]
 
@@ -189,7 +194,7 @@ def test_a_sweep_whose_folder_was_removed_is_refused_while_its_studies_are_there
     sweep, store = described(), Store(tmp_path)
     driven(sweep, store, 4)
     shutil.rmtree(store.sweep("tiny").path)
-    refused(sweep, store, r"study 'tiny/direct' with 2 trials of another sweep.*has no trials: rename the sweep")
+    refused(sweep, store, r"'tiny/direct' with 2 trials of another sweep.*has no trials .restore it.*: rename")
     for arm in sweep.arms:
         optuna.delete_study(study_name=f"tiny/{arm}", storage=store.optuna_url)
     assert len(driven(sweep, store, 4)) == 4
@@ -321,3 +326,18 @@ def test_a_warm_started_sweep_is_rebuilt_under_the_same_numbers(tmp_path: Path) 
     (store.path / "optuna.db").unlink()
     second = driven(sweep, store, 4)
     assert [key for key, _ in second] == ["direct/6", "homogeneous/6", "direct/7", "homogeneous/7"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(None, "journal.jsonl is missing: restore it"), (b"\0" * 50 + b"\n", "journal.jsonl is damaged: restore it")],
+)
+def test_an_export_says_what_the_journal_lacks(content: bytes | None, words: str, tmp_path: Path) -> None:
+    sweep, store = described(), Store(tmp_path)
+    folder = store.sweep("tiny")
+    folder.path.mkdir(parents=True)
+    folder.config.write_text(to_yaml(sweep), encoding="utf-8")
+    if content is not None:
+        folder.journal.write_bytes(content)
+    with pytest.raises(UserError, match=rf"no arm has a verified winner yet; .*{words}"):
+        Exporter(folder, store).best_arm()

@@ -12,7 +12,7 @@ from supersnn.config_model import parse
 from supersnn.errors import UserError
 from supersnn.records.events import EpochReported, SweepClosed, SweepStarted
 from supersnn.records.state import SweepState
-from tune.description.arms import resolve
+from tune.description.searches import planned
 from tune.description.sweep import SweepConfig
 from tune.search import budget
 from tune.search.budget import Budget
@@ -56,12 +56,12 @@ def begin(
     while opened:
         opened.pop().close()
     record = SweepRecord(SweepFolder(folder), config.search.constraints)
-    studies = Studies(config, resolve(config), storage)
+    studies = Studies(config, planned(config), storage)
     budget = Budget(config, studies, folder, record.state)
     record.open()
     opened.append(record)
     record.write(SweepStarted(driver=token))
-    return Search(studies, record, budget, folder, Storage(folder), token, (0,)), record
+    return Search(studies, record, budget, folder, Storage(folder), token), record
 
 
 def epoch(number: int, value: float = 0.5, ended: str | None = None, seconds: float = 1.0) -> Report:
@@ -208,7 +208,7 @@ def test_hours_and_gpu_hours_end_a_search_and_interrupted_trials_still_go_on(tmp
 
 def test_downtime_is_not_counted_in_hours(tmp_path: Path) -> None:
     config = sweep(hours=1.0)
-    studies = Studies(config, resolve(config), optuna.storages.InMemoryStorage())
+    studies = Studies(config, planned(config), optuna.storages.InMemoryStorage())
 
     def spent(*sessions: tuple[float, float]) -> str | None:
         state = SweepState()

@@ -194,7 +194,7 @@ def test_a_driver_that_starts_again_counts_no_downtime() -> None:
     board.event(event)
     assert board.state.driver_seconds() == 80.0
     assert board.driven
-    assert not board.rows["direct"].running
+    assert not board.state.searches["direct"].running
 
 
 def test_a_journal_with_lines_that_are_no_events_is_shown_and_used(folder: SweepFolder) -> None:
@@ -202,7 +202,7 @@ def test_a_journal_with_lines_that_are_no_events_is_shown_and_used(folder: Sweep
     with folder.journal.open("ab") as file:
         file.write(b'garbage\n{"event":"paused","time":1.0}\n')
     board = board_of(folder)
-    assert board.rows["direct"].best == 0
+    assert board.state.searches["direct"].best == 0
     faults = summary(folder)["faults"]
     assert [fault.partition(":")[0] for fault in faults] == ["journal.jsonl"] * 2
     console = Console(width=120, record=True, file=io.StringIO())
@@ -227,7 +227,7 @@ def drawn(board: Board, width: int) -> str:
 def test_a_narrow_board_keeps_the_best_values(folder: SweepFolder) -> None:
     board = board_of(write(folder, [*FIRST, *SECOND]))
     running = {number: number % 4 for number in range(100, 112)}
-    for row in board.rows.values():
+    for row in board.state.searches.values():
         row.running.update(running)
         assert row.best_trial is not None
         row.best_trial.params["neuron.threshold"] = 0.5
@@ -242,7 +242,7 @@ def test_a_narrow_board_keeps_the_best_values(folder: SweepFolder) -> None:
 
 def test_values_in_square_brackets_are_shown(folder: SweepFolder) -> None:
     board = board_of(write(folder, [*FIRST, *SECOND]))
-    trial = board.rows["direct"].best_trial
+    trial = board.state.searches["direct"].best_trial
     assert trial is not None
     trial.params.clear()
     trial.params["dataset.name"] = "folder:a[b]/[/x]"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState
 
 from supersnn.config_model import parse, with_values
-from tune.description.arms import resolve
+from tune.description.searches import planned
 from tune.description.sweep import SweepConfig
 from tune.search.arm_study import Assignment
 from tune.search.samplers import TPE, _Horizon
@@ -37,7 +37,7 @@ def sweep(
 
 
 def studies(config: SweepConfig, storage: optuna.storages.BaseStorage | None = None) -> Studies:
-    return Studies(config, resolve(config), storage or optuna.storages.InMemoryStorage())
+    return Studies(config, planned(config), storage or optuna.storages.InMemoryStorage())
 
 
 def end(live: Studies, key: str, value: float, how: str = "finished", epoch: int = 9) -> None:
@@ -159,7 +159,7 @@ def test_early_stopping_ranks_an_arm_by_itself(scheduler: str) -> None:
     level = {"direct": 0.1, "homogeneous": 0.6, "heterogeneous": 0.6}
     while (assignment := live.next()) is not None:
         spread = (assignment.number * 7 % 20) / 100
-        value = level[assignment.arm] + spread
+        value = level[assignment.search.arm.name] + spread
         stopped = any(live.report(assignment.key, epoch, {"val/accuracy": value}) for epoch in range(1, 10))
         live.finish(assignment.key, "stopped" if stopped else "finished")
     stopped_by_arm = [counts.stopped for counts in live.counts.values()]
@@ -209,9 +209,9 @@ def test_with_equal_compute_an_arm_spends_what_its_early_stops_have_saved() -> N
     live = studies(sweep(trials=4, fair="compute"))
     spent = dict.fromkeys(ARMS, 0)
     while (assignment := live.next()) is not None:
-        epochs = 3 if assignment.arm == "direct" else 9
+        epochs = 3 if assignment.search.arm.name == "direct" else 9
         end(live, assignment.key, 0.5, "stopped" if epochs < 9 else "finished", epochs)
-        spent[assignment.arm] += epochs
+        spent[assignment.search.arm.name] += epochs
         assert max(spent.values()) - min(spent.values()) <= 9
     assert set(spent.values()) == {4 * 9}
     assert live.counts["direct"].suggested == 12
@@ -319,7 +319,7 @@ def test_a_warm_start_from_another_task_gives_start_designs_and_no_values() -> N
     found: dict[str, list[tuple[float, object]]] = {arm: [] for arm in ARMS}
     while (assignment := live.next()) is not None:
         value = (assignment.number * 7 % 6) / 10
-        found[assignment.arm].append((value, assignment.values))
+        found[assignment.search.arm.name].append((value, assignment.values))
         end(live, assignment.key, value)
     later = with_values(earlier, {"name": "later", "train.epochs": 5, "search.warm_start": ["tiny"]})
     warm = studies(later, storage)
@@ -329,7 +329,7 @@ def test_a_warm_start_from_another_task_gives_start_designs_and_no_values() -> N
     for _ in range(9):
         assignment = warm.next()
         assert assignment is not None
-        started[assignment.arm].append(assignment.values)
+        started[assignment.search.arm.name].append(assignment.values)
         warm = studies(later, storage)  # a restart loses none of them
         again = warm.next()
         assert again is not None
@@ -436,7 +436,7 @@ def test_a_warm_start_helps_where_optima_agree_and_costs_little_where_they_diffe
 def test_a_stagnant_search_is_told_only_when_every_arm_is() -> None:
     live = studies(sweep(trials=9, stagnation=2))
     while (assignment := live.next()) is not None:
-        still_rising = assignment.arm == "direct" and assignment.number < 3
+        still_rising = assignment.search.arm.name == "direct" and assignment.number < 3
         end(live, assignment.key, 0.1 * assignment.number if still_rising else 0.05)
         if live.stagnant():
             break
@@ -452,7 +452,7 @@ def test_wilcoxon_stops_a_trial_whose_seeds_are_all_worse() -> None:
         assert not live.report(best.key, seed, value)
     live.finish(best.key, "finished")
     others = [live.next() for _ in ARMS]
-    worse = next(assignment for assignment in others if assignment and assignment.arm == best.arm)
+    worse = next(assignment for assignment in others if assignment and assignment.search is best.search)
     stops = [
         live.report(worse.key, seed, {"mean/val/accuracy": 0.5, "val/accuracy": 0.5 + seed / 1000})
         for seed in range(1, 9)

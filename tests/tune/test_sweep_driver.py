@@ -51,6 +51,24 @@ def test_a_second_driver_is_refused(sweep: SweepConfig, tmp_path: Path) -> None:
     assert not is_locked(store.sweep("one"))
 
 
+def test_a_start_that_is_refused_leaves_nothing(
+    sweep: SweepConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUPERSNN_OPTUNA_STORAGE", "sqlite:////proc/nowhere/x.db")
+    for store in (Store(tmp_path / "not" / "yet"), Store(tmp_path)):
+        with pytest.raises(UserError, match="cannot be opened"), open_sweep(sweep, store):
+            pass
+        assert not list(tmp_path.iterdir())
+    (tmp_path / "sweeps" / "one").mkdir(parents=True)
+    (tmp_path / "sweeps" / "one" / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="cannot be opened"), open_sweep(sweep, Store(tmp_path)):
+        pass
+    assert (tmp_path / "sweeps" / "one" / "notes.txt").exists()
+    monkeypatch.delenv("SUPERSNN_OPTUNA_STORAGE")
+    with open_sweep(sweep, Store(tmp_path)) as driver:
+        assert driver.work_left()
+
+
 def test_another_configuration_is_refused_with_the_difference(sweep: SweepConfig, tmp_path: Path) -> None:
     store = Store(tmp_path)
     begun(sweep, store)

@@ -58,6 +58,11 @@ def resolve(sweep: SweepConfig, origin: str = "sweep") -> dict[str, Arm]:
     return arms
 
 
+def resolve_again(sweep: SweepConfig) -> dict[str, Arm]:
+    """Return the arms of a sweep that differs from one that was resolved in its data set and seeds only."""
+    return {name: _resolve(sweep, name, arm) for name, arm in sweep.arms.items()}
+
+
 def _resolve(sweep: SweepConfig, name: str, arm: ArmConfig) -> Arm:
     students = arm.students or (sweep.student.architecture,)
     terms = _terms(name, arm)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tune.description.arms import Arm
+from tune.description.replication import searches_per_arm, teachers_per_architecture
 from tune.description.sweep import SweepConfig
 
 
@@ -20,7 +21,7 @@ def seconds_by_part(sweep: SweepConfig, arms: Mapping[str, Arm], times: EpochTim
     """Return an upper bound of the seconds of each part of a sweep, and of the `total`.
 
     Every trial is counted with all of its epochs; early stopping saves some. Trainings fill all slots; a part takes at
-    least as long as one of its trainings. Starting Ray, and MLflow, are not counted.
+    least as long as one of its trainings. Starting Ray, and MLflow, are not counted. All data sets count as the first.
 
     Args:
         sweep: the sweep.
@@ -34,12 +35,13 @@ def seconds_by_part(sweep: SweepConfig, arms: Mapping[str, Arm], times: EpochTim
     teachers = {name: times.teachers[name] * sweep.teacher.epochs + times.caches[name] for name in _teachers(arms)}
     again = list(teachers.values()) if verify.train_on != "train" else []
     ranked = candidates * verify.rank_seeds if candidates > 1 else 0
+    cells, taught = searches_per_arm(sweep), teachers_per_architecture(sweep)
     parts = {
-        "teachers": _in_slots(list(teachers.values()), 1, slots),
-        "search": _in_slots(list(students.values()), search.trials, slots, search.seeds_per_trial),
-        "ranking": _in_slots(list(students.values()), ranked, slots),
-        "refitted_teachers": _in_slots(again, 1, slots),
-        "verification": _in_slots(list(students.values()), verify.seeds, slots),
+        "teachers": _in_slots(list(teachers.values()), taught, slots),
+        "search": _in_slots(list(students.values()), search.trials * cells, slots, search.seeds_per_trial),
+        "ranking": _in_slots(list(students.values()), ranked * cells, slots),
+        "refitted_teachers": _in_slots(again, taught, slots),
+        "verification": _in_slots(list(students.values()), verify.seeds * cells, slots),
     }
     return {name: seconds for name, seconds in parts.items() if seconds} | {"total": sum(parts.values())}
 

@@ -12,8 +12,9 @@ from supersnn.data import DataSummary, inspect
 from supersnn.errors import UserError, prefix_errors, shortened
 from supersnn.networks.base import ImageShape
 from supersnn.networks.build import build
-from tune.description.arms import Arm
+from tune.description.arms import Arm, resolve_again
 from tune.description.conditions import combinations, existing
+from tune.description.replication import labels, sweep_of_cell
 from tune.description.sweep import ResourcesConfig, SweepConfig, load
 from tune.store import Store
 
@@ -25,6 +26,8 @@ _ANY = ImageShape(3, 224), 10
 def inspect_sweep(sweep: SweepConfig, arms: Mapping[str, Arm], store: Store, origin: str) -> DataSummary:
     """Return what is known about a sweep's images without opening a test image; nothing is downloaded or written.
 
+    Of several data sets it is what is known about the first one.
+
     Raises:
         UserError: the sweep would fail: the images are missing or too few, a network cannot be built for them, the
             teachers' weights are no file, or a sweep under `search.warm_start` does not exist.
@@ -32,15 +35,25 @@ def inspect_sweep(sweep: SweepConfig, arms: Mapping[str, Arm], store: Store, ori
     with prefix_errors(origin):
         _check_earlier(sweep, arms, store)
         _check_weights(sweep.teacher.weights, {teacher for arm in arms.values() for teacher in arm.teachers})
-        summary = inspect(next(iter(_trainings(next(iter(arms.values()))))).dataset)
-        _check_data(summary, sweep.dataset.augment.crop)
-        networks = Networks(summary)
-        for name, arm in arms.items():
-            for teacher in arm.teachers:
-                networks.check_teacher(teacher, f"arms.{name}.teachers")
-            for config in _trainings(arm):
-                networks.check(config.student, config.neuron, f"arms.{name}.students")
-                _check_precision(config, _may_train_on_gpus(sweep.resources))
+        summary = _inspect_images(sweep, arms)
+        for label in labels(sweep)[1:]:
+            alone = sweep_of_cell(sweep, label, 0)
+            with prefix_errors(f"datasets.{label}"):
+                _inspect_images(alone, resolve_again(alone))
+    return summary
+
+
+def _inspect_images(sweep: SweepConfig, arms: Mapping[str, Arm]) -> DataSummary:
+    """Return what is known about the images of a sweep with one data set; see `inspect_sweep`."""
+    summary = inspect(next(iter(_trainings(next(iter(arms.values()))))).dataset)
+    _check_data(summary, sweep.dataset.augment.crop)
+    networks = Networks(summary)
+    for name, arm in arms.items():
+        for teacher in arm.teachers:
+            networks.check_teacher(teacher, f"arms.{name}.teachers")
+        for config in _trainings(arm):
+            networks.check(config.student, config.neuron, f"arms.{name}.students")
+            _check_precision(config, _may_train_on_gpus(sweep.resources))
     return summary
 
 

@@ -34,11 +34,11 @@ def with_override(data: Mapping[str, Any], key: str, value: Any) -> dict[str, An
     Raises:
         UserError: a section on the way is a value.
     """
-    return _replaced(data, _path(data, key), value, key)
+    return _replaced(data, path_of(data, key), value, key)
 
 
-def _path(data: Mapping[str, Any], key: str) -> list[str]:
-    """Return the keys of nested mappings that a dotted key stands for."""
+def path_of(data: Mapping[str, Any], key: str) -> list[str]:
+    """Return the keys of nested mappings that a dotted key stands for in unvalidated data; see `with_override`."""
     first, _, rest = key.partition(".")
     if not rest:
         return [first]
@@ -49,8 +49,8 @@ def _path(data: Mapping[str, Any], key: str) -> list[str]:
     name = _longest_prefix(rest, names)
     if name is not None:
         section = inside[name] if isinstance(inside, Mapping) and isinstance(inside[name], Mapping) else {}
-        return [first, name, *_path(section, rest[len(name) + 1 :])] if len(rest) > len(name) else [first, name]
-    return [first, *_path(inside if isinstance(inside, Mapping) else {}, rest)]
+        return [first, name, *path_of(section, rest[len(name) + 1 :])] if len(rest) > len(name) else [first, name]
+    return [first, *path_of(inside if isinstance(inside, Mapping) else {}, rest)]
 
 
 def _parameter(section: Any, key: str) -> list[str]:

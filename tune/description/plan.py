@@ -12,6 +12,7 @@ from supersnn.data import DataSummary
 from supersnn.gpus import gpu_names
 from tune.description.arms import Arm
 from tune.description.devices import devices_text
+from tune.description.replication import labels, searches_per_arm, teachers_per_architecture
 from tune.description.space import SearchParameter
 from tune.description.sweep import SweepConfig
 
@@ -25,6 +26,8 @@ def plan(sweep: SweepConfig, arms: Mapping[str, Arm], data: DataSummary | None =
         "sweep": sweep.name,
         **({} if data is None else {"data": _data(data)}),
         "arms": {name: _arm(arm) for name, arm in arms.items()},
+        **({"datasets": list(labels(sweep))} if sweep.datasets else {}),
+        **({"replicates": sweep.replicates, "vary": list(sweep.vary)} if sweep.replicates > 1 else {}),
         "search": sweep.search.model_dump(mode="json") | {"startup": sweep.search.startup_trials()},
         "resources": sweep.resources.model_dump(mode="json") | {"shards": sweep.train.shards},
         "devices": devices_text(sweep.resources, sweep.train.shards, gpu_names()),
@@ -42,13 +45,14 @@ def cost(sweep: SweepConfig, arms: Mapping[str, Arm]) -> dict[str, dict[str, int
     teachers_by_arm = [arm.teachers for arm in arms.values() if arm.teachers]
     teachers = {teacher for names in teachers_by_arm for teacher in names}
     candidates = min(verify.top, search.trials)
-    refitted = min(len(teachers_by_arm), len(teachers)) if verify.train_on != "train" else 0
+    searches, taught = len(arms) * searches_per_arm(sweep), teachers_per_architecture(sweep)
+    refitted = min(len(teachers_by_arm) * searches_per_arm(sweep), len(teachers) * taught)
     parts = {
-        "teachers": (len(teachers), sweep.teacher.epochs),
-        "search": (search.trials * len(arms) * search.seeds_per_trial, epochs),
-        "ranking": (candidates * verify.rank_seeds * len(arms) if candidates > 1 else 0, epochs),
-        "refitted_teachers": (refitted, sweep.teacher.epochs),
-        "verification": (verify.seeds * len(arms), epochs),
+        "teachers": (len(teachers) * taught, sweep.teacher.epochs),
+        "search": (search.trials * searches * search.seeds_per_trial, epochs),
+        "ranking": (candidates * verify.rank_seeds * searches if candidates > 1 else 0, epochs),
+        "refitted_teachers": (refitted if verify.train_on != "train" else 0, sweep.teacher.epochs),
+        "verification": (verify.seeds * searches, epochs),
     }
     costs = {name: {"trainings": n, "epochs_each": each, "epochs": n * each} for name, (n, each) in parts.items()}
     total = {key: sum(part[key] for part in costs.values()) for key in ("trainings", "epochs")}
@@ -111,6 +115,10 @@ def plan_table(plan: Mapping[str, Any]) -> Group:
         numbers = (part.get(key) for key in ("trainings", "epochs_each", "epochs"))
         costs.add_row(name.replace("_", " "), *("" if number is None else f"{number:,}" for number in numbers))
     settings = Table(box=None, pad_edge=False, show_header=False)
+    for key in ("datasets", "replicates", "vary"):
+        if key in plan:
+            value = plan[key]
+            settings.add_row(key, escape(" ".join(map(str, value)) if isinstance(value, list) else str(value)))
     for key in ("search", "resources"):
         values = (f"{name} {value}" for name, value in plan[key].items() if value not in (None, [], {}))
         settings.add_row(key, escape("  ".join(values)))

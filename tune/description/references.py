@@ -93,7 +93,7 @@ def check(sweep: SweepConfig, arms: Mapping[str, "Arm"]) -> None:
             raise UserError(f"loss.{term}.weight: no arm uses this loss; add {term} to the losses of one")
     _check_conditions(sweep, arms)
     for position, values in enumerate(sweep.search.enqueue):
-        _check_enqueued(f"search.enqueue.{position}", values, arms)
+        check_enqueued(f"search.enqueue.{position}", values, arms)
     if sweep.search.sampler == "grid":
         for arm in arms.values():
             _check_grid(sweep, arm)
@@ -136,7 +136,12 @@ def _instead(arms: Iterable["Arm"], key: str) -> str:
     return f": it is {_shown(flatten(arm.base)[key])}"
 
 
-def _check_enqueued(where: str, values: Mapping[str, Scalar], arms: Mapping[str, "Arm"]) -> None:
+def check_enqueued(where: str, values: Mapping[str, Scalar], arms: Mapping[str, "Arm"]) -> None:
+    """Check values that are to be tried: each must be one of its range in every arm that searches its key.
+
+    Raises:
+        UserError: one is not, is not searched, or would not exist; the text begins with `where`.
+    """
     searched = {key for arm in arms.values() for key in arm.parameters}
     if not values:
         raise UserError(f"{where}: expected values of searched keys, found none")

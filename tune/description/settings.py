@@ -3,8 +3,9 @@
 import re
 from collections.abc import Iterable
 
-from supersnn.config_model import flatten
+from supersnn.config_model import digest, flatten
 from supersnn.errors import UserError, shortened
+from tune.description.replication import SEED_STEP
 from tune.description.sweep import NAME, SweepConfig
 
 LONGEST_NAME = 100
@@ -16,6 +17,8 @@ LARGEST = {
     "dataset.augment.cutout": 10_000,
     "dataset.augment.views": 1_000_000,
     "dataset.split_seed": 2**53,
+    "dataset.validation_seed": 2**53,
+    "replicates": 1000,
     "search.max_failures": 1_000_000,
     "search.min_epochs": 1_000_000,
     "search.reduction": 1_000_000,
@@ -37,6 +40,7 @@ LARGEST = {
 """The largest values of keys: beyond them a number is a slip, and would fill the memory or never end."""
 
 
+MOST_DATASETS = 100
 MOST_ARMS, MOST_ARCHITECTURES, MOST_PARAMETERS, MOST_ENQUEUED = 100, 100, 200, 10_000
 
 
@@ -54,6 +58,7 @@ def check(sweep: SweepConfig) -> None:
     _check_names(sweep)
     _check_seeds(sweep)
     _check_search(sweep)
+    _check_replicates(sweep)
     if sweep.teacher.name is not None:
         raise UserError(
             f"teacher.name: {shortened(sweep.teacher.name)!r} belongs to an arm: name it in arms.NAME.teachers"
@@ -63,6 +68,7 @@ def check(sweep: SweepConfig) -> None:
 def _check_counts(sweep: SweepConfig) -> None:
     counts = [
         ("arms", len(sweep.arms), MOST_ARMS),
+        ("datasets", len(sweep.datasets or {}), MOST_DATASETS),
         ("space", len(sweep.space), MOST_PARAMETERS),
         ("search.enqueue", len(sweep.search.enqueue), MOST_ENQUEUED),
     ]
@@ -78,7 +84,9 @@ def _check_counts(sweep: SweepConfig) -> None:
 
 
 def _check_names(sweep: SweepConfig) -> None:
-    for key, name in (("name", sweep.name), *(("arms", arm) for arm in sweep.arms)):
+    labels = sweep.datasets or {}
+    named = (("name", sweep.name), *(("arms", arm) for arm in sweep.arms), *(("datasets", label) for label in labels))
+    for key, name in named:
         if not re.fullmatch(NAME.strip("^$"), name):
             raise UserError(f"{key}: {shortened(name)!r} is no valid name (letters, digits, '_', '.', '-')")
         if len(name) > LONGEST_NAME:
@@ -86,24 +94,40 @@ def _check_names(sweep: SweepConfig) -> None:
                 f"{key}: {shortened(name)!r} has {len(name)} characters; expected at most {LONGEST_NAME}: "
                 "it is the name of a folder"
             )
-    seen: dict[str, str] = {}
-    for arm in sweep.arms:
-        if arm.lower() in RESERVED:
-            raise UserError(f"arms: {arm!r} is reserved for the export of the best arm; choose another name")
-        if (other := seen.setdefault(arm.lower(), arm)) != arm:
-            raise UserError(f"arms: {other!r} and {arm!r} differ in case only, so that their folders may be the same")
+    seen: dict[str, tuple[str, str]] = {}
+    for key, name in named[1:]:
+        if name.lower() in RESERVED:
+            raise UserError(f"{key}: {name!r} is reserved for the export of the best arm; choose another name")
+        other_key, other = seen.setdefault(name.lower(), (key, name))
+        if other_key != key:
+            raise UserError(f"{key}: {name!r} is a name under {other_key} as well; choose another label")
+        if other != name:
+            raise UserError(f"{key}: {other!r} and {name!r} differ in case only, so that their folders may be the same")
 
 
 def _check_seeds(sweep: SweepConfig) -> None:
-    """Check that verification uses seeds that chose nothing."""
+    """Check that verification uses seeds that chose nothing, in any replicate."""
     verify = sweep.verify
     searched = range(sweep.seed, sweep.seed + sweep.search.seeds_per_trial)
     fresh = range(verify.first_seed, verify.first_seed + verify.seeds)
-    if searched.start < fresh.stop and fresh.start < searched.stop:
-        raise UserError(
-            f"verify.first_seed: the final runs have the seeds {_text(fresh)}, the search {_text(searched)}; expected "
-            "seeds that chose nothing: set another verify.first_seed"
-        )
+    for step in range(1 - sweep.replicates, sweep.replicates):
+        drawn = range(searched.start + step * SEED_STEP, searched.stop + step * SEED_STEP)
+        if drawn.start < fresh.stop and fresh.start < drawn.stop:
+            where = f"of replicate {step}" if step > 0 else ""
+            raise UserError(
+                f"verify.first_seed: the final runs have the seeds {_text(fresh)}, the search{where and ' '}{where} "
+                f"{_text(drawn)}; expected seeds that chose nothing: set another verify.first_seed"
+            )
+
+
+def _check_replicates(sweep: SweepConfig) -> None:
+    """Check that what is to vary can vary, and that each data set is there once."""
+    if "teacher" in sweep.vary and sweep.teacher.weights is not None:
+        raise UserError(f"vary: the teacher is {sweep.teacher.weights}, the same in all replicates; remove 'teacher'")
+    seen: dict[str, str] = {}
+    for label, images in (sweep.datasets or {}).items():
+        if (other := seen.setdefault(digest(images), label)) != label:
+            raise UserError(f"datasets: {other!r} and {label!r} are the same images; give each once")
 
 
 def _text(seeds: range) -> str:

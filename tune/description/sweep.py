@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ByteSize, Field, field_validator, model_validator
 
-from supersnn.config import LossTerm, TrainConfig, with_expanded_paths
+from supersnn.config import DatasetConfig, LossTerm, TrainConfig, with_expanded_paths
 from supersnn.config_model import (
+    EXCLUDE_DEFAULT_FROM_DIGEST,
     ConfigModel,
     Count,
     Integer,
@@ -18,13 +19,14 @@ from supersnn.config_model import (
     current_key,
     merge,
     parse,
-    with_values,
 )
-from supersnn.errors import UserError, nearest
+from supersnn.environment import with_expanded
+from supersnn.errors import UserError, nearest, prefix_errors
 from supersnn.records.metrics import CONSTRAINABLE
 from tune.description.composition import Paths, compose
 from tune.description.overrides import parse_override, with_override
 from tune.description.relation_ranges import with_weight_ranges
+from tune.description.replication import Varied, complete_datasets, varied
 from tune.description.space import DEFAULTS, SearchParameter
 
 Objective = Literal["accuracy", "synaptic_ops"]
@@ -123,12 +125,17 @@ class ResourcesConfig(ConfigModel):
     `memory` is in bytes, or a text such as "2GB"; it chooses nodes and limits nothing. `accelerator` is one of Ray's
     accelerator types ("A100"), `labels` are labels that a node must have.
 
+    `pack` trains so many trials at once in one process on one GPU, with one copy of the images, each on a stream of its
+    own; `cpus` is then what the process takes. `auto` starts with one, and doubles as long as memory and throughput
+    allow. On CPUs a pack only takes turns. Not measured on a GPU yet.
+
     As many trials run at once as the nodes hold. `trials_at_once` sets another number: trials beyond the capacity are
     pending, from which an autoscaler learns how many nodes to start.
     """
 
     cpus: Positive = 1.0
     gpus: Annotated[Number, Field(ge=0)] | Literal["auto"] = "auto"
+    pack: Annotated[Count | Literal["auto"], EXCLUDE_DEFAULT_FROM_DIGEST] = 1
     memory: Annotated[ByteSize, Field(gt=0)] | None = None
     accelerator: str | None = Field(None, pattern=r"^[A-Za-z0-9_.-]+$")
     labels: dict[str, Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]] = {}
@@ -140,6 +147,12 @@ class ResourcesConfig(ConfigModel):
         if gpus != "auto" and gpus > 1 and gpus != int(gpus):
             raise ValueError(f"expected a fraction of one GPU or an integer number of GPUs, found {gpus:g}")
         return gpus
+
+    @model_validator(mode="after")
+    def _packed_on_one_device(self) -> Self:
+        if self.pack != 1 and self.gpus not in (0, 1, "auto"):
+            raise ValueError(f"pack: {self.pack} trials share one GPU: expected gpus 1 or auto, found {self.gpus:g}")
+        return self
 
     @property
     def gpus_taken(self) -> float:
@@ -155,9 +168,18 @@ class ResourcesConfig(ConfigModel):
 
 
 class SweepConfig(TrainConfig):
-    """A sweep. The keys of a training hold for every arm unless the arm or the search space overrides them."""
+    """A sweep. The keys of a training hold for every arm unless the arm or the search space overrides them.
+
+    All arms are searched on each of `datasets`, by label, each merged over `dataset`; without it on `dataset`. The
+    search of every arm is repeated in `replicates`, each with sampler and training seeds of its own; `vary` says what
+    else a replicate draws anew: its teachers' seeds (`teacher`), and the validation images (`split`), to which its own
+    teachers belong. What does not vary is shared.
+    """
 
     name: str = Field(pattern=NAME)
+    datasets: Annotated[dict[str, DatasetConfig] | None, Field(min_length=1), EXCLUDE_DEFAULT_FROM_DIGEST] = None
+    replicates: Annotated[Count, EXCLUDE_DEFAULT_FROM_DIGEST] = 1
+    vary: Annotated[tuple[Varied, ...], EXCLUDE_DEFAULT_FROM_DIGEST] = ("search",)
     arms: dict[str, ArmConfig] = Field(min_length=1)
     space: dict[str, SearchParameter] = {}
     search: SearchConfig = SearchConfig()
@@ -168,6 +190,16 @@ class SweepConfig(TrainConfig):
     @classmethod
     def _defaults(cls, value: object) -> object:
         return with_defaults(value)
+
+    @field_validator("vary", mode="before")
+    @classmethod
+    def _in_order(cls, value: object) -> object:
+        return varied(value)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _datasets(cls, data: Any) -> Any:
+        return complete_datasets(data)
 
     @model_validator(mode="before")
     @classmethod
@@ -189,6 +221,8 @@ class SweepConfig(TrainConfig):
         gpus, shards = self.resources.gpus_taken, self.train.shards
         if gpus and max(gpus, 1) != shards:
             raise ValueError(f"resources.gpus: {gpus:g} and train.shards: {shards}; expected one GPU per shard")
+        if self.resources.pack != 1 and shards > 1:
+            raise ValueError(f"resources.pack: {self.resources.pack} and train.shards: {shards}; expected one of them")
         for name, arm in self.arms.items():
             if "train.shards" in {*self.space, *arm.space, *arm.set}:
                 raise ValueError(f"arms.{name}: train.shards is the same in all trials; set it under train")
@@ -199,7 +233,7 @@ class SweepConfig(TrainConfig):
 
     @model_validator(mode="after")
     def _validated_on_unseen_images(self) -> Self:
-        if self.dataset.train_on != "train":
+        if any(images.train_on != "train" for images in (self.dataset, *(self.datasets or {}).values())):
             raise ValueError(
                 "dataset.train_on: a search needs unseen validation images; for the final runs set verify.train_on"
             )
@@ -248,19 +282,38 @@ def load(paths: Paths, overrides: tuple[str, ...] = ()) -> SweepConfig:
     for key, value in map(parse_override, overrides):
         changed = with_override(changed, current_key(SweepConfig, key), value)
     try:
-        sweep = parse(SweepConfig, with_expanded_paths(changed, origin), origin)
+        sweep = parse(SweepConfig, _expanded(changed, origin), origin)
     except UserError:
         if overrides:
-            parse(SweepConfig, with_expanded_paths(data, origin), origin)  # the files' own mistakes come first
-            parse(SweepConfig, with_expanded_paths(changed, f"{origin} with --set"), f"{origin} with --set")
+            parse(SweepConfig, _expanded(data, origin), origin)  # the files' own mistakes come first
+            parse(SweepConfig, _expanded(changed, f"{origin} with --set"), f"{origin} with --set")
         raise
-    kind, _, folder = sweep.dataset.name.partition("folder:")
-    elsewhere: dict[str, str] = {}  # paths for workers, which have another working folder
-    if folder and not kind:
-        elsewhere["dataset.name"] = f"folder:{Path(folder).expanduser().resolve()}"
+    return _with_absolute_paths(sweep)
+
+
+def _expanded(data: Mapping[str, Any], origin: str) -> Mapping[str, Any]:
+    """Return unvalidated data of a sweep with the environment variables in its paths replaced."""
+    with prefix_errors(origin):
+        data = with_expanded(data, "datasets")
+    return with_expanded_paths(data, origin)
+
+
+def _with_absolute_paths(sweep: SweepConfig) -> SweepConfig:
+    """Return a sweep whose paths hold for workers, which have another working folder."""
+    changed: dict[str, Any] = {"dataset": _with_absolute_path(sweep.dataset)}
+    if sweep.datasets:
+        changed["datasets"] = {label: _with_absolute_path(images) for label, images in sweep.datasets.items()}
     if sweep.teacher.weights is not None:
-        elsewhere["teacher.weights"] = str(Path(sweep.teacher.weights).expanduser().resolve())
-    return with_values(sweep, elsewhere, origin) if elsewhere else sweep
+        weights = str(Path(sweep.teacher.weights).expanduser().resolve())
+        changed["teacher"] = sweep.teacher.model_copy(update={"weights": weights})
+    return sweep.model_copy(update=changed)
+
+
+def _with_absolute_path(images: DatasetConfig) -> DatasetConfig:
+    kind, _, folder = images.name.partition("folder:")
+    if kind or not folder:
+        return images
+    return images.model_copy(update={"name": f"folder:{Path(folder).expanduser().resolve()}"})
 
 
 def origin_of(paths: Paths) -> str:

@@ -23,7 +23,9 @@ space:                                  # any key of a training; `default` is th
   optimizer.lr: default
   loss.relation.weight: default
 
-search: {trials: 16, sampler: tpe, scheduler: asha}     # trials for each arm
+# replicates: 3                         # independent searches of every arm: a verdict about arms needs several
+# datasets: [digits, fashion-mnist]     # instead of one name under `dataset`: all arms on each
+search: {trials: 16, sampler: tpe, scheduler: asha}     # trials for each search
 verify: {seeds: 10}                                     # fresh seeds for each winner
 resources: {cpus: 1, gpus: auto}                        # for each trial; gpus: 0, a fraction, or several
 """

@@ -40,7 +40,8 @@ from tune.execution.executor import PAGES
 from tune.execution.node_check import NodeMismatch, run_if_node_matches
 from tune.execution.nodes import bundle, gpus_of
 from tune.execution.preflight import preflight, require_capacity
-from tune.execution.searcher import CHECK_EVERY, DriverWork, SearchStopper, StudyScheduler, StudySearcher
+from tune.execution.preparations import Preparations
+from tune.execution.searcher import DriverWork, SearchStopper, StudyScheduler, StudySearcher
 from tune.notices import DevicesChosen, Notify
 from tune.search.search import Search
 from tune.storage import Storage
@@ -57,6 +58,9 @@ LONGEST_SOCKET = 107
 """Bytes that Linux allows for the path of a socket."""
 SOCKET = "/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 """The longest path of a socket that Ray makes in its folder."""
+
+IDLE_EVERY = 2.0
+"""Seconds after which a driver that waits for tasks looks at other things."""
 
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
 
@@ -98,13 +102,15 @@ class RayExecutor:
             ExternalError: Ray does not start on this machine.
             UserError: the cluster cannot be joined, a node differs from the driver, or none can hold a trial.
         """
-        self._max_failures, self._scratch, self._run = max_failures, scratch, run
+        self._max_failures, self._scratch, self._run, self._shards = max_failures, scratch, run, shards
+        self.idle: Callable[[], None] = lambda: None
+        self._searches = 0
         for name in ("ray", "ray.tune", "ray.data", "ray.train"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         self._on_this_machine = address is None
         _start() if address is None else join(address)
         try:
-            resources = resources.resolved(shards, (node.resources.get("GPU", 0.0) for node in living_nodes()))
+            resources = self._resolved(resources)
             if address is None or resources.trials_at_once is None:
                 require_capacity(living_nodes(), resources)
             requirements = None if address is None else preflight(storage, resources, check_file)
@@ -116,8 +122,27 @@ class RayExecutor:
         if gpus := gpus_of(living_nodes()):
             notify(DevicesChosen(devices_text(resources, shards, gpus)))
 
-    def search(self, search: Search) -> None:
-        """Run the search as one Tune run over all arms; it is halted where no usable nodes are left.
+    def _resolved(self, resources: ResourcesConfig) -> ResourcesConfig:
+        """Return resources with `gpus: auto` replaced by what the cluster has."""
+        return resources.resolved(self._shards, (node.resources.get("GPU", 0.0) for node in living_nodes()))
+
+    def adopt(self, resources: ResourcesConfig, max_failures: int) -> None:
+        """Go on with other settings, while nothing runs.
+
+        Raises:
+            UserError: no node holds a trial with these resources.
+        """
+        resources = self._resolved(resources)
+        if self._on_this_machine or resources.trials_at_once is None:
+            require_capacity(living_nodes(), resources)
+        self._resources, self._max_failures = resources, max_failures
+        self._cluster.adopt(resources)
+
+    def search(self, search: Search, preparations: Preparations | None = None) -> None:
+        """Run all searches as one Tune run; it is halted where no usable nodes are left.
+
+        Preparations are trials of that run as well: Tune keeps the resources of processes that it may use again, which
+        tasks beside it would wait for.
 
         Raises:
             ExternalError: the Ray cluster has failed.
@@ -125,18 +150,19 @@ class RayExecutor:
         """
         driver = DriverWork()
         search.gpus = self._resources.gpus_taken
+        self._searches += 1
         tuner = ray.tune.Tuner(
             ray.tune.with_resources(StudentTrial, partial(_placement, bundle(self._resources))),
             tune_config=ray.tune.TuneConfig(
-                search_alg=StudySearcher(search, self._cluster, driver),
-                scheduler=StudyScheduler(search, self._cluster, driver),
+                search_alg=StudySearcher(search, self._cluster, driver, preparations),
+                scheduler=StudyScheduler(search, self._cluster, driver, preparations),
                 num_samples=-1,
                 reuse_actors=True,
-                trial_name_creator=lambda trial: str(trial.config["job"]["key"]).replace("/", "-"),
+                trial_name_creator=lambda trial: str(trial.config["key"]).replace("/", "-"),
                 trial_dirname_creator=lambda trial: trial.trial_id,
             ),
             run_config=ray.tune.RunConfig(
-                name=self._run,
+                name=f"{self._run}-{self._searches}",
                 storage_path=str(self._scratch.resolve()),
                 stop=SearchStopper(search, self._cluster, driver),
                 failure_config=ray.tune.FailureConfig(max_failures=self._max_failures),
@@ -161,7 +187,8 @@ class RayExecutor:
         """
         running = {self._submit(function, item): item for item in items}
         while running:
-            ended, _ = ray.wait(list(running), num_returns=1, timeout=CHECK_EVERY)
+            ended, _ = ray.wait(list(running), num_returns=1, timeout=IDLE_EVERY)
+            self.idle()
             if not ended:
                 if error := self._cluster.no_usable_nodes():
                     raise error
@@ -213,7 +240,8 @@ class RayExecutor:
     def close(self) -> None:
         """Leave the cluster, or end the one that was started; remove Tune's files."""
         ray.shutdown()
-        shutil.rmtree(self._scratch / self._run, ignore_errors=True)
+        for folder in self._scratch.glob(f"{self._run}-*"):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _name(function: Callable[..., Any]) -> str:

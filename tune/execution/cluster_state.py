@@ -45,6 +45,10 @@ class ClusterState:
         self._excluded: dict[str, str] = {}
         self._capacity, self._counted = 0, -math.inf
 
+    def adopt(self, resources: ResourcesConfig) -> None:
+        """Go on with other resources of a trial."""
+        self._resources, self._counted = resources, -math.inf
+
     def capacity(self) -> int:
         """Return how many trials may be under way: `trials_at_once`, else what the usable nodes hold."""
         if self._resources.trials_at_once is not None:

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
+from tune.description.sweep import ResourcesConfig
+from tune.execution.preparations import Preparations
 from tune.search.search import Search
 from tune.storage import Storage
 
@@ -16,13 +18,21 @@ R = TypeVar("R")
 class Executor(Protocol):
     """Runs a search's trials, and independent tasks, as many at once as the resources allow.
 
-    `in_process`: tasks run in this process, so that they may call back.
+    `in_process`: tasks run in this process, so that they may call back. `idle` is called in the driver's own thread
+    every few seconds while tasks run, in process after each of them.
     """
 
     in_process: bool
+    idle: Callable[[], None]
 
-    def search(self, search: Search) -> None:
-        """Run trials until the search suggests no more; every report has been passed to it when this returns."""
+    def adopt(self, resources: ResourcesConfig, max_failures: int) -> None:
+        """Go on with other settings, while nothing runs."""
+
+    def search(self, search: Search, preparations: Preparations | None = None) -> None:
+        """Run trials until the search suggests no more; every report has been passed to it when this returns.
+
+        A trial whose search has `preparations` to wait for starts when these have ended; others run meanwhile.
+        """
 
     def tasks(self, function: Callable[[T], R], items: Sequence[T]) -> Iterator[tuple[T, R | Exception]]:
         """Yield each item with the function's result or its exception, in the order in which they end."""

@@ -1,15 +1,21 @@
-"""The in-process executor: the same sweep without Ray, one trial at a time, for debugging and tests."""
+"""The in-process executor: the same sweep without Ray, for debugging and tests, and for packs on one GPU."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from typing import TypeVar
 
 import torch
 
+from tune.description.searches import PlannedSearch
 from tune.description.sweep import ResourcesConfig
 from tune.execution.device import device_of, run_on
+from tune.execution.pack import Failed, Pack
+from tune.execution.places import Places
+from tune.execution.preparations import Preparations
 from tune.execution.trial import StaleDriverError, TrialRunner
-from tune.search.messages import Job
+from tune.search.messages import Report
 from tune.search.search import Search
 from tune.storage import Storage
 
@@ -29,30 +35,60 @@ class LocalExecutor:
         self._gpus = need.resolved(shards, [torch.cuda.device_count()]).gpus_taken
         self._device = device_of(self._gpus)
         self._runner = TrialRunner(self._device)
+        self._pack = need.pack
+        self.idle: Callable[[], None] = lambda: None
 
-    def search(self, search: Search) -> None:
-        """Run the search's trials one after another; one whose training raises is retried from its checkpoint.
+    def adopt(self, resources: ResourcesConfig, max_failures: int) -> None:
+        """Go on with other settings; the slots stay what they are."""
+        del resources
+        self._max_failures = max_failures
 
-        What the driver's own bookkeeping raises is no trial's fault: it ends the search, and the trial stays
+    def search(self, search: Search, preparations: Preparations | None = None) -> None:
+        """Run the search's trials, `resources.pack` at once; one that raises is retried from its checkpoint.
+
+        A teacher is prepared just before the first trial that needs it.
+
+        What the driver's own bookkeeping raises is no trial's fault: it ends the search, and the trials stay
         interrupted.
         """
         search.gpus = self._gpus
-        while (job := search.next_job()) is not None:
-            if not any(self._completed(search, job) for _ in range(self._max_failures + 1)):
-                search.failed(job.key)
+        failures: Counter[str] = Counter()
+        with closing(Pack(Places(self._pack, self._device))) as pack:
+            may_start = True
+            while may_start or pack:
+                search.poll()
+                if search.left:
+                    return
+                while may_start and pack.free:
+                    if (job := search.next_job(partial(self._prepared, preparations))) is None:
+                        may_start = False
+                    else:
+                        pack.add(job.key, partial(self._runner.run_in_parts, job))
+                if (happened := pack.turn()) is not None:
+                    self._take(search, pack, failures, *happened)
+                    may_start = True
 
-    def _completed(self, search: Search, job: Job) -> bool:
-        """Run a trial until it ends; return False where its training raised."""
-        with closing(self._runner.run(job)) as reports:
-            while True:
-                try:
-                    report = next(reports, None)
-                except StaleDriverError:
-                    raise
-                except Exception:
-                    return False
-                if report is None or search.reported(job.key, report):
-                    return True
+    def _prepared(self, preparations: Preparations | None, planned: PlannedSearch) -> bool:
+        """Prepare the teachers that a search lacks; it is ready then."""
+        if preparations is not None:
+            for item in preparations.missing(planned.name):
+                key = preparations.start(item)
+                preparations.ended(key, run_on(self._device, preparations.work, item))
+        return True
+
+    def _take(self, search: Search, pack: Pack, failures: Counter[str], key: str, outcome: Report | Failed) -> None:
+        """Take what a trial's turn has brought: it goes on, begins again, or has ended."""
+        if isinstance(outcome, Report):
+            if search.reported(key, outcome):
+                pack.remove(key)
+            return
+        if isinstance(outcome.error, StaleDriverError):
+            raise outcome.error
+        failures[key] += 1
+        if failures[key] > self._max_failures:
+            search.failed(key)
+        else:
+            pack.add(key, outcome.start)
 
     def tasks(self, function: Callable[[T], R], items: Sequence[T]) -> Iterator[tuple[T, R | Exception]]:
         """Yield each item with its result or its exception."""
@@ -62,6 +98,7 @@ class LocalExecutor:
                 result = run_on(self._device, function, item)
             except Exception as error:
                 result = error
+            self.idle()
             yield item, result
 
     def call(self, function: Callable[[T], R], item: T) -> R:

@@ -14,9 +14,11 @@ from supersnn.step_time import StepTime, cache_bytes, measure_step
 from supersnn.teachers import recipe
 from tune.description.arms import Arm
 from tune.description.duration import EpochTimes, seconds_by_part
-from tune.description.sweep import SweepConfig
+from tune.description.replication import teachers_per_architecture
+from tune.description.sweep import ResourcesConfig, SweepConfig
+from tune.execution.device import working_device
 from tune.execution.nodes import Node, slots
-from tune.execution.prepare import Preparation
+from tune.execution.preparations import Preparation
 
 MIDDLE = 0.5
 """The place in each range at which a training is timed."""
@@ -59,14 +61,14 @@ def trainings(arms: Mapping[str, Arm], teachers: Sequence[Preparation]) -> list[
 
 
 def time_trainings(items: list[TimedTraining], shape: ImageShape, classes: int, seconds: float) -> list[StepTime]:
-    """Return the times of some trainings on this machine's device; equal ones are timed once.
+    """Return the times of some trainings on `working_device()`; equal ones are timed once.
 
     Args:
         items: the trainings.
         shape, classes: of the images.
         seconds: for all of them together, as far as one step each allows.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = working_device()
     known: dict[str, StepTime] = {}
     configs = [TrainConfig.model_validate(item.config) for item in items]
     keys = [_cost_key(config) for config in configs]
@@ -87,9 +89,14 @@ def measured(items: list[TimedTraining], times: list[StepTime], slots_found: int
     return Measured(students, teachers, slots_found, times[0].device)
 
 
+def resources_here(sweep: SweepConfig) -> ResourcesConfig:
+    """Return the resources of a trial on this machine."""
+    return sweep.resources.resolved(sweep.train.shards, [torch.cuda.device_count()])
+
+
 def slots_here(sweep: SweepConfig) -> int:
     """Return how many trials run at once on a Ray of this machine's own."""
-    need = sweep.resources
+    need = resources_here(sweep)
     if need.trials_at_once is not None:
         return need.trials_at_once
     resources = {"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}
@@ -113,7 +120,7 @@ def estimate(
         "slots": found.slots,
         "hours": parts and {name: seconds / 3600 for name, seconds in parts.items()},
         "memory": _memory(data, found),
-        "disk": _disk(caches, found),
+        "disk": _disk({name: size * teachers_per_architecture(sweep) for name, size in caches.items()}, found),
         "caches": caches,
         "timed": {
             "device": found.device,

@@ -1,20 +1,27 @@
-"""Preparation of a sweep: inspect its data set; train each teacher and cache its outputs, one task per teacher."""
+"""Preparation of a sweep: inspect its data sets; train each teacher and cache its outputs, one task per teacher.
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+Searches share a teacher where nothing that it depends on differs between them. See `preparations.py` for when it is
+prepared.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 from supersnn import teacher_cache, teachers
 from supersnn.config import DatasetConfig, TrainConfig
+from supersnn.config_model import digest
 from supersnn.data import TrainingData, training_data
 from supersnn.records.events import DatasetSplit, Event, TeacherCached, TeacherTrained, now
 from supersnn.teacher_cache import TeacherCache
-from supersnn.teacher_outputs import OutputKind, output_kinds
-from supersnn.teachers import Progress, Teacher
+from supersnn.teacher_outputs import output_kinds
+from supersnn.teachers import Progress, Teacher, recipe
 from tune.description.arms import Arm
+from tune.description.searches import PlannedSearch
 from tune.execution.device import working_device
 from tune.execution.executor import Executor
+from tune.execution.preparations import Preparation, Prepared
 from tune.execution.teacher_storage import BANKS, TEACHERS, teacher_at
 from tune.notices import Notify, Preparing
 from tune.notices import Progress as ProgressNotice
@@ -23,42 +30,22 @@ from tune.storage import Storage, storage_at
 E = TypeVar("E", bound=Event)
 
 
-@dataclass(frozen=True)
-class Preparation:
-    """The task for one teacher: plain values only, so that it travels anywhere.
-
-    Attributes:
-        config: a training with this teacher.
-        kinds: the teacher outputs that any arm needs.
-        store: the address of the storage that driver and workers share.
-    """
-
-    config: dict[str, Any]
-    kinds: tuple[OutputKind, ...]
-    store: str
+def distinct_splits(searches: Iterable[PlannedSearch]) -> list[PlannedSearch]:
+    """Return the first search of each distinct data set and split."""
+    first: dict[str, PlannedSearch] = {}
+    for search in searches:
+        first.setdefault(digest(search.sweep.dataset), search)
+    return list(first.values())
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """The result of a preparation: its events, `cache` None where the teacher runs beside the training."""
-
-    teacher: TeacherTrained
-    cache: TeacherCached | None
-
-    def events(self) -> Iterator[TeacherTrained | TeacherCached]:
-        """Yield the events for the journal."""
-        yield self.teacher
-        if self.cache is not None:
-            yield self.cache
-
-
-def inspect_dataset(arms: Mapping[str, Arm], executor: Executor) -> DatasetSplit:
-    """Return how the sweep's training images are split.
+def inspect_dataset(search: PlannedSearch, executor: Executor) -> DatasetSplit:
+    """Return how the training images of a search are split.
 
     Raises:
         UserError: the images cannot be loaded.
     """
-    return _now(executor.call(inspect_one, next(iter(arms.values())).base["dataset"]))
+    split = _now(executor.call(inspect_one, search.arm.base["dataset"]))
+    return split.model_copy(update={"label": search.dataset, "replicate": search.replicate})
 
 
 def inspect_one(dataset: Mapping[str, Any]) -> DatasetSplit:
@@ -75,33 +62,57 @@ def inspect_one(dataset: Mapping[str, Any]) -> DatasetSplit:
 
 
 def prepare(
-    arms: Mapping[str, Arm], storage: Storage, executor: Executor, notify: Notify | None = None
+    searches: Mapping[str, PlannedSearch], storage: Storage, executor: Executor, notify: Notify | None = None
 ) -> Iterator[Prepared]:
-    """Yield each teacher of the arms as it becomes ready, trained or found; the driver has a copy of it then.
+    """Yield each teacher of the searches as it becomes ready, trained or found; the driver has a copy of it then.
 
     `notify` is told which teachers are not ready yet, and, where they are trained in this process, of each epoch.
 
     Raises:
         UserError: a teacher cannot be trained or read.
     """
-    missing = preparations(arms, storage)
-    if missing and executor.shares_files_with(storage) and any((storage.root / TEACHERS).glob("*/")):
-        data = training_data(DatasetConfig.model_validate(missing[0].config["dataset"]))  # the same for all arms
-        results = [(item, already_prepared(item, data)) for item in missing]
-        missing = [item for item, prepared in results if prepared is None]
-        yield from (prepared for _, prepared in results if prepared is not None)
-    left = [str(item.config["teacher"]["name"]) for item in missing]
+    missing, look = [], lookup(storage, executor)
+    for item in preparations(searches, storage):
+        if (found := look(item)) is None:
+            missing.append(item)
+        else:
+            yield found
+    left = [item.teacher for item in missing]
     if notify is not None and left:
         notify(Preparing(tuple(left)))
-    work = partial(prepare_one, progress=_notifying(notify)) if notify and executor.in_process else prepare_one
-    for _, result in executor.tasks(work, missing):
+    for _, result in executor.tasks(work_of(executor, notify), missing):
         if isinstance(result, Exception):
             raise result
         left.remove(result.teacher.name)
         if notify is not None:
             notify(Preparing(tuple(left)))
-        storage.fetch(f"{TEACHERS}/{result.teacher.digest}")
-        yield replace(result, teacher=_now(result.teacher), cache=result.cache and _now(result.cache))
+        yield received(result, storage)
+
+
+def lookup(storage: Storage, executor: Executor) -> Callable[[Preparation], Prepared | None]:
+    """Return what finds a preparation that is complete, where the driver sees the workers' files.
+
+    The images of the last data set that was looked at are kept.
+    """
+    if not (executor.shares_files_with(storage) and any((storage.root / TEACHERS).glob("*/"))):
+        return lambda _: None
+    images = lru_cache(maxsize=1)(training_data)
+
+    def find(item: Preparation) -> Prepared | None:
+        return already_prepared(item, images(DatasetConfig.model_validate(item.config["dataset"])))
+
+    return find
+
+
+def work_of(executor: Executor, notify: Notify | None) -> Callable[[Preparation], Prepared]:
+    """Return the task of a preparation, which tells of its progress where it runs in this process."""
+    return partial(prepare_one, progress=_notifying(notify)) if notify and executor.in_process else prepare_one
+
+
+def received(result: Prepared, storage: Storage) -> Prepared:
+    """Return a worker's result with the driver's time; the driver has a copy of the teacher then."""
+    storage.fetch(f"{TEACHERS}/{result.teacher.digest}")
+    return replace(result, teacher=_now(result.teacher), cache=result.cache and _now(result.cache))
 
 
 def _notifying(notify: Notify) -> Progress:
@@ -113,26 +124,36 @@ def _now(event: E) -> E:
     return event.model_copy(update={"time": now()})
 
 
-def preparations(arms: Mapping[str, Arm], storage: Storage) -> list[Preparation]:
-    """Return one preparation a teacher, for all arms that use it."""
-    users = {teacher: [arm for arm in arms.values() if teacher in arm.teachers] for teacher in _teachers(arms)}
-    return [
-        Preparation(
-            config=_example(users_of[0], teacher).model_dump(mode="json"),
+def preparations(searches: Mapping[str, PlannedSearch], storage: Storage) -> list[Preparation]:
+    """Return one preparation a teacher, for all searches that have it, in the order of the first of them."""
+    return list(dict.fromkeys(item for items in needs(searches, storage).values() for item in items))
+
+
+def needs(searches: Mapping[str, PlannedSearch], storage: Storage) -> dict[str, list[Preparation]]:
+    """Return the preparations that each search needs, by its name; searches with the same teacher share one."""
+    users: dict[str, list[tuple[PlannedSearch, TrainConfig]]] = {}
+    for search in searches.values():
+        for teacher in search.arm.teachers:
+            config = _example(search.arm, teacher)
+            users.setdefault(digest(recipe(config)), []).append((search, config))
+    found: dict[str, list[Preparation]] = {name: [] for name in searches}
+    for sharing in users.values():
+        first, config = sharing[0]
+        arms = [search.arm for search, _ in sharing]
+        item = Preparation(
+            config=config.model_dump(mode="json"),
             kinds=output_kinds(
-                {t for arm in users_of for t in arm.terms},
-                {pool for arm in users_of for pool in _related(arm, "pool")},
-                {str(layers) for arm in users_of for layers in _related(arm, "layers")},
+                {term for arm in arms for term in arm.terms},
+                {pool for arm in arms for pool in _related(arm, "pool")},
+                {str(layers) for arm in arms for layers in _related(arm, "layers")},
             ),
             store=storage.address,
+            dataset=first.dataset,
+            replicate=first.replicate,
         )
-        for teacher, users_of in users.items()
-    ]
-
-
-def _teachers(arms: Mapping[str, Arm]) -> list[str]:
-    """Return the teachers of all arms, each once, in order of appearance."""
-    return list(dict.fromkeys(teacher for arm in arms.values() for teacher in arm.teachers))
+        for search, _ in sharing:
+            found[search.name].append(item)
+    return found
 
 
 def _example(arm: Arm, teacher: str) -> TrainConfig:
@@ -180,6 +201,7 @@ def _prepared(
 ) -> Prepared:
     """Fill a teacher's cache, and return the result of its preparation."""
     storage, name, views = storage_at(item.store), str(config.teacher.name), config.dataset.augment.views
+    place: dict[str, Any] = {"dataset": item.dataset, "replicate": item.replicate}
     trained = TeacherTrained(
         name=name,
         digest=teacher.digest,
@@ -190,6 +212,7 @@ def _prepared(
         seconds=teacher.seconds,
         split=data.fingerprint,
         known_split=teacher.known_split,
+        **place,
     )
     if views == "off":
         return Prepared(trained, None)
@@ -197,5 +220,7 @@ def _prepared(
         f"{BANKS}/{teacher_cache.address(teacher, data, config)}",
         lambda: TeacherCache.open(storage.root / BANKS, teacher, data, config, item.kinds, progress),
     )
-    cached = TeacherCached(teacher=name, digest=cache.digest, views=views, seconds=cache.seconds, bytes=cache.bytes)
+    cached = TeacherCached(
+        teacher=name, digest=cache.digest, views=views, seconds=cache.seconds, bytes=cache.bytes, **place
+    )
     return Prepared(trained, cached)

@@ -8,8 +8,10 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
+from tune.description.searches import PlannedSearch
 from tune.execution.cluster_state import ClusterState
 from tune.execution.node_check import NodeMismatch
+from tune.execution.preparations import Preparation, PreparationFailed, Preparations, Prepared
 from tune.search.messages import Report
 from tune.search.search import Search
 
@@ -44,15 +46,18 @@ class DriverWork:
 
 
 class StudySearcher(_NotSaved, Searcher):
-    """Suggests the search's jobs to Tune, up to the cluster's capacity.
+    """Suggests the search's jobs to Tune, up to the cluster's capacity, and the preparations that they wait for.
 
-    Results go through `StudyScheduler`, which sees every one of them.
+    A preparation takes a trial's place. Results go through `StudyScheduler`, which sees every one of them.
     """
 
-    def __init__(self, search: Search, cluster: ClusterState, driver: DriverWork) -> None:
+    def __init__(
+        self, search: Search, cluster: ClusterState, driver: DriverWork, preparations: Preparations | None = None
+    ) -> None:
         super().__init__()
-        self._search, self._cluster, self._driver = search, cluster, driver
+        self._search, self._cluster, self._driver, self._preparations = search, cluster, driver, preparations
         self._keys: dict[str, str] = {}
+        self._wanted: Preparation | None = None
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return a trial's configuration: its job, the labels of its node and what that is compared with.
@@ -65,20 +70,33 @@ class StudySearcher(_NotSaved, Searcher):
         return Searcher.FINISHED
 
     def _suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        self._search.poll()
         if not self._keys and (error := self._cluster.no_usable_nodes()):
             self._search.halt(error)  # without a trial Tune waits here for minutes, and does not call the stopper
         elif len(self._keys) >= self._cluster.capacity():
             return None
-        job = self._search.next_job()
-        if job is None:
-            return None if self._keys else Searcher.FINISHED
-        self._keys[trial_id] = job.key
-        return {
-            "job": vars(job),
+        job = self._search.next_job(self._ready)
+        place = {
             "labels": self._cluster.label_selector(),
             "requirements": self._cluster.requirements,
             "device": self._cluster.device,
         }
+        if job is not None:
+            self._keys[trial_id] = job.key
+            return {"key": job.key, "job": vars(job), **place}
+        if self._preparations is not None and self._wanted is not None:
+            item, self._wanted = self._wanted, None
+            self._keys[trial_id] = key = self._preparations.start(item)
+            return {"key": key, "preparation": item.task(), **place}
+        return None if self._keys else Searcher.FINISHED
+
+    def _ready(self, search: PlannedSearch) -> bool:
+        """Whether a trial of a search can start now. Where it lacks a teacher, that is the next to be prepared."""
+        if self._preparations is None or self._wanted is not None:
+            return self._wanted is None
+        missing = self._preparations.missing(search.name)
+        self._wanted = next((item for item in missing if not self._preparations.is_running(item)), None)
+        return not missing
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Do nothing: the scheduler has taken the result."""
@@ -88,7 +106,11 @@ class StudySearcher(_NotSaved, Searcher):
         del result, error
         key = self._keys.pop(trial_id)
         with self._driver:
-            if self._driver.error is None:
+            if self._driver.error is not None:
+                return
+            if self._preparations is not None and self._preparations.has(key):
+                self._preparations.lost(key)
+            else:
                 self._search.failed(key)
 
     def save(self, checkpoint_path: str) -> None:
@@ -108,9 +130,11 @@ class StudyScheduler(_NotSaved, FIFOScheduler):
     A trial whose node does not match the driver is requeued, and the node excluded.
     """
 
-    def __init__(self, search: Search, cluster: ClusterState, driver: DriverWork) -> None:
+    def __init__(
+        self, search: Search, cluster: ClusterState, driver: DriverWork, preparations: Preparations | None = None
+    ) -> None:
         super().__init__()
-        self._search, self._cluster, self._driver = search, cluster, driver
+        self._search, self._cluster, self._driver, self._preparations = search, cluster, driver, preparations
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Return the scheduler decision: continue or stop."""
@@ -121,10 +145,18 @@ class StudyScheduler(_NotSaved, FIFOScheduler):
         return TrialScheduler.STOP
 
     def _decide(self, trial: Any, result: dict[str, Any]) -> str:
-        key = trial.config["job"]["key"]
+        key = trial.config["key"]
         if "node_mismatch" in result:
             self._cluster.exclude(NodeMismatch(**json.loads(result["node_mismatch"])))
-            self._search.requeue(key)
+            if self._preparations is not None and self._preparations.has(key):
+                self._preparations.requeue(key)
+            else:
+                self._search.requeue(key)
+            return TrialScheduler.STOP
+        if self._preparations is not None and self._preparations.has(key):
+            failed = json.loads(result["failed"]) if "failed" in result else None
+            ended = PreparationFailed(**failed) if failed else Prepared.from_text(result["prepared"])
+            self._preparations.ended(key, ended)
             return TrialScheduler.STOP
         stop = self._search.reported(key, Report(**json.loads(result["report"])))
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
@@ -144,6 +176,11 @@ class SearchStopper(_NotSaved, Stopper):
 
     def stop_all(self) -> bool:
         """Return whether the run ends now; running trials have been requeued then."""
+        with self._driver:
+            if self._driver.error is None:
+                self._search.poll()
+        if self._search.left:
+            return True
         if self._driver.error is None and time.monotonic() - self._checked >= CHECK_EVERY:
             self._checked = time.monotonic()
             with self._driver:

@@ -2,7 +2,7 @@
 
 import traceback
 from collections.abc import Generator, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 from supersnn import checkpoint
@@ -11,7 +11,7 @@ from supersnn.config_model import parse, with_values
 from supersnn.data import TrainingData, training_data
 from supersnn.files import DamagedFile, write_atomically
 from supersnn.records.metrics import with_means
-from supersnn.training import Snapshot, is_snapshot_of, train
+from supersnn.training import Snapshot, is_snapshot_of, train_in_parts
 from tune.execution.device import working_device
 from tune.execution.teacher_storage import teacher_source_at
 from tune.search.messages import NO_SPACE, OWNER, TRACEBACK, Job, Report
@@ -37,10 +37,17 @@ class TrialRunner:
         return self._data[config]
 
     def run(self, job: Job) -> Generator[Report]:
+        """Yield the reports of a job; see `run_in_parts`."""
+        with closing(self.run_in_parts(job)) as parts:
+            yield from (report for report in parts if report is not None)
+
+    def run_in_parts(self, job: Job) -> Generator[Report | None]:
         """Yield the reports of a job's epochs after the first `job.reported`, each already in a checkpoint.
 
         The training resumes from the checkpoint of an earlier worker, whose unreported epochs come first. The report
         that ends the trial is always yielded, because the driver may have missed it.
+
+        Between reports there is a None wherever another job may take its turn in this thread.
 
         With several seeds the epoch number counts on, and the last epoch of each seed has, beside its own metrics,
         their means over the seeds so far, see `supersnn.records.metrics.with_means`.
@@ -62,11 +69,14 @@ class TrialRunner:
             if current:
                 storage.evict(job.folder)
 
-    def _seeds(self, config: TrainConfig, job: Job, storage: Storage) -> Iterator[Report]:
+    def _seeds(self, config: TrainConfig, job: Job, storage: Storage) -> Iterator[Report | None]:
         finals: list[dict[str, float]] = []
         for position, seed in enumerate(job.seeds):
             seeded = with_values(config, {"seed": seed})
             for report in self._epochs(seeded, job, storage):
+                if report is None:
+                    yield None
+                    continue
                 metrics, ended = report.metrics, report.ended
                 if ended == "finished":
                     finals.append(metrics)
@@ -80,7 +90,7 @@ class TrialRunner:
                 if ended is not None:
                     return
 
-    def _epochs(self, config: TrainConfig, job: Job, storage: Storage) -> Iterator[Report]:
+    def _epochs(self, config: TrainConfig, job: Job, storage: Storage) -> Iterator[Report | None]:
         """Yield all epochs of one training: those of its checkpoint, then the ones trained now."""
         name = checkpoint_path(Path(job.folder), config.seed).as_posix()
         resume, data = _checkpoint(storage, name), self.data(config.dataset)
@@ -93,7 +103,10 @@ class TrialRunner:
             if ended is not None:
                 return
         teacher_source = teacher_source_at(storage, config, data, self.device)
-        for report in train(config, data, teacher_source, resume, self.device):
+        for report in train_in_parts(config, data, teacher_source, resume, self.device):
+            if report is None:
+                yield None
+                continue
             tensors, meta = report.snapshot()
             check_owner(storage, job.sweep, job.token)
             checkpoint.save(storage.root / name, tensors, meta)

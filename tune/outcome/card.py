@@ -1,6 +1,6 @@
 """The model card of an export: data, training, choice, measurements, how to load it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ import jinja2
 
 from supersnn.config import TrainConfig
 from supersnn.data import TrainingData
-from supersnn.records.metrics import INFERENCE, Metric
+from supersnn.records.metrics import EFFECTIVE_ACS, EFFECTIVE_MACS, INFERENCE, MAC_OPS, SYNAPTIC_OPS, Metric
 from supersnn.records.pairing import family, pairing
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -17,6 +17,9 @@ NEURONS = {
     "plif": "leaky integrate-and-fire neurons with learnable decay",
     "relu": "ReLU",
 }
+
+COUNTERPARTS = {EFFECTIVE_ACS: SYNAPTIC_OPS, EFFECTIVE_MACS: MAC_OPS}
+"""NeuroBench's figures, and ours that equal them where no layer's inputs are averages of spikes."""
 
 
 def card(config: TrainConfig, metrics: Mapping[str, Any], data: TrainingData) -> str:
@@ -40,12 +43,18 @@ def card(config: TrainConfig, metrics: Mapping[str, Any], data: TrainingData) ->
         pairing=pairing(student_family, metrics["teacher"]["family"] if metrics["teacher"] else None),
         neurons=NEURONS[config.neuron.kind],
         terms=_terms(config),
-        inference=[
-            (metric.title, _shown(metric, metrics[metric.column]))
-            for metric in INFERENCE
-            if metrics.get(metric.column) is not None
-        ],
+        inference=list(_inference(metrics)),
     )
+
+
+def _inference(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield title and value of what an inference costs; a figure of NeuroBench's that equals ours shares its row."""
+    values = {metric: metrics[metric.column] for metric in INFERENCE if metrics.get(metric.column) is not None}
+    twins = {theirs: ours for theirs, ours in COUNTERPARTS.items() if values.get(theirs, "") == values.get(ours)}
+    for metric, value in values.items():
+        if metric not in twins:
+            titles = [metric.title, *(theirs.title for theirs, ours in twins.items() if ours == metric)]
+            yield "; ".join(titles), _shown(metric, value)
 
 
 def _shown(metric: Metric, value: float) -> str:

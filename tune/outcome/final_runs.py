@@ -1,12 +1,12 @@
 """After the search: candidates are ranked, winners chosen, trained again with fresh seeds, and tested once.
 
-The `verify.top` best trials of each arm are its candidates. Several are first ranked by their mean validation accuracy
-over seeds of their own, with the test images closed; the winner is verified with seeds that chose nothing.
+The `verify.top` best trials of each search are its candidates. Several are first ranked by their mean validation
+accuracy over seeds of their own, with the test images closed; the winner is verified with seeds that chose nothing.
 """
 
 import json
 import statistics
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from supersnn.files import sha256
 from supersnn.records.events import WinnerVerified
 from supersnn.records.state import SweepState
 from supersnn.test_set import append
-from tune.description.arms import Arm
+from tune.description.searches import PlannedSearch
 from tune.description.sweep import SweepConfig
 from tune.execution.executor import Executor
 from tune.outcome.final_result import FinalResult, Recorded
@@ -28,14 +28,14 @@ from tune.storage import Storage
 from tune.store import Store, SweepFolder
 
 VERIFIED, RANKED, RETRAINED = "verified", "ranked", "retrained"
-"""The sweep's folders of trainings after the search, each with a folder ARM/N/SEED."""
+"""The sweep's folders of trainings after the search, each with a folder SEARCH/N/SEED."""
 RANKING_SEEDS = 1_000_000
 """The distance between the first seed that verifies and the first that ranks."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A trial that may be an arm's winner: its value in the search, and the mean of its ranking where there was one."""
+    """A trial that may be a search's winner: its value in the search, the mean of its ranking where there was one."""
 
     trial: int
     search_value: float
@@ -44,10 +44,17 @@ class Candidate:
 
 
 def final_run(
-    part: str, arm: str, trial: int, config: TrainConfig, seed: int, folder: SweepFolder, storage: Storage, token: str
+    part: str,
+    search: str,
+    trial: int,
+    config: TrainConfig,
+    seed: int,
+    folder: SweepFolder,
+    storage: Storage,
+    token: str,
 ) -> FinalRun:
     """Return a trial's training with a seed, stored in a part of the sweep's folder; those of `VERIFIED` are tested."""
-    key, sweep = f"{arm}/{trial}/{seed}", storage.name(folder.path)
+    key, sweep = f"{search}/{trial}/{seed}", storage.name(folder.path)
     job = Job(
         key=key,
         config=with_values(config, {"seed": seed}).model_dump(mode="json"),
@@ -58,7 +65,7 @@ def final_run(
         token=token,
     )
     ledger = storage.ledger_for(storage.name(folder.ledger), job.folder) if part == VERIFIED else None
-    return FinalRun(part, arm, trial, seed, job, ledger, keep=part != RANKED)
+    return FinalRun(part, search, trial, seed, job, ledger, keep=part != RANKED)
 
 
 class FinalRuns:
@@ -76,62 +83,70 @@ class FinalRuns:
         self._sweep, self._studies, self._state = sweep, studies, state or SweepState()
         self._folder, self._storage, self._token = folder, store.storage, token
 
+    def adopt(self, sweep: SweepConfig) -> None:
+        """Go on with other values of `verify.seeds` and `verify.top`."""
+        self._sweep = sweep
+
     def candidates(self) -> dict[str, list[Candidate]]:
-        """Return each arm's best trials, the best first; arms without a finished feasible one are left out."""
+        """Return each search's best trials, the best first; those without a finished feasible one are left out."""
         top = self._sweep.verify.top
-        best = {arm: self._studies.ranking(arm)[:top] for arm in self._sweep.arms}
+        best = {search: self._studies.ranking(search)[:top] for search in self._studies.searches}
         return {
-            arm: [Candidate(number, value, self._studies.config(arm, number)) for value, number in ranking]
-            for arm, ranking in best.items()
+            search: [Candidate(number, value, self._studies.config(search, number)) for value, number in ranking]
+            for search, ranking in best.items()
             if ranking
         }
 
     def rankings(self) -> list[FinalRun]:
-        """Return the runs that rank candidates, seed by seed; none where an arm has only one."""
-        first = self._sweep.verify.first_seed + RANKING_SEEDS
-        several = {arm: candidates for arm, candidates in self.candidates().items() if len(candidates) > 1}
+        """Return the runs that rank candidates, seed by seed; none where a search has only one."""
+        several = {search: candidates for search, candidates in self.candidates().items() if len(candidates) > 1}
         return [
-            self._final_run(RANKED, arm, candidate.trial, candidate.config, seed)
-            for seed in range(first, first + self._sweep.verify.rank_seeds)
-            for arm, candidates in several.items()
+            self._final_run(RANKED, search, candidate.trial, candidate.config, self._first_seed(search) + seed)
+            for seed in range(RANKING_SEEDS, RANKING_SEEDS + self._sweep.verify.rank_seeds)
+            for search, candidates in several.items()
             for candidate in candidates
         ]
 
     def winners(self) -> dict[str, Candidate]:
-        """Return each arm's winner; every ranking run has ended."""
+        """Return each search's winner; every ranking run has ended."""
         values: dict[tuple[str, int], list[float]] = {}
         for item in self.rankings():
-            values.setdefault((item.arm, item.trial), []).append(self._result(item).val)
+            values.setdefault((item.search, item.trial), []).append(self._result(item).val)
         winners = {}
-        for arm, candidates in self.candidates().items():
-            means = {c.trial: statistics.fmean(values[arm, c.trial]) for c in candidates if (arm, c.trial) in values}
+        for search, candidates in self.candidates().items():
+            known = [c.trial for c in candidates if (search, c.trial) in values]
+            means = {trial: statistics.fmean(values[search, trial]) for trial in known}
             ranked = [replace(c, ranked=means.get(c.trial)) for c in candidates]
-            winners[arm] = max(ranked, key=lambda c: c.search_value if c.ranked is None else c.ranked)
+            winners[search] = max(ranked, key=lambda c: c.search_value if c.ranked is None else c.ranked)
         return winners
 
     def verifications(self) -> list[FinalRun]:
         """Return the runs that verify winners, seed by seed, so that arms stay paired if they end early.
 
-        The same seeds serve every arm: initialisation and data order are then the same, and differences are paired.
+        The same seeds serve every arm in a replicate: initialisation and data order are then the same, and differences
+        are paired.
         """
-        verify, winners = self._sweep.verify, self.winners()
+        winners = self.winners()
         return [
-            self._final_run(VERIFIED, arm, winner.trial, self._final_config(winner.config), seed)
-            for seed in range(verify.first_seed, verify.first_seed + verify.seeds)
-            for arm, winner in winners.items()
+            self._final_run(
+                VERIFIED, search, winner.trial, self._final_config(winner.config), self._first_seed(search) + seed
+            )
+            for seed in range(self._sweep.verify.seeds)
+            for search, winner in winners.items()
         ]
 
-    def refitted(self, arms: Mapping[str, Arm]) -> dict[str, Arm]:
-        """Return the winners' arms as their final runs need them where those see more images than the search."""
+    def refitted(self) -> dict[str, PlannedSearch]:
+        """Return the winners' searches as their final runs need them where those see more images than the search."""
         if self._sweep.verify.train_on == "train":
             return {}
         final = {"dataset": {"train_on": self._sweep.verify.train_on}}
-        teachers = {name: winner.config.teacher.name for name, winner in self.winners().items()}
-        return {
-            name: replace(arms[name], base=merge(arms[name].base, final), teachers=(teacher,))
-            for name, teacher in teachers.items()
-            if teacher is not None
-        }
+        refitted = {}
+        for name, winner in self.winners().items():
+            search, teacher = self._studies.searches[name], winner.config.teacher.name
+            if teacher is not None:
+                arm = replace(search.arm, base=merge(search.arm.base, final), teachers=(teacher,))
+                refitted[name] = replace(search, arm=arm)
+        return refitted
 
     def left(self) -> bool:
         """Return whether a ranking or a verification has not been trained."""
@@ -184,8 +199,11 @@ class FinalRuns:
             result.write(folder / RESULT)
             self._storage.publish(f"{item.job.folder}/{RESULT}")
 
-    def _final_run(self, part: str, arm: str, trial: int, config: TrainConfig, seed: int) -> FinalRun:
-        return final_run(part, arm, trial, config, seed, self._folder, self._storage, self._token)
+    def _first_seed(self, search: str) -> int:
+        return self._studies.searches[search].sweep.verify.first_seed
+
+    def _final_run(self, part: str, search: str, trial: int, config: TrainConfig, seed: int) -> FinalRun:
+        return final_run(part, search, trial, config, seed, self._folder, self._storage, self._token)
 
     def _final_config(self, config: TrainConfig) -> TrainConfig:
         return with_values(config, {"dataset.train_on": self._sweep.verify.train_on})
@@ -193,10 +211,10 @@ class FinalRuns:
 
 def recorded(state: SweepState, item: FinalRun) -> Recorded | None:
     """Return the event that a sweep's journal has of a run, None before it has one."""
-    arm = state.searches.get(item.arm)
-    if arm is None or item.part not in (VERIFIED, RANKED):
+    search = state.searches.get(item.search)
+    if search is None or item.part not in (VERIFIED, RANKED):
         return None
-    runs = arm.verified if item.part == VERIFIED else arm.ranked
+    runs = search.verified if item.part == VERIFIED else search.ranked
     return runs.get(item.trial, {}).get(item.seed)
 
 

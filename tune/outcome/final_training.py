@@ -30,7 +30,7 @@ class FinalRun:
 
     Attributes:
         part: of the sweep's folder that it is stored in, see `final_runs`.
-        arm, trial, seed: what is trained.
+        search, trial, seed: what is trained; the search by its name.
         job: the training.
         ledger: name of the ledger of test openings in the job's storage, None where the test images stay closed. It is
             the sweep's own, or where nodes do not see that, one beside the result, whose lines the driver merges.
@@ -38,7 +38,7 @@ class FinalRun:
     """
 
     part: str
-    arm: str
+    search: str
     trial: int
     seed: int
     job: Job

@@ -19,7 +19,8 @@ from tune.outcome import export_folder
 from tune.versions import code_version, versions
 
 UNKNOWN = (
-    *("sweep", "arm", "trial", "trials", "search_value", "rank_value", "val_mean", "shrinkage", "reproduced"),
+    *("sweep", "arm", "trial", "trials", "replicate", "replicates"),
+    *("search_value", "rank_value", "val_mean", "shrinkage", "reproduced"),
     *("test_accuracy", "test_mean", "test_sd", "test_interval_95"),
 )
 """The metrics that only a sweep's exports have: None here."""

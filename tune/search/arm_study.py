@@ -1,7 +1,7 @@
-"""One arm's Optuna study: asks for its trials, tells their values, prunes and resumes them. Independent of other arms.
+"""One search's Optuna study: asks for its trials, tells their values, prunes and resumes them. Independent of others.
 
-With several objectives Optuna can neither report nor prune; then a second study of the same arm, single-objective and
-with the same numbers, carries the reports and the rungs.
+With several objectives Optuna can neither report nor prune; then a second study of the same search, single-objective
+and with the same numbers, carries the reports and the rungs.
 """
 
 import itertools
@@ -20,8 +20,10 @@ from supersnn.config import TrainConfig
 from supersnn.config_model import digest, flatten
 from supersnn.errors import UserError
 from supersnn.records.metrics import OBJECTIVES, SYNAPTIC_OPS, VAL_ACCURACY, judged, violations
+from supersnn.records.searches import trial_key
 from supersnn.records.state import rank
 from tune.description.arms import Arm
+from tune.description.searches import PlannedSearch
 from tune.description.space import Values, startup_design, suggest
 from tune.description.sweep import SweepConfig
 from tune.search.constrained_rungs import ConstrainedRungs
@@ -37,6 +39,9 @@ SPENT = "epochs"
 TASK, DESIGNS, IDENTITY = "task", "start_designs", "sweep_id"
 """User attributes of a study: what its values are comparable with, start designs by the sweep they are from, and the
 identity of the sweep that it belongs to (`SweepState.identity`)."""
+REQUEST, SPACE = "request", "space"
+"""The user attribute of a trial with the id of the request that gave its values, and that of a study with a digest of
+its search space."""
 SOURCE = "warm_start_trial"
 """The user attribute of a trial that was taken over with its number there."""
 TRANSFERRED = 3
@@ -45,18 +50,22 @@ TRANSFERRED = 3
 
 @dataclass(frozen=True)
 class Assignment:
-    """A suggested trial, of which the study has the first `reported` epochs already."""
+    """A suggested trial, of which the study has the first `reported` epochs already.
 
-    arm: str
+    `request` is the id of the request that gave its values, if any.
+    """
+
+    search: PlannedSearch
     number: int
     values: Values
     config: TrainConfig
     reported: int
+    request: str | None = None
 
     @property
     def key(self) -> str:
-        """The trial's name in its sweep, ``ARM/N``."""
-        return f"{self.arm}/{self.number}"
+        """The trial's name in its sweep, ``SEARCH/N``."""
+        return trial_key(self.search.name, self.number)
 
 
 @dataclass(frozen=True)
@@ -70,7 +79,7 @@ class Outcome:
 
 @dataclass
 class Counts:
-    """How many trials of an arm are in which state; `epochs` is what they have spent together."""
+    """How many trials of a search are in which state; `epochs` is what they have spent together."""
 
     suggested: int = 0
     running: int = 0
@@ -81,12 +90,13 @@ class Counts:
 
 
 class ArmStudy:
-    """The study of one arm, and its running trials."""
+    """The study of one search, that is of an arm on a data set in a replicate, and its running trials."""
 
-    def __init__(self, sweep: SweepConfig, arm: Arm, storage: BaseStorage) -> None:
-        self.arm, self._sweep = arm, sweep
-        self._fixed = flatten(arm.base)
-        name = f"{sweep.name}/{arm.name}"
+    def __init__(self, search: PlannedSearch, storage: BaseStorage) -> None:
+        self.search, self.arm, self._sweep = search, search.arm, search.sweep
+        sweep = search.sweep
+        self._fixed = flatten(search.arm.base)
+        name = f"{sweep.name}/{search.name}"
         several = len(sweep.search.objectives) > 1
         directions = [StudyDirection.MAXIMIZE] + [StudyDirection.MINIMIZE] * (len(sweep.search.objectives) - 1)
         self._study = optuna.create_study(
@@ -98,6 +108,8 @@ class ArmStudy:
         )
         if TASK not in self._study.user_attrs:
             self._study.set_user_attr(TASK, task(sweep))
+        if SPACE not in self._study.user_attrs:
+            self._study.set_user_attr(SPACE, space_digest(search.arm))
         self._rungs = self._study
         if several:
             self._rungs = optuna.create_study(
@@ -116,6 +128,7 @@ class ArmStudy:
         self._rung_ids: list[int] = []
         self._waiting = self._next = 0
         self._own: dict[int, int] = {}
+        self.taken: set[str] = set()
         self.interrupted: deque[FrozenTrial] = deque()
         self.counts = Counts()
         self.since_best = 0
@@ -129,6 +142,8 @@ class ArmStudy:
         for trial in self._study.get_trials(deepcopy=False):
             self._waiting += trial.state == TrialState.WAITING
             self._next += trial.state != TrialState.WAITING
+            if (request := trial.user_attrs.get(REQUEST)) is not None:
+                self.taken.add(request)
             if trial.state == TrialState.WAITING or WARM in trial.user_attrs:
                 continue
             self._own[trial.number] = self.counts.suggested
@@ -166,6 +181,10 @@ class ArmStudy:
         """Whether the pruner's steps are seeds, compared with the best trial's seed by seed."""
         return self._sweep.search.scheduler == "wilcoxon"
 
+    def adopt(self, sweep: SweepConfig) -> None:
+        """Go on with other values of keys that may change while trials run (`tune.description.changes.LIVE`)."""
+        self._sweep = sweep
+
     def claim(self, identity: str) -> None:
         """Mark the study as the one of a sweep, before its first trial is asked for.
 
@@ -202,15 +221,23 @@ class ArmStudy:
         self.counts.running -= 1
         self.interrupted.append(self._study.get_trials(deepcopy=False)[number])
 
-    def ask(self) -> Assignment:
-        """Return a new trial: an enqueued one, a start-up design, or what the sampler suggests."""
+    def ask(self, wish: tuple[str, Values] | None = None) -> Assignment:
+        """Return a new trial: a wished or enqueued one, a start-up design, or what the sampler suggests.
+
+        Args:
+            wish: the id of a request with the values that it gives.
+        """
         search, number = self._sweep.search, self.counts.suggested
+        designed = number - len(self.taken)
         if self._waiting:
             self._waiting -= 1
-        elif number < len(given := start_designs(self._sweep, self._study)):
-            self._study.enqueue_trial(given[number])
-        elif number < search.startup_trials() and search.sampler in DESIGNED:
-            design = startup_design(self.arm.parameters, number, search.startup_trials(), self._sweep.seed)
+        elif wish is not None:
+            self._study.enqueue_trial(wish[1], user_attrs={REQUEST: wish[0]})
+            self.taken.add(wish[0])
+        elif designed < len(given := start_designs(self._sweep, self._study)):
+            self._study.enqueue_trial(given[designed])
+        elif designed < search.startup_trials() and search.sampler in DESIGNED:
+            design = startup_design(self.arm.parameters, designed, search.startup_trials(), self._sweep.seed)
             self._study.enqueue_trial(design)
         self._study.sampler = sampler(self._sweep, self.arm, number)
         trial = self._study.ask()
@@ -230,7 +257,8 @@ class ArmStudy:
         self._live[number], self._live_rungs[number] = trial, rung
         self._reported[number] = reported
         self.counts.running += 1
-        return Assignment(self.arm.name, number, values, self.arm.config(values), reported)
+        request = trial.user_attrs.get(REQUEST)
+        return Assignment(self.search, number, values, self.arm.config(values), reported, request)
 
     def _rung(self, number: int) -> Trial:
         """The trial of the rungs' study under this number; those of trials that need none are made on the way."""
@@ -369,7 +397,7 @@ class ArmStudy:
         return sorted(eligible, key=lambda pair: rank(*pair))
 
     def warm_start(self, earlier: Study, sweep: str) -> None:
-        """Learn from an earlier sweep's study of this arm, once; values outside this arm's space are left out.
+        """Learn from an earlier sweep's study of this search, once; values outside this arm's space are left out.
 
         Of the same task (`task`) the sampler gets its finished trials with their values, marked and never counted.
         Of another task, whose values say little of this one's, the best three trials are start designs and nothing
@@ -423,12 +451,19 @@ def start_designs(sweep: SweepConfig, study: Study) -> list[dict[str, Any]]:
     return [dict(values) for values in (*sweep.search.enqueue, *itertools.chain(*transferred))]
 
 
+def space_digest(arm: Arm) -> str:
+    """Return a digest of an arm's search space."""
+    return digest({key: parameter.model_dump(mode="json") for key, parameter in arm.parameters.items()})
+
+
 def task(sweep: SweepConfig) -> str:
     """Return a digest of what makes the values of two sweeps comparable.
 
     It is of the split of the images, the student, the epochs, the seeds a trial, objectives and constraints.
     """
-    split, student = sweep.dataset.model_dump(mode="json", exclude={"augment"}), sweep.student.model_dump(mode="json")
+    images, student = sweep.dataset, sweep.student.model_dump(mode="json")
+    unset = {"validation_seed"} if images.validation_seed is None else set()
+    split = images.model_dump(mode="json", exclude={"augment", *unset})
     search = sweep.search
     judged_by = [list(search.objectives), dict(search.constraints), search.seeds_per_trial]
     return digest(split, student, sweep.train.epochs, judged_by)

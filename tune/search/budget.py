@@ -20,6 +20,10 @@ class Budget:
         self._spent_before = state.driver_seconds()
         self._started = time.monotonic()
 
+    def adopt(self, sweep: SweepConfig) -> None:
+        """Go on with other limits."""
+        self._sweep = sweep
+
     def exhausted(self) -> str | None:
         """Return why no further trial may start, None while one may."""
         search = self._sweep.search

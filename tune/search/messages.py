@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 TRIALS = "trials"
-"""The sweep's folder with a folder ARM/N for each trial."""
+"""The sweep's folder with a folder SEARCH/N for each trial; see `supersnn.records.searches`."""
 OWNER, TRACEBACK, CHECKPOINTS = "owner", "traceback.txt", "checkpoint-*"
 NO_SPACE = "No space left on device"
 _FULL = (NO_SPACE, "database or disk is full", "Disk quota exceeded")
@@ -15,7 +15,7 @@ class Job:
     """A trial to run.
 
     Attributes:
-        key: the trial's name in its sweep, ``ARM/N``.
+        key: the trial's name in its sweep, ``SEARCH/N``.
         config: its training as plain nested values, trained once for each of `seeds`.
         seeds: of its trainings, in order.
         folder: name of the trial's folder in the storage.

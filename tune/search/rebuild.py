@@ -20,30 +20,47 @@ from supersnn.errors import UserError
 from supersnn.records.events import AnyEvent, EpochReported, TrialEnded, TrialStarted
 from supersnn.records.metrics import OBJECTIVES, VAL_ACCURACY, judged
 from supersnn.records.state import SearchRecord, SweepState
-from tune.description.arms import Arm
+from tune.description.searches import PlannedSearch
 from tune.description.space import Values
 from tune.description.sweep import SweepConfig
-from tune.search.arm_study import DESIGNS, END, IDENTITY, TASK, WARM, ArmStudy, existing_study, start_designs, task
+from tune.search.arm_study import (
+    DESIGNS,
+    END,
+    IDENTITY,
+    REQUEST,
+    SPACE,
+    TASK,
+    WARM,
+    ArmStudy,
+    existing_study,
+    space_digest,
+    start_designs,
+    task,
+)
 from tune.search.samplers import DESIGNED, sampler
+from tune.search.studies import earlier_study
 
 LOST = "failed:its start is missing in the journal"
 """The end of a trial of which the journal has some events, but not its configuration."""
 RENAME = "rename the sweep, or let SUPERSNN_OPTUNA_STORAGE name another database"
 
 
-def owner_of(sweep: SweepConfig, storage: BaseStorage) -> str | None:
+def owner_of(sweep: SweepConfig, searches: Iterable[str], storage: BaseStorage) -> str | None:
     """Return the identity that a sweep's studies carry, None where they carry none."""
-    studies = (existing_study(f"{sweep.name}/{arm}", storage) for arm in sweep.arms)
+    studies = (existing_study(f"{sweep.name}/{search}", storage) for search in searches)
     return next((owner for study in studies if study and (owner := study.user_attrs.get(IDENTITY))), None)
 
 
-def arms_to_rebuild(sweep: SweepConfig, storage: BaseStorage, state: SweepState, journal: str) -> list[str]:
-    """Return the arms whose studies lack a trial, or the end of one, that the journal has.
+def searches_to_rebuild(
+    sweep: SweepConfig, searches: Iterable[str], storage: BaseStorage, state: SweepState, journal: str
+) -> list[str]:
+    """Return the searches whose studies lack a trial, or the end of one, that the journal has.
 
     Trials that only a study has are no fault: a driver may die before it records what it has asked for.
 
     Args:
         sweep: the sweep.
+        searches: their names.
         storage: of the studies; nothing is written to it.
         state: what the journal adds up to.
         journal: its path, for error texts.
@@ -51,9 +68,9 @@ def arms_to_rebuild(sweep: SweepConfig, storage: BaseStorage, state: SweepState,
     Raises:
         UserError: the studies are those of another sweep, or have other values for a trial.
     """
-    recorded = bool(state.orphans) or any(arm.trials for arm in state.searches.values())
+    recorded = bool(state.orphans) or any(search.trials for search in state.searches.values())
     incomplete = []
-    for name in sweep.arms:
+    for name in searches:
         study = existing_study(f"{sweep.name}/{name}", storage)
         if study is not None:
             _require_same_sweep(sweep, study, state.identity, recorded, journal)
@@ -69,17 +86,36 @@ def arms_to_rebuild(sweep: SweepConfig, storage: BaseStorage, state: SweepState,
     return incomplete
 
 
+def with_other_space(searches: Iterable[PlannedSearch], storage: BaseStorage, state: SweepState) -> list[str]:
+    """Return the searches with trials whose studies were made for another search space than they have now.
+
+    Studies of searches of which the journal has no trial are removed: they are made anew.
+    """
+    found = []
+    for search in searches:
+        study = existing_study(f"{search.sweep.name}/{search.name}", storage)
+        known = None if study is None else study.user_attrs.get(SPACE)
+        if study is None or known in (None, space_digest(search.arm)):
+            continue
+        if state.search(search.name).trials:
+            found.append(search.name)
+        else:
+            _delete(study.study_name, storage)
+    return found
+
+
 def _require_same_sweep(sweep: SweepConfig, study: Study, identity: str | None, recorded: bool, journal: str) -> None:
     owner, trials = study.user_attrs.get(IDENTITY), _own(study)
     used = any(trial.state.is_finished() or trial.intermediate_values for trial in trials)
     unknown = used and not recorded if owner is None else identity is None and not recorded
     if not unknown and (owner is None or identity in (None, owner)):
         return
-    has = f"is the journal of another sweep {sweep.name!r}" if recorded else "has no trials"
+    lost = "has no trials (restore it, if it was lost)"
+    has = f"is the journal of another sweep {sweep.name!r}" if recorded else lost
     raise UserError(
         f"sweep {sweep.name!r}: the studies' database has a study {study.study_name!r} with {len(trials)} trials of "
         f"another sweep, and {journal} {has}: {RENAME}, or remove its studies "
-        f"(optuna delete-study --storage URL --study-name {study.study_name} and the same for each arm)"
+        f"(optuna delete-study --storage URL --study-name {study.study_name} and the same for each search)"
     )
 
 
@@ -115,11 +151,11 @@ def _text(params: Mapping[str, object]) -> str:
     return "{" + ", ".join(f"{key}: {value}" for key, value in params.items()) + "}"
 
 
-def discard_unused(sweep: SweepConfig, storage: BaseStorage) -> None:
+def discard_unused(searches: Iterable[PlannedSearch], storage: BaseStorage) -> None:
     """Remove the studies of a start that failed before any trial, where they do not suit the sweep as it is now."""
-    several = len(sweep.search.objectives)
-    for name in sweep.arms:
-        study = existing_study(f"{sweep.name}/{name}", storage)
+    for search in searches:
+        sweep = search.sweep
+        several, study = len(sweep.search.objectives), existing_study(f"{sweep.name}/{search.name}", storage)
         if study is None or _own(study):
             continue
         attributes = study.user_attrs
@@ -129,21 +165,19 @@ def discard_unused(sweep: SweepConfig, storage: BaseStorage) -> None:
 
 
 def rebuild(
-    sweep: SweepConfig,
-    arms: Mapping[str, Arm],
+    searches: Iterable[PlannedSearch],
     storage: BaseStorage,
     state: SweepState,
     events: Iterable[AnyEvent],
     identity: str,
 ) -> int:
-    """Write the studies of some arms anew, as the journal has their trials; return how many trials that are.
+    """Write the studies of some searches anew, as the journal has their trials; return how many trials that are.
 
     Everything is replayed in memory first. A driver that dies while the studies are written leaves some that lack
     trials: the next one begins again.
 
     Args:
-        sweep: the sweep.
-        arms: those whose studies are rebuilt, by name.
+        searches: those whose studies are rebuilt.
         storage: of the studies.
         state: what the journal adds up to.
         events: the starts, epochs and ends of its trials, in order.
@@ -152,52 +186,56 @@ def rebuild(
     Raises:
         UserError: the journal has values for a trial that the search space does not admit.
     """
-    replayed = {name: _replayed(sweep, arm, storage, state.searches[name], state) for name, arm in arms.items()}
+    replayed = {one.name: _replayed(one, storage, state.searches[one.name], state) for one in searches}
     taken = [event for event in events if isinstance(event, TrialStarted | EpochReported | TrialEnded)]
-    last = {(event.arm, event.trial, type(event)): position for position, event in enumerate(taken)}
+    names = [state.search_name(event) for event in taken]
+    last = {
+        (name, event.trial, type(event)): place for place, (name, event) in enumerate(zip(names, taken, strict=True))
+    }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for position, event in enumerate(taken):
-            if event.arm not in replayed:
+            name = names[position]
+            if name not in replayed:
                 continue
-            study = replayed[event.arm]
+            study = replayed[name]
             match event:
                 case TrialStarted():
-                    study.start(event.trial, event.params)
+                    study.start(event.trial, event.params, event.request)
                 case EpochReported():
                     study.epoch(event)
                 case TrialEnded():
-                    started = last.get((event.arm, event.trial, TrialStarted), position)
-                    if started < position == last[event.arm, event.trial, TrialEnded]:
+                    started = last.get((name, event.trial, TrialStarted), position)
+                    if started < position == last[name, event.trial, TrialEnded]:
                         study.end(event)
         for name, study in replayed.items():
             study.write(storage, state.searches[name], identity)
-    return sum(len(state.searches[name].trials) for name in arms)
+    return sum(len(state.searches[name].trials) for name in replayed)
 
 
-def _replayed(sweep: SweepConfig, arm: Arm, storage: BaseStorage, record: SearchRecord, state: SweepState) -> "_Replay":
-    """Return the study of an arm in memory, with what a warm start gave it and no trial of its own."""
-    orphans = {number for name, number, _ in state.orphans if name == arm.name}
+def _replayed(search: PlannedSearch, storage: BaseStorage, record: SearchRecord, state: SweepState) -> "_Replay":
+    """Return the study of a search in memory, with what a warm start gave it and no trial of its own."""
+    orphans = {number for name, number, _ in state.orphans if name == search.name}
     first = min([*record.trials, *orphans])
-    before = existing_study(f"{sweep.name}/{arm.name}", storage)
-    study = _Replay(sweep, arm, orphans)
+    before = existing_study(f"{search.sweep.name}/{search.name}", storage)
+    study = _Replay(search, orphans)
     if before is not None:
         study.take_over(before, first)
         return study
-    for earlier in sweep.search.warm_start:
-        if (known := existing_study(f"{earlier}/{arm.name}", storage)) is not None:
+    for earlier in search.sweep.search.warm_start:
+        if (known := earlier_study(earlier, search, storage)) is not None:
             study.warm_start(known, earlier)
     if study.known > first:  # the earlier sweep has more trials by now
-        study = _Replay(sweep, arm, orphans)
+        study = _Replay(search, orphans)
         study.mark_warm_started()
     return study
 
 
 class _Replay(ArmStudy):
-    """One arm's study in memory, to which the journal's events are given."""
+    """One search's study in memory, to which the journal's events are given."""
 
-    def __init__(self, sweep: SweepConfig, arm: Arm, orphans: set[int]) -> None:
-        super().__init__(sweep, arm, InMemoryStorage())
+    def __init__(self, search: PlannedSearch, orphans: set[int]) -> None:
+        super().__init__(search, InMemoryStorage())
         self._orphans = orphans
 
     @property
@@ -210,16 +248,22 @@ class _Replay(ArmStudy):
         for key in (TASK, DESIGNS, WARM):
             if key in before.user_attrs:
                 self._study.set_user_attr(key, before.user_attrs[key])
-        for trial in before.get_trials(deepcopy=False)[:first]:
+        for trial in before.get_trials()[:first]:
             if WARM in trial.user_attrs:
-                self._add(trial)
+                self._add(self._in_this_space(trial))
+
+    def _in_this_space(self, trial: FrozenTrial) -> FrozenTrial:
+        """Return a trial of a warm start with the ranges that its values have in this space, which may be wider."""
+        for key in trial.distributions.keys() & self.arm.parameters.keys():
+            trial.distributions[key] = self.arm.parameters[key].distribution()
+        return trial
 
     def mark_warm_started(self) -> None:
         """Keep later drivers from taking trials of the earlier sweeps over."""
         self._study.set_user_attr(WARM, list(self._sweep.search.warm_start))
 
-    def start(self, number: int, params: Values) -> None:
-        """Take a trial's start, the first or another one."""
+    def start(self, number: int, params: Values, request: str | None = None) -> None:
+        """Take a trial's start, the first or another one; `request` gave its values."""
         if number < self._next:
             return
         while self._next < number:
@@ -227,15 +271,16 @@ class _Replay(ArmStudy):
             self.counts.suggested += lost
             attributes = {END: LOST} if lost else {WARM: ""}
             self._add(optuna.trial.create_trial(state=TrialState.FAIL, user_attrs=attributes))
-        self._study.enqueue_trial(dict(params))
+        self._study.enqueue_trial(dict(params), user_attrs={} if request is None else {REQUEST: request})
         own = sampler(self._sweep, self.arm, self.counts.suggested)
         stateful = self._sweep.search.sampler in ("qmc", "cmaes", "nsga2", "nsga3")
         self._study.sampler = own if stateful else RandomSampler(seed=0)
         asked = self._study.ask()
-        if stateful and not self._designed(params):
+        if stateful and (request is not None or not self._designed(params)):
             _ = asked.relative_params  # the sampler notes that it was asked; its answer is not used
         self.counts.suggested += 1
         self._next += 1
+        self.taken |= set() if request is None else {request}
         assignment = self._assign(asked, reported=0)
         if assignment.values != params:
             raise UserError(
@@ -247,7 +292,7 @@ class _Replay(ArmStudy):
 
     def _designed(self, params: Values) -> bool:
         """Return whether the next trial was given all of its values, so that no sampler was asked."""
-        search, number = self._sweep.search, self.counts.suggested
+        search, number = self._sweep.search, self.counts.suggested - len(self.taken)
         given = start_designs(self._sweep, self._study)
         if number < len(given):
             return set(params) <= set(given[number])

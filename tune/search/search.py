@@ -1,5 +1,6 @@
 """The driver's side of a search, the same on Ray and in process: suggests trials, takes reports, records events."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from supersnn.config_model import flatten
@@ -7,10 +8,12 @@ from supersnn.errors import UserError
 from supersnn.records.events import AnyEvent, EpochReported, TrialEnded, TrialStarted
 from supersnn.records.metrics import VAL_ACCURACY, feasible, judged
 from supersnn.records.pairing import family, pairing
+from supersnn.records.searches import split_key
+from tune.description.searches import PlannedSearch
 from tune.search.arm_study import Assignment, Outcome
 from tune.search.budget import Budget
 from tune.search.messages import CHECKPOINTS, NO_SPACE, TRACEBACK, TRIALS, Job, Report
-from tune.search.studies import Studies, split_key
+from tune.search.studies import Studies
 from tune.storage import Storage
 from tune.sweep_record import SweepRecord
 
@@ -24,6 +27,8 @@ class Search:
         studies: the source of truth about what runs next.
         halted: why the search was ended early, None while it was not.
         gpus: how many each trial takes; the executor sets it.
+        left: whether it was ended early by `leave`.
+        poll: is called often, in the driver's own thread, while trials run.
     """
 
     def __init__(
@@ -34,23 +39,39 @@ class Search:
         folder: Path,
         storage: Storage,
         token: str,
-        seeds: tuple[int, ...],
     ) -> None:
         self.studies = studies
         self._record, self._budget = record, budget
-        self._folder, self._storage, self._token, self._seeds = folder, storage, token, seeds
+        self._folder, self._storage, self._token = folder, storage, token
         self._sweep = storage.name(folder)
         self._running: dict[str, Assignment] = {}
         self.halted: UserError | None = None
         self.gpus: float | None = None
+        self.poll: Callable[[], None] = lambda: None
+        self.left = False
 
-    def next_job(self) -> Job | None:
-        """Return the next trial to run, None where there is none or the budget is spent."""
+    def leave(self) -> None:
+        """End the search early, to be begun again: what is under way is requeued, and resumes after its last epoch."""
+        self.left = True
+        for key in list(self._running):
+            self.requeue(key)
+
+    def take_back(self, arm: str) -> None:
+        """Requeue what is under way of an arm that is paused: it stops after its current epoch."""
+        for key in [key for key in self._running if split_key(key)[0] == arm]:
+            self.requeue(key)
+
+    def next_job(self, ready: Callable[[PlannedSearch], bool] = lambda _: True) -> Job | None:
+        """Return the next trial to run, None where there is none now, or the budget is spent.
+
+        Args:
+            ready: whether a trial of a search can run now; see `Studies.next`.
+        """
         if self.halted is None and (complaint := self._budget.disk_full()):
             self.halted = UserError(complaint)
-        if self.halted is not None:
+        if self.halted is not None or self.left:
             return None
-        assignment = self.studies.next(new=self._budget.exhausted() is None)
+        assignment = self.studies.next(self._budget.exhausted() is None, ready)
         if assignment is None:
             return None
         key = assignment.key
@@ -60,7 +81,7 @@ class Search:
         return Job(
             key=key,
             config=assignment.config.model_dump(mode="json"),
-            seeds=self._seeds,
+            seeds=assignment.search.seeds,
             folder=self._trial_folder(key),
             sweep=self._sweep,
             store=self._storage.address,
@@ -76,9 +97,10 @@ class Search:
         if key not in self._running:
             return True
         if report.epoch > self._recorded_epochs(key):
-            arm, number = split_key(key)
+            name, number = split_key(key)
             metrics: dict[str, float | None] = dict(report.metrics)
-            self._record.write(EpochReported(arm=arm, trial=number, epoch=report.epoch, metrics=metrics))
+            place = self.studies.searches[name].place
+            self._record.write(EpochReported(**place, trial=number, epoch=report.epoch, metrics=metrics))
         stop = self.studies.report(key, report.epoch, report.metrics)
         if report.ended is not None or stop:
             self.ended(key, report.ended or "stopped")
@@ -137,8 +159,9 @@ class Search:
 
     def _assignment(self, key: str) -> Assignment:
         """Return a trial as the studies have it."""
-        arm, number = split_key(key)
-        return Assignment(arm, number, self.studies.values(arm, number), self.studies.config(arm, number), 0)
+        name, number = split_key(key)
+        values, config = self.studies.values(name, number), self.studies.config(name, number)
+        return Assignment(self.studies.searches[name], number, values, config, 0)
 
     def _recorded_epochs(self, key: str) -> int:
         trial = self._record.state.trial(*split_key(key))
@@ -153,14 +176,15 @@ class Search:
 
     def _write_end(self, key: str, end: str, outcome: Outcome | None = None) -> None:
         """Record a trial's end with what the record has of its last epoch, or where it has nothing, the study."""
-        arm, number = split_key(key)
-        trial = self._record.state.trial(arm, number)
+        name, number = split_key(key)
+        trial = self._record.state.trial(name, number)
         epochs, metrics = (0, {}) if trial is None else (trial.epochs, trial.metrics)
         value = judged(metrics).get(VAL_ACCURACY.key)
         within = feasible(metrics, self._record.state.constraints) if metrics else None
         if not metrics and outcome is not None:
             value, within = outcome.value, outcome.feasible
-        self._record.write(TrialEnded(arm=arm, trial=number, end=end, epochs=epochs, value=value, feasible=within))
+        place = self.studies.searches[name].place
+        self._record.write(TrialEnded(**place, trial=number, end=end, epochs=epochs, value=value, feasible=within))
 
 
 def _started(assignment: Assignment, recorded: int, gpus: float | None) -> AnyEvent:
@@ -168,7 +192,7 @@ def _started(assignment: Assignment, recorded: int, gpus: float | None) -> AnyEv
     student, teacher = assignment.config.student.architecture, assignment.config.teacher.name
     student_family, teacher_family = family(student), family(teacher) if teacher else None
     return TrialStarted(
-        arm=assignment.arm,
+        **assignment.search.place,
         trial=assignment.number,
         config=flatten(assignment.config),
         params=assignment.values,
@@ -177,4 +201,5 @@ def _started(assignment: Assignment, recorded: int, gpus: float | None) -> AnyEv
         student_family=student_family,
         teacher_family=teacher_family,
         pairing=pairing(student_family, teacher_family),
+        request=assignment.request,
     )

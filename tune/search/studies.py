@@ -1,4 +1,4 @@
-"""The source of truth about a search: the arms' Optuna studies, and fair scheduling of their trials. No Ray here.
+"""The source of truth about what runs next: an Optuna study for each search, and fair scheduling. No Ray here.
 
 Everything that a restarted driver needs is in the studies: a trial that is still RUNNING belongs to a driver that died,
 and is suggested again under its number.
@@ -7,19 +7,23 @@ and is suggested again under its number.
 import logging
 import sqlite3
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import optuna
 import sqlalchemy
 from optuna.storages import BaseStorage, RDBStorage
+from optuna.study import Study
 
 from supersnn.config import TrainConfig
 from supersnn.credentials import masked
 from supersnn.errors import UserError, shortened
-from tune.description.arms import Arm
+from supersnn.records.searches import split_key, trial_key
+from tune.description.replication import sweep_of_cell
+from tune.description.searches import PlannedSearch
 from tune.description.space import Values
 from tune.description.sweep import SweepConfig
 from tune.search.arm_study import ArmStudy, Assignment, Counts, Outcome, existing_study
+from tune.search.wishes import Wishes
 
 optuna.logging.set_verbosity(logging.WARNING)
 
@@ -53,109 +57,157 @@ def _log_ahead(connection: sqlite3.Connection, _record: object) -> None:
 
 
 class Studies:
-    """The arms' studies. With one trial at a time the same sweep and seed suggest the same trials, restarted or not."""
+    """The studies of a sweep's searches, by the searches' names.
 
-    def __init__(self, sweep: SweepConfig, arms: Mapping[str, Arm], storage: BaseStorage) -> None:
-        self._sweep = sweep
-        self._arms = {name: ArmStudy(sweep, arm, storage) for name, arm in arms.items()}
+    With one trial at a time the same sweep and seed suggest the same trials, restarted or not.
+
+    Attributes:
+        searches: what is searched.
+        wishes: what people asked for; nothing, until a driver sets it.
+    """
+
+    def __init__(self, sweep: SweepConfig, searches: Mapping[str, PlannedSearch], storage: BaseStorage) -> None:
+        self._sweep, self.searches, self.wishes = sweep, searches, Wishes()
+        self._studies = {name: ArmStudy(search, storage) for name, search in searches.items()}
         for earlier in sweep.search.warm_start:
-            for name, study in self._arms.items():
-                if (known := existing_study(f"{earlier}/{name}", storage)) is not None:
+            for study in self._studies.values():
+                if (known := earlier_study(earlier, study.search, storage)) is not None:
                     study.warm_start(known, earlier)
 
     def claim(self, identity: str) -> None:
         """Mark the studies as those of a sweep; see `ArmStudy.claim`."""
-        for study in self._arms.values():
+        for study in self._studies.values():
             study.claim(identity)
 
     @property
     def counts(self) -> dict[str, Counts]:
-        """How many trials of each arm are in which state."""
-        return {name: study.counts for name, study in self._arms.items()}
+        """How many trials of each search are in which state."""
+        return {name: study.counts for name, study in self._studies.items()}
 
     @property
     def best(self) -> dict[str, tuple[float, int]]:
-        """The best finished trial of each arm that has one: its value and number."""
-        return {name: study.best for name, study in self._arms.items() if study.best is not None}
+        """The best finished trial of each search that has one: its value and number."""
+        return {name: study.best for name, study in self._studies.items() if study.best is not None}
 
-    def next(self, new: bool = True) -> Assignment | None:
-        """Return a trial to run: an interrupted one first, else (if `new`) one of the arm that has had the least.
+    def adopt(self, sweep: SweepConfig) -> None:
+        """Go on with other values of keys that may change while trials run (`tune.description.changes.LIVE`)."""
+        self._sweep = sweep
+        for study in self._studies.values():
+            study.adopt(sweep_of_cell(sweep, *study.search.cell))
 
-        None where every arm has had its budget, or all of it is running.
+    def next(self, new: bool = True, ready: Callable[[PlannedSearch], bool] = lambda _: True) -> Assignment | None:
+        """Return a trial to run: an interrupted one first, else (if `new`) one of the search that has had the least.
+
+        Within a search what people gave comes first. None where every search has had its budget or is paused, or all
+        of it is running.
+
+        Args:
+            new: whether a trial may be begun.
+            ready: whether a trial of a search can run now; where not, others are looked at. All can by default.
         """
-        for study in self._arms.values():
-            if study.interrupted:
+        free = {name: study for name, study in self._studies.items() if not self.wishes.paused(name)}
+        for study in free.values():
+            if study.interrupted and ready(study.search):
                 return study.resume()
-        open_arms = [study for study in self._arms.values() if not self._full(study)]
-        if not new or not open_arms:
-            return None
-        return min(open_arms, key=self._spent).ask()
+        waiting = [name for name, study in free.items() if not self._full(study)] if new else []
+        for name in sorted(waiting, key=lambda name: self._spent(free[name])):
+            if ready(free[name].search):
+                return free[name].ask(self.wishes.given(name, free[name].taken))
+        return None
+
+    def waits(self, new: bool = True) -> bool:
+        """Return whether trials are left to be run, all of them of paused searches.
+
+        Args:
+            new: whether trials may be begun, not only resumed.
+        """
+        left = [name for name, study in self._studies.items() if study.interrupted or (new and not self._full(study))]
+        return bool(left) and all(map(self.wishes.paused, left)) and not any(c.running for c in self.counts.values())
+
+    def room(self, search: str) -> int:
+        """Return how many more trials a search may begin; those that people gave and that wait are not counted off."""
+        study = self._studies[search]
+        if self._sweep.search.fair == "compute":
+            return 0 if self._full(study) else self._sweep.search.trials
+        return max(0, self._target() - self._spent(study))
 
     def _spent(self, study: ArmStudy) -> int:
-        """The budget that an arm has spent: trials, or with `fair: compute` epochs, running trials counted in full."""
+        """The budget that a search has spent: trials, or with `fair: compute` epochs, of running trials all."""
         if self._sweep.search.fair == "trials":
-            return study.counts.suggested
+            return study.counts.suggested - self.wishes.run_again(study.search.name)
         return study.counts.epochs + study.promised()
 
+    def _target(self) -> int:
+        """The trials of each search: `search.trials`, or what one has had already, so that all have had as many."""
+        return max(self._sweep.search.trials, *(self._spent(study) for study in self._studies.values()))
+
     def _full(self, study: ArmStudy) -> bool:
-        each = 1 if self._sweep.search.fair == "trials" else self._sweep.trial_epochs()
-        return self._spent(study) >= self._sweep.search.trials * each
+        if self._sweep.search.fair == "trials":
+            return self._spent(study) >= self._target()
+        return self._spent(study) >= self._sweep.search.trials * self._sweep.trial_epochs()
 
     def report(self, key: str, epoch: int, metrics: Mapping[str, float]) -> bool:
         """Take a running trial's metrics after an epoch; return whether it should be stopped now."""
-        arm, number = split_key(key)
-        return self._arms[arm].report(number, epoch, metrics)
+        search, number = split_key(key)
+        return self._studies[search].report(number, epoch, metrics)
 
     def finish(self, key: str, end: str) -> None:
         """Close a trial with its last metrics; see `ArmStudy.finish`."""
-        arm, number = split_key(key)
-        self._arms[arm].finish(number, end)
+        search, number = split_key(key)
+        self._studies[search].finish(number, end)
 
     def requeue(self, key: str) -> None:
         """Count a running trial as interrupted: it is the next to be suggested."""
-        arm, number = split_key(key)
-        self._arms[arm].interrupt(number)
+        search, number = split_key(key)
+        self._studies[search].interrupt(number)
 
     def under_way(self) -> bool:
         """Return whether a trial is running, or was interrupted and must be resumed."""
-        return any(study.interrupted or study.counts.running for study in self._arms.values())
+        return any(study.interrupted or study.counts.running for study in self._studies.values())
 
     def full(self) -> bool:
-        """Return whether every arm has had its budget."""
-        return all(self._full(study) for study in self._arms.values())
+        """Return whether every search has had its budget."""
+        return all(self._full(study) for study in self._studies.values())
 
     def stagnant(self) -> bool:
-        """Return whether in every arm the last `search.stagnation` trials were no better than those before."""
+        """Return whether in every search the last `search.stagnation` trials were no better than those before."""
         patience = self._sweep.search.stagnation
-        return patience is not None and all(study.since_best >= patience for study in self._arms.values())
+        return patience is not None and all(study.since_best >= patience for study in self._studies.values())
 
     def ended(self) -> dict[str, Outcome]:
         """Return how every trial that has ended did, by its key."""
-        return {f"{name}/{number}": end for name, study in self._arms.items() for number, end in study.ended().items()}
+        return {
+            trial_key(name, number): end
+            for name, study in self._studies.items()
+            for number, end in study.ended().items()
+        }
 
-    def ranking(self, arm: str) -> list[tuple[float, int]]:
-        """Return accuracy and number of an arm's finished, feasible trials, the best first."""
-        return self._arms[arm].ranking()
+    def ranking(self, search: str) -> list[tuple[float, int]]:
+        """Return accuracy and number of a search's finished, feasible trials, the best first."""
+        return self._studies[search].ranking()
 
-    def config(self, arm: str, number: int) -> TrainConfig:
+    def config(self, search: str, number: int) -> TrainConfig:
         """Return the training of a trial that was suggested before."""
-        return self._arms[arm].arm.config(self.values(arm, number))
+        return self._studies[search].arm.config(self.values(search, number))
 
-    def values(self, arm: str, number: int) -> Values:
+    def values(self, search: str, number: int) -> Values:
         """Return the sampled values of a trial that was suggested before.
 
         Raises:
             UserError: there is no such trial.
         """
-        if arm not in self._arms:
-            raise UserError(f"{arm}/{number}: no such arm; the arms are: {', '.join(self._arms)}")
-        params = self._arms[arm].params(number)
+        if search not in self._studies:
+            known = shortened(", ".join(self._studies), 200)
+            raise UserError(f"{search}/{number}: no such search; the searches are: {known}")
+        params = self._studies[search].params(number)
         if params is None:
-            raise UserError(f"{arm}/{number}: this arm has had {self._arms[arm].counts.suggested} trials, from 0 on")
+            raise UserError(
+                f"{search}/{number}: this search has had {self._studies[search].counts.suggested} trials, from 0 on"
+            )
         return params
 
 
-def split_key(key: str) -> tuple[str, int]:
-    """Return arm and number of a trial's key ``ARM/N``."""
-    arm, _, number = key.rpartition("/")
-    return arm, int(number)
+def earlier_study(sweep: str, search: PlannedSearch, storage: BaseStorage) -> Study | None:
+    """Return an earlier sweep's study of the same search, or else of its arm; None where there is neither."""
+    names = dict.fromkeys((search.name, search.arm.name))
+    return next((study for name in names if (study := existing_study(f"{sweep}/{name}", storage))), None)

@@ -9,9 +9,12 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from supersnn.errors import shortened
+from supersnn.records import steering
 from supersnn.records.events import AnyEvent, SweepClosed, SweepStarted, TeacherTrained, TrialEnd, TrialStarted
 from supersnn.records.state import SearchRecord, SweepState
 from tune.description.sweep import SweepConfig
+from tune.terminal.rows import Row, rows
 from tune.terminal.throughput import epochs_per_second, trials_per_hour
 
 ENDS: tuple[TrialEnd, ...] = ("finished", "stopped", "failed")
@@ -27,6 +30,7 @@ class Board:
         note: what it has done last, where no table shows it.
         working: what it is at, where no table shows it; see `work_on`.
         driven: whether a driver is at work.
+        requests: what people asked for that the driver has not taken up yet, a line for each.
     """
 
     def __init__(self, sweep: SweepConfig, state: SweepState) -> None:
@@ -34,15 +38,16 @@ class Board:
         self.stage, self.note, self.working = "starting", "", ""
         self._since = time.monotonic()
         self.driven = False
+        self.requests: list[str] = []
 
     @property
-    def rows(self) -> dict[str, SearchRecord]:
-        """Every arm of the sweep, in the order of its file; one without a trial yet is empty."""
-        return {name: self.state.search(name) for name in self.sweep.arms}
+    def rows(self) -> list[Row]:
+        """Every arm of the sweep on each data set, in the order of its file; one without a trial yet is empty."""
+        return list(rows(self.sweep, self.state))
 
     @property
     def trials(self) -> int:
-        """How many trials an arm is to have."""
+        """How many trials a search is to have."""
         return self.sweep.search.trials
 
     def event(self, event: AnyEvent) -> None:
@@ -64,10 +69,10 @@ class Board:
 
     def epochs_left(self) -> float:
         """Return how many epochs of students are left to be trained, if trials go on to end as early as they did."""
-        rows = self.rows.values()
-        ended = sum(row.ended for row in rows)
-        usual = sum(row.ended_epochs for row in rows) / ended if ended else float(self.sweep.trial_epochs())
-        return sum(self._left_to_search(row, usual) + self._left_to_verify(row) for row in rows)
+        searches = [search for row in self.rows for search in row.searches]
+        ended = sum(search.ended for search in searches)
+        usual = sum(one.ended_epochs for one in searches) / ended if ended else float(self.sweep.trial_epochs())
+        return sum(self._left_to_search(search, usual) + self._left_to_verify(search) for search in searches)
 
     def seconds_left(self) -> float | None:
         """Return the seconds that the sweep will still take at its throughput, None before it has one."""
@@ -91,12 +96,24 @@ class Board:
         del console
         yield self._headline()
         yield self._table(options.max_width)
+        yield from (Text(line) for line in self._asked())
         yield from (Text(fault, style="yellow") for fault in self.state.faults)
+
+    def _asked(self) -> list[str]:
+        """Return what people asked for and what holds of it now: paused arms, given trials, pending requests."""
+        paused = sorted(steering.paused(self.state))
+        named = shortened(", ".join(paused), 200)
+        lines = [f"paused: {named}; `supersnn resume {self.sweep.name}` goes on"] if paused else []
+        searches = {search.name for row in self.rows for search in row.searches}
+        for name in sorted(self.state.searches.keys() | searches) if self.state.requests else ():
+            if waiting := steering.given(self.state, name):
+                lines.append(f"{name}: {len(waiting)} given trial{'s' * (len(waiting) > 1)} to come")
+        return lines + [f"asked, not taken up yet: {line}" for line in self.requests]
 
     def _table(self, width: int) -> Table:
         """Return the arms as a table: without ``with``, without the running trials' epochs where they do not fit."""
-        rows = list(self.rows.values())
-        for epochs, values in ((True, True), (True, False), (False, False)):
+        rows, one = self.rows, self.sweep.replicates == 1
+        for epochs, values in ((True, one), (True, False), (False, False)):
             cells = [self._cells(row, epochs) for row in rows]
             columns = zip([title for title, _ in _COLUMNS], *cells, strict=True)
             widths = [max(map(cell_len, column)) for column in columns]
@@ -113,48 +130,47 @@ class Board:
             table.add_row(*map(Text, [*texts, self._values(row)] if values else texts))
         return table
 
-    def _left_to_search(self, row: SearchRecord, usual: float) -> float:
-        """Return the epochs that an arm's search has left, where a trial takes `usual` ones."""
+    def _left_to_search(self, search: SearchRecord, usual: float) -> float:
+        """Return the epochs that a search has left, where a trial takes `usual` ones."""
         if not self.state.searching:
             return 0.0
         if self.sweep.search.fair == "compute":
-            return max(0.0, self.trials * self.sweep.trial_epochs() - row.epochs)
-        running = list(row.running.values())
-        return (
-            sum(max(0.0, usual - epoch) for epoch in running) + max(0, self.trials - row.ended - len(running)) * usual
-        )
+            return max(0.0, self.trials * self.sweep.trial_epochs() - search.epochs)
+        running = list(search.running.values())
+        waiting = max(0, self.trials - search.ended - len(running))
+        return sum(max(0.0, usual - epoch) for epoch in running) + waiting * usual
 
-    def _left_to_verify(self, row: SearchRecord) -> int:
-        """Return the epochs of an arm's rankings and verifications that are left."""
+    def _left_to_verify(self, search: SearchRecord) -> int:
+        """Return the epochs of a search's rankings and verifications that are left."""
         verify, candidates = self.sweep.verify, min(self.sweep.verify.top, self.trials)
-        if not self.state.searching and row.winner is None and row.best is None:
+        if not self.state.searching and search.winner is None and search.best is None:
             return 0
-        trainings = verify.seeds - len(row.verified.get(row.winner.trial, {}) if row.winner else ())
-        if candidates > 1 and row.winner is None:
-            trainings += candidates * verify.rank_seeds - sum(map(len, row.ranked.values()))
+        trainings = verify.seeds - len(search.verified.get(search.winner.trial, {}) if search.winner else ())
+        if candidates > 1 and search.winner is None:
+            trainings += candidates * verify.rank_seeds - sum(map(len, search.ranked.values()))
         return max(0, trainings) * self.sweep.train.epochs
 
-    def _cells(self, row: SearchRecord, epochs: bool) -> list[str]:
-        """Return the texts of an arm's row but the best trial's values; `epochs`: with those of running trials."""
-        trial = row.best_trial
-        best = "" if trial is None else f"{trial.value:.1%}"
-        ends = [str(row.counts[end]) for end in ENDS]
-        seeds = len(row.final_runs())
-        verified = f"{seeds}/{self.sweep.verify.seeds}" if seeds else ""
-        running = dict(row.running)
+    def _cells(self, row: Row, epochs: bool) -> list[str]:
+        """Return the texts of a row but the best trial's values; `epochs`: with those of running trials."""
+        value, replicates = row.best_value(), len(row.searches)
+        best = "" if value is None else f"{value:.1%}"
+        ends = [str(row.count(end)) for end in ENDS]
+        seeds = row.verified()
+        verified = f"{seeds}/{self.sweep.verify.seeds * replicates}" if seeds else ""
+        running = row.running()
         under_way = self._running(running) if epochs else str(len(running) or "")
-        return [row.name, f"{row.ended}/{self.trials}", *ends, under_way, verified, best]
+        return [row.name, f"{row.ended}/{self.trials * replicates}", *ends, under_way, verified, best]
 
-    def _running(self, running: Mapping[int, int]) -> str:
+    def _running(self, running: Mapping[str, int]) -> str:
         """Return running trials with their epochs; of many their number, and the slowest and the fastest one."""
         of = self.sweep.trial_epochs()
         if len(running) <= _FEW:
-            return " ".join(f"#{trial}:{epoch}/{of}" for trial, epoch in running.items())
+            return " ".join(f"{trial}:{epoch}/{of}" for trial, epoch in running.items())
         return f"{len(running)} at {min(running.values())}–{max(running.values())}/{of}"
 
-    def _values(self, row: SearchRecord) -> str:
-        """Return the number and the sampled values of an arm's best trial."""
-        if (trial := row.best_trial) is None:
+    def _values(self, row: Row) -> str:
+        """Return the number and the sampled values of the best trial of a row with one search."""
+        if row.one is None or (trial := row.one.best_trial) is None:
             return ""
         return f"#{trial.number} " + " ".join(f"{_short(key)}={_value(v)}" for key, v in trial.params.items())
 

@@ -8,7 +8,8 @@ from typing import Self
 from rich.console import Console
 from rich.live import Live
 
-from supersnn.records.events import AnyEvent, TeacherTrained, TrialEnded, WinnerVerified
+from supersnn.errors import shortened
+from supersnn.records.events import AnyEvent, RequestTaken, TeacherTrained, TrialEnded, WinnerVerified
 from supersnn.records.metrics import TEST_ACCURACY
 from tune.notices import (
     ArmWithoutWinner,
@@ -49,7 +50,7 @@ class Display:
     def event(self, event: AnyEvent) -> None:
         """Show an event."""
         self.board.event(event)
-        if not self._console.is_terminal and (line := event_line(event)):
+        if not self._console.is_terminal and (line := event_line(event, self.board.state.replicates)):
             rates = self.board.rates() if isinstance(event, TrialEnded | WinnerVerified) else []
             print_line(" · ".join([line, *rates]))
 
@@ -73,7 +74,7 @@ class Display:
             case JournalFault(fault):
                 self._print_above(fault)
             case StudiesRebuilt(arms, trials):
-                where = f"{trials} trials of {', '.join(arms)}"
+                where = f"{trials} trials of {shortened(', '.join(arms), 200)}"
                 self._print_above(f"the studies' database lacked trials: rebuilt from the journal ({where})")
             case ArmWithoutWinner(arm, reason):
                 self._print_above(f"{arm}: no winner: {reason}")
@@ -102,19 +103,37 @@ class Display:
             print_line(line)
 
 
-def event_line(event: AnyEvent) -> str | None:
-    """Return an event as one line for people, None where it is not worth one."""
+def event_line(event: AnyEvent, replicates: int = 1) -> str | None:
+    """Return an event as one line for people, None where it is not worth one; `replicates` are those of the sweep."""
     match event:
         case TeacherTrained():
-            return f"teacher {event.name}: validation {event.val_accuracy or 0:.1%}, {event.seconds or 0:.1f} s"
+            where, accuracy = _place(event, replicates), event.val_accuracy or 0
+            return f"teacher {event.name}{where}: validation {accuracy:.1%}, {event.seconds or 0:.1f} s"
         case TrialEnded():
             value = "" if event.value is None else f", validation {event.value:.1%}"
-            return f"{event.arm} #{event.trial}: {event.end} after {event.epochs} epochs{value}"
+            where = _place(event, replicates)
+            return f"{event.arm}{where} #{event.trial}: {event.end} after {event.epochs} epochs{value}"
         case WinnerVerified():
-            accuracy = event.metrics.get(TEST_ACCURACY.key)
+            accuracy, where = event.metrics.get(TEST_ACCURACY.key) or 0, _place(event, replicates)
             ended = "" if event.ended == "finished" else f" ({event.ended})"
-            return f"{event.arm} seed {event.seed}: test {accuracy or 0:.1%}{ended}"
+            return f"{event.arm}{where} seed {event.seed}: test {accuracy:.1%}{ended}"
+        case RequestTaken():
+            return request_line(event)
     return None
+
+
+def _place(event: TeacherTrained | TrialEnded | WinnerVerified, replicates: int) -> str:
+    """Return data set and replicate of an event, as far as there are several."""
+    places = ([event.dataset] if event.dataset else []) + ([f"replicate {event.replicate}"] if replicates > 1 else [])
+    return f" ({', '.join(places)})" if places else ""
+
+
+def request_line(event: RequestTaken) -> str:
+    """Return a request that was taken up as one line: what was asked for, by whom, and why it was refused if it was."""
+    of = shortened(", ".join(event.searches), 200) + ("" if event.trial is None else f"/{event.trial}")
+    values = " ".join(f"{key}={value}" for key, value in event.values.items()) if event.kind != "retry" else ""
+    what = " ".join(filter(None, [event.kind, of, values]))
+    return f"{what} ({event.by or 'unknown'})" + ("" if event.refused is None else f": refused: {event.refused}")
 
 
 def print_line(line: str) -> None:

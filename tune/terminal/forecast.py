@@ -7,8 +7,10 @@ from rich.table import Table
 
 from supersnn.data import DataSummary
 from tune.description.arms import Arm
+from tune.description.searches import planned
 from tune.description.sweep import SweepConfig
 from tune.execution import measuring
+from tune.execution.device import device_of, working_on
 from tune.execution.prepare import preparations
 from tune.store import Store
 
@@ -38,14 +40,16 @@ def forecast(
     """
     if data.shape is None or not data.train:
         return None
-    teachers = preparations(arms, store.storage)
+    first = {name: search for name, search in planned(sweep, arms).items() if name in arms}
+    teachers = preparations(first, store.storage)
     items, classes = measuring.trainings(arms, teachers), len(data.classes)
     if address is not None and not local:
         from tune.execution.cluster_measuring import time_on_cluster
 
         times, slots = time_on_cluster(address, sweep, items, data.shape, classes, SECONDS)
     else:
-        times = measuring.time_trainings(items, data.shape, classes, SECONDS)
+        with working_on(device_of(measuring.resources_here(sweep).gpus_taken)):
+            times = measuring.time_trainings(items, data.shape, classes, SECONDS)
         slots = 1 if local else measuring.slots_here(sweep)
     found = measuring.measured(items, times, slots)
     return {**measuring.estimate(sweep, arms, teachers, data, found), "free": store.free_bytes()}

@@ -3,8 +3,11 @@
 import os
 import uuid
 from dataclasses import dataclass
+from functools import partial
 
 from supersnn.errors import UserError
+from supersnn.records.events import AnyEvent
+from tune import requests
 from tune.description.arms import resolve
 from tune.description.devices import devices_text
 from tune.description.inspection import inspect_sweep, is_here
@@ -12,7 +15,8 @@ from tune.description.sweep import SweepConfig
 from tune.execution.executor import Executor
 from tune.mounts import refuse_shared_sqlite
 from tune.notices import ArmWithoutWinner, DatabaseChanged, DevicesChosen, JournalFault, Notify, StageStarted
-from tune.outcome.no_winner import arms_without_winner
+from tune.outcome.no_winner import without_winner
+from tune.steering import Steering
 from tune.store import Store, SweepFolder
 from tune.sweep_driver import SweepDriver, open_sweep
 from tune.sweep_runner import SweepRunner
@@ -24,6 +28,8 @@ from tune.tracking.tracker import Tracker
 
 ON_INTERRUPT = 8.0
 """Seconds that MLflow has to take what is pending when a sweep is interrupted; the next driver sends the rest."""
+MOST_REASONS = 12
+"""Searches without a winner that are told of."""
 
 
 @dataclass(frozen=True)
@@ -66,27 +72,38 @@ def launch(
         raise UserError(f"--shared {store.shared}: the driver cannot use it: {complaint}")
     refuse_shared_sqlite({"SUPERSNN_OPTUNA_STORAGE": store.optuna_url, "MLFLOW_TRACKING_URI": uri_for(store.path)})
     cluster = None if local else address or os.environ.get("RAY_ADDRESS")
-    if not store.sweep(sweep.name).journal.exists() and (cluster is None or is_here(sweep.dataset.name)):
+    if not store.sweep(sweep.name).journal.exists() and (cluster is None or _are_here(sweep)):
         inspect_sweep(sweep, resolve(sweep, origin), store, origin)
     with open_sweep(sweep, store, origin) as driver:
         if not searching and driver.search_left():
             raise UserError(f"sweep {sweep.name!r}: its search has not ended; `supersnn sweep` continues it")
-        display = Display(Board(sweep, driver.record.state))
+        display = Display(Board(driver.sweep, driver.record.state))
         for notice in driver.notices:
             display.notice(notice)
-        worked = driver.work_left()
+        worked = driver.work_left() or bool(requests.pending(driver.folder))
         if worked:
             with display:
                 for fault in driver.record.state.faults:
                     display.notice(JournalFault(fault))
-                driver.record.listeners.append(display.event)
+                driver.record.listeners.append(partial(_show, display, driver))
                 pending = _run(driver, display.notice, address or os.environ.get("RAY_ADDRESS"), local)
         else:
             pending = _catch_up(driver)
-        without = arms_without_winner(sweep.arms, driver.record.state)
-        for arm, reason in without.items():
-            display.notice(ArmWithoutWinner(arm, reason))
-        return SweepResult(driver.folder, worked, pending, any_winner=len(without) < len(sweep.arms))
+        without = without_winner(driver.searches, driver.record.state)
+        for search, reason in list(without.items())[:MOST_REASONS]:
+            display.notice(ArmWithoutWinner(search, reason))
+        return SweepResult(driver.folder, worked, pending, any_winner=len(without) < len(driver.searches))
+
+
+def _are_here(sweep: SweepConfig) -> bool:
+    """Return whether all data sets of a sweep can be looked at on this machine."""
+    return all(is_here(images.name) for images in (sweep.datasets or {"": sweep.dataset}).values())
+
+
+def _show(display: Display, driver: SweepDriver, event: AnyEvent) -> None:
+    """Show an event, on a board of the sweep as it is now."""
+    display.board.sweep = driver.sweep
+    display.event(event)
 
 
 def _run(driver: SweepDriver, notify: Notify, address: str | None, local: bool) -> int:
@@ -94,12 +111,15 @@ def _run(driver: SweepDriver, notify: Notify, address: str | None, local: bool) 
     tracking: Tracker | None = None
     pending = 0
     interrupted = False
+    steering = Steering(driver)
     try:
-        with driver.recording():
+        with driver.recording(), steering.watching():
+            steering.take_up()
+            steering.adopt_waiting()
             tracking = tracker.start(driver.folder, driver.store, driver.sweep)
             notify(StageStarted("starting"))
             executor = _executor(driver, notify, address, local)
-            runner = SweepRunner(driver, executor, notify)
+            runner = SweepRunner(driver, executor, notify, steering)
             try:
                 tracking.wait_connected()
                 for text in tracking.notices:
@@ -112,6 +132,7 @@ def _run(driver: SweepDriver, notify: Notify, address: str | None, local: bool) 
         interrupted = True
         raise
     finally:
+        steering.forget_stop()
         if tracking is not None:
             pending = tracking.close(ON_INTERRUPT, wait=False) if interrupted else tracking.close()
     return pending

@@ -3,11 +3,15 @@
 from typing import Any
 
 from supersnn.config_model import parse, read_yaml
+from supersnn.records import steering
 from supersnn.records.snapshot import current_state
+from supersnn.records.state import SearchRecord
+from tune import requests
 from tune.description.sweep import SweepConfig
 from tune.store import SweepFolder
 from tune.sweep_lock import is_locked
 from tune.terminal.board import ENDS, Board
+from tune.terminal.rows import Row
 from tune.terminal.throughput import epochs_per_second, trials_per_hour
 
 UNKNOWN = "unknown whether it is running"
@@ -21,6 +25,8 @@ def board_of(folder: SweepFolder) -> Board:
     board = Board(sweep, state)
     locked = is_locked(folder)
     board.driven = bool(locked)
+    asked = [one for _, one in requests.pending(folder) if one is not None and one.id not in state.requests]
+    board.requests = [one.text() for one in asked]
     board.stage = "running" if locked else state.ended or ("not running" if locked is False else UNKNOWN)
     return board
 
@@ -30,7 +36,9 @@ def summary(folder: SweepFolder) -> dict[str, Any]:
 
     `spent_s` are the seconds in which a driver was at work; `left_s`, `trials_per_hour` and `epochs_per_s` are None
     before anything was trained; `running` is None where that cannot be told. `best_val` and `best_trial` are those of
-    the best trial within the constraints.
+    the best trial within the constraints. `paused` are the searches that people paused, `requests` what they asked for
+    and the driver has not taken up yet. With several data sets each has its `arms` under `datasets`; with several
+    replicates an arm has the sums over them and the mean of `best_val`, and each of them under `replicates`.
     """
     board = board_of(folder)
     drivers = board.state.drivers
@@ -43,15 +51,42 @@ def summary(folder: SweepFolder) -> dict[str, Any]:
         "trials_per_hour": trials_per_hour(drivers),
         "epochs_per_s": epochs_per_second(drivers),
         "faults": list(board.state.faults),
-        "arms": {
-            name: {
-                "trials": board.trials,
-                "running": {str(trial): epoch for trial, epoch in row.running.items()},
-                **{end: row.counts[end] for end in ENDS},
-                "best_val": row.best_value,
-                "best_trial": row.best,
-                "verified": len(row.final_runs()),
-            }
-            for name, row in board.rows.items()
-        },
+        "paused": sorted(steering.paused(board.state)),
+        "requests": list(board.requests),
+        **_arms(board),
+    }
+
+
+def _arms(board: Board) -> dict[str, Any]:
+    """Return the arms by name, or the data sets by label with the arms of each."""
+    by_dataset: dict[str | None, dict[str, Any]] = {}
+    for row in board.rows:
+        by_dataset.setdefault(row.dataset, {})[row.arm] = _arm(row, board.trials)
+    if len(by_dataset) == 1:
+        return {"arms": next(iter(by_dataset.values()))}
+    return {"datasets": {label: {"arms": arms} for label, arms in by_dataset.items()}}
+
+
+def _arm(row: Row, trials: int) -> dict[str, Any]:
+    """Return the figures of an arm on a data set."""
+    if row.one is not None:
+        return _search(row.one, trials)
+    return {
+        "trials": trials * len(row.searches),
+        "running": row.running(),
+        **{end: row.count(end) for end in ENDS},
+        "best_val": row.best_value(),
+        "verified": row.verified(),
+        "replicates": [_search(search, trials) for search in row.searches],
+    }
+
+
+def _search(search: SearchRecord, trials: int) -> dict[str, Any]:
+    return {
+        "trials": trials,
+        "running": {str(trial): epoch for trial, epoch in search.running.items()},
+        **{end: search.counts[end] for end in ENDS},
+        "best_val": search.best_value,
+        "best_trial": search.best,
+        "verified": len(search.final_runs()),
     }

@@ -16,11 +16,16 @@
 | level | name | parent | status |
 | --- | --- | --- | --- |
 | `sweep` | `digits` | | FINISHED, FAILED or KILLED as the sweep closes |
-| `arm` | `heterogeneous` | sweep | as the sweep |
-| `trial` | `heterogeneous #14 vgg8→resnet8` | arm | FINISHED (also when stopped early), FAILED, KILLED (interrupted) |
-| `verification` | `heterogeneous verify seed 1003` | arm | FINISHED, FAILED |
+| `dataset` | `fashion` | sweep | as the sweep; only with several data sets |
+| `arm` | `heterogeneous` | sweep, or its data set | as the sweep |
+| `replicate` | `heterogeneous replicate 2` | arm | as the sweep; only with several replicates |
+| `trial` | `heterogeneous #14 vgg8→resnet8` | arm or replicate | FINISHED (also when stopped early), FAILED, KILLED |
+| `verification` | `heterogeneous verify seed 1003` | arm or replicate | FINISHED, FAILED |
 
-Tags, each after `supersnn.`: `key` (unique: sweep @ journal / arm / trial / verify / seed), `journal`, `level`, `arm`,
+A trial that was interrupted is KILLED. Runs of a sweep that is given more data sets or replicates move below these.
+
+Tags, each after `supersnn.`: `key` (unique: sweep @ journal / search / trial / verify / seed), `journal`, `level`,
+`dataset` (label or name), `arm`, `replicate` (from 0; of a replicate and the runs below it),
 `pairing` (none, homogeneous, heterogeneous), `teacher`, `teacher_family`, `teacher_digest`, `teacher_accuracy`,
 `teacher_parameters`, `student`, `student_family`, `split` (its fingerprint), `seed`, `code` (version),
 `sampled` (the keys that were searched), `end` (finished, stopped, failed:REASON), `feasible` (yes, no; of trials of a
@@ -28,19 +33,22 @@ sweep with `search.constraints`), `traceback` and `export` (paths in the store),
 verification opened the test images, UTC). An arm's tags list every distinct value of its trials'.
 
 Params: the flat dotted keys of the configuration, strings as they are, anything else as JSON. An arm's are its
-section of the sweep file; the sweep's are all but `search`, `verify` and `resources`, which a continued sweep may
-change.
+section of the sweep file; the sweep's are all but `search`, `verify`, `resources`, `datasets` and `replicates`,
+which a continued sweep may change.
 
 Metrics of a trial, step = epoch: those of the epoch reports (`val/accuracy`, `loss/relation`, `spikes/rate`, …), with
 several seeds a trial also their means over the seeds so far (`mean/val/accuracy`, …). Of a verification, step = the
 last epoch: the same, and `test/accuracy`. Of an arm and of the sweep, step = number of ended trials: `trials/started`,
 `trials/finished`, `trials/stopped`, `trials/failed`, and `val/best`, the validation accuracy of the best trial that
 finished within the constraints; step = number of verified seeds: `test/mean`, `test/sd` (of the sample),
-`test/seeds`, and on arms the means of `spikes/rate`, `ops/synaptic`, `energy/nj`. The sweep's `test/…` are those of
-the arm with the best mean validation accuracy of fresh seeds (tag `best_arm`). Of the sweep, too:
+`test/seeds`, and on arms the means of `spikes/rate`, `ops/synaptic`, `energy/nj`. With several replicates an arm's
+`test/mean` and `test/sd` are those of its winners' means, of which there are `test/replicates`. The sweep's `test/…`
+are those of the arm with the best mean validation accuracy of fresh seeds (tag `best_arm`); with several data sets
+each data set's run has them instead, and its `val/best`. Of the sweep, too:
 `teacher/NAME/{val_accuracy,parameters,seconds}`, step 0, and `system/…` where MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
 asks for them.
 
 Dataset input: its name and the split's fingerprint. Artifacts of the sweep's run: `config.yaml`, `environment.json`.
-Registered model: the sweep's name; one version for each exported winner, tagged `supersnn.test_mean`; alias `champion`.
+Registered model: the sweep's name; one version for each exported winner, tagged `supersnn.val_mean` and
+`supersnn.test_mean`; alias `champion`, by validation. With several data sets there is a model for each: SWEEP-DATASET.
 """

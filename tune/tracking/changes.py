@@ -37,14 +37,17 @@ class Dataset(NamedTuple):
 
 
 class Export(NamedTuple):
-    """An exported winner: its folder, the mean test accuracy (a fraction) of its verification, and its name.
+    """An exported winner: its folder, and the means of its verification, as fractions.
 
-    The name is the folder's path relative to the store, which may be moved.
+    `validation` is what winners are compared by, `test` the test accuracy. `name` is the folder's path relative to the
+    store, which may be moved; `label` is that of its data set, None where the sweep has one only.
     """
 
     folder: Path
-    score: float
+    validation: float | None
+    test: float
     name: str
+    label: str | None = None
 
 
 @dataclass

@@ -31,6 +31,7 @@ CONNECT_TIMEOUT = 10
 REQUEST_TIMEOUT = 60
 """Seconds within which it must answer afterwards."""
 REFUSED_CODES = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST")
+PARENT = "mlflow.parentRunId"
 CREDENTIALS = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
 
 
@@ -52,6 +53,7 @@ class Connection:
         self.notices: tuple[str, ...] = ()
         self._user = os.environ.get("LOGNAME") or os.environ.get("USER") or "supersnn"
         self._ids: dict[str, str] = {}
+        self._parents: dict[str, str | None] = {}
         self._monitor: SystemMetricsMonitor | None = None
 
     def send(self, change: Change) -> None:
@@ -77,7 +79,14 @@ class Connection:
         """
         if run.key not in self._ids:
             self._ids[run.key] = self._find(run.key) or self._create(run)
+        self._move(run)
         return self._ids[run.key]
+
+    def _move(self, run: Run) -> None:
+        """Put a run below its parent where it is below another one: the sweep was given more levels."""
+        if run.parent is not None and (parent := self.run_id(run.parent)) != self._parents[run.key]:
+            self.client.set_tag(self._ids[run.key], PARENT, parent)
+            self._parents[run.key] = parent
 
     def _send(self, change: Change) -> None:
         from mlflow.entities import Metric, Param, RunTag
@@ -93,15 +102,17 @@ class Connection:
             self.client.log_text(run_id, text, name)
         if change.ended is not None:
             self.client.set_terminated(run_id, change.status, _milliseconds(change.ended))
+            self._parents.pop(change.run.key)
             self._ids.pop(change.run.key)  # found by a search if it is needed again: there may be many
         elif change.status is not None:
             self.client.update_run(run_id, change.status)
         if change.run.parent is None and change.status in (None, "RUNNING"):
             self._monitor_system(run_id)
-        for folder, score, name in change.exports:
-            if not (folder / "metrics.json").exists():
-                raise RefusedError(f"{folder}: the export folder does not exist any more")
-            register(self.client, folder, self.experiment, run_id, score, name)
+        for export in change.exports:
+            if not (export.folder / "metrics.json").exists():
+                raise RefusedError(f"{export.folder}: the export folder does not exist any more")
+            model = self.experiment if export.label is None else f"{self.experiment}-{export.label}"
+            register(self.client, export, model, run_id)
 
     def _monitor_system(self, run_id: str) -> None:
         """Log this machine's load to the sweep's run, where MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING asks for it."""
@@ -117,12 +128,16 @@ class Connection:
         from mlflow.entities import ViewType
 
         runs = self.client.search_runs([self.experiment_id], f"tags.`supersnn.key` = '{key}'", ViewType.ALL, 1)
-        return str(runs[0].info.run_id) if runs else None
+        if not runs:
+            return None
+        self._parents[key] = runs[0].data.tags.get(PARENT)
+        return str(runs[0].info.run_id)
 
     def _create(self, run: Run) -> str:
         tags = {**run.tags, "supersnn.key": run.key, "mlflow.source.name": "supersnn", "mlflow.user": self._user}
         if run.parent:
-            tags["mlflow.parentRunId"] = self.run_id(run.parent)
+            tags[PARENT] = self.run_id(run.parent)
+        self._parents[run.key] = tags.get(PARENT)
         created = self.client.create_run(self.experiment_id, _milliseconds(run.started), tags, run.name)
         return str(created.info.run_id)
 

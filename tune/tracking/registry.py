@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,48 +11,59 @@ import numpy as np
 import yaml
 
 import supersnn
+from tune.tracking.changes import Export
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.models import ModelSignature
 
 CHAMPION = "champion"
-SCORE = "supersnn.test_mean"
+VALIDATION, TEST = "supersnn.val_mean", "supersnn.test_mean"
 WEIGHTS = "supersnn.weights"
 LIBRARIES = ("mlflow", "torch", "torchvision", "numpy", "pydantic", "pyyaml", "safetensors", "pillow")
 CODE = Path(__file__).with_name("pyfunc_model.py")
 
 
-def register(client: "MlflowClient", export: Path, model: str, run_id: str, score: float, name: str) -> str:
+def register(client: "MlflowClient", export: Export, model: str, run_id: str) -> str:
     """Return the version of a registered model that holds an export folder, created where it is missing (idempotent).
 
     Args:
         client: of the MLflow.
-        export: the export folder.
+        export: the exported winner. The alias `champion` moves to its version only where its validation accuracy is
+            higher than the champion's: the test images choose nothing.
         model: name of the registered model.
         run_id: the run that the version belongs to.
-        score: mean test accuracy (a fraction) of its verification. The alias `champion` moves to the version only
-            where it is higher than the champion's.
-        name: of the export folder, relative to the store.
     """
-    weights = _weights(export)
+    weights = _weights(export.folder)
     existing = [v for v in client.search_model_versions(f"name = '{model}'") if v.tags.get(WEIGHTS) == weights]
-    version = str(existing[0].version if existing else _create(client, export, model, run_id, weights, name))
-    client.set_model_version_tag(model, version, SCORE, repr(score))
+    version = str(existing[0].version if existing else _create(client, export, model, run_id, weights))
+    client.set_model_version_tag(model, version, TEST, repr(export.test))
+    if export.validation is not None:
+        client.set_model_version_tag(model, version, VALIDATION, repr(export.validation))
     champion = client.get_registered_model(model).aliases.get(CHAMPION)
-    if champion is None or score > float(client.get_model_version(model, champion).tags[SCORE]):
+    if champion is None or _is_better(export, client.get_model_version(model, champion).tags):
         client.set_registered_model_alias(model, CHAMPION, version)
     return version
 
 
-def _create(client: "MlflowClient", export: Path, model: str, run_id: str, weights: str, name: str) -> str:
+def _is_better(export: Export, champion: Mapping[str, str]) -> bool:
+    """Return whether an export validates better than the champion; a champion without a validation accuracy is older.
+
+    One of an earlier version was chosen by its test accuracy.
+    """
+    if export.validation is None:
+        return False
+    return VALIDATION not in champion or export.validation > float(champion[VALIDATION])
+
+
+def _create(client: "MlflowClient", export: Export, model: str, run_id: str, weights: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
-        _save(export, Path(folder) / "model")
+        _save(export.folder, Path(folder) / "model")
         client.log_artifacts(run_id, str(Path(folder) / "model"), "model")
     if not client.search_registered_models(f"name = '{model}'"):
         client.create_registered_model(model, description=f"Winners of the sweep `{model}` of SuperSNN.")
     source = f"{client.get_run(run_id).info.artifact_uri}/model"
-    tags = {WEIGHTS: weights, "supersnn.export": name}
+    tags = {WEIGHTS: weights, "supersnn.export": export.name}
     return str(client.create_model_version(model, source, run_id, tags).version)
 
 

@@ -1,11 +1,15 @@
-"""The runs of a sweep in MLflow: key, name, start, tags and parent of each, built from the sweep's state on demand."""
+"""The runs of a sweep in MLflow: key, name, start, tags and parent of each, built from the sweep's state on demand.
+
+The levels are sweep, data set, arm, replicate, trial; those of data sets and of replicates are left out while there is
+one of them. Keys do not depend on the levels, so that a sweep that is given more of either finds its runs again.
+"""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from supersnn.config_model import digest
 from supersnn.records.events import SweepStarted, WinnerVerified
-from supersnn.records.state import SweepState, TrialRecord
+from supersnn.records.state import SearchRecord, SweepState, TrialRecord
 from tune.tracking.changes import Run
 
 
@@ -43,35 +47,75 @@ class Runs:
             raise UnknownRunError("no event has started the sweep")
         return self._sweep
 
-    def arms(self) -> Iterator[Run]:
-        """Yield the run of each arm that has a trial."""
-        for name, arm in self.state.searches.items():
-            if arm.trials:
-                yield self.arm(name)
+    def groups(self) -> Iterator[Run]:
+        """Yield the sweep's run, and those of data sets, arms and replicates that have a trial; parents come first."""
+        yield self.sweep()
+        found: dict[str, Run] = {}
+        for name, search in self.state.searches.items():
+            if search.trials:
+                for run in self.above(name):
+                    found[run.key] = run
+        yield from found.values()
 
-    def arm(self, name: str) -> Run:
-        """Return an arm's run, which starts with the arm's first trial.
+    def above(self, search: str) -> list[Run]:
+        """Return the runs of a search's data set, arm and replicate, as far as there are several: the arm's always.
 
         Raises:
-            UnknownRunError: the arm has no trial.
+            UnknownRunError: the search has no trial.
         """
-        trials = self.state.searches[name].trials if name in self.state.searches else {}
-        if not trials:
-            raise UnknownRunError(f"{name}: no event has started a trial of this arm")
-        parent = self.sweep()
-        return Run(f"{parent.key}/{name}", name, next(iter(trials.values())).started, self._tags("arm", name), parent)
+        run: Run | None = self.search(search)
+        runs = list[Run]()
+        while run is not None and run.parent is not None:
+            runs.append(run)
+            run = run.parent
+        return runs[::-1]
 
-    def trial(self, arm: str, number: int) -> Run:
+    def search(self, name: str) -> Run:
+        """Return the run that a search's trials belong to: its replicate's, or with one replicate its arm's.
+
+        Raises:
+            UnknownRunError: the search has no trial.
+        """
+        record = self.state.searches.get(name)
+        if record is None or not record.trials:
+            raise UnknownRunError(f"{name}: no event has started a trial of this {'search' if '~' in name else 'arm'}")
+        arm = self._arm(record)
+        if self.state.replicates == 1:
+            return arm
+        tags = self._tags("replicate", record) | {"supersnn.replicate": str(record.replicate)}
+        title = f"{arm.name} replicate {record.replicate}"
+        return Run(f"{self.sweep().key}/{name}/replicate", title, _started(record), tags, arm)
+
+    def arm(self, name: str) -> Run:
+        """Return the run of a search's arm on its data set, which starts with the first trial of any replicate.
+
+        Raises:
+            UnknownRunError: the search has no trial.
+        """
+        run = self.search(name)
+        return run.parent if self.state.replicates > 1 and run.parent is not None else run
+
+    def dataset(self, label: str | None) -> Run:
+        """Return the run of a data set: with one data set the sweep's."""
+        parent = self.sweep()
+        if label is None or len(self.state.datasets) < 2:
+            return parent
+        tags = self._common("dataset") | {"supersnn.dataset": label}
+        return Run(f"{parent.key}/~{label}", label, self._began(label), tags, parent)
+
+    def trial(self, search: str, number: int) -> Run:
         """Return a trial's run.
 
         Raises:
             UnknownRunError: the trial has not been started.
         """
-        trial, parent = self._record(arm, number), self.arm(arm)
-        tags = self._tags("trial", arm) | {"supersnn.seed": str(trial.seed or 0)} | self._described(trial)
-        tags["supersnn.sampled"] = " ".join(sorted(trial.params))
+        trial, parent = self._record(search, number), self.search(search)
+        record = self.state.searches[search]
+        tags = self._own_tags("trial", record) | {"supersnn.seed": str(trial.seed or 0)}
+        tags |= self._described(trial, record) | {"supersnn.sampled": " ".join(sorted(trial.params))}
         networks = f"{trial.teacher}→{trial.student}" if trial.teacher else str(trial.student)
-        return Run(f"{parent.key}/{number}", f"{arm} #{number} {networks}", trial.started, tags, parent)
+        name = f"{parent.name} #{number} {networks}"
+        return Run(f"{self.sweep().key}/{search}/{number}", name, trial.started, tags, parent)
 
     def verification(self, event: WinnerVerified) -> Run:
         """Return the run of a winner's training with a fresh seed.
@@ -79,32 +123,69 @@ class Runs:
         Raises:
             UnknownRunError: the winner is a trial that has not been started.
         """
-        trial, parent = self._record(event.arm, event.trial), self.arm(event.arm)
-        seed = {"supersnn.seed": str(event.seed)}
-        tags = self._tags("verification", event.arm) | seed | self._described(trial) | {"supersnn.end": event.ended}
+        search = self.state.search_name(event)
+        trial, parent = self._record(search, event.trial), self.search(search)
+        record = self.state.searches[search]
+        tags = self._own_tags("verification", record) | {"supersnn.seed": str(event.seed)}
+        tags |= self._described(trial, record) | {"supersnn.end": event.ended}
         if event.opened is not None:
             tags["supersnn.test_opened"] = datetime.fromtimestamp(event.opened, UTC).isoformat(timespec="seconds")
-        key, name = f"{parent.key}/{event.trial}/verify/{event.seed}", f"{event.arm} verify seed {event.seed}"
-        return Run(key, name, event.time - (event.seconds or 0.0), tags, parent)
+        key, name = f"{search}/{event.trial}/verify/{event.seed}", f"{parent.name} verify seed {event.seed}"
+        return Run(f"{self.sweep().key}/{key}", name, event.time - (event.seconds or 0.0), tags, parent)
 
-    def _record(self, arm: str, number: int) -> TrialRecord:
-        trial = self.state.trial(arm, number)
+    def _arm(self, record: SearchRecord) -> Run:
+        """Return the run of an arm on a data set, of which this search is one."""
+        replicates = self.state.searches_of(record.arm, record.dataset)
+        started = min(_started(search) for search in replicates if search.trials)
+        several = len(self.state.datasets) > 1
+        name = f"{record.arm} {record.dataset}" if several else record.arm
+        parent = self.dataset(record.dataset)
+        key = self.state.search_id(record.arm, record.dataset)
+        return Run(f"{self.sweep().key}/{key}", name, started, self._tags("arm", record), parent)
+
+    def _began(self, dataset: str) -> float:
+        """Return when the first split of a data set was recorded, or the sweep was started."""
+        data = self.state.data_of(dataset)
+        return self.sweep().started if data is None else data.time
+
+    def _record(self, search: str, number: int) -> TrialRecord:
+        trial = self.state.trial(search, number)
         if trial is None:
-            raise UnknownRunError(f"{arm} #{number}: no event has started this trial")
+            raise UnknownRunError(f"{search} #{number}: no event has started this trial")
         return trial
 
-    def _tags(self, level: str, arm: str) -> dict[str, str]:
+    def _common(self, level: str) -> dict[str, str]:
         tags = {"supersnn.journal": self.sweep().tags["supersnn.journal"], "supersnn.level": level}
-        tags |= {"supersnn.arm": arm, "supersnn.code": str(self.state.drivers[-1].code)}
-        return tags | {"supersnn.split": self.state.split} if self.state.split else tags
+        return tags | {"supersnn.code": str(self.state.drivers[-1].code)}
 
-    def _described(self, trial: TrialRecord) -> dict[str, str]:
+    def _tags(self, level: str, record: SearchRecord) -> dict[str, str]:
+        """Return the tags of a search's run, or of its arm's."""
+        tags = self._common(level) | {"supersnn.arm": record.arm}
+        data = self.state.data_of(record.dataset)
+        if dataset := record.dataset or (data.dataset if data is not None else None):
+            tags["supersnn.dataset"] = dataset
+        replicates = {0, self.state.replicates - 1} if level == "arm" else {record.replicate}
+        splits = {self.state.split_of(record.dataset, replicate) for replicate in replicates}
+        split = splits.pop() if len(splits) == 1 else None
+        return tags | {"supersnn.split": split} if split else tags
+
+    def _own_tags(self, level: str, record: SearchRecord) -> dict[str, str]:
+        """Return the tags of a run below a search."""
+        return self._tags(level, record) | {"supersnn.replicate": str(record.replicate)}
+
+    def _described(self, trial: TrialRecord, record: SearchRecord) -> dict[str, str]:
         """Return a trial's labels, and the facts of its teacher."""
-        teacher = self.state.teacher_named(trial.teacher) if trial.teacher else None
+        place = record.dataset, record.replicate
+        teacher = self.state.teacher_named(trial.teacher, False, *place) if trial.teacher else None
         if teacher is None:
             return labels(trial)
         facts = {"digest": teacher.digest, "accuracy": teacher.val_accuracy, "parameters": teacher.parameters}
         return labels(trial) | {f"supersnn.teacher_{name}": str(value) for name, value in facts.items()}
+
+
+def _started(search: SearchRecord) -> float:
+    """Return when a search's first trial was started."""
+    return next(iter(search.trials.values())).started
 
 
 def labels(trial: TrialRecord) -> dict[str, str]:

@@ -32,7 +32,7 @@ from tune.tracking.changes import Change, Dataset, Export, Run, Status, joined, 
 from tune.tracking.runs import Runs, labels
 from tune.tracking.standings import accuracies, mean_costs, summary
 
-CHANGING = ("search.", "verify.", "resources.")
+CHANGING = ("search.", "verify.", "resources.", "datasets", "replicates")
 """The sweep's sections that a continued sweep may change: MLflow never changes a param."""
 ON_CLOSE: Mapping[str, Status] = {"done": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 
@@ -101,17 +101,22 @@ class Tree:
         return changes
 
     def _change(self, run: Run) -> Change:
-        return self._changes.setdefault(run.key, Change(run))
+        change = self._changes.setdefault(run.key, Change(run))
+        change.run = run  # its parent may be another one than at an earlier event
+        return change
 
     def _read_sweep(self, event: SweepStarted) -> None:
         resumed = self._runs.started
         if resumed:
             self._kill_running(self.state.drivers[-1].last)
+        levels = self._levels()
         self.skip(event)
         change = self._change(self._runs.sweep())
         if resumed:
-            for run in (self._runs.sweep(), *self._runs.arms()):
+            for run in self._runs.groups():
                 self._change(run).set_status("RUNNING")
+            if levels != self._levels():
+                self._move_all()
         else:
             fixed = params(self.config).items()
             change.params = {key: text for key, text in fixed if not key.startswith(CHANGING)}
@@ -119,95 +124,121 @@ class Tree:
         change.files["config.yaml"] = yaml.safe_dump(dict(self.config), sort_keys=False)
         change.files["environment.json"] = json.dumps(event.versions, indent=1, sort_keys=True)
 
+    def _levels(self) -> tuple[bool, bool]:
+        """Return whether there are runs of data sets, and of replicates."""
+        return len(self.state.datasets) > 1, self.state.replicates > 1
+
+    def _move_all(self) -> None:
+        """Give every trial and verification a change, which moves its run below its parent as of now."""
+        for (search, number), _ in self.state.trials():
+            self._change(self._runs.trial(search, number))
+        for record in self.state.searches.values():
+            for runs in record.verified.values():
+                for run in runs.values():
+                    if self.state.trial(record.name, run.trial) is not None:
+                        self._change(self._runs.verification(run))
+
     def _read_split(self, event: DatasetSplit | TeacherTrained) -> bool:
-        """Tag the sweep with the split's fingerprint, from the first event that has it."""
-        known = self.state.split
+        """Tag the sweep, or a data set, with the split's fingerprint, from the first event that has it."""
+        label = event.label if isinstance(event, DatasetSplit) else event.dataset
+        known = self.state.split_of(label)
         new = self.state.apply(event)
-        if known is None and self.state.split is not None:
-            change = self._change(self._runs.sweep())
-            change.tags["supersnn.split"] = self.state.split
-            change.dataset = self._dataset(params(self.config))
+        split = self.state.split_of(label)
+        if known is None and split is not None:
+            change = self._change(self._runs.dataset(label))
+            change.tags["supersnn.split"] = split
+            data = self.state.data_of(label)
+            name = data.dataset if data is not None and data.dataset else params(self.config).get("dataset.name")
+            change.dataset = Dataset(name, split) if name else None
         return new
 
     def _read_teacher(self, event: TeacherTrained) -> None:
         if self._read_split(event):
             facts = {"val_accuracy": event.val_accuracy, "parameters": event.parameters, "seconds": event.seconds}
             points = {f"teacher/{event.name}/{name}": value for name, value in facts.items()}
-            self._change(self._runs.sweep()).add_points(points, event.time, 0)
+            self._change(self._runs.dataset(event.dataset)).add_points(points, event.time, event.replicate)
 
     def _read_start(self, event: TrialStarted) -> None:
-        known = self.state.trial(event.arm, event.trial)
+        name = self.state.search_name(event)
+        known = self.state.trial(name, event.trial)
         self.state.apply(event)
         if known is not None:
-            self._change(self._runs.trial(event.arm, event.trial)).set_status("RUNNING")
+            self._change(self._runs.trial(name, event.trial)).set_status("RUNNING")
             return
-        arm = self.state.search(event.arm)
-        if len(arm.trials) == 1:
+        search = self.state.searches[name]
+        if len(search.trials) == 1:
             described = (self.config.get("arms") or {}).get(event.arm) or {}
-            self._change(self._runs.arm(event.arm)).params = params(described)
-        self._describe(self._runs.trial(event.arm, event.trial), event.config)
-        self._label(arm, arm.trials[event.trial])
+            for run in self._runs.above(name):
+                self._change(run)
+            self._change(self._runs.arm(name)).params = params(described)
+        self._describe(self._runs.trial(name, event.trial), event.config, search)
+        self._label(search, search.trials[event.trial])
 
     def _read_epoch(self, event: EpochReported) -> None:
         new = self.state.apply(event)
-        run = self._runs.trial(event.arm, event.trial)
+        run = self._runs.trial(self.state.search_name(event), event.trial)
         if new:
             first = {VAL_ACCURACY.key: event.metrics.get(VAL_ACCURACY.key)}
             self._change(run).add_points(first | event.metrics, event.time, event.epoch)
 
     def _read_end(self, event: TrialEnded) -> None:
         new = self.state.apply(event)
-        run = self._runs.trial(event.arm, event.trial)
+        name = self.state.search_name(event)
+        run = self._runs.trial(name, event.trial)
         if not new:
             return
         change = self._change(run)
         change.tags["supersnn.end"] = event.end
         change.set_status("FAILED" if event.state == "failed" else "FINISHED", event.time)
-        arm = self.state.search(event.arm)
-        trial = arm.trials[event.trial]
+        search = self.state.searches[name]
+        trial = search.trials[event.trial]
         if self.state.constraints and trial.metrics:
             change.tags["supersnn.feasible"] = "yes" if trial.feasible else "no"
-        traceback = self.folder / "trials" / event.arm / str(event.trial) / "traceback.txt"
+        traceback = self.folder / "trials" / name / str(event.trial) / "traceback.txt"
         if change.status == "FAILED" and traceback.is_file():
             change.tags["supersnn.traceback"] = self._name(traceback)
-        self._count(arm, event.time)
+        self._count(search, event.time)
 
     def _read_verified(self, event: WinnerVerified) -> None:
         new = self.state.apply(event)
         run = self._runs.verification(event)
         if not new:
             return
-        self._describe(run, event.config)
+        search = self.state.search_of(event)
+        self._describe(run, event.config, search)
         change = self._change(run)
         layers = {f"spikes/rate/{layer}": rate for layer, rate in (event.rates or {}).items()}
         change.add_points(event.metrics | layers, event.time, event.config.get("train.epochs", 0))
         change.set_status("FAILED" if end_state(event.ended) == "failed" else "FINISHED", event.time)
-        self._average(self.state.search(event.arm), event.time)
+        self._average(search, event.time)
 
     def _read_winner(self, event: WinnerChosen) -> None:
-        arm = self.state.searches.get(event.arm)
-        before = arm.winner.trial if arm is not None and arm.winner is not None else None
+        name = self.state.search_name(event)
+        winner = self.state.search(name).winner
+        before = None if winner is None else winner.trial
         self.state.apply(event)
-        run = self._runs.trial(event.arm, event.trial)
-        if before is not None and before != event.trial and self.state.trial(event.arm, before) is not None:
-            self._change(self._runs.trial(event.arm, before)).tags["supersnn.winner"] = "no"
+        run = self._runs.trial(name, event.trial)
+        if before is not None and before != event.trial and self.state.trial(name, before) is not None:
+            self._change(self._runs.trial(name, before)).tags["supersnn.winner"] = "no"
         self._change(run).tags["supersnn.winner"] = "yes"
-        self._change(self._runs.arm(event.arm)).tags["supersnn.winner"] = str(event.trial)
+        self._change(self._runs.search(name)).tags["supersnn.winner"] = str(event.trial)
 
     def _read_export(self, event: WinnerExported) -> None:
         self.state.apply(event)
         folder = self._export_folder(event.folder)
-        self._change(self._runs.arm(event.arm)).tags["supersnn.export"] = self._name(folder)
-        arm = self.state.search(event.arm)
-        score = summary(arm).get("test/mean")
-        verified = next((run for run in arm.final_runs() if run.seed == event.seed), None)
-        if verified is not None and score is not None:
-            self._change(self._runs.verification(verified)).exports.append(Export(folder, score, self._name(folder)))
+        search = self.state.search_of(event)
+        self._change(self._runs.arm(search.name)).tags["supersnn.export"] = self._name(folder)
+        test, validation = summary([search]).get("test/mean"), search.validation(self._by_search)
+        verified = next((run for run in search.final_runs() if run.seed == event.seed), None)
+        if verified is not None and test is not None:
+            label = search.dataset if len(self.state.datasets) > 1 else None
+            export = Export(folder, validation, test, self._name(folder), label)
+            self._change(self._runs.verification(verified)).exports.append(export)
 
     def _export_folder(self, written: str) -> Path:
         """Return an export folder; absolute ones of schema 1 may be from before the store was moved."""
         folder = self.folder / written
-        moved = self.folder / "best" / folder.name
+        moved = self.folder / "best" / folder.name  # schema 1 knew one data set only
         return moved if folder.parts[-3:-1] == moved.parts[-3:-1] else folder
 
     def _name(self, path: Path) -> str:
@@ -218,55 +249,75 @@ class Tree:
     def _read_close(self, event: SweepClosed) -> None:
         self._kill_running(event.time)
         self.state.apply(event)
-        for run in (*self._runs.arms(), self._runs.sweep()):
+        for run in reversed(list(self._runs.groups())):
             self._change(run).set_status(ON_CLOSE[event.end], event.time)
 
     def _kill_running(self, time: float) -> None:
         """Mark the trials under way as KILLED: their driver has closed, or was killed and `time` is its last event."""
-        for arm in self.state.searches.values():
-            for number in arm.running:
-                if number in arm.trials and arm.trials[number].end is None:
-                    self._change(self._runs.trial(arm.name, number)).set_status("KILLED", time)
+        for search in self.state.searches.values():
+            for number in search.running:
+                if number in search.trials and search.trials[number].end is None:
+                    self._change(self._runs.trial(search.name, number)).set_status("KILLED", time)
 
-    def _describe(self, run: Run, config: Mapping[str, Any]) -> None:
+    def _describe(self, run: Run, config: Mapping[str, Any], search: SearchRecord) -> None:
         change = self._change(run)
         change.params = params(config)
-        change.dataset = self._dataset(config)
+        name, split = config.get("dataset.name"), self.state.split_of(search.dataset, search.replicate)
+        change.dataset = Dataset(name, split) if name and split else None
 
-    def _dataset(self, config: Mapping[str, Any]) -> Dataset | None:
-        name, split = config.get("dataset.name"), self.state.split
-        return Dataset(name, split) if name and split else None
-
-    def _label(self, arm: SearchRecord, trial: TrialRecord) -> None:
+    def _label(self, search: SearchRecord, trial: TrialRecord) -> None:
         """Tag an arm with every distinct label of its trials."""
-        if arm.name not in self._labels:
-            known = self._labels[arm.name] = defaultdict(set)
-            for other in arm.trials.values():
-                if other is not trial:
-                    for tag, value in labels(other).items():
-                        known[tag].add(value)
+        run = self._runs.arm(search.name)
+        if run.key not in self._labels:
+            known = self._labels[run.key] = defaultdict(set)
+            for replicate in self.state.searches_of(search.arm, search.dataset):
+                for other in replicate.trials.values():
+                    if other is not trial:
+                        for tag, value in labels(other).items():
+                            known[tag].add(value)
         for tag, value in labels(trial).items():
-            values = self._labels[arm.name][tag]
+            values = self._labels[run.key][tag]
             if value not in values:
                 values.add(value)
-                self._change(self._runs.arm(arm.name)).tags[tag] = joined(values)
+                self._change(run).tags[tag] = joined(values)
 
-    def _count(self, arm: SearchRecord, time: float) -> None:
-        """Add an arm's and the sweep's counts and best value, at as many steps as trials have ended."""
-        self._add_counts(self._runs.arm(arm.name), [arm], time)
-        self._add_counts(self._runs.sweep(), list(self.state.searches.values()), time)
+    def _count(self, search: SearchRecord, time: float) -> None:
+        """Add counts and best value of a search and of what it belongs to, at as many steps as trials have ended."""
+        arm = self.state.searches_of(search.arm, search.dataset)
+        dataset = [one for one in self.state.searches.values() if one.dataset == search.dataset]
+        self._add_counts(self._runs.search(search.name), [search], time)
+        if len(arm) > 1 or self.state.replicates > 1:
+            self._add_counts(self._runs.arm(search.name), arm, time)
+        self._add_counts(self._runs.dataset(search.dataset), dataset, time)
+        if len(self.state.datasets) > 1:
+            self._add_counts(self._runs.sweep(), list(self.state.searches.values()), time, best=False)
 
-    def _add_counts(self, run: Run, arms: list[SearchRecord], time: float) -> None:
-        best = max((arm.best_value for arm in arms if arm.best_value is not None), default=None)
-        counts = {"trials/started": sum(len(arm.trials) for arm in arms)}
-        counts |= {f"trials/{end}": sum(arm.counts[end] for arm in arms) for end in arms[0].counts}
-        self._change(run).add_points({"val/best": best, **counts}, time, sum(arm.ended for arm in arms))
+    def _add_counts(self, run: Run, searches: list[SearchRecord], time: float, best: bool = True) -> None:
+        """Add how many trials there were; `best`: and their best value, which only means something on one data set."""
+        values = [search.best_value for search in searches if best and search.best_value is not None]
+        counts = {"trials/started": sum(len(search.trials) for search in searches)}
+        counts |= {f"trials/{end}": sum(search.counts[end] for search in searches) for end in searches[0].counts}
+        ended = sum(search.ended for search in searches)
+        self._change(run).add_points({"val/best": max(values, default=None), **counts}, time, ended)
 
-    def _average(self, arm: SearchRecord, time: float) -> None:
-        """Add an arm's verified results, and the sweep's: those of the arm whose fresh seeds validate best."""
-        self._change(self._runs.arm(arm.name)).add_points(summary(arm) | mean_costs(arm), time, len(accuracies(arm)))
-        by_search = (self.config.get("verify") or {}).get("train_on", "train") != "train"
-        best = self.state.best_search(by_search) or arm
-        change = self._change(self._runs.sweep())
-        change.tags["supersnn.best_arm"] = best.name
-        change.add_points(summary(best), time, sum(len(accuracies(arm)) for arm in self.state.searches.values()))
+    @property
+    def _by_search(self) -> bool:
+        """Whether winners are compared by their values in the search; see `SearchRecord.validation`."""
+        return (self.config.get("verify") or {}).get("train_on", "train") != "train"
+
+    def _average(self, search: SearchRecord, time: float) -> None:
+        """Add the verified results of a search and its arm, and those of its data set's best arm by validation."""
+        arm = self.state.searches_of(search.arm, search.dataset)
+        for run, searches in ((self._runs.search(search.name), [search]), (self._runs.arm(search.name), arm)):
+            replicated = searches is arm and self.state.replicates > 1
+            seeds = sum(len(accuracies(one)) for one in searches)
+            self._change(run).add_points(summary(searches, replicated) | mean_costs(searches), time, seeds)
+            if self.state.replicates == 1:
+                break
+        best = self.state.best_search(self._by_search, search.dataset) or search
+        change = self._change(self._runs.dataset(search.dataset))
+        change.tags["supersnn.best_arm"] = best.arm
+        best_arm = self.state.searches_of(best.arm, best.dataset)
+        verified = [one for one in self.state.searches.values() if one.dataset == search.dataset]
+        seeds = sum(len(accuracies(one)) for one in verified)
+        change.add_points(summary(best_arm, self.state.replicates > 1), time, seeds)

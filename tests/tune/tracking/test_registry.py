@@ -14,6 +14,7 @@ from supersnn.config import TrainConfig
 from supersnn.networks.base import ImageShape
 from supersnn.networks.build import build
 from supersnn.records.events import AnyEvent, WinnerExported
+from tune.tracking.changes import Export
 from tune.tracking.client import Connection, connect
 from tune.tracking.registry import register
 
@@ -57,22 +58,35 @@ def champion(client: Any) -> Any:
     return client.get_model_version_by_alias("digits", "champion")
 
 
-def test_champion_has_the_highest_score(connection: Connection, export: WriteExport) -> None:
+def test_the_champion_is_chosen_by_validation_and_never_by_test(connection: Connection, export: WriteExport) -> None:
     client, run = connection.client, connection.client.create_run(connection.experiment_id).info.run_id
     scores = {"first": 0.6, "worse": 0.5, "equal": 0.6, "better": 0.7}
     versions = {}
     for seed, (name, score) in enumerate(scores.items()):
-        versions[name] = register(client, export(name, seed), "digits", run, score, NAME)
+        versions[name] = register(client, Export(export(name, seed), score, 1 - score, NAME), "digits", run)
         assert str(champion(client).version) == versions["better" if name == "better" else "first"]
     assert len(set(versions.values())) == 4
     assert champion(client).run_id == run
-    assert float(champion(client).tags["supersnn.test_mean"]) == 0.7
+    tags = champion(client).tags
+    assert (float(tags["supersnn.val_mean"]), float(tags["supersnn.test_mean"])) == (0.7, 1 - 0.7)
+
+
+def test_a_champion_of_an_earlier_version_gives_way_to_one_with_a_validation_accuracy(
+    connection: Connection, export: WriteExport
+) -> None:
+    client, run = connection.client, connection.client.create_run(connection.experiment_id).info.run_id
+    older = register(client, Export(export("older", 0), 0.9, 0.9, NAME), "digits", run)
+    client.delete_model_version_tag("digits", older, "supersnn.val_mean")
+    unknown = register(client, Export(export("unknown", 1), None, 0.95, NAME), "digits", run)
+    assert str(champion(client).version) == older != unknown
+    newer = register(client, Export(export("newer", 2), 0.5, 0.5, NAME), "digits", run)
+    assert str(champion(client).version) == newer
 
 
 def test_same_weights_are_one_version(connection: Connection, export: WriteExport) -> None:
     client, run = connection.client, connection.client.create_run(connection.experiment_id).info.run_id
     folder = export("best", 0)
-    versions = [register(client, folder, "digits", run, 0.5, NAME) for _ in range(2)]
+    versions = [register(client, Export(folder, 0.5, 0.5, NAME), "digits", run) for _ in range(2)]
     assert versions[0] == versions[1]
     assert len(client.search_model_versions("name = 'digits'")) == 1
 
@@ -81,7 +95,7 @@ def test_version_loads_in_a_new_process(connection: Connection, uri: str, export
     """It uses its own copy of the code, and contains no pickle."""
     client, run = connection.client, connection.client.create_run(connection.experiment_id).info.run_id
     folder = export("best", 0)
-    register(client, folder, "digits", run, 0.5, NAME)
+    register(client, Export(folder, 0.5, 0.5, NAME), "digits", run)
     arguments = [uri, "models:/digits@champion", json.dumps(IMAGES.tolist())]
     command = [sys.executable, "-c", LOADED, *arguments]
     loaded = json.loads(subprocess.run(command, capture_output=True, check=True, cwd=tmp_path).stdout)
@@ -96,7 +110,7 @@ def test_signature_and_example(connection: Connection, export: WriteExport, tmp_
     from mlflow.models import Model
 
     client, run = connection.client, connection.client.create_run(connection.experiment_id).info.run_id
-    register(client, export("best", 0), "digits", run, 0.5, NAME)
+    register(client, Export(export("best", 0), 0.5, 0.5, NAME), "digits", run)
     model = Model.load(str(tmp_path / "artifacts" / run / "artifacts" / "model"))
     assert model.signature is not None
     (images,), (logits,) = model.signature.inputs, model.signature.outputs

@@ -9,6 +9,7 @@ from supersnn.config_model import digest
 from supersnn.records import snapshot
 from supersnn.records.events import (
     AnyEvent,
+    DatasetSplit,
     DriverEnd,
     EpochReported,
     Event,
@@ -314,7 +315,8 @@ def test_export_belongs_to_the_verification_of_its_seed(
     changes = changes_of(config, [*events, export])
     (written,) = changes["direct/0/verify/1001"].exports
     assert written.folder == Path("/sweep/best/direct")
-    assert written.score == pytest.approx(0.45)
+    assert written.test == pytest.approx(0.45)
+    assert written.label is None
     assert changes["direct"].tags["supersnn.export"] == "sweep/best/direct"
 
 
@@ -387,3 +389,100 @@ def test_continuing_from_a_snapshot_gives_the_same_changes(
             restored.read(event)
             straight.read(event)
         assert restored.take() == straight.take()
+
+
+def replicated(datasets: int, replicates: int) -> list[AnyEvent]:
+    """A sweep of one arm: each search has a trial, a winner and a verification; values grow with the place."""
+    labels = ["digits", "fashion"][:datasets] if datasets > 1 else []
+    start = SweepStarted(time=1.0, driver="a", datasets=dict.fromkeys(labels, "d"), replicates=replicates)
+    events: list[AnyEvent] = [start]
+    places: list[tuple[str | None, int]] = [(d, r) for r in range(replicates) for d in (labels or (None,))]
+    for place, (label, replicate) in enumerate(places):
+        events += [DatasetSplit(time=2.0, dataset="images", split=f"s{place}", label=label, replicate=replicate)]
+    for place, (label, replicate) in enumerate(places):
+        where: dict[str, Any] = {"arm": "direct", "trial": 0, "dataset": label, "replicate": replicate}
+        value, config = 0.5 + place / 10, {"dataset.name": "images", "student.architecture": "resnet8", "seed": place}
+        events += [TrialStarted(time=10.0 + place, config=config, **where)]
+        events += [EpochReported(time=20.0, epoch=1, metrics={"val/accuracy": value}, **where)]
+        events += [TrialEnded(time=30.0, end="finished", value=value, **where)]
+        events += [WinnerChosen(time=40.0, value=value, **where)]
+        metrics: dict[str, float | None] = {"val/accuracy": value, "test/accuracy": value - 0.1}
+        events += [WinnerVerified(time=50.0, seed=place, metrics=metrics, config=config, **where)]
+    return events
+
+
+@pytest.mark.parametrize(
+    ("datasets", "replicates", "above"),
+    [
+        (1, 1, {"direct/0": ["direct", ""]}),
+        (1, 2, {"direct/0": ["direct/replicate", "direct", ""], "direct~1/0": ["direct~1/replicate", "direct", ""]}),
+        (2, 1, {"direct~fashion~0/0": ["direct~fashion~0", "~fashion", ""]}),
+        (2, 2, {"direct~fashion~1/0": ["direct~fashion~1/replicate", "direct~fashion~0", "~fashion", ""]}),
+    ],
+)
+def test_levels_of_which_there_is_one_are_left_out(
+    config: dict[str, Any], datasets: int, replicates: int, above: dict[str, list[str]]
+) -> None:
+    changes = changes_of(config, replicated(datasets, replicates))
+    for key, expected in above.items():
+        found, run = list[str](), changes[key].run.parent
+        while run is not None:
+            found.append(run.key.partition("/")[2])
+            run = run.parent
+        assert found == expected
+    levels = {change.run.tags["supersnn.level"] for change in changes.values()}
+    optional = ({"dataset"} if datasets > 1 else set()) | ({"replicate"} if replicates > 1 else set())
+    assert levels == {"sweep", "arm", "trial", "verification"} | optional
+
+
+def test_runs_say_their_data_set_arm_and_replicate(config: dict[str, Any]) -> None:
+    changes = changes_of(config, replicated(2, 2))
+    for key in ("direct~fashion~1/0", "direct~fashion~1/0/verify/3"):
+        tags = changes[key].run.tags
+        assert tags["supersnn.dataset"] == "fashion"
+        assert (tags["supersnn.arm"], tags["supersnn.replicate"], tags["supersnn.split"]) == ("direct", "1", "s3")
+        assert changes[key].dataset == ("images", "s3")
+    assert changes["direct~fashion~1/0"].run.name == "direct fashion replicate 1 #0 resnet8"
+    assert "supersnn.split" not in changes["direct~fashion~0"].run.tags
+    alone = changes_of(config, replicated(1, 1))["direct/0"].run.tags
+    assert (alone["supersnn.dataset"], alone["supersnn.replicate"]) == ("images", "0")
+
+
+def test_results_of_an_arm_are_those_of_its_replicates(config: dict[str, Any]) -> None:
+    changes = changes_of(config, replicated(2, 2))
+    arm, replicate = changes["direct~fashion~0"], changes["direct~fashion~1/replicate"]
+    assert values(replicate, "test/mean") == {1: pytest.approx(0.7)}
+    assert values(arm, "test/mean") == {1: pytest.approx(0.5), 2: pytest.approx(0.6)}
+    assert values(arm, "test/sd") == {2: pytest.approx(statistics.stdev([0.5, 0.7]))}
+    assert values(arm, "test/replicates") == {1: 1, 2: 2}
+    assert values(arm, "trials/finished") == {1: 1, 2: 2}
+    assert values(changes["~fashion"], "val/best") == {1: 0.6, 2: pytest.approx(0.8)}
+    assert values(changes[""], "trials/finished") == {1: 1, 2: 2, 3: 3, 4: 4}
+    assert not values(changes[""], "val/best")
+    tags = changes["~fashion"].tags
+    assert (tags["supersnn.best_arm"], tags["supersnn.split"]) == ("direct", "s1")
+
+
+def test_runs_of_a_sweep_that_is_given_more_searches_move_below_their_new_parents(config: dict[str, Any]) -> None:
+    tree, first = Tree("digits", config, FOLDER), replicated(1, 1)
+    for event in first:
+        tree.read(event)
+    tree.take()
+    tree.read(SweepStarted(time=99.0, driver="b", datasets={"digits": "d", "fashion": "f"}, replicates=2))
+    parents = {key: change.run.parent for key, change in by_key(tree).items()}
+    for key in ("direct/0", "direct/0/verify/0"):
+        assert parents[key] is not None
+        assert parents[key].key.endswith("/direct/replicate")  # type: ignore[union-attr]
+    assert parents["direct"] is not None
+    assert parents["direct"].key.endswith("/~digits")
+    tree.read(SweepStarted(time=100.0, driver="c", datasets={"digits": "d", "fashion": "f"}, replicates=2))
+    assert "direct/0" not in by_key(tree)
+
+
+def test_an_export_of_one_of_several_data_sets_names_it(config: dict[str, Any]) -> None:
+    export = WinnerExported(
+        time=60.0, arm="direct", dataset="fashion", replicate=1, folder="best/fashion/direct", seed=3
+    )
+    (written,) = changes_of(config, [*replicated(2, 2), export])["direct~fashion~1/0/verify/3"].exports
+    assert (written.folder, written.label) == (Path("/sweep/best/fashion/direct"), "fashion")
+    assert [written.validation, written.test] == pytest.approx([0.8, 0.7])

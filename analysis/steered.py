@@ -1,0 +1,87 @@
+"""What people changed while a sweep ran: in sentences beside its budgets, and which arms they favoured."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from analysis.sentences import listed
+from analysis.tables import Sweep
+from supersnn.records import steering
+from supersnn.records.searches import SearchId
+
+SHOWN = 6
+"""Requests that a sentence describes; the JSON has all."""
+
+
+def requests(sweep: Sweep) -> list[dict[str, Any]]:
+    """Return each request as plain values, in the order in which they were taken up, refused ones too.
+
+    `trials` is how many trials had started by then.
+    """
+    started = sorted(trial.started for _, trial in sweep.state.trials())
+    return [
+        request.model_dump(exclude={"event", "config"}) | {"trials": sum(at <= request.time for at in started)}
+        for request in sweep.state.requests.values()
+    ]
+
+
+def favoured(sweep: Sweep) -> dict[str, int]:
+    """Return for each arm to which people gave trials how many these are."""
+    counts: dict[str, int] = {}
+    for search, count in steering.favoured(sweep.state).items():
+        arm = SearchId.parse(search).arm
+        counts[arm] = counts.get(arm, 0) + count
+    return counts
+
+
+def caution(sweep: Sweep) -> Iterator[str]:
+    """Say which arms were favoured."""
+    if counts := favoured(sweep):
+        given = listed(f"{arm} ({count} trial{'s' * (count > 1)})" for arm, count in counts.items())
+        yield (f"People gave values to trials of {given}, marked *: what they know of a good student went into these "
+               "arms alone, so that the arms differ in more than their teachers.")  # fmt: skip
+
+
+def findings(sweep: Sweep) -> Iterator[str]:
+    """Say what else was changed while the sweep ran, and after how many trials."""
+    rows = [row for row in requests(sweep) if row["refused"] is None and row["kind"] in _TEXTS]
+    if not rows:
+        return
+    more = f", and {len(rows) - SHOWN} more requests" if len(rows) > SHOWN else ""
+    shown = listed(f"{_TEXTS[row['kind']](row)} after {row['trials']} trials" for row in rows[:SHOWN])
+    yield f"The sweep was changed while it ran: {shown}{more}. {_budgets(sweep)}"
+
+
+def _budgets(sweep: Sweep) -> str:
+    """Return how many trials each search has had, without failed ones that were run again."""
+    state = sweep.state
+    counts = {name: len(search.trials) - len(steering.retried(state, name)) for name, search in state.searches.items()}
+    if len(set(counts.values())) == 1:
+        return f"All arms have had as many trials all the same: {next(iter(counts.values()))}."
+    return f"The arms have had different numbers of trials: {listed(f'{name} {n}' for name, n in counts.items())}."
+
+
+def _change(row: dict[str, Any]) -> str:
+    parts = []
+    for key, value in row["values"].items():
+        before = row["before"].get(key)
+        if key.startswith("arms.") and before is None:
+            parts.append(f"arm {key.removeprefix('arms.')} was added")
+        else:
+            parts.append(f"{key} was changed from {_text(before)} to {_text(value)}")
+    return " and ".join(parts)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_text(item)}" for key, item in value.items() if item is not None)
+    return "none" if value is None else str(value)
+
+
+_TEXTS = {
+    "change": _change,
+    "pause": lambda row: f"{listed(row['searches'])} paused",
+    "resume": lambda row: f"{listed(row['searches'])} resumed",
+    "stop": lambda _row: "its driver was stopped",
+    "enqueue": lambda row: f"{listed(row['searches'])} given a trial",
+    "retry": lambda row: f"failed trial {listed(row['searches'])}/{row['trial']} run again",
+}

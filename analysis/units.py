@@ -1,0 +1,173 @@
+"""The units of a comparison: searches where there are several, else the fresh seeds of the two winners.
+
+A winner's final runs say how good that winner is; another search of the same arm would have found another winner. A
+claim about arms is therefore made on searches: of each, the mean over its winner's final runs, paired by replicate, in
+which the arms have the same data split and teachers. With one search of each arm only the two winners can be compared,
+on their fresh seeds.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from analysis.looks import grown
+from analysis.statistics import Floats
+
+Unit = Literal["search", "seed"]
+Search = tuple[Any, ...]
+"""A sweep and a replicate in it."""
+OVERALL = "overall"
+"""The `dataset` of a verdict over all data sets."""
+NOT_KNOWN = 0
+"""The look of final runs of which it is not known: they count as planned, and as looked at once."""
+Cell = tuple[str, str]
+"""A question and a data set: what its searches have in common."""
+
+
+@dataclass(slots=True)
+class FinalRuns:
+    """A winner's final runs: score by seed, and the look at which each was first complete."""
+
+    scores: dict[int, float]
+    looks: dict[int, int]
+
+    @property
+    def mean(self) -> float:
+        """The mean score over seeds."""
+        return math.fsum(self.scores.values()) / len(self.scores)
+
+
+Searches = dict[Search, dict[str, FinalRuns]]
+"""Of one cell: search → arm → its winner's final runs."""
+
+
+def cells(verified: pd.DataFrame, score: str) -> dict[Cell, Searches]:
+    """Return the winners' final runs by cell and search. Several of one arm and seed are averaged.
+
+    Args:
+        verified: rows with `arm`, `seed` and `score`; the columns `question`, `dataset`, `sweep`, `replicate`, `look`
+            and `winner` are used where there are any.
+        score: a column; rows where it is missing are left out.
+    """
+
+    def column(name: str, otherwise: Any) -> Any:
+        return verified[name].tolist() if name in verified else [otherwise] * len(verified)
+
+    names = ("question", ""), ("dataset", ""), ("sweep", ""), ("replicate", 0), ("look", NOT_KNOWN), ("winner", True)
+    columns = (column(name, otherwise) for name, otherwise in names)
+    required = (verified[name].tolist() for name in ("arm", "seed", score))
+    found: dict[Cell, Searches] = {}
+    repeated: dict[tuple[Cell, Search, str, int], list[float]] = {}
+    for question, dataset, sweep, replicate, look, won, arm, seed, value in zip(*columns, *required, strict=True):
+        if not won or not math.isfinite(value):
+            continue
+        cell, search, seed = (str(question), str(dataset)), (sweep, int(replicate)), int(seed)
+        runs = found.setdefault(cell, {}).setdefault(search, {}).setdefault(arm, FinalRuns({}, {}))
+        if seed in runs.scores:
+            values = repeated.setdefault((cell, search, arm, seed), [runs.scores[seed]])
+            values.append(float(value))
+            value = float(np.mean(values))
+        runs.scores[seed], runs.looks[seed] = float(value), max(int(look), runs.looks.get(seed, 0))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """A comparison a − b in one cell.
+
+    Attributes:
+        unit: what `a` and `b` are scores of.
+        a, b: scores of the paired units.
+        names: of the units: the searches, or the seeds.
+        runs_a, runs_b: the final runs of each paired search.
+        unpaired: units that only one arm has.
+        looks: the units and the paired final runs that there were at each look, by the look's number.
+    """
+
+    unit: Unit
+    a: Floats
+    b: Floats
+    names: tuple[Any, ...]
+    runs_a: tuple[FinalRuns, ...]
+    runs_b: tuple[FinalRuns, ...]
+    unpaired: int
+    looks: Mapping[int, tuple[int, int]]
+
+    @property
+    def differences(self) -> Floats:
+        """Of the paired units."""
+        return self.a - self.b
+
+    @property
+    def seeds(self) -> int:
+        """The fewest final runs of a winner; of one search, those that are paired."""
+        if self.unit == "seed":
+            return len(self.a)
+        return min(len(runs.scores) for runs in (*self.runs_a, *self.runs_b))
+
+    @property
+    def within(self) -> float:
+        """The part of the differences' variance that is the seeds', NaN where no winner has two final runs."""
+        known = [_variance(a) + _variance(b) for a, b in zip(self.runs_a, self.runs_b, strict=True)]
+        known = [variance for variance in known if math.isfinite(variance)]
+        return float(np.mean(known)) if known else math.nan
+
+
+def pair(searches: Searches, a: str, b: str) -> Paired:
+    """Return the comparison a − b on the searches that both arms have, or on the seeds of the only one."""
+    both = {name: (arms[a], arms[b]) for name, arms in searches.items() if a in arms and b in arms}
+    either = sum(1 for arms in searches.values() if (a in arms) != (b in arms))
+    runs_a, runs_b = tuple(of_a for of_a, _ in both.values()), tuple(of_b for _, of_b in both.values())
+    if len(both) == 1:
+        of_a, of_b = runs_a[0], runs_b[0]
+        seeds = sorted(of_a.scores.keys() & of_b.scores.keys())
+        unpaired = len(of_a.scores.keys() ^ of_b.scores.keys())
+        scores = np.array([[of_a.scores[seed], of_b.scores[seed]] for seed in seeds]).reshape(-1, 2)
+        at = [max(of_a.looks[seed], of_b.looks[seed]) for seed in seeds]
+        counts = {look: sum(1 for other in at if other <= look) for look in sorted(set(at))}
+        looks = {look: (count, count) for look, count in counts.items()}
+        return Paired("seed", scores[:, 0], scores[:, 1], tuple(seeds), runs_a, runs_b, unpaired, looks)
+    means_a, means_b = (np.array([runs.mean for runs in side]) for side in (runs_a, runs_b))
+    return Paired("search", means_a, means_b, tuple(both), runs_a, runs_b, either, _at_looks(runs_a, runs_b))
+
+
+def units_at_looks(parts: list[Paired]) -> tuple[float, ...]:
+    """Return the number of units at each look at which there were more than before, over all parts.
+
+    More final runs of the same searches count like more searches, in proportion. Empty where no look is known.
+    """
+    totals = []
+    for number in sorted({look for part in parts for look in part.looks} - {NOT_KNOWN}):
+        known = [part.looks[max(at)] for part in parts if (at := [look for look in part.looks if look <= number])]
+        totals.append((sum(units for units, _ in known), sum(runs for _, runs in known)))
+    totals = [(units, runs) for units, runs in totals if units >= 2]
+    return grown(max(units, totals[0][0] * runs / totals[0][1]) for units, runs in totals)
+
+
+def _at_looks(runs_a: tuple[FinalRuns, ...], runs_b: tuple[FinalRuns, ...]) -> dict[int, tuple[int, int]]:
+    """Return the searches and their paired final runs at each look at which there were two searches."""
+    found = {}
+    for number in sorted({look for runs in (*runs_a, *runs_b) for look in runs.looks.values()}):
+        pairs = [min(_until(a, number), _until(b, number)) for a, b in zip(runs_a, runs_b, strict=True)]
+        if (searches := sum(1 for count in pairs if count)) >= 2:
+            found[number] = (searches, sum(pairs))
+    return found
+
+
+def _until(runs: FinalRuns, look: int) -> int:
+    return sum(1 for other in runs.looks.values() if other <= look)
+
+
+def _variance(runs: FinalRuns) -> float:
+    """Return the variance of a winner's mean."""
+    n, mean = len(runs.scores), runs.mean
+    return math.fsum((score - mean) ** 2 for score in runs.scores.values()) / (n - 1) / n if n > 1 else math.nan
+
+
+def arms_of(found: Mapping[Cell, Searches]) -> Iterator[str]:
+    """Yield every arm once, in the order of their first final runs."""
+    yield from dict.fromkeys(arm for searches in found.values() for arms in searches.values() for arm in arms)

@@ -1,0 +1,65 @@
+"""What people asked a running sweep for, as its state has it: paused searches, given trials, changed values."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from supersnn.records.events import RequestKind, RequestTaken
+from supersnn.records.state import SweepState
+
+
+@dataclass(frozen=True)
+class Override:
+    """A change of a value of the sweep file: the key, what the file had, what holds instead."""
+
+    key: str
+    before: Any
+    value: Any
+
+
+def granted(state: SweepState, *kinds: RequestKind) -> Iterator[RequestTaken]:
+    """Yield the requests of some kinds that were not refused, in the order in which they were taken up."""
+    return (one for one in state.requests.values() if one.kind in kinds and one.refused is None)
+
+
+def paused(state: SweepState) -> set[str]:
+    """Return the searches of which no trial may run."""
+    found: set[str] = set()
+    for request in granted(state, "pause", "resume"):
+        if request.kind == "pause":
+            found |= set(request.searches)
+        else:
+            found -= set(request.searches)
+    return found
+
+
+def given(state: SweepState, search: str) -> list[RequestTaken]:
+    """Return the requests for a trial of a search, by `enqueue` or `retry`, whose trial has not started yet."""
+    started = {trial.request for trial in state.search(search).trials.values()}
+    asked = granted(state, "enqueue", "retry")
+    return [request for request in asked if search in request.searches and request.id not in started]
+
+
+def retried(state: SweepState, search: str) -> set[int]:
+    """Return the failed trials of a search that are run again: they do not count as spent."""
+    return {one.trial for one in granted(state, "retry") if search in one.searches and one.trial is not None}
+
+
+def favoured(state: SweepState) -> dict[str, int]:
+    """Return for each search to which a person gave trials how many these are."""
+    counts: dict[str, int] = {}
+    for request in granted(state, "enqueue", "retry"):
+        for search in request.searches:
+            counts[search] = counts.get(search, 0) + 1
+    return counts
+
+
+def overrides(state: SweepState) -> list[Override]:
+    """Return the changed values of the sweep file, the last change of each key with what the file had at the first."""
+    found: dict[str, Override] = {}
+    for request in granted(state, "change"):
+        for key, value in request.values.items():
+            before = found[key].before if key in found else request.before.get(key)
+            found.pop(key, None)
+            found[key] = Override(key, before, value)
+    return list(found.values())

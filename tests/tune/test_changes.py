@@ -1,0 +1,120 @@
+"""Which changes of a sweep that has begun are allowed, and the sweep as it was changed."""
+
+from typing import Any
+
+import pytest
+
+from supersnn.config_model import parse, with_values
+from supersnn.errors import UserError
+from supersnn.records.steering import Override
+from tune.description.changes import (
+    as_changed,
+    changed,
+    changed_space,
+    includes,
+    needs_pause,
+    require_allowed,
+    value_at,
+)
+from tune.description.space import SearchParameter
+from tune.description.sweep import SweepConfig
+
+PLAIN: dict[str, Any] = {
+    "name": "one",
+    "dataset": {"name": "digits"},
+    "student": {"architecture": "resnet8"},
+    "arms": {"direct": {}, "mine": {"space": {"neuron.decay": {"uniform": [0.2, 0.8]}}}},
+    "space": {"optimizer.lr": {"log": [0.01, 0.1]}, "neuron.reset": {"categorical": ["hard", "soft"]}},
+    "search": {"trials": 4},
+}
+
+
+@pytest.fixture
+def sweep() -> SweepConfig:
+    return parse(SweepConfig, PLAIN, "test")
+
+
+ALLOWED: dict[str, Any] = {
+    "search.trials": 9,
+    "search.hours": 2.5,
+    "search.gpu_hours": 3,
+    "search.stagnation": 5,
+    "search.max_failures": 7,
+    "verify.seeds": 3,
+    "verify.top": 2,
+    "resources.trials_at_once": 4,
+    "arms.logit": {"teachers": ["vgg8"]},
+    "space.optimizer.lr": {"log": [0.001, 0.2]},
+    "space.optimizer.lr.log": [0.01, 0.3],
+    "arms.mine.space.neuron.decay": {"uniform": [0.1, 0.9]},
+}
+LIVE = {"search.trials", "search.hours", "search.gpu_hours", "search.stagnation", "verify.seeds", "verify.top"}
+
+
+@pytest.mark.parametrize("key", ALLOWED)
+def test_changes_that_keep_trials_comparable(sweep: SweepConfig, key: str) -> None:
+    after = changed(sweep, {key: ALLOWED[key]})
+    assert after != sweep
+    require_allowed(sweep, after)
+    assert needs_pause(sweep, after) == (key not in LIVE)
+    expected = {"space.optimizer.lr": {"direct", "mine"}, "space.optimizer.lr.log": {"direct", "mine"}}
+    expected["arms.mine.space.neuron.decay"] = {"mine"}
+    assert changed_space(sweep, after) == expected.get(key, set())
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "fault"),
+    [
+        ("train.epochs", 3, r"train\.epochs: cannot be changed .*\(12 before, 3 now\)"),
+        ("search.sampler", "random", r"search\.sampler: cannot be changed"),
+        ("search.constraints", {"spikes/rate": 0.2}, r"search\.constraints"),
+        ("dataset.images", 300, r"dataset\.images: cannot be changed"),
+        ("arms.direct.set", {"optimizer.momentum": 0.8}, r"arms\.direct\.set"),
+        ("arms", {"direct": {}}, r"arms\.mine: an arm that has begun cannot be removed; pause it"),
+        (
+            "space.optimizer.lr",
+            {"log": [0.02, 0.1]},
+            r"space\.optimizer\.lr: expected all values of log: \[0\.01, 0\.1\]",
+        ),
+        ("space.optimizer.lr", {"uniform": [0.01, 0.1]}, r"space\.optimizer\.lr: expected all values"),
+        ("space.neuron.reset", {"categorical": ["hard"]}, r"space\.neuron\.reset: expected all values"),
+        ("space.neuron.threshold", "default", r"space\.neuron\.threshold: cannot be added to the space"),
+        ("space", {"optimizer.lr": {"log": [0.01, 0.1]}}, r"space\.neuron\.reset: cannot be taken from the space"),
+        ("search.trails", 3, r"search\.trails: unknown key"),
+        ("search.trials", 0, r"search\.trials: "),
+        ("arms.homogeneous", {"teachers": ["vgg8"]}, r"arms\.homogeneous\.teachers: vgg8 is of family"),
+    ],
+)
+def test_other_changes_are_refused(sweep: SweepConfig, key: str, value: Any, fault: str) -> None:
+    with pytest.raises(UserError, match=fault):
+        require_allowed(sweep, changed(sweep, {key: value}))
+
+
+def test_samplers_with_designs_keep_their_space() -> None:
+    sweep = parse(SweepConfig, {**PLAIN, "search": {"sampler": "qmc"}}, "test")
+    with pytest.raises(UserError, match="sampler qmc cannot change its space"):
+        require_allowed(sweep, changed(sweep, {"space.optimizer.lr": {"log": [0.001, 0.1]}}))
+
+
+def test_a_parameter_includes_another() -> None:
+    choices = SearchParameter(categorical=("a", "b"))
+    assert includes(SearchParameter(categorical=("b", "c", "a")), choices)
+    assert not includes(choices, SearchParameter(categorical=("b", "c", "a")))
+    steps = SearchParameter(integer=(2, 8), step=2)
+    assert includes(SearchParameter(integer=(0, 10), step=2), steps)
+    assert not includes(SearchParameter(integer=(1, 9), step=2), steps)
+    assert not includes(SearchParameter(integer=(0, 10)), steps)
+    when = {"neuron.kind": "lif"}
+    assert not includes(SearchParameter(uniform=(0, 2), when=when), SearchParameter(uniform=(0, 1)))
+
+
+def test_a_change_holds_until_the_file_says_something_else(sweep: SweepConfig) -> None:
+    changes = [Override("search.trials", 4, 9), Override("arms.logit", None, {"teachers": ["vgg8"]})]
+    after = as_changed(sweep, changes)
+    assert (after.search.trials, list(after.arms)) == (9, ["direct", "mine", "logit"])
+    newer = with_values(sweep, {"search.trials": 6})
+    assert as_changed(newer, changes).search.trials == 6
+    assert as_changed(after, changes) == after
+    assert as_changed(sweep, []) is sweep
+    assert value_at(sweep, "arms.mine.space.neuron.decay.uniform") == [0.2, 0.8]
+    assert value_at(sweep, "arms.logit") is None

@@ -1,0 +1,183 @@
+"""When teachers are prepared: beside the trials of the searches that have theirs, each when its search is next.
+
+Every method is called in the driver's own thread: what is prepared is recorded there.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from supersnn.errors import UserError
+from supersnn.records.events import TeacherCached, TeacherTrained
+from supersnn.teacher_outputs import OutputKind
+from tune.notices import Notify, Preparing, ignore
+
+
+@dataclass(frozen=True, eq=False)
+class Preparation:
+    """The task for one teacher: plain values only, so that it travels anywhere.
+
+    Attributes:
+        config: a training with this teacher.
+        kinds: the teacher outputs that any search needs.
+        store: the address of the storage that driver and workers share.
+        dataset, replicate: those of the first search that has the teacher, as events name them.
+    """
+
+    config: dict[str, Any]
+    kinds: tuple[OutputKind, ...]
+    store: str
+    dataset: str | None = None
+    replicate: int = 0
+
+    @property
+    def teacher(self) -> str:
+        """The teacher's architecture."""
+        return str(self.config["teacher"]["name"])
+
+    def task(self) -> dict[str, Any]:
+        """Return its fields as a message to a worker."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The result of a preparation: its events, `cache` None where the teacher runs beside the training."""
+
+    teacher: TeacherTrained
+    cache: TeacherCached | None
+
+    def events(self) -> Iterator[TeacherTrained | TeacherCached]:
+        """Yield the events for the journal."""
+        yield self.teacher
+        if self.cache is not None:
+            yield self.cache
+
+    def as_text(self) -> str:
+        """Return it as a worker's message."""
+        return json.dumps([event.model_dump(mode="json") for event in self.events()])
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """Return what a worker's message says."""
+        teacher, *cache = json.loads(text)
+        cached = TeacherCached.model_validate(cache[0]) if cache else None
+        return cls(TeacherTrained.model_validate(teacher), cached)
+
+
+@dataclass(frozen=True)
+class PreparationFailed:
+    """Why a teacher could not be prepared, in a worker's words; `by_user` is whether the user can mend it."""
+
+    text: str
+    by_user: bool
+
+    @classmethod
+    def of(cls, error: Exception) -> Self:
+        """Return the failure that an error is."""
+        by_user = isinstance(error, UserError)
+        return cls(str(error) if by_user else f"{type(error).__name__}: {error}", by_user)
+
+    def error(self) -> Exception:
+        """Return it as an error again."""
+        return UserError(self.text) if self.by_user else RuntimeError(self.text)
+
+
+Find = Callable[[Preparation], Prepared | None]
+Prepare = Callable[[Preparation], Prepared]
+
+
+class Preparations:
+    """The preparations that a sweep's searches still need.
+
+    Attributes:
+        work: prepares one in a worker, or in this process.
+    """
+
+    def __init__(
+        self,
+        needs: Mapping[str, Sequence[Preparation]],
+        find: Find,
+        work: Prepare,
+        record: Callable[[Prepared], None],
+        notify: Notify = ignore,
+    ) -> None:
+        """Prepare nothing yet.
+
+        Args:
+            needs: the preparations of each search, by its name; searches may share some.
+            find: returns the result of one that is complete already; it is asked once.
+            work: see above.
+            record: takes each result, in the driver.
+            notify: is told which teachers are being prepared.
+        """
+        self.work = work
+        self._left = {search: list(items) for search, items in needs.items()}
+        self._find, self._record, self._notify = find, record, notify
+        self._looked: set[Preparation] = set()
+        self._started: dict[str, Preparation] = {}
+        self._running: list[Preparation] = []
+
+    def missing(self, search: str) -> list[Preparation]:
+        """Return what a search still needs, preparations that run now among it."""
+        for item in list(self._left[search]):
+            if item not in self._looked:
+                self._looked.add(item)
+                if (found := self._find(item)) is not None:
+                    self._finish(item, found)
+        return list(self._left[search])
+
+    def is_running(self, item: Preparation) -> bool:
+        """Return whether a preparation has been started and has not ended."""
+        return item in self._running
+
+    def start(self, item: Preparation) -> str:
+        """Note that a preparation runs now; return its name, which no trial has."""
+        key = f"~teachers/{len(self._started)}"
+        self._started[key] = item
+        self._running.append(item)
+        self._show()
+        return key
+
+    def has(self, key: str) -> bool:
+        """Return whether a name is that of a preparation."""
+        return key in self._started
+
+    def requeue(self, key: str) -> None:
+        """Take a preparation back that could not run where it was sent."""
+        self._running.remove(self._started[key])
+
+    def ended(self, key: str, result: Prepared | PreparationFailed) -> None:
+        """Record the result of a preparation once: the searches that needed it no longer do.
+
+        Raises:
+            UserError: it has failed, and the user can mend that.
+            RuntimeError: it has failed.
+        """
+        item = self._started[key]
+        if item not in self._running:
+            return
+        self._running.remove(item)
+        self._show()
+        if isinstance(result, PreparationFailed):
+            raise result.error()
+        self._finish(item, result)
+
+    def lost(self, key: str) -> None:
+        """Take the end of a preparation's worker; nothing where the preparation has ended.
+
+        Raises:
+            RuntimeError: it has not.
+        """
+        if (item := self._started[key]) in self._running:
+            raise RuntimeError(f"teacher {item.teacher}: the workers that prepared it have died")
+
+    def _finish(self, item: Preparation, result: Prepared) -> None:
+        self._record(result)
+        for items in self._left.values():
+            if item in items:
+                items.remove(item)
+
+    def _show(self) -> None:
+        self._notify(Preparing(tuple(dict.fromkeys(item.teacher for item in self._running))))
