@@ -14,7 +14,7 @@ import json
 import multiprocessing
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -181,7 +181,7 @@ def teach(task: tuple[str, str, Path, Mapping[str, int]]) -> dict[str, Any]:
 class Study:
     """All trainings of one data set, in the order of their choices; `run` runs those that are missing."""
 
-    def __init__(self, data: str, run: Runs) -> None:
+    def __init__(self, data: str, run: Callable[[Sequence[Training]], list[dict[str, Any]]]) -> None:
         self.data, self._run = data, run
 
     def choose(self, arm: str, options: Sequence[Values]) -> tuple[Values, float]:

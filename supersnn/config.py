@@ -233,9 +233,13 @@ class LogitLossConfig(ConfigModel):
 
 
 class FeatureLossConfig(ConfigModel):
-    """The feature term: distance of a learned projection of the student's firing rates to the teacher's feature map."""
+    """The feature term: distance of a learned projection of the student's firing rates to the teacher's feature map.
+
+    `pool`: the side that both maps are averaged to; `full`: the smaller side of the two.
+    """
 
     weight: Weight = 0.0
+    pool: Annotated[Literal[1, 2, 4, "full"], EXCLUDE_DEFAULT_FROM_DIGEST] = "full"
 
 
 class OwnLossConfig(ConfigModel):

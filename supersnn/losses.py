@@ -47,11 +47,12 @@ class FeatureLoss(nn.Module):
     Both maps are average-pooled to the smaller side of the two, flattened and scaled to length 1 per sample. The term
     is their mean squared distance over the batch: 0 for the same direction, at most 4. A silent sample stays zero and
     passes no gradient. The projection is drawn from its own generator, so that a student starts from the same weights
-    with it and without it.
+    with it and without it. With a `pool` the side is at most that.
     """
 
-    def __init__(self, student_channels: int, teacher_channels: int, seed: int) -> None:
+    def __init__(self, student_channels: int, teacher_channels: int, seed: int, pool: int | str = "full") -> None:
         super().__init__()
+        self.pool = pool
         generator = torch.Generator().manual_seed(seed)
         weight = torch.empty(teacher_channels, student_channels, 1, 1)
         self.weight = nn.Parameter(nn.init.kaiming_normal_(weight, generator=generator))
@@ -59,7 +60,7 @@ class FeatureLoss(nn.Module):
     def forward(self, features: Tensor, teacher: Tensor, shard: Shard = _FULL_BATCH) -> Tensor:
         """Return the full batch's term from a shard's student maps [T, B, C, H, W], teacher maps [B, C', H', W']."""
         rate = features.mean(0)
-        side = min(rate.shape[-1], teacher.shape[-1])
+        side = min(rate.shape[-1], teacher.shape[-1], *([] if self.pool == "full" else [int(self.pool)]))
         projected = functional.conv2d(average_pooled(rate, side), self.weight)
         target = average_pooled(teacher, side)
         student, expected = shard.all_gather(projected.flatten(1)), shard.all_gather(target.flatten(1))

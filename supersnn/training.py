@@ -336,7 +336,7 @@ class _Training:
         if maps is None:
             raise ValueError("loss.feature.weight is above zero, but teacher_source returns no features")
         seed = key(self.config.seed, _PROJECTION)
-        return FeatureLoss(self.network.channels, maps.shape[1], seed).to(self.device)
+        return FeatureLoss(self.network.channels, maps.shape[1], seed, self.config.loss.feature.pool).to(self.device)
 
     def _taps(self) -> Taps | None:
         """Return access to the maps inside the network, None if relations are compared on its last spikes only."""

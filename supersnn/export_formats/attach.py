@@ -28,6 +28,13 @@ FORMATS: Mapping[str, tuple[str, Writer, Reader]] = {
             path, normalise(pixels, preprocessing.mean, preprocessing.std)
         ),
     ),
+    "nir-by-layer": (
+        "student-by-layer.nir",
+        lambda graph, _, path: nir_format.write(graph, path, by_layer=True),
+        lambda path, preprocessing, pixels: nir_format.run(
+            path, normalise(pixels, preprocessing.mean, preprocessing.std)
+        ),
+    ),
     "onnx": (
         "student.onnx",
         lambda graph, preprocessing, path: onnx_format.write(graph, preprocessing.mean, preprocessing.std, path),

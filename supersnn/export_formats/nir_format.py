@@ -1,9 +1,16 @@
 """The Neuromorphic Intermediate Representation (Pedersen et al. 2024) of a student, and a small reader that runs it.
 
 `nir.LIF` is the equation τ·dv/dt = (v_leak - v) + r·I with a spike where v > v_threshold and a reset to v_reset. An
-Euler step of `DT` is v ← (1 - DT/τ)·v + (DT/τ)·r·I, which equals u = decay·v + I of `neurons.lif` for
-τ = DT/(1 - decay) and r = τ/DT. `neurons.lif` spikes at u >= threshold, so v_threshold is the next smaller float32.
-snnTorch's reader uses the same step; Norse's needs `dt=DT`, ignores r, and has no average pooling.
+Euler step of `DT` is v ← v + (DT/τ)·(r·I - v), which equals u = decay·v + current of `neurons.lif` for
+τ = DT/(1 - decay), r = 1 and I = current/(1 - decay); that factor is in the weights (`portable`). `neurons.lif` spikes
+at u >= threshold, so v_threshold is the next smaller float32. There is no pooling, so that snnTorch, Norse and sinabs
+all read the layers. NIR's type check wants the neurons' constants for each neuron, and sinabs one for each layer: there
+is a file of each form, the second one for `nir.read(path, type_check=False)`.
+
+snnTorch's reader uses the same step; Norse's needs `dt=DT`. sinabs takes τ as a number of steps, does not scale its
+input, spikes several times in a step and subtracts its threshold: its layers need τ = -1/ln(decay), a threshold divided
+by 1 - decay, `SingleSpike` and `MembraneReset`. Norse and sinabs run files with nirtorch's older executor, which
+does not order branches: of this package's networks that is VGG. snnTorch runs all of them.
 """
 
 from collections.abc import Iterator
@@ -24,8 +31,10 @@ from supersnn.export_formats.graph import (
     Graph,
     Layer,
     Neurons,
+    Node,
     UnsupportedLayerError,
 )
+from supersnn.export_formats.portable import with_resistance_in_weights, without_pooling
 
 if TYPE_CHECKING:
     import nir
@@ -36,11 +45,11 @@ DT = 1e-4
 OUTPUT = "output"
 
 
-def write(graph: Graph, path: Path) -> None:
+def write(graph: Graph, path: Path, by_layer: bool = False) -> None:
     """Write a graph as a NIR file (HDF5).
 
     The input is the normalised image [C, H, W] at every time step, the output the logits [K] of a step. The metadata
-    document this, with `dt` and `time_steps`.
+    document this, with `dt` and `time_steps`. With `by_layer` a layer of neurons has one constant of each kind.
 
     Raises:
         UnsupportedLayerError: a layer has no counterpart in NIR.
@@ -48,8 +57,12 @@ def write(graph: Graph, path: Path) -> None:
     import nir
     import numpy as np
 
+    graph, _ = with_resistance_in_weights(without_pooling(graph))
     last = list(graph.nodes)[-1]
-    nodes = {name: _node(name, node.layer, node.shape) for name, node in graph.nodes.items()}
+    nodes = {
+        name: _node(name, node.layer, _source_shape(graph, node), (1,) if by_layer else node.shape)
+        for name, node in graph.nodes.items()
+    }
     ends = {INPUT: nir.Input({"input": np.array(graph.shape)}),
             OUTPUT: nir.Output({"output": np.array(graph.nodes[last].shape)})}  # fmt: skip
     edges = [(source, name) for name, node in graph.nodes.items() for source in node.sources]
@@ -59,10 +72,18 @@ def write(graph: Graph, path: Path) -> None:
         "input": "the normalised image, the same at every time step",
         "output": "the logits of a time step; the prediction is their mean over time",
     }
-    nir.write(path, nir.NIRGraph({**ends, **nodes}, [*edges, (last, OUTPUT)], metadata=metadata))
+    nir.write(
+        path, nir.NIRGraph({**ends, **nodes}, [*edges, (last, OUTPUT)], metadata=metadata, type_check=not by_layer)
+    )
 
 
-def _node(name: str, layer: Layer, shape: tuple[int, ...]) -> "nir.NIRNode":
+def _source_shape(graph: Graph, node: Node) -> tuple[int, ...]:
+    """Return the shape of a node's input."""
+    source = node.sources[0]
+    return graph.shape if source == INPUT else graph.nodes[source].shape
+
+
+def _node(name: str, layer: Layer, given: tuple[int, ...], shape: tuple[int, ...]) -> "nir.NIRNode":
     import nir
     import numpy as np
 
@@ -73,13 +94,13 @@ def _node(name: str, layer: Layer, shape: tuple[int, ...]) -> "nir.NIRNode":
                     f"{name}: a convolution in {layer.groups} groups, which readers of NIR interpret differently"
                 )
             options = layer.stride, layer.padding, layer.dilation
-            return nir.Conv2d(None, layer.weight.numpy(), *options, 1, layer.bias.numpy())
+            return nir.Conv2d(given[1:], layer.weight.numpy(), *options, 1, layer.bias.numpy())
         case Affine():
             return nir.Affine(layer.weight.numpy(), layer.bias.numpy())
         case AveragePool():
             return nir.AvgPool2d(np.array(layer.window), np.array(layer.stride), np.array((0, 0)))
         case Flatten():  # counted from the end: works with and without a batch dimension
-            return nir.Flatten({"input": None}, -3, -1)
+            return nir.Flatten({"input": np.array(given)}, -3, -1)
         case Neurons():
             return _neurons(name, layer, shape)
         case _:
@@ -107,7 +128,7 @@ def run(path: Path, images: Tensor) -> Run:
     """
     import nir
 
-    graph = nir.read(path)
+    graph = nir.read(path, type_check=False)
     sources: dict[str, list[str]] = {name: [] for name in graph.nodes}
     for source, target in graph.edges:
         sources[target].append(source)

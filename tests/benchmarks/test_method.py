@@ -30,7 +30,7 @@ class FakeRuns:
 
 def test_the_best_on_validation_is_tested() -> None:
     run = FakeRuns()
-    findings = Study("digits", run).final()  # type: ignore[arg-type]
+    findings = Study("digits", run).final()
     assert findings.chosen["direct"] == {"optimizer.lr": 0.2}
     assert all(values["optimizer.lr"] == 0.2 for values in findings.chosen.values())
     assert list(findings.claimed) == ["gram-homogeneous", "gram-heterogeneous", "shuffled-heterogeneous"]
@@ -45,7 +45,7 @@ def test_the_best_on_validation_is_tested() -> None:
 
 
 def test_the_claim_is_adjusted_separately_and_is_in_the_table() -> None:
-    findings = Study("digits", FakeRuns()).final()  # type: ignore[arg-type]
+    findings = Study("digits", FakeRuns()).final()
     compared = findings.compared().set_index("a")
     assert compared.loc["gram-homogeneous", "difference"] == pytest.approx(0.1)
     assert compared.loc["gram-homogeneous", "p"] == pytest.approx(3 * 2**-9)

@@ -54,7 +54,7 @@ def test_an_export_has_everything_and_proves_itself(store: Path, tmp_path: Path)
     folder = tmp_path / "e"
     assert {path.name for path in folder.iterdir()} == {
         *("config.yaml", "student.safetensors", "preprocessing.json", "metrics.json", "MODEL_CARD.md"),
-        *("student.nir", "student.onnx"),
+        *("student.nir", "student-by-layer.nir", "student.onnx"),
     }
     metrics = metrics_of(folder)
     assert metrics["test_accuracy"] == printed["test_accuracy"]

@@ -189,3 +189,12 @@ def test_the_feature_term_needs_its_projection() -> None:
     output = Output(drawn(T, B, K), spikes(T, B, 3, 4, 4))
     with pytest.raises(ValueError, match="projection"):
         total(LossConfig(feature={"weight": 1.0}), output, LABELS, TeacherOutputs(features=drawn(B, 4, 2, 2)))
+
+
+@pytest.mark.parametrize("pool", [1, 2, 4])
+def test_the_feature_term_may_be_compared_at_a_side(pool: int) -> None:
+    loss, pooled_loss = FeatureLoss(3, 4, seed=0), FeatureLoss(3, 4, seed=0, pool=pool)
+    features, teacher = spikes(T, B, 3, 4, 4), drawn(B, 4, 8, 8, seed=1)
+    rate = functional.adaptive_avg_pool2d(features.mean(0), pool)
+    expected = loss(rate.unsqueeze(0), functional.adaptive_avg_pool2d(teacher, pool))
+    torch.testing.assert_close(pooled_loss(features, teacher), expected)

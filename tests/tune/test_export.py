@@ -199,6 +199,7 @@ def test_a_training_by_itself_is_exported_with_forms_and_card(train_on: str, tmp
     assert student.config == config
     assert {form: facts["file"] for form, facts in student.metrics["forms"].items()} == {
         "nir": "student.nir",
+        "nir-by-layer": "student-by-layer.nir",
         "onnx": "student.onnx",
     }
     assert metrics["val_accuracy"] == last.metrics.get("val/accuracy", metrics["val_accuracy"])

@@ -18,7 +18,7 @@ PIXELS = torch.randint(0, 256, (40, 3, 16, 16), dtype=torch.uint8, generator=tor
 def test_every_format_is_written_and_compared(made: Callable[..., Network], tmp_path: Path) -> None:
     results = attach(tmp_path, made(), PREPROCESSING, PIXELS)
     assert results.keys() == FORMATS.keys()
-    assert {path.name for path in tmp_path.iterdir()} == {"student.nir", "student.onnx"}
+    assert {path.name for path in tmp_path.iterdir()} == {"student.nir", "student-by-layer.nir", "student.onnx"}
     for result in results.values():
         assert result["images"] == attaching.IMAGES
         assert result["spikes_differing"] <= 1e-4

@@ -1,5 +1,6 @@
 import contextlib
 import io
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from supersnn import checkpoint
 from supersnn.augment import normalise
 from supersnn.config import TrainConfig
 from supersnn.data import training_data
@@ -45,7 +47,7 @@ def test_the_equation_is_ours(made: Made, tmp_path: Path) -> None:
     assert len(lifs) == len(network.spiking_layers())
     for node in lifs:
         assert np.allclose(1 - dt / node.tau, 0.37, rtol=1e-12)
-        assert np.allclose(node.r * dt / node.tau, 1, rtol=1e-12)
+        assert (node.r == 1).all()
         assert (node.v_leak == 0).all()
         assert (node.v_reset == 0).all()
         threshold = np.float32(0.6)
@@ -68,28 +70,77 @@ def test_what_nir_has_not_is_refused(made: Made, tmp_path: Path, neuron: dict[st
     assert not (tmp_path / "student.nir").exists()
 
 
-@pytest.mark.parametrize("architecture", ["resnet8", "vgg8", "wrn16_2"])
+def trained(config: TrainConfig) -> tuple[Network, Tensor, Tensor]:
+    """Return a student of digits, 500 normalised test images, and their labels."""
+    data = training_data(config.dataset)
+    *_, last = train(config, data)
+    network = build(config.student, config.neuron, data.shape, 10).eval()
+    network.load_state_dict(checkpoint.student_weights(last.snapshot()[0]))
+    raw = read(config.dataset, "test")
+    assert len(raw.pixels) >= 500
+    return network, normalise(raw.pixels[:500], data.mean, data.std), raw.labels[:500]
+
+
+def same_classes(network: Network, images: Tensor, labels: Tensor, answers: list[Tensor]) -> float:
+    """Return the share of the images with the student's class, after checking that it has learned something."""
+    with torch.no_grad():
+        ours = network(images).logits.mean(0).argmax(1)
+    assert (ours == labels).float().mean() > 0.3
+    return float((torch.stack(answers).mean(0).argmax(1) == ours).float().mean())
+
+
+ARCHITECTURES = ["resnet8", "vgg8", "wrn16_2"]
+SHORT = {"dataset__test": 0.3, "dataset__images": 700}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_snntorch_runs_it_and_classifies_digits_the_same(
     configured: Callable[..., TrainConfig], tmp_path: Path, architecture: str
 ) -> None:
     from snntorch.import_nir import import_from_nir
 
-    config = configured(dataset__test=0.3, dataset__images=700, student__architecture=architecture)
-    data = training_data(config.dataset)
-    *_, last = train(config, data)
-    network = build(config.student, config.neuron, data.shape, 10).eval()
-    tensors, _ = last.snapshot()
-    network.load_state_dict({n.removeprefix("student."): t for n, t in tensors.items() if n.startswith("student.")})
-    nir_format.write(graph_of(network, data.shape), tmp_path / "student.nir")
+    network, images, labels = trained(configured(**SHORT, student__architecture=architecture))
+    for by_layer in (False, True):
+        nir_format.write(graph_of(network, ImageShape(1, 8)), tmp_path / "student.nir", by_layer)
+        with contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
+            peer = import_from_nir(nir.read(tmp_path / "student.nir", type_check=not by_layer))
+            answers = [peer(images)[0] for _ in range(network.steps)]
+        assert same_classes(network, images, labels, answers) >= 0.99
 
-    raw = read(config.dataset, "test")
-    images = normalise(raw.pixels[:500], data.mean, data.std)
-    assert len(images) == 500
+
+@pytest.mark.filterwarnings("ignore")
+def test_norse_runs_it_and_classifies_digits_the_same(configured: Callable[..., TrainConfig], tmp_path: Path) -> None:
+    importer = pytest.importorskip("norse.torch.utils.import_nir")
+    network, images, labels = trained(configured(**SHORT, student__architecture="vgg8"))
+    nir_format.write(graph_of(network, ImageShape(1, 8)), tmp_path / "student.nir")
+    peer = importer.from_nir(nir.read(tmp_path / "student.nir"), dt=nir_format.DT)
+    answers, state = [], None
     with torch.no_grad():
-        ours = network(images).logits.mean(0).argmax(1)
-        with contextlib.redirect_stdout(io.StringIO()):
-            peer = import_from_nir(nir.read(tmp_path / "student.nir"))
-        answers = [peer(images)[0] for _ in range(network.steps)]
-    theirs = torch.stack(answers).mean(0).argmax(1)
-    assert (ours == raw.labels[:500]).float().mean() > 0.3
-    assert (theirs == ours).float().mean() >= 0.99
+        for _ in range(network.steps):
+            answer, state = peer(images, state)
+            answers.append(answer)
+    assert same_classes(network, images, labels, answers) >= 0.99
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_sinabs_runs_it_and_classifies_digits_the_same(configured: Callable[..., TrainConfig], tmp_path: Path) -> None:
+    sinabs_nir = pytest.importorskip("sinabs.nir")
+    import sinabs.activation
+    import sinabs.layers
+
+    config = configured(**SHORT, student__architecture="vgg8")
+    network, images, labels = trained(config)
+    nir_format.write(graph_of(network, ImageShape(1, 8)), tmp_path / "student.nir", by_layer=True)
+    peer = sinabs_nir.from_nir(nir.read(tmp_path / "student.nir", type_check=False), batch_size=len(images))
+    decay = config.neuron.decay
+    for layer in peer.modules():  # its own conventions, see `nir_format`
+        if isinstance(layer, sinabs.layers.LIF):
+            layer.tau_mem.data.fill_(-1 / math.log(decay))
+            layer.spike_threshold.data /= 1 - decay
+            layer.reset_fn, layer.spike_fn = sinabs.activation.MembraneReset(), sinabs.activation.SingleSpike
+    answers = []
+    with torch.no_grad():
+        for _ in range(network.steps):
+            found = peer(images)
+            answers.append(found[0] if isinstance(found, tuple) else found)
+    assert same_classes(network, images, labels, answers) >= 0.99
