@@ -70,6 +70,26 @@ class AugmentConfig(ConfigModel):
         return "off" if value is False else value  # YAML 1.1 reads a bare `off` as false
 
 
+class ResizeConfig(ConfigModel):
+    """Images of any size as squares of `side` pixels.
+
+    `crop`: the central square, resized; `fit`: the whole image, resized, with black beside it; `stretch`: the whole
+    image, whatever its aspect.
+    """
+
+    side: Annotated[Integer, Field(ge=1, le=4096)]
+    how: Literal["crop", "fit", "stretch"] = "crop"
+
+
+class LayoutConfig(ConfigModel):
+    """A CSV file in the data set's folder that names its images: the columns with their paths, labels and parts."""
+
+    file: Annotated[str, Field(min_length=1)]
+    path: Annotated[str, Field(min_length=1)] = "path"
+    label: Annotated[str, Field(min_length=1)] = "label"
+    part: Annotated[str, Field(min_length=1)] | None = None
+
+
 class DatasetConfig(ConfigModel):
     """Data set and its split.
 
@@ -78,7 +98,7 @@ class DatasetConfig(ConfigModel):
     so that trainings with other seeds use the same split; `validation_seed` draws the validation images alone, from the
     same images with the same test part. With `train_on: train+validation` the training includes the validation images,
     for final runs; its validation accuracy is then that of training images. `arguments` are those of a data set of your
-    own, whose name is an import path.
+    own, whose name is an import path. `resize` and `layout` are for `folder:PATH`.
     """
 
     name: str
@@ -90,6 +110,15 @@ class DatasetConfig(ConfigModel):
     images: Count | None = None
     train_on: Literal["train", "train+validation"] = "train"
     augment: AugmentConfig = AugmentConfig()
+    resize: Annotated[ResizeConfig | None, _ADDED] = None
+    layout: Annotated[LayoutConfig | None, _ADDED] = None
+
+    @model_validator(mode="after")
+    def _of_folders(self) -> Self:
+        for key in ("resize", "layout"):
+            if getattr(self, key) is not None and not self.name.startswith("folder:"):
+                raise ValueError(f"{key}: is for images of one's own, folder:PATH, not for {self.name!r}")
+        return self
 
 
 class NetworkConfig(ConfigModel):

@@ -37,6 +37,10 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        """Return the number of images and their shape."""
+        return f"Images({len(self)} of {'×'.join(map(str, self.pixels.shape[1:]))})"
+
     def to(self, device: torch.device | str) -> "Images":
         """Return the same images on a device."""
         return Images(self.pixels.to(device), self.labels.to(device), self.index.to(device))
@@ -58,6 +62,12 @@ class TrainingData:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fingerprint: str
+
+    def __repr__(self) -> str:
+        """Return the sizes of the splits, the shape and the split's fingerprint."""
+        size = f"{self.shape.channels}×{self.shape.side}×{self.shape.side}"
+        parts = f"{len(self.train)} train, {len(self.validation)} validation"
+        return f"TrainingData({parts}; {size}, {len(self.classes)} classes; split {self.fingerprint})"
 
     def to(self, device: torch.device | str) -> "TrainingData":
         """Return the same data on a device."""

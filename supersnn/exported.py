@@ -24,7 +24,7 @@ from torch import Tensor
 
 from supersnn import checkpoint, export_code
 from supersnn.augment import normalise
-from supersnn.config import TrainConfig
+from supersnn.config import ResizeConfig, TrainConfig
 from supersnn.config import load as load_config
 from supersnn.config_model import to_yaml
 from supersnn.errors import UserError, prefix_errors
@@ -118,6 +118,13 @@ class Student:
     preprocessing: Preprocessing
     metrics: dict[str, Any]
 
+    def __repr__(self) -> str:
+        """Return the architecture, the data set and the accuracy."""
+        accuracy = self.metrics.get("test_accuracy", None)
+        part, value = ("test", accuracy) if accuracy is not None else ("validation", self.metrics.get("val_accuracy"))
+        measured = "" if value is None else f", {part} accuracy {value:.4f}"
+        return f"Student({self.config.student.architecture} on {self.config.dataset.name}{measured})"
+
     def predict(self, images: Tensor) -> Tensor:
         """Return the logits [B, K], averaged over time, for images uint8 [B, C, H, W].
 
@@ -139,23 +146,19 @@ class Student:
     def classify(self, path: Path) -> dict[str, str | float]:
         """Return the predicted `class` of an image file, and its `probability` by the softmax of the logits.
 
-        The image is converted by the rules of `supersnn.sources.image_files`, as training images are, then cropped to
-        its central square, resized, and converted to grey or RGB as the network requires.
+        The image is converted by the rules of `supersnn.sources.image_files`, as training images are, then resized as
+        `dataset.resize` says (by default its central square), and converted to grey or RGB as the network requires.
 
         Raises:
             UserError: the file is not a readable image.
         """
         import numpy as np
-        from PIL import ImageOps
 
-        from supersnn.sources.image_files import read_image
+        from supersnn.sources.image_files import read_image, resized
 
         side = self.preprocessing.side
         converted = read_image(path).convert("L" if self.preprocessing.channels == 1 else "RGB")
-        try:
-            fitted = ImageOps.fit(converted, (side, side))
-        except (ValueError, MemoryError) as error:
-            raise UserError(f"{printable(path)}: cannot be resized to {side}×{side} pixels: {error}") from error
+        fitted = resized(path, converted, self.config.dataset.resize or ResizeConfig(side=side))
         pixels = torch.from_numpy(np.array(fitted)).view(1, side, side, -1)
         probabilities = self.predict(pixels.permute(0, 3, 1, 2)).softmax(1)[0]
         best = int(probabilities.argmax())

@@ -58,6 +58,11 @@ class Teacher:
     seconds: float
     known_split: bool
 
+    def __repr__(self) -> str:
+        """Return the architecture, its size, and its accuracy."""
+        name = self.config.student.architecture
+        return f"Teacher({name}, {self.parameters:,} parameters, validation accuracy {self.val_accuracy:.4f})"
+
 
 def recipe(config: TrainConfig) -> TrainConfig:
     """Return the teacher's own training: the architecture `teacher.name` with ReLU, on the same split.

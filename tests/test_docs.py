@@ -46,7 +46,7 @@ def demo_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("demo_sweep")
 def test_python_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
     blocks = code_blocks(DOCS / "python.md")
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     namespace: dict[str, Any] = {}
     for number, block in enumerate(blocks):
         exec(compile(block, f"docs/python.md, block {number}", "exec"), namespace)

@@ -21,7 +21,7 @@ def test_public_names_resolve(package: str) -> None:
         assert getattr(module, name) is not None, f"{package}.{name}"
 
 
-@pytest.mark.parametrize("package", ["supersnn", "analysis"])
+@pytest.mark.parametrize("package", ["supersnn", "analysis", "tune"])
 def test_public_names_are_located_and_hidden_by_no_module(package: str) -> None:
     """A submodule of the same name would replace the public object as soon as it is imported."""
     module = importlib.import_module(package)
@@ -31,7 +31,7 @@ def test_public_names_are_located_and_hidden_by_no_module(package: str) -> None:
 
 
 def test_unknown_names_are_attribute_errors() -> None:
-    for package in ("supersnn", "analysis"):
+    for package in ("supersnn", "analysis", "tune"):
         with pytest.raises(AttributeError, match="no_such_name"):
             _ = importlib.import_module(package).no_such_name
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from supersnn.config import ResizeConfig
 from supersnn.errors import UserError
 from supersnn.files import printable
 from supersnn.sources import image_files
@@ -28,6 +29,7 @@ class Folder:
     """PATH/train and PATH/test, or one tree (PATH/train or PATH itself) to be split; classes are sorted by name."""
 
     path: Path
+    resize: ResizeConfig | None = None
 
     def has_test(self) -> bool:
         """Return whether both parts exist."""
@@ -37,9 +39,9 @@ class Folder:
         """Return the images in order of their paths; the test part must have the train part's shape and classes."""
         classes = self._classes(part)
         if part == "train":
-            return read_tree(self._tree("train"), classes)
+            return read_tree(self._tree("train"), classes, resize=self.resize)
         channels, side = self.read("train").pixels.shape[1:3]
-        return read_tree(self._tree("test"), classes, (channels, side))
+        return read_tree(self._tree("test"), classes, (channels, side), self.resize)
 
     def inspect(self, part: Part, shape: tuple[int, int] | None = None) -> Contents:
         """Return what a part consists of: file names, and the shape by the files' headers.
@@ -57,7 +59,7 @@ class Folder:
             shape = train.channels, train.side
         found = [scan(tree, name, self.path) for name in classes]
         files = [(name, label) for label, one in enumerate(found) for name in one.files]
-        channels, side = shape_of(tree, files, classes, shape)
+        channels, side = shape_of(tree, files, classes, shape, self.resize)
         return Contents(tuple(found), channels, side, tuple(self._outside(part)))
 
     def _tree(self, part: Part) -> Path:
@@ -109,14 +111,20 @@ def class_names(tree: Path) -> tuple[str, ...]:
     return names
 
 
-def read_tree(tree: Path, classes: tuple[str, ...], shape: tuple[int, int] | None = None) -> RawImages:
+def read_tree(
+    tree: Path, classes: tuple[str, ...], shape: tuple[int, int] | None = None, resize: ResizeConfig | None = None
+) -> RawImages:
     """Return the images in a tree's class folders, at any depth; see `read_files`."""
     files = [(name, label) for label, folder in enumerate(classes) for name in scan(tree, folder, tree).files]
-    return read_files(tree, files, classes, shape)
+    return read_files(tree, files, classes, shape, resize)
 
 
 def read_files(
-    tree: Path, files: Sequence[tuple[str, int]], classes: tuple[str, ...], shape: tuple[int, int] | None
+    tree: Path,
+    files: Sequence[tuple[str, int]],
+    classes: tuple[str, ...],
+    shape: tuple[int, int] | None,
+    resize: ResizeConfig | None = None,
 ) -> RawImages:
     """Return images of a tree, given by name and label; see `image_files.decode`.
 
@@ -125,18 +133,22 @@ def read_files(
     Raises:
         UserError: `files` is empty, and the errors of `image_files.decode`.
     """
-    key = _key(tree, files, classes, shape)
-    return cached("folder", key, lambda: image_files.decode(tree, files, classes, shape))
+    key = _key(tree, files, classes, shape, resize)
+    return cached("folder", key, lambda: image_files.decode(tree, files, classes, shape, resize))
 
 
 def shape_of(
-    tree: Path, files: Sequence[tuple[str, int]], classes: tuple[str, ...], shape: tuple[int, int] | None
+    tree: Path,
+    files: Sequence[tuple[str, int]],
+    classes: tuple[str, ...],
+    shape: tuple[int, int] | None,
+    resize: ResizeConfig | None = None,
 ) -> tuple[int, int]:
     """Return channels and side of what `read_files` would return, from its cache or the files' headers."""
-    stored = stored_shape("folder", _key(tree, files, classes, shape))
+    stored = stored_shape("folder", _key(tree, files, classes, shape, resize))
     if stored is not None:
         return stored[1], stored[2]
-    return image_files.check_headers(tree, [name for name, _ in files], shape)
+    return image_files.check_headers(tree, [name for name, _ in files], shape, resize)
 
 
 def scan(tree: Path, folder: str, root: Path) -> ClassContents:
@@ -177,7 +189,11 @@ def scan(tree: Path, folder: str, root: Path) -> ClassContents:
 
 
 def _key(
-    tree: Path, files: Sequence[tuple[str, int]], classes: tuple[str, ...], shape: tuple[int, int] | None
+    tree: Path,
+    files: Sequence[tuple[str, int]],
+    classes: tuple[str, ...],
+    shape: tuple[int, int] | None,
+    resize: ResizeConfig | None,
 ) -> list[object]:
     """Return everything that decoded images depend on."""
     if not files:
@@ -193,4 +209,5 @@ def _key(
         if not stat.S_ISREG(status.st_mode):
             raise UserError(f"{printable(path)}: not a regular file: delete it")
         listing.append((name, label, status.st_size, status.st_mtime_ns))
-    return [image_files.RULES, str(tree.resolve()), listing, classes, shape]
+    key: list[object] = [image_files.RULES, str(tree.resolve()), listing, classes, shape]
+    return key if resize is None else [*key, resize.model_dump()]

@@ -7,7 +7,7 @@ colour        palette, CMYK and YCbCr become RGB; colour profiles and gamma are 
 grey          files that are stored as grey have one channel; a palette counts as colour
 animation     the first frame
 
-A set of images has one channel if all files are grey, else three. Its images are square and of one size.
+A set of images has one channel if all files are grey, else three. Its images are square and of one size, or resized.
 """
 
 import os
@@ -18,8 +18,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
+from supersnn.config import ResizeConfig
 from supersnn.errors import UserError
 from supersnn.files import printable
 from supersnn.sources.base import RawImages
@@ -43,7 +44,11 @@ _UPRIGHT = {
 
 
 def decode(
-    tree: Path, files: Sequence[tuple[str, int]], classes: tuple[str, ...], shape: tuple[int, int] | None = None
+    tree: Path,
+    files: Sequence[tuple[str, int]],
+    classes: tuple[str, ...],
+    shape: tuple[int, int] | None = None,
+    resize: ResizeConfig | None = None,
 ) -> RawImages:
     """Return the images in some files, in their order: grey if every file is grey, else RGB.
 
@@ -52,11 +57,12 @@ def decode(
         files: name and label of each image; at least one.
         classes: names of the labels.
         shape: required channels and side; None: those of the first image.
+        resize: to this side; None: they must be square and of one size.
 
     Raises:
         UserError: a file is not a readable image, is not square, or has another size; the text names the first.
     """
-    side = shape[1] if shape else _header(tree / files[0][0])[0]
+    side = _side(tree, files[0][0], shape, resize)
     try:
         pixels, grey = np.empty((len(files), 3, side, side), np.uint8), True
     except MemoryError as error:
@@ -65,6 +71,8 @@ def decode(
         ) from error
     for row, (name, _) in enumerate(files):
         image = read_image(tree / name)
+        if resize is not None:
+            image = resized(tree / name, image, resize)
         grey = _checked(tree / name, image.size, image.mode == "L", side, shape) and grey
         array = np.asarray(image)
         pixels[row] = array if image.mode == "L" else array.transpose(2, 0, 1)
@@ -73,15 +81,46 @@ def decode(
     return RawImages(torch.from_numpy(pixels)[:, :channels], labels, classes)
 
 
-def check_headers(tree: Path, names: Sequence[str], shape: tuple[int, int] | None = None) -> tuple[int, int]:
+def _side(tree: Path, first: str, shape: tuple[int, int] | None, resize: ResizeConfig | None) -> int:
+    if resize is not None:
+        return resize.side
+    return shape[1] if shape else _header(tree / first)[0]
+
+
+def resized(path: Path, image: Image.Image, resize: ResizeConfig) -> Image.Image:
+    """Return an image as a square, by the rules of `ResizeConfig`.
+
+    Raises:
+        UserError: it cannot be resized, because it is too long and thin for its side.
+    """
+    size = (resize.side, resize.side)
+    try:
+        match resize.how:
+            case "crop":
+                return ImageOps.fit(image, size, Image.Resampling.BICUBIC)
+            case "fit":
+                return ImageOps.pad(image, size, Image.Resampling.BICUBIC)
+            case "stretch":
+                return image.resize(size, Image.Resampling.BICUBIC)
+    except (ValueError, MemoryError, ZeroDivisionError) as error:
+        raise UserError(
+            f"{printable(path)}: cannot be resized to {resize.side}×{resize.side} pixels: {_one_line(error)}"
+        ) from error
+
+
+def check_headers(
+    tree: Path, names: Sequence[str], shape: tuple[int, int] | None = None, resize: ResizeConfig | None = None
+) -> tuple[int, int]:
     """Return the channels and the side that `decode` would return, from the files' headers alone.
 
     Raises:
         UserError: see `decode`; damage behind a header is not found.
     """
-    side, grey = shape[1] if shape else _header(tree / names[0])[0], True
+    side, grey = _side(tree, names[0], shape, resize), True
     for name in names:
         width, height, is_grey = _header(tree / name)
+        if resize is not None:
+            width = height = side
         grey = _checked(tree / name, (width, height), is_grey, side, shape) and grey
     return shape[0] if shape else 1 if grey else 3, side
 
@@ -107,7 +146,8 @@ def _checked(path: Path, size: tuple[int, int], grey: bool, side: int, shape: tu
     """Return `grey`, after an image of a set is found to be as the others."""
     if size != (side, side):
         raise UserError(
-            f"{printable(path)}: {size[0]}×{size[1]} pixels; expected {side}×{side}: square images of one size"
+            f"{printable(path)}: {size[0]}×{size[1]} pixels; expected {side}×{side}: square images of one size, or "
+            "dataset.resize"
         )
     if shape and shape[0] == 1 and not grey:
         raise UserError(f"{printable(path)}: colour image; expected grey, as the training images are")

@@ -18,6 +18,7 @@ from supersnn.sources.idx import FASHION_MNIST, MNIST
 from supersnn.sources.own import Own
 from supersnn.sources.split import stratified
 from supersnn.sources.svhn import SVHN
+from supersnn.sources.table import Table
 from supersnn.sources.tiny_imagenet import TinyImageNet
 
 SOURCES: dict[str, NamedSource] = {
@@ -100,7 +101,7 @@ def inspect(config: DatasetConfig) -> Iterator[Contents | None]:
     whole = source.inspect("train")
     if source.has_test():
         yield whole
-        yield source.inspect("test", (whole.channels, whole.side)) if isinstance(source, Folder) else None
+        yield source.inspect("test", (whole.channels, whole.side)) if isinstance(source, Folder | Table) else None
         return
     labels = torch.arange(len(whole.classes)).repeat_interleave(torch.tensor([one.images for one in whole.classes]))
     for rows in _split(labels, config):
@@ -126,7 +127,11 @@ def _source(config: DatasetConfig) -> Source:
     if is_import_path(config.name):
         with prefix_errors("dataset.name"):
             return Own(config.name, config.arguments)
-    return Folder(_path(config.name)) if config.name.startswith(_FOLDER) else _named(config.name)
+    if not config.name.startswith(_FOLDER):
+        return _named(config.name)
+    if config.layout is not None:
+        return Table(_path(config.name), config.layout, config.resize)
+    return Folder(_path(config.name), config.resize)
 
 
 def _path(name: str) -> Path:
