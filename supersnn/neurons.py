@@ -9,6 +9,7 @@ from torch.autograd.function import once_differentiable
 from torch.autograd.graph import increment_version
 
 from supersnn import parts
+from supersnn.composed_neurons import composed, is_transformed
 from supersnn.config import NeuronConfig
 from supersnn.errors import UserError
 from supersnn.kernels.choice import kernel_for
@@ -42,10 +43,13 @@ def lif(
 
     With `steps`, `current` is [...] without time, the same at each of so many steps. With `overwrite` the potentials
     overwrite `current`, and in the backward pass, which then can run only once, the gradient overwrites the potentials:
-    for a current that nothing else reads, such as the output of a norm. The number of spikes is added to `count`, a
-    0-dimensional tensor of float64.
+    for a current that nothing else reads, such as the output of a norm. Under `torch.func` and `torch.compile` it runs
+    as plain operations, which overwrite and count nothing (`supersnn.composed_neurons`). The number of spikes is added
+    to `count`, a 0-dimensional tensor of float64.
     """
     dynamics = Dynamics(threshold, _constant(decay), reset == "hard", surrogate, width, detach_reset)
+    if is_transformed():
+        return composed(current, decay, dynamics, steps)
     spikes: Tensor = _Lif.apply(current, decay, dynamics, steps, overwrite, count)
     return spikes
 
