@@ -201,6 +201,7 @@ class TestOnACluster:
         for _ in range(2):
             cluster.add_node(num_cpus=1)
         sweep(tmp_path / "store", "--address", cluster.address)
+        plugins.activate([str(EXAMPLE / "ownparts")])
         invariants.assert_sweep(tmp_path / "store", "own")
         moved = Path(shutil.move(tmp_path / "store", tmp_path / "moved"))
         command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
