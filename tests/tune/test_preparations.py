@@ -121,7 +121,7 @@ class Wants:
 class Nodes:
     """A cluster with room for so many."""
 
-    device, requirements = "cpu", None
+    device, requirements, gpus, keeper = "cpu", None, 0.0, None
 
     def __init__(self, capacity: int) -> None:
         self.capacity, self.excluded = lambda: capacity, list[Any]()
