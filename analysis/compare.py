@@ -27,7 +27,7 @@ from analysis.statistics import (
     sign_flip,
     t_test,
 )
-from analysis.units import OVERALL, Cell, Paired, Searches, arms_of, cells, pair, units_at_looks
+from analysis.units import OVERALL, Group, Paired, Searches, arms_of, groups, pair, units_at_looks
 from supersnn.errors import UserError
 
 MARGIN = 0.003
@@ -87,67 +87,69 @@ def verdicts(
     Raises:
         UserError: an arm of `compared` has no results.
     """
-    found = cells(verified, score)
+    found = groups(verified, score)
     names = list(arms_of(found))
     chosen = list(compared) if compared is not None else comparisons(names)
     if missing := [arm for pair in chosen for arm in pair if arm not in names]:
         raise UserError(f"arm {missing[0]!r} has no verified results; known: {', '.join(names) or 'none'}")
     judge = _Judge(margin, level, _images(verified))
     rows: list[dict[str, Any]] = []
-    questions: dict[str, dict[Cell, Searches]] = {}
-    for cell, searches in found.items():
-        questions.setdefault(cell[0], {})[cell] = searches
+    questions: dict[str, dict[Group, Searches]] = {}
+    for group, searches in found.items():
+        questions.setdefault(group[0], {})[group] = searches
     for own in questions.values():
         present = set(arms_of(own))
         asked = [pair for pair in chosen if compared is not None or present.issuperset(pair)]
-        paired = {cell: [pair(searches, *names) for names in asked] for cell, searches in own.items()}
-        groups = [judge.over(asked, paired)] if len(own) > 1 else []
-        groups += [judge.on(cell, asked, own[cell], pairs) for cell, pairs in paired.items()]
-        for group in groups:
-            _adjust(group)
-            rows += group
+        paired = {group: [pair(searches, *names) for names in asked] for group, searches in own.items()}
+        families = [judge.over(asked, paired)] if len(own) > 1 else []
+        families += [judge.on(group, asked, own[group], pairs) for group, pairs in paired.items()]
+        for family in families:
+            _adjust(family)
+            rows += family
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _images(verified: pd.DataFrame) -> dict[Cell, float]:
-    """Return the number of test images by cell, where it is known."""
+def _images(verified: pd.DataFrame) -> dict[Group, float]:
+    """Return the number of test images by group, where it is known."""
     if "images" not in verified:
         return {}
     columns = [verified[name] if name in verified else [""] * len(verified) for name in ("question", "dataset")]
-    known: dict[Cell, float] = {}
+    known: dict[Group, float] = {}
     for question, dataset, count in zip(*columns, verified["images"], strict=True):
         if count > 0:
-            cell = (str(question), str(dataset))
-            known[cell] = min(float(count), known.get(cell, math.inf))
+            group = (str(question), str(dataset))
+            known[group] = min(float(count), known.get(group, math.inf))
     return known
 
 
 class _Judge:
     """Compares arms by the same rules."""
 
-    def __init__(self, margin: float, level: float, images: Mapping[Cell, float]) -> None:
+    def __init__(self, margin: float, level: float, images: Mapping[Group, float]) -> None:
         self._margin, self._level, self._images = margin, level, images
 
     def on(
-        self, cell: Cell, compared: Sequence[tuple[str, str]], searches: Searches, pairs: Sequence[Paired]
+        self, group: Group, compared: Sequence[tuple[str, str]], searches: Searches, pairs: Sequence[Paired]
     ) -> list[dict[str, Any]]:
         """Return the rows of one data set, before the adjustment for one another."""
         rows = []
         for (a, b), part in zip(compared, pairs, strict=True):
             sweeps = dict.fromkeys(str(sweep) for (sweep, _), arms in searches.items() if {a, b} <= arms.keys())
-            rows.append(self._row(cell[1], a, b, [part], [self._images.get(cell, 0.0)]) | {"sweeps": ", ".join(sweeps)})
+            rows.append(
+                self._row(group[1], a, b, [part], [self._images.get(group, 0.0)]) | {"sweeps": ", ".join(sweeps)}
+            )
         return rows
 
     def over(
-        self, compared: Sequence[tuple[str, str]], paired: Mapping[Cell, Sequence[Paired]]
+        self, compared: Sequence[tuple[str, str]], paired: Mapping[Group, Sequence[Paired]]
     ) -> list[dict[str, Any]]:
         """Return the rows over all data sets on which both arms have several searches."""
         rows = []
         for position, (a, b) in enumerate(compared):
-            parts = {cell: pairs[position] for cell, pairs in paired.items() if len(pairs[position].a)}
-            several = {cell: part for cell, part in parts.items() if part.unit == "search"}
+            parts = {group: pairs[position] for group, pairs in paired.items() if len(pairs[position].a)}
+            several = {group: part for group, part in parts.items() if part.unit == "search"}
             if len(several) > 1:
-                images = [self._images.get(cell, 0.0) for cell in several]
+                images = [self._images.get(group, 0.0) for group in several]
                 rows.append(self._row(OVERALL, a, b, list(several.values()), images))
         return rows
 

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from analysis.statistics import Floats
-from analysis.units import Searches, arms_of, cells
+from analysis.units import Searches, arms_of, groups
 
 COLUMNS = ["question", "dataset", "component", "sd", "share", "low", "high", "freedom"]
 
@@ -24,16 +24,16 @@ class Components(NamedTuple):
         seed: between fresh seeds of a winner.
         search: between winners of the same arm, beyond what all arms of a replicate share.
         replicate: of what all arms of a replicate share.
-        cell: the mean square of winners' means: `search` plus the seeds' part of it.
+        square: the mean square of winners' means: `search` plus the seeds' part of it.
         seeds: the harmonic mean of the final runs of a winner.
-        freedom: of `cell`. `seed_freedom`: of `seed`.
+        freedom: of `square`. `seed_freedom`: of `seed`.
         searches: the number of replicates.
     """
 
     seed: float
     search: float
     replicate: float
-    cell: float
+    square: float
     seeds: float
     freedom: int
     seed_freedom: int
@@ -41,7 +41,7 @@ class Components(NamedTuple):
 
 
 def components_of(searches: Searches) -> Components:
-    """Return the components of one cell by analysis of variance: mean squares equal to their expectations.
+    """Return the components of one group by analysis of variance: mean squares equal to their expectations.
 
     Two-way layout of arms and replicates with several final runs in each winner (Searle, Casella & McCulloch 1992,
     "Variance Components", chapter 4). Only replicates that have all arms count; negative estimates are set to zero.
@@ -60,13 +60,13 @@ def components_of(searches: Searches) -> Components:
         return Components(seed, np.nan, np.nan, np.nan, seeds, 0, seed_freedom, k)
     means = np.array([[runs[arm].mean for arm in arms] for runs in complete])
     if a == 1:
-        cell = float(means.var(ddof=1))
-        return Components(seed, _positive(cell - seed / seeds), np.nan, cell, seeds, k - 1, seed_freedom, k)
+        square = float(means.var(ddof=1))
+        return Components(seed, _positive(square - seed / seeds), np.nan, square, seeds, k - 1, seed_freedom, k)
     residual = means - means.mean(0) - means.mean(1, keepdims=True) + means.mean()
     freedom = (k - 1) * (a - 1)
-    cell = float((residual**2).sum() / freedom)
+    square = float((residual**2).sum() / freedom)
     shared = float(a * means.mean(1).var(ddof=1))
-    return Components(seed, _positive(cell - seed / seeds), _positive((shared - cell) / a), cell, seeds, freedom,
+    return Components(seed, _positive(square - seed / seeds), _positive((shared - square) / a), square, seeds, freedom,
                       seed_freedom, k)  # fmt: skip
 
 
@@ -78,7 +78,7 @@ def components(verified: pd.DataFrame, score: str = "test", level: float = 0.95)
     exact for "seed", by Satterthwaite for "search" where it has a degree of freedom, and missing for "replicate".
     """
     rows = []
-    for (question, dataset), searches in cells(verified, score).items():
+    for (question, dataset), searches in groups(verified, score).items():
         found = components_of(searches)
         known = {name: value for name in ("replicate", "search", "seed") if np.isfinite(value := getattr(found, name))}
         total = sum(known.values())
@@ -99,7 +99,7 @@ def _freedom(found: Components, name: str) -> float:
     if name == "replicate" or not found.search > 0:
         return np.nan
     part = found.seed / found.seeds
-    return found.search**2 / (found.cell**2 / found.freedom + part**2 / max(1, found.seed_freedom))
+    return found.search**2 / (found.square**2 / found.freedom + part**2 / max(1, found.seed_freedom))
 
 
 def _interval(variance: float, freedom: float, level: float) -> Floats:

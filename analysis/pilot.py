@@ -15,7 +15,7 @@ from analysis.components import components_of
 from analysis.luck import another_search
 from analysis.planning import Variances, upper
 from analysis.tables import Sweep
-from analysis.units import cells
+from analysis.units import groups
 from supersnn.errors import UserError
 
 
@@ -49,7 +49,7 @@ def pilots(sweep: Sweep) -> dict[str, Pilot]:
         UserError: no data set has winners with two final runs, or nothing is known of the variance between searches.
     """
     found = {}
-    for (_, dataset), searches in cells(sweep.verified, "test").items():
+    for (_, dataset), searches in groups(sweep.verified, "test").items():
         of = components_of(searches)
         if not np.isfinite(of.seed):
             continue
@@ -58,7 +58,7 @@ def pilots(sweep: Sweep) -> dict[str, Pilot]:
         if not np.isfinite(between):
             continue
         # A limit of the mean square of winners' means, less the part of it that is the seeds'.
-        limit = between if single else max(between, upper(of.cell, of.freedom) - of.seed / of.seeds)
+        limit = between if single else max(between, upper(of.square, of.freedom) - of.seed / of.seeds)
         found[dataset] = Pilot(
             Variances(between, of.seed), Variances(limit, of.seed), "trials" if single else "replicates",
             max(1, of.searches), *_costs(sweep, dataset),

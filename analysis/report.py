@@ -9,12 +9,12 @@ import pandas as pd
 
 from analysis import compare
 from analysis.page import render
-from analysis.results import results, table, verdict_table
+from analysis.results import pooled, results, table, verdict_table
 from analysis.tables import Sweep, Tables
 from supersnn.errors import UserError
 from supersnn.files import atomic_file, write_atomically
 
-__all__ = ["results", "table", "up_to_date", "verdict_table", "write_csv", "write_html", "write_parquet"]
+__all__ = ["pooled", "results", "table", "up_to_date", "verdict_table", "write_csv", "write_html", "write_parquet"]
 
 
 def write_html(sweeps: Iterable[Sweep], path: Path | str, margin: float = compare.MARGIN) -> None:

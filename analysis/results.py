@@ -1,7 +1,7 @@
 """A sweep's results as plain values for `report --json`, the rows of its printed tables, and the answer in words."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from analysis.tables import Sweep, records
 from supersnn.records.metrics import COSTS
 from supersnn.records.pairing import Pairing, family, pairing
 
-CELL = ("dataset", "arm", "unit", "searches", "runs", "mean", "low", "high", "sd", "se", "iqm")
+SUMMARY = ("dataset", "arm", "unit", "searches", "runs", "mean", "low", "high", "sd", "se", "iqm")
 """The columns of `analysis.compare.arms` in the results."""
 STATES = ("finished", "stopped", "failed", "running")
 
@@ -40,7 +40,7 @@ def results(sweep: Sweep, margin: float = compare.MARGIN) -> dict[str, Any]:
         "datasets": sweep.datasets,
         "replicates": sweep.replicates,
         "arms": {arm: _arm(sweep, arm, answer.arms, costs.get(arm, {})) for arm in sweep.arms},
-        "cells": [{key: row[key] for key in CELL} for row in records(answer.arms)],
+        "arms_by_dataset": [{key: row[key] for key in SUMMARY} for row in records(answer.arms)],
         **said(answer),
         "margin": margin,
         "cautions": cautions(sweep, verdicts),
@@ -51,6 +51,11 @@ def results(sweep: Sweep, margin: float = compare.MARGIN) -> dict[str, Any]:
         "provenance": dict(sweep.provenance),
     })  # fmt: skip
     return values
+
+
+def pooled(sweeps: Sequence[Sweep], margin: float = compare.MARGIN) -> list[dict[str, Any]]:
+    """Return what several sweeps say together, for each question that more than one of them asks; see `said`."""
+    return [said(answer) for answer in answers(sweeps, margin) if len(answer.sweeps) + len(answer.copies) > 1]
 
 
 def said(answer: Answer) -> dict[str, Any]:

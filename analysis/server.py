@@ -40,6 +40,7 @@ from supersnn.records.events import (
     upgrade,
 )
 from supersnn.records.metrics import SPIKE_RATE, VAL_ACCURACY, judged
+from supersnn.records.searches import SearchId
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -117,7 +118,7 @@ def read(tracking_uri: str, experiment: str) -> tuple[dict[str, Any], SweepRecor
         text = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{shown}: cannot be read: {text.replace(tracking_uri, shown)[:LINE]}") from error
     config, of_config = checked(config, "config.yaml")
-    events = _events(root, levels, epochs, versions)
+    events = _events(root, levels, epochs, versions, config)
     return config, record_of(events, constraints(config), [*faults, *of_artifacts, *of_config])
 
 
@@ -195,24 +196,36 @@ def _runs(client: "MlflowClient", experiment_id: str) -> Iterator["Run"]:
 
 
 def _events(
-    root: "Run", levels: Mapping[str, list["Run"]], epochs: Epochs, versions: Mapping[str, str]
+    root: "Run",
+    levels: Mapping[str, list["Run"]],
+    epochs: Epochs,
+    versions: Mapping[str, str],
+    config: Mapping[str, Any],
 ) -> Iterator[AnyEvent]:
     """Yield the runs as the events of a journal."""
+    labels = config.get("datasets") if isinstance(config.get("datasets"), Mapping) else None
     yield SweepStarted(
-        time=_start(root) / 1000, code=_tag(root, "code"), versions={key: str(value) for key, value in versions.items()}
-    )
+        time=_start(root) / 1000, code=_tag(root, "code"),
+        versions={key: str(value) for key, value in versions.items()},
+        datasets={str(name): "" for name in labels or ()},
+    )  # fmt: skip
     yield DatasetSplit(time=_start(root) / 1000, split=_tag(root, "split") or None)
     yield from _teachers(root, levels["trial"])
     for run in sorted(levels["trial"], key=_start):
         yield from _trial(run, epochs.get(run.info.run_id, []))
+    chosen = [run for run in levels["trial"] if _tag(run, "winner") == "yes"]
+    for run in chosen:
+        search, trial = _tag(run, "key").split("/")[1:]
+        yield WinnerChosen(time=_end(run), trial=int(trial), **_search(search))
+    known = {_tag(run, "key").split("/")[1] for run in chosen}
     for run in levels["arm"]:
-        if trial := _tag(run, "winner"):
+        if (trial := _tag(run, "winner")) and _tag(run, "arm") not in known and not labels:
             yield WinnerChosen(time=_end(run), arm=_tag(run, "arm"), trial=int(trial))
     for run in levels["verification"]:
-        arm, trial, _, seed = _tag(run, "key").split("/")[1:]
+        search, trial, _, seed = _tag(run, "key").split("/")[1:]
         layers = sorted((name for name in run.data.metrics if name.startswith(LAYER)), key=_numbers_by_value)
         yield WinnerVerified(
-            time=_end(run), arm=arm, trial=int(trial), seed=int(seed), config=_params(run),
+            time=_end(run), **_search(search), trial=int(trial), seed=int(seed), config=_params(run),
             seconds=_end(run) - _start(run) / 1000, ended=_tag(run, "end") or "finished",
             metrics={name: value for name, value in run.data.metrics.items() if name not in layers},
             rates={name.removeprefix(LAYER): run.data.metrics[name] for name in layers},
@@ -239,9 +252,9 @@ def _teachers(root: "Run", trials: Iterable["Run"]) -> Iterator[TeacherTrained]:
 
 
 def _trial(run: "Run", epochs: Iterable[AnyEvent]) -> Iterator[AnyEvent]:
-    config, (arm, trial) = _params(run), _tag(run, "key").split("/")[1:]
+    config, (search, trial) = _params(run), _tag(run, "key").split("/")[1:]
     yield TrialStarted(
-        time=_start(run) / 1000, arm=arm, trial=int(trial), config=config,
+        time=_start(run) / 1000, **_search(search), trial=int(trial), config=config,
         params={key: config[key] for key in _tag(run, "sampled").split() if key in config},
         student_family=_tag(run, "student_family") or None, teacher_family=_tag(run, "teacher_family") or None,
         pairing=_tag(run, "pairing") or None,
@@ -249,9 +262,16 @@ def _trial(run: "Run", epochs: Iterable[AnyEvent]) -> Iterator[AnyEvent]:
     yield from epochs
     if end := _tag(run, "end"):
         yield TrialEnded(
-            time=_end(run), arm=arm, trial=int(trial), end=end, value=judged(run.data.metrics).get(VAL_ACCURACY.key),
+            time=_end(run), **_search(search), trial=int(trial), end=end,
+            value=judged(run.data.metrics).get(VAL_ACCURACY.key),
             feasible={"yes": True, "no": False}.get(_tag(run, "feasible")),
         )  # fmt: skip
+
+
+def _search(name: str) -> dict[str, Any]:
+    """Return the fields of an event that say which search it is about, from the search's name."""
+    found = SearchId.parse(name)
+    return {"arm": found.arm, "dataset": found.dataset, "replicate": found.replicate}
 
 
 def _epochs(client: "MlflowClient", trials: list["Run"]) -> Epochs:
@@ -265,9 +285,9 @@ def _epochs(client: "MlflowClient", trials: list["Run"]) -> Epochs:
     keys = {run.info.run_id: _tag(run, "key").split("/")[1:] for run in trials}
     epochs: Epochs = {}
     for run_id, step in sorted(metrics):
-        arm, trial = keys[run_id]
+        search, trial = keys[run_id]
         values: dict[str, float | None] = {**metrics[run_id, step]}
-        event = EpochReported(time=times[run_id, step], arm=arm, trial=int(trial), epoch=step, metrics=values)
+        event = EpochReported(time=times[run_id, step], **_search(search), trial=int(trial), epoch=step, metrics=values)
         epochs.setdefault(run_id, []).append(upgrade(event))
     return epochs
 

@@ -24,7 +24,7 @@ OVERALL = "overall"
 """The `dataset` of a verdict over all data sets."""
 NOT_KNOWN = 0
 """The look of final runs of which it is not known: they count as planned, and as looked at once."""
-Cell = tuple[str, str]
+Group = tuple[str, str]
 """A question and a data set: what its searches have in common."""
 
 
@@ -42,11 +42,11 @@ class FinalRuns:
 
 
 Searches = dict[Search, dict[str, FinalRuns]]
-"""Of one cell: search → arm → its winner's final runs."""
+"""Of one group: search → arm → its winner's final runs."""
 
 
-def cells(verified: pd.DataFrame, score: str) -> dict[Cell, Searches]:
-    """Return the winners' final runs by cell and search. Several of one arm and seed are averaged.
+def groups(verified: pd.DataFrame, score: str) -> dict[Group, Searches]:
+    """Return the winners' final runs by group and search. Several of one arm and seed are averaged.
 
     Args:
         verified: rows with `arm`, `seed` and `score`; the columns `question`, `dataset`, `sweep`, `replicate`, `look`
@@ -60,15 +60,15 @@ def cells(verified: pd.DataFrame, score: str) -> dict[Cell, Searches]:
     names = ("question", ""), ("dataset", ""), ("sweep", ""), ("replicate", 0), ("look", NOT_KNOWN), ("winner", True)
     columns = (column(name, otherwise) for name, otherwise in names)
     required = (verified[name].tolist() for name in ("arm", "seed", score))
-    found: dict[Cell, Searches] = {}
-    repeated: dict[tuple[Cell, Search, str, int], list[float]] = {}
+    found: dict[Group, Searches] = {}
+    repeated: dict[tuple[Group, Search, str, int], list[float]] = {}
     for question, dataset, sweep, replicate, look, won, arm, seed, value in zip(*columns, *required, strict=True):
         if not won or not math.isfinite(value):
             continue
-        cell, search, seed = (str(question), str(dataset)), (sweep, int(replicate)), int(seed)
-        runs = found.setdefault(cell, {}).setdefault(search, {}).setdefault(arm, FinalRuns({}, {}))
+        group, search, seed = (str(question), str(dataset)), (sweep, int(replicate)), int(seed)
+        runs = found.setdefault(group, {}).setdefault(search, {}).setdefault(arm, FinalRuns({}, {}))
         if seed in runs.scores:
-            values = repeated.setdefault((cell, search, arm, seed), [runs.scores[seed]])
+            values = repeated.setdefault((group, search, arm, seed), [runs.scores[seed]])
             values.append(float(value))
             value = float(np.mean(values))
         runs.scores[seed], runs.looks[seed] = float(value), max(int(look), runs.looks.get(seed, 0))
@@ -77,7 +77,7 @@ def cells(verified: pd.DataFrame, score: str) -> dict[Cell, Searches]:
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """A comparison a − b in one cell.
+    """A comparison a − b in one group.
 
     Attributes:
         unit: what `a` and `b` are scores of.
@@ -168,6 +168,6 @@ def _variance(runs: FinalRuns) -> float:
     return math.fsum((score - mean) ** 2 for score in runs.scores.values()) / (n - 1) / n if n > 1 else math.nan
 
 
-def arms_of(found: Mapping[Cell, Searches]) -> Iterator[str]:
+def arms_of(found: Mapping[Group, Searches]) -> Iterator[str]:
     """Yield every arm once, in the order of their first final runs."""
     yield from dict.fromkeys(arm for searches in found.values() for arms in searches.values() for arm in arms)

@@ -95,12 +95,26 @@ def print_results(results: Mapping[str, Any]) -> None:
         if rows:
             console.print(table_of(rows))
             console.print()
-    for line in (results["answer"], *results["cautions"]):
+    for line in dict.fromkeys((results["headline"], results["answer"], *results["cautions"], *results["remarks"])):
         print(line)
     for line in results["problem_lines"][:PROBLEMS]:
         print(f"problem: {line}")
     if (more := len(results["problem_lines"]) - PROBLEMS) > 0:
         print(f"and {more} more problems: supersnn report --json or --html lists them")
+
+
+def print_pooled(said: Mapping[str, Any]) -> None:
+    """Print what several sweeps that ask one question say together."""
+    from rich.console import Console
+
+    from analysis.report import verdict_table
+
+    print(f"\ntogether: {', '.join(said['sweeps'])}")
+    if rows := verdict_table(said):
+        Console().print(table_of(rows))
+        print()
+    for line in dict.fromkeys((said["headline"], said["answer"], *said["remarks"])):
+        print(line)
 
 
 def epoch_line(report: "EpochReport", epochs: int) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from supersnn_cli.options import JsonOption, StoreOption
-from supersnn_cli.printing import key_value_table, print_message, print_result, print_results, table_of
+from supersnn_cli.printing import key_value_table, print_message, print_pooled, print_result, print_results, table_of
 
 
 def export(
@@ -74,8 +74,13 @@ def report(
     if csv is not None:
         reports.write_csv(collect(loaded), csv)
     results = [reports.results(tables) for tables in loaded]
+    together = reports.pooled(loaded) if len(loaded) > 1 else []
     if as_json:
+        for result in results:
+            result["pooled"] = next((said for said in together if result["sweep"] in said["sweeps"]), None)
         print(json.dumps(results[0] if len(results) == 1 else results))
     else:
         for result in results:
             print_results(result)
+        for said in together:
+            print_pooled(said)

@@ -120,7 +120,7 @@ def test_replicates_and_data_sets_of_one_sweep_are_searches(synthetic: Write) ->
     assert [(row["dataset"], row["n"], row["unit"]) for row in results["verdicts"]][::3] == [
         ("overall", 6, "search"), ("digits", 3, "search"), ("fashion-mnist", 3, "search"),
     ]  # fmt: skip
-    assert len(results["cells"]) == 6
+    assert len(results["arms_by_dataset"]) == 6
     assert results["arms"]["direct"]["searches"] == 6
     assert results["headline"].startswith("A teacher helps over 2 data sets: ")
 

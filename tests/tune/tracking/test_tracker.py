@@ -17,8 +17,10 @@ from supersnn.records.events import AnyEvent, EpochReported, TrialEnded, TrialSt
 from supersnn.records.journal import read
 from supersnn.records.state import SweepState
 from tune.store import Store
+from tune.tracking import client
 from tune.tracking.client import Connection
 from tune.tracking.tracker import behind
+from tune.tracking.verdicts import Verdicts, verdicts_of
 
 if TYPE_CHECKING:
     from tests.tune.tracking.conftest import TrackedRun, TrackedSweep
@@ -179,15 +181,21 @@ def test_new_database_is_sent_everything(
 
 
 def count_events(monkeypatch: pytest.MonkeyPatch) -> list[AnyEvent]:
-    """Return a list that takes every event which a state is applied to."""
+    """Return a list that takes every event which a tracker applies its state to, without those read for the report."""
     applied: list[AnyEvent] = []
-    apply = SweepState.apply
+    apply, shown = SweepState.apply, verdicts_of
+
+    def uncounted(folder: Path) -> Verdicts:
+        before, found = len(applied), shown(folder)
+        del applied[before:]
+        return found
 
     def counted(state: SweepState, event: AnyEvent) -> bool:
         applied.append(event)
         return apply(state, event)
 
     monkeypatch.setattr(SweepState, "apply", counted)
+    monkeypatch.setattr(client, "verdicts_of", uncounted)
     return applied
 
 
