@@ -67,7 +67,7 @@ def test_completion_is_offered_for_commands() -> None:
     text = supersnn("--help").stdout
     assert "--install-completion" in text
     assert "--show-completion" in text
-    words = {"_SUPERSNN_COMPLETE": "complete_bash", "COMP_WORDS": "supersnn st", "COMP_CWORD": "1"}
+    words = {"_SUPERSNN_COMPLETE": "complete_bash", "COMP_WORDS": "supersnn sta", "COMP_CWORD": "1"}
     code = "from supersnn_cli import app; app(prog_name='supersnn')"
     command = [sys.executable, "-c", code]
     completed = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **words})
