@@ -59,7 +59,7 @@ def lead(found: Findings, ours: str, theirs: str) -> Lead:
 
 def one_family(found: Findings) -> pd.DataFrame:
     """Return all comparisons with the arm without a teacher, adjusted as one family of sixteen."""
-    return verdicts(found.rows, [(arm, "direct") for arm in found.chosen if arm != "direct"], blocks=())
+    return verdicts(found.rows, [(arm, "direct") for arm in found.chosen if arm != "direct"])
 
 
 def against_shuffled(found: Findings) -> Iterator[str]:

@@ -91,7 +91,7 @@ def findings(study: Study, run: Run, seeds: Sequence[int] = SEEDS) -> Iterator[s
     yield "| claim | difference, points | 95 % interval | p (Holm) |"
     yield "| --- | --- | --- | --- |"
     tested = claims(best)
-    found = verdicts(rows, [(a, b) for a, b, _ in tested], blocks=()).to_dict("records")
+    found = verdicts(rows, [(a, b) for a, b, _ in tested]).to_dict("records")
     for (a, b, sentence), row in zip(tested, found, strict=True):
         numbers = (
             f"{100 * row['difference']:+.2f} | {100 * row['low']:+.2f} … {100 * row['high']:+.2f} | {row['p']:.3f}"
