@@ -126,6 +126,7 @@ def test_only_data_and_test_set_read_sources() -> None:
     sources = "supersnn.sources."
     names = {"registry.available", "registry.fetch", "registry.is_present", "registry.inspect", "registry.resolved"}
     names |= {"base.RawImages", "base.SkippedFile", "base.data_root", "split.stratified", "image_files.read_image"}
+    names.add("image_files.resized")
     harmless = {sources + name for name in names}  # none returns pixels of a data set
     readers = {}
     for name, module in modules():

@@ -68,7 +68,10 @@ def test_nothing_of_the_classifiers_own_head_is_kept() -> None:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        *((name, "wrn" if name.startswith("wrn") else name.rstrip("0123456789")) for name in ARCHITECTURES),
+        *(
+            (name, next(known for known in ("wrn", "resnet", "vgg") if name.startswith(known)))
+            for name in ARCHITECTURES
+        ),
         ("torchvision:resnet18", "resnet"),
         ("torchvision:vgg11_bn", "vgg"),
         ("torchvision:wide_resnet50_2", "wrn"),
