@@ -108,6 +108,7 @@ def _trial(trial: TrialRecord) -> Row:
         "started": trial.started,
         "ended": trial.ended,
         "seconds": trial.seconds if trial.epochs else None,
+        "gpus": trial.gpus,
         "seed": trial.seed,
         "student": trial.student,
         "student_family": trial.student_family,

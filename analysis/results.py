@@ -113,14 +113,16 @@ def _arm(sweep: Sweep, arm: str, summaries: pd.DataFrame, cost: Mapping[str, Any
         **known,
         "teacher_val": _first(teacher, "val_accuracy"),
         "teacher_parameters": _first(teacher, "parameters"),
-        "gpu_s": spent * _gpus(resources),
+        "gpu_s": spent * _gpus(trials, resources),
         "cpu_s": spent * float(resources.get("cpus", 1) or 0),
         "teacher_s": cost.get("teacher", 0.0) + cost.get("refit", 0.0),
     }  # fmt: skip
 
 
-def _gpus(resources: Mapping[str, Any]) -> float:
-    """Return the GPUs of a trial by the sweep's description; `auto` counts as none."""
+def _gpus(trials: pd.DataFrame, resources: Mapping[str, Any]) -> float:
+    """Return the GPUs that an arm's trainings took on average: by its trials, else by the sweep's description."""
+    if trials["gpus"].notna().any():
+        return float(trials["gpus"].mean())
     gpus = resources.get("gpus") or 0
     return 0.0 if gpus == "auto" else float(gpus)
 

@@ -19,10 +19,10 @@ from supersnn.errors import UserError
 from supersnn.records.metrics import COSTS, TEST_ACCURACY, VAL_ACCURACY
 from supersnn.records.state import SweepState
 
-TRIALS = {  # `feasible`, `eligible`: as in `TrialRecord`; `best`: its arm's best trial, `winner`: the verified one
+TRIALS = {  # `feasible`, `eligible`, `gpus`: as in `TrialRecord`; `best`: its search's best, `winner`: the verified one
     "sweep": "str", "arm": "str", "replicate": "int64", "trial": "int64", "state": "str", "reason": "str",
     "epochs": "int64", "value": "float64", "feasible": "boolean", "eligible": "bool", "started": "float64",
-    "ended": "float64", "seconds": "float64", "seed": "float64", "dataset": "str", "student": "str",
+    "ended": "float64", "seconds": "float64", "gpus": "float64", "seed": "float64", "dataset": "str", "student": "str",
     "student_family": "str",
     "teacher": "str", "teacher_family": "str", "pairing": "str", "best": "bool", "winner": "bool", "question": "str",
 }  # fmt: skip

@@ -64,6 +64,16 @@ def test_results_follow_from_the_tables(sweep: Sweep) -> None:
     assert (arm["gpu_s"], arm["teacher"], arm["teacher_s"]) == (0, "resnet8", 32)
 
 
+def test_gpu_seconds_are_by_what_the_trials_took(synthetic: Write) -> None:
+    """The description may say `auto`, or have been changed since."""
+    folder = synthetic(trials=4)
+    journal = folder / "journal.jsonl"
+    journal.write_text(journal.read_text().replace('"event":"start"', '"event":"start","gpus":0.5'))
+    arm = report.results(load.sweep(folder))["arms"]["direct"]
+    assert arm["gpu_s"] == pytest.approx(arm["cpu_s"] / 2)
+    assert arm["gpu_s"] > 0
+
+
 def test_results_of_a_sweep_that_has_only_begun(synthetic: Write) -> None:
     results = report.results(load.sweep(synthetic(done=False, trials=1)))
     json.dumps(results, allow_nan=False)
