@@ -44,7 +44,7 @@ demo: install  ## run a real sweep on handwritten digits, in a few minutes
 	$(BIN)/supersnn sweep configs/digits.yaml
 
 test: install-test lint  ## linter, types, import contracts, unit tests, a small sweep
-	$(BIN)/python -m pytest -m 'not slow and not chaos'
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow and not chaos'
 
 fuzz: install-test  ## mutate sweep files, stores, images and the environment; at most 15 minutes
 	$(BIN)/python -m tests.fuzz --minutes 15

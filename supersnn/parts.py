@@ -77,7 +77,7 @@ def load(path: str) -> Any:
         raise UserError(
             f"{path!r}: there is no module {error.name!r}{hint}; install its package, or name its folder under plugins"
         ) from error
-    except Exception as error:  # whatever the user's module raises
+    except (Exception, SystemExit) as error:  # whatever the user's module raises
         raise UserError(f"{path!r} cannot be imported: {_reason(error)}") from error
     for attribute in attributes.split("."):
         if not hasattr(found, attribute):
@@ -199,5 +199,5 @@ def _public(module: object) -> list[str]:
     return [name for name in dir(module) if not name.startswith("_")]
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {shortened(str(error), 200)}" if str(error) else type(error).__name__

@@ -32,7 +32,7 @@ def check_part(
     if not plugin and (here / "__init__.py").is_file() and plugins.folder_of(package) is None:
         plugin = [f"./{package}"]
     plugins.activate(plugin)
-    arguments: dict[str, Any] = dict(parse_override(text) for text in argument)
+    arguments: dict[str, Any] = dict(parse_override(text, "--arg") for text in argument)
     known = (*CHECKS, *SEARCH_CHECKS)
     if kind is not None and kind not in known:
         raise UserError(f"--as {kind}: expected one of {', '.join(known)}{nearest(kind, known)}")

@@ -82,8 +82,9 @@ class AdaptedNetwork(Network):
             return values.unsqueeze(0)
         if name == "logits" and values.dim() == 2 and len(values) == batch:
             raise UserError(
-                f"{self._path!r}: logits: expected [T, B, K], found {list(values.shape)}, which has no time; set the "
-                f"module's time_loop to one of {', '.join(_LOOPS)}, or student.time_steps to 1"
+                f"{self._path!r}: logits: expected [T, B, K], found {list(values.shape)}, which has no time; unflatten "
+                f"[T·B, K] to [T, B, K], set the module's time_loop to one of {', '.join(_LOOPS)}, or "
+                "student.time_steps to 1"
             )
         return values
 

@@ -26,7 +26,7 @@ def sharded(tiny: Path) -> Path:
 
 def test_the_plan_states_the_shards(sharded: Path, tmp_path: Path) -> None:
     resources = run_json("sweep", sharded, "--store", tmp_path, "--dry-run")["resources"]
-    assert (resources["shards"], resources["cpus"], resources["gpus"]) == (2, 2.0, 0.0)
+    assert (resources["shards"], resources["cpus"], resources["gpus"]) == (2, 2.0, "auto")
 
 
 def workers_with_shards(driver: Driver) -> dict[psutil.Process, list[psutil.Process]]:

@@ -56,6 +56,9 @@ def test_what_a_module_raises_names_it(tmp_path: Path) -> None:
     module = package(tmp_path, "1 / 0")
     with pytest.raises(UserError, match="ZeroDivisionError"):
         parts.load(f"{module}:Mine")
+    module = package(tmp_path, "raise SystemExit(3)")
+    with pytest.raises(UserError, match="cannot be imported: SystemExit: 3"):
+        parts.load(f"{module}:Mine")
 
 
 def test_arguments_are_checked_before_the_call() -> None:

@@ -10,19 +10,19 @@ _BY_KEY = ("space", "set")
 """The sections whose own keys are dotted."""
 
 
-def parse_override(text: str) -> tuple[str, Any]:
-    """Return the dotted key and the YAML value of `key=value`.
+def parse_override(text: str, option: str = "--set") -> tuple[str, Any]:
+    """Return the dotted key and the YAML value of `key=value`, which an option of the command line was given.
 
     Raises:
         UserError: it is something else.
     """
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise UserError(f"--set {shortened(text)}: expected key=value")
+        raise UserError(f"{option} {shortened(text)}: expected key=value")
     try:
         return key, parse_yaml(value)
     except ValueError as error:
-        raise UserError(f"--set {shortened(text)}: {error}") from error
+        raise UserError(f"{option} {shortened(text)}: {error}") from error
 
 
 def with_override(data: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:

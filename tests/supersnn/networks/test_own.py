@@ -96,7 +96,7 @@ class part(nn.Module):
         ("def part(layers): return tiny(layers, layers, 4)", "raises AttributeError"),
         ("def part(layers, shape, classes): return tiny(layers, shape, 7)", "classes: expected 4, found 7"),
         ("def part(shape, depth): ...", r"arguments\.depth: .* requires this argument"),
-        (PLAIN + "part = Plain", "which has no time; set the module's time_loop"),
+        (PLAIN + "part = Plain", "which has no time; unflatten .* set the module's time_loop"),
         (
             PLAIN + 'class part(Plain):\n    time_loop = "outsid"',
             "time_loop: expected one of inside, outside, sequence",
