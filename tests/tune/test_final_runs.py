@@ -10,8 +10,9 @@ import pytest
 
 from supersnn.config import TrainConfig
 from supersnn.config_model import digest, flatten, with_values
-from supersnn.errors import UserError
+from supersnn.errors import ExternalError, UserError
 from supersnn.files import DamagedFile, sha256
+from supersnn.measurement import measure
 from supersnn.networks.build import build
 from supersnn.records.events import TrialRanked, WinnerVerified
 from supersnn.records.state import SweepState
@@ -317,3 +318,35 @@ def test_a_worker_of_another_drivers_sweep_opens_nothing(
 
 def lost(*_: Any) -> NoReturn:
     raise KeyboardInterrupt
+
+
+def test_a_run_that_fails_takes_no_other_with_it_and_is_told_in_one_line(
+    finals: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = tmp_path / "sweeps" / "s" / "owner"
+    owner.parent.mkdir(parents=True)
+    owner.write_text("token")
+    made = finals({"direct": [(0.8, 0)]}, seeds=3)
+
+    def measured(network: Any, *others: Any, **more: Any) -> Any:
+        if not (tmp_path / "failed").exists():
+            (tmp_path / "failed").touch()
+            raise ValueError("a layer\nthat fails")
+        return measure(network, *others, **more)
+
+    ended: list[tuple[FinalRun, FinalResult]] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(final_training, "measure", measured)
+        with pytest.raises(ExternalError) as caught:
+            ended.extend(made.run(made.verifications(), LocalExecutor()))
+    assert [item.seed for item, _ in ended] == [1001, 1002]
+    text = str(caught.value)
+    assert text.startswith(
+        "the final run direct/0 with seed 1000 failed: ValueError: a layer that fails; its traceback"
+    )
+    assert "\n" not in text
+    (trace,) = tmp_path.rglob("1000/traceback.txt")
+    assert str(trace) in text
+    assert "in measured" in trace.read_text(encoding="utf-8")
+    again = [item.seed for item, _ in made.run(made.verifications(), LocalExecutor())]
+    assert again == [1001, 1002, 1000]

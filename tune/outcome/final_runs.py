@@ -20,6 +20,7 @@ from supersnn.test_set import append
 from tune.description.searches import PlannedSearch
 from tune.description.sweep import SweepConfig
 from tune.execution.executor import Executor
+from tune.outcome import failed_runs
 from tune.outcome.final_result import FinalResult, Recorded
 from tune.outcome.final_training import RESULT, WEIGHTS, FinalRun, stored_result, test_purpose, train_final
 from tune.search.messages import Job
@@ -235,7 +236,8 @@ def run(
         recorded: the journal's event of a run.
 
     Raises:
-        Exception: the error that a training ended in.
+        ExternalError: runs have failed; the others have ended.
+        Exception: an error that says by itself what has happened, see `failed_runs`.
     """
     missing = []
     for item in items:
@@ -244,10 +246,13 @@ def run(
             missing.append(item)
         else:
             yield item, done
+    failed: list[tuple[FinalRun, Exception]] = []
     for item, result in executor.tasks(train_final, missing):
         if isinstance(result, Exception):
-            raise result
-        yield item, _ended(item, stored_result(item, storage, recorded(item)))
+            failed.append((item, result))
+        else:
+            yield item, _ended(item, stored_result(item, storage, recorded(item)))
+    failed_runs.require_none(failed, storage)
 
 
 def _ended(item: FinalRun, result: FinalResult | None) -> FinalResult:
