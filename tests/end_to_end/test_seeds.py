@@ -183,6 +183,7 @@ def swept(file: Path, store: Path, **changes: Any) -> dict[str, Any]:
     return report
 
 
+@pytest.mark.slow
 def test_hyperband_from_the_file_to_the_report(tmp_path: Path) -> None:
     search = {"trials": 6, "scheduler": "hyperband", "reduction": 2, "min_epochs": 1}
     enqueue = [{"optimizer.lr": rate} for rate in RATES]

@@ -16,7 +16,7 @@ from supersnn.networks.build import build
 from supersnn.training import train
 
 
-@pytest.fixture(scope="module", params=["vgg8", "resnet8"])
+@pytest.fixture(scope="module", params=[pytest.param("vgg8", marks=pytest.mark.slow), "resnet8"])
 def student(request: pytest.FixtureRequest, configured: Callable[..., TrainConfig]) -> tuple[Network, TrainingData]:
     config = configured(
         student__architecture=request.param, student__stem_stride=1, train__epochs=4, dataset__validation=0.4
