@@ -194,11 +194,11 @@ def _helps(gains: Sequence[Mapping[str, Any]], several: bool) -> Iterator[str]:
     def where(row: Mapping[str, Any]) -> str:
         return place(row) if common is None else ""
 
-    def told(row: Mapping[str, Any], verb: str) -> str:
+    def phrase(row: Mapping[str, Any], verb: str) -> str:
         return f"{row['a']} {verb} {percent(abs(row['difference']))} points{where(row)}"
 
-    better = [told(row, "gains") for row in gains if row["verdict"] == "better"]
-    worse = [told(row, "loses") for row in gains if row["verdict"] == "worse"]
+    better = [phrase(row, "gains") for row in gains if row["verdict"] == "better"]
+    worse = [phrase(row, "loses") for row in gains if row["verdict"] == "worse"]
     if better:
         yield f"A teacher helps{common or ''}: {listed(better)} over no teacher."
     if worse:

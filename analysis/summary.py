@@ -13,7 +13,7 @@ from analysis.sentences import between, counted, percent, signed
 from analysis.tables import records
 from analysis.units import OVERALL
 
-TOLD = ("better", "worse", "equivalent")
+CONCLUSIVE = ("better", "worse", "equivalent")
 """The verdicts that the table of gains says; the others are the absence of one."""
 COMPONENTS = {
     "replicate": "what all arms of a replicate share", "search": "searches of an arm",
@@ -58,8 +58,8 @@ def _gain(row: Mapping[str, Any] | None) -> str:
     if row is None:
         return "–"
     interval = f" ({between(row['low'], row['high'], signed)})" if math.isfinite(row["low"]) else ""
-    told = f", {row['verdict']}" if row["verdict"] in TOLD else ""
-    return f"{signed(row['difference'])}{interval}{told}"
+    verdict = f", {row['verdict']}" if row["verdict"] in CONCLUSIVE else ""
+    return f"{signed(row['difference'])}{interval}{verdict}"
 
 
 def verdict_rows(verdicts: pd.DataFrame) -> pd.DataFrame:

@@ -4,8 +4,9 @@ The public names below are imported when they are first used (PEP 562): `import 
 pydantic. Everything else is importable from its module, and may move between versions.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from supersnn.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from supersnn.config import TrainConfig
@@ -47,19 +48,13 @@ _LOCATIONS = {
 """Each public name's module and attribute."""
 
 
+_imported, __dir__ = lazy_names(globals(), _LOCATIONS, __all__)
+
+
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used."""
     if name == "__version__":
         from importlib.metadata import version
 
         return version("supersnn")
-    if name not in _LOCATIONS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, attribute = _LOCATIONS[name].partition(":")
-    value = globals()[name] = getattr(import_module(module), attribute)
-    return value
-
-
-def __dir__() -> list[str]:
-    """List the public names beside those that are imported already."""
-    return sorted({*globals(), *__all__})
+    return _imported(name)

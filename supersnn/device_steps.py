@@ -6,13 +6,13 @@ counter on. So every step is the same work, which a CUDA graph captures once and
 graph, on any device, the same code runs step by step.
 """
 
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 
 import torch
 from torch import Tensor
 
+from supersnn.cuda_graph import captured
 from supersnn.losses import TeacherOutputs
 
 Update = Callable[[Tensor, Tensor, TeacherOutputs | None], Mapping[str, Tensor]]
@@ -89,17 +89,7 @@ class DeviceSteps:
     def _capture(self) -> None:
         """Capture the step; where that is not possible, go on without, and say so."""
         self._wanted = False
-        graph = torch.cuda.CUDAGraph()
-        try:
-            with torch.cuda.graph(graph, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"):
-                self._work()
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            text = " ".join(str(error).split())[:300]
-            warnings.warn(f"training steps run without a CUDA graph, more slowly: {text}", stacklevel=2)
-        else:
-            self._graph = graph
+        self._graph = captured(self._work, "training steps")
 
     def _work(self) -> None:
         """Take the step that the cursor points at: the work of every step, on the device alone."""

@@ -59,6 +59,12 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
+def described(error: BaseException, most: int = 200) -> str:
+    """Return an exception's type and text as one line; of the text at most so many characters."""
+    name = type(error).__name__
+    return f"{name}: {shortened(str(error), most)}" if str(error) else name
+
+
 def shortened(text: str, most: int = 80) -> str:
     """Return a text as one line of printable characters, at most so many, cut behind a word where one is near."""
     line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text[: 10 * most].split()))

@@ -1,6 +1,5 @@
 """Evaluation of a network: accuracy, loss, firing rates, and the inputs of every layer."""
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from supersnn.augment import Normaliser
+from supersnn.cuda_graph import captured
 from supersnn.data import Images
 from supersnn.networks.base import Network
 from supersnn.neurons import SpikeCounter, counts_itself
@@ -163,18 +163,12 @@ class Evaluator:
     def _capture(self, pixels: Tensor) -> None:
         """Capture the work on a full batch; where that is not possible, go on without, and say so."""
         self._graph_wanted = False
-        self._pixels = torch.empty_like(pixels, device=self._device).copy_(pixels)
-        graph = torch.cuda.CUDAGraph()
-        try:
-            with torch.cuda.graph(graph, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"):
-                self._scores = self._forward(self._pixels)
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            text = " ".join(str(error).split())[:300]
-            warnings.warn(f"evaluations run without a CUDA graph, more slowly: {text}", stacklevel=2)
-        else:
-            self._graph = graph
+        held = self._pixels = torch.empty_like(pixels, device=self._device).copy_(pixels)
+
+        def work() -> None:
+            self._scores = self._forward(held)
+
+        self._graph = captured(work, "evaluations")
 
     def _forward(self, pixels: Tensor) -> Tensor:
         tallies: dict[str, SpikeCounter | _InputTally] = {**self._spikes, **self._inputs}

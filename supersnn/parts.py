@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from supersnn import plugins
-from supersnn.errors import UserError, nearest, shortened
+from supersnn.errors import UserError, described, nearest, shortened
 
 _NAME = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 IMPORT_PATH = re.compile(rf"{_NAME}:{_NAME}")
@@ -72,13 +72,13 @@ def load(path: str) -> Any:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise UserError(f"{path!r} cannot be imported: {_reason(error)}") from error
+            raise UserError(f"{path!r} cannot be imported: {described(error)}") from error
         hint = nearest(error.name, [*_PREFIXES[:2], *plugins.active()])
         raise UserError(
             f"{path!r}: there is no module {error.name!r}{hint}; install its package, or name its folder under plugins"
         ) from error
     except (Exception, SystemExit) as error:  # whatever the user's module raises
-        raise UserError(f"{path!r} cannot be imported: {_reason(error)}") from error
+        raise UserError(f"{path!r} cannot be imported: {described(error)}") from error
     for attribute in attributes.split("."):
         if not hasattr(found, attribute):
             raise UserError(f"{path!r}: no attribute {attribute!r} in it{nearest(attribute, _public(found))}")
@@ -184,7 +184,7 @@ class raised_by:
     def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
         """Convert an error."""
         if isinstance(error, Exception) and not isinstance(error, UserError):
-            raise UserError(f"{self._path!r} raises {_reason(error)}") from error
+            raise UserError(f"{self._path!r} raises {described(error)}") from error
 
 
 def _parameters(called: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | None:
@@ -197,7 +197,3 @@ def _parameters(called: Callable[..., Any]) -> Mapping[str, inspect.Parameter] |
 
 def _public(module: object) -> list[str]:
     return [name for name in dir(module) if not name.startswith("_")]
-
-
-def _reason(error: BaseException) -> str:
-    return f"{type(error).__name__}: {shortened(str(error), 200)}" if str(error) else type(error).__name__

@@ -5,7 +5,7 @@ import torch
 from supersnn.config import TrainConfig
 from supersnn.config_model import with_values
 from supersnn.data import Images, TrainingData
-from supersnn.errors import UserError, shortened
+from supersnn.errors import UserError, described
 from supersnn.losses import TeacherOutputs
 from supersnn.networks.base import ImageShape, Network
 from supersnn.networks.build import build
@@ -45,7 +45,7 @@ def try_training(config: TrainConfig, shape: ImageShape, classes: int) -> EpochR
     except UserError:
         raise
     except Exception as error:  # whatever a part of the user's raises
-        raise UserError(f"a training step fails: {type(error).__name__}: {shortened(str(error), 200)}") from error
+        raise UserError(f"a training step fails: {described(error)}") from error
     return report
 
 

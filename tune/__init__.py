@@ -3,8 +3,9 @@
 The public names below are imported when they are first used (PEP 562); other modules may move between versions.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from supersnn.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from tune.description.sweep import SweepConfig
@@ -22,15 +23,4 @@ _LOCATIONS = {
 """Each public name's module and attribute."""
 
 
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used."""
-    if name not in _LOCATIONS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, attribute = _LOCATIONS[name].partition(":")
-    value = globals()[name] = getattr(import_module(module), attribute)
-    return value
-
-
-def __dir__() -> list[str]:
-    """List the public names beside those that are imported already."""
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(globals(), _LOCATIONS, __all__)

@@ -90,7 +90,7 @@ def epoch(setting: Setting) -> Part:
         ratio = part.rows[f"step of ResNet-19, {name}, ms"] / part.rows[f"step of ResNet-19, {mine}, ms"]
         part.targets[f"{name}, time over ours"] = (ratio, ">= 1.5")
     if not peers:
-        part.notes["peers"] = "neither spikingjelly nor snntorch is installed here; the plain loop over time stands in"
+        part.notes["peers"] = "neither spikingjelly nor snntorch is here; a plain loop over time is measured instead"
         for way in ("graph", "no graph"):
             ratio = part.rows[f"step of ResNet-19, loop over time, {graph}, ms"]
             part.notes[f"loop over time, {way}, time over ours"] = (

@@ -7,7 +7,7 @@ import urllib.request
 import tune
 from supersnn.records.events import AnyEvent, SweepClosed, TrialEnded, WinnerVerified
 
-TOLD = (TrialEnded, WinnerVerified, SweepClosed)
+SENT = (TrialEnded, WinnerVerified, SweepClosed)
 
 
 def text_of(event: AnyEvent) -> str:
@@ -23,7 +23,7 @@ def text_of(event: AnyEvent) -> str:
 def send(store: str, sweep: str, url: str) -> None:
     """Post each ended trial, each verification and the end of the driver."""
     for event in tune.follow(store, sweep, wait=60):
-        if isinstance(event, TOLD):
+        if isinstance(event, SENT):
             body = {"text": f"{sweep}: {text_of(event)}", "event": event.model_dump(mode="json", by_alias=True)}
             headers = {"Content-Type": "application/json"}
             request = urllib.request.Request(url, json.dumps(body).encode(), headers)

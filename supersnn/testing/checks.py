@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from supersnn import parts
-from supersnn.errors import UserError, shortened
+from supersnn.errors import UserError, described, shortened
 from supersnn.testing import functions, networks
 
 
@@ -50,15 +50,19 @@ def check_part(part: str | object, kind: str | None = None, **arguments: Any) ->
         UserError: it cannot be imported, or its kind is not clear.
     """
     path = path_of(part)
-    check = CHECKS[kind or kind_of(path)]
+    return findings_of(CHECKS[kind or kind_of(path)](path, arguments))
+
+
+def findings_of(met: Iterator[tuple[str, str]]) -> list[Finding]:
+    """Return the findings of a check: the requirements that it yields as met, then the fault that it raises, if any."""
     findings = []
     try:
-        for what, found in check(path, arguments):
+        for what, found in met:
             findings.append(Finding(what, True, found))
     except UserError as error:
         findings.append(Finding(REQUIREMENT, False, str(error)))
     except Exception as error:  # whatever the part raises
-        findings.append(Finding(REQUIREMENT, False, f"raises {type(error).__name__}: {shortened(str(error), 200)}"))
+        findings.append(Finding(REQUIREMENT, False, f"raises {described(error)}"))
     return findings
 
 

@@ -3,14 +3,14 @@
 import traceback
 from collections.abc import Sequence
 
-from supersnn.errors import ExternalError, UserError, shortened
+from supersnn.errors import ExternalError, UserError, described
 from supersnn.files import DamagedFile
 from tune.execution.trial import StaleDriverError
 from tune.outcome.final_training import FinalRun
 from tune.search.messages import TRACEBACK
 from tune.storage import Storage
 
-_TOLD_AS_THEY_ARE = (UserError, ExternalError, DamagedFile, OSError, StaleDriverError)
+_SELF_EXPLANATORY = (UserError, ExternalError, DamagedFile, OSError, StaleDriverError)
 """Errors that say by themselves what has happened."""
 
 
@@ -21,19 +21,19 @@ def require_none(failed: Sequence[tuple[FinalRun, Exception]], storage: Storage)
 
     Raises:
         ExternalError: a training has raised an error.
-        Exception: the first error that is told as it is, such as a full disk.
+        Exception: the first error that needs no explanation, such as a full disk.
     """
     for _, error in failed:
-        if isinstance(error, _TOLD_AS_THEY_ARE):
+        if isinstance(error, _SELF_EXPLANATORY):
             raise error
     for item, error in failed:
         text = "".join(traceback.format_exception(error))
         storage.write_text(f"{item.job.folder}/{TRACEBACK}", text)
     if failed:
         item, error = failed[0]
-        what = f"{type(error).__name__}: {shortened(str(error), 200)}" if str(error) else type(error).__name__
         others = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
         raise ExternalError(
-            f"the final run {item.search}/{item.trial} with seed {item.seed} failed{others}: {what}; its traceback is "
-            f"in {storage.root / item.job.folder / TRACEBACK} (the same command tries again what is missing)"
+            f"the final run {item.search}/{item.trial} with seed {item.seed} failed{others}: "
+            f"{described(error)}; its traceback is in {storage.root / item.job.folder / TRACEBACK} "
+            "(the same command tries again what is missing)"
         ) from error

@@ -8,9 +8,9 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
 from supersnn import parts
-from supersnn.errors import UserError, shortened
+from supersnn.errors import UserError
 from supersnn.testing import Finding
-from supersnn.testing.checks import REQUIREMENT
+from supersnn.testing.checks import findings_of
 from tune.description.own_search import own_pruner, own_sampler
 
 _TRIALS = 12
@@ -28,16 +28,8 @@ def search_kind(path: str) -> str | None:
 
 def check_search_part(path: str, kind: str, arguments: Mapping[str, Any]) -> list[Finding]:
     """Return the findings on a sampler or a scheduler, up to the first fault."""
-    findings = []
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        for what, found in SEARCH_CHECKS[kind](path, arguments):
-            findings.append(Finding(what, True, found))
-    except UserError as error:
-        findings.append(Finding(REQUIREMENT, False, str(error)))
-    except Exception as error:  # whatever the part raises
-        findings.append(Finding(REQUIREMENT, False, f"raises {type(error).__name__}: {shortened(str(error), 200)}"))
-    return findings
+    return findings_of(SEARCH_CHECKS[kind](path, arguments))
 
 
 def _sampler(path: str, arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

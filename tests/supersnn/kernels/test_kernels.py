@@ -36,6 +36,20 @@ def test_a_kernel_is_the_slow_loop(kernel: ModuleType, dynamics: Dynamics, const
     contract.check(kernel, dynamics, constant, in_place)
 
 
+def in_tritons_interpreter(script: str) -> str:
+    """Run a script in a process whose kernels run in Triton's interpreter; return what it prints."""
+    found = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(Path(__file__).parents[3])},
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr[-3000:]
+    return found.stdout
+
+
 def test_tritons_kernel_is_the_slow_loop_in_its_interpreter() -> None:
     """It runs on a GPU alone; Triton's interpreter, a process's first choice, shows on the CPU that it is right."""
     pytest.importorskip("triton")
@@ -46,16 +60,7 @@ def test_tritons_kernel_is_the_slow_loop_in_its_interpreter() -> None:
         "    contract.check(fused, dynamics, number % 3 == 0, number % 2 == 0)\n"
         "print('checked', number + 1)\n"
     )
-    found = subprocess.run(
-        [sys.executable, "-c", script],
-        env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(Path(__file__).parents[3])},
-        capture_output=True,
-        text=True,
-        timeout=250,
-        check=False,
-    )
-    assert found.returncode == 0, found.stderr[-3000:]
-    assert found.stdout.split() == ["checked", "32"]
+    assert in_tritons_interpreter(script).split() == ["checked", "32"]
 
 
 @pytest.mark.parametrize("learned", [False, True])
@@ -159,15 +164,7 @@ def test_the_gradient_of_a_learned_decay_keeps_its_precision(name: str) -> None:
         "assert found.dtype == torch.float32, found.dtype\n"
         "assert abs(float(found) - expected) < 2e-3 * abs(expected), (float(found), expected)\n"
     )
-    found = subprocess.run(
-        [sys.executable, "-c", script],
-        env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(Path(__file__).parents[3])},
-        capture_output=True,
-        text=True,
-        timeout=250,
-        check=False,
-    )
-    assert found.returncode == 0, found.stderr[-3000:]
+    in_tritons_interpreter(script)
 
 
 def test_without_numba_the_loop_is_torchs_own(monkeypatch: pytest.MonkeyPatch) -> None:
