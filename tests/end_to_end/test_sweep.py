@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from supersnn import test_set
+from supersnn.errors import ExternalError
 from tests.support import invariants
 from tests.support.cli import run, run_json
 from tests.support.records import events
@@ -53,7 +54,7 @@ def test_a_sweep_from_its_file_to_its_report(tiny: Path, tmp_path: Path, monkeyp
 
 
 def test_no_search_opens_the_test_images(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With `open_test` refused, the whole search runs; the verification is the first to fail."""
+    """With `open_test` refused, the whole search runs; the verification is the first to fail, in one error."""
 
     class RefusedError(Exception):
         pass
@@ -63,7 +64,7 @@ def test_no_search_opens_the_test_images(tiny: Path, tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(test_set, "open_test", refuse)
     monkeypatch.setattr("tune.outcome.final_training.open_test", refuse)
-    with pytest.raises(RefusedError):
+    with pytest.raises(ExternalError, match="failed, and 5 more: RefusedError;"):
         run("sweep", tiny, "--local", "--store", tmp_path / "store")
     assert len(events(tmp_path / "store" / "sweeps" / "tiny" / "journal.jsonl", "end")) == 6
     assert not (tmp_path / "store" / "sweeps" / "tiny" / "test-ledger.jsonl").exists()
