@@ -3,7 +3,6 @@
 Processes communicate through gloo on CPUs, and through NCCL on GPUs, one GPU each. NCCL was not benchmarked.
 """
 
-import io
 import multiprocessing
 import os
 import signal
@@ -26,6 +25,7 @@ from torch import distributed
 from supersnn import plugins
 from supersnn.errors import UserError
 from supersnn.shards import Shard
+from supersnn.shared_tensors import share
 
 EXIT_TIMEOUT = 2.0  # seconds until a worker that does not exit is killed
 RENDEZVOUS_TIMEOUT = (
@@ -59,8 +59,9 @@ def process_group(
     """Start a worker process for each shard except the first.
 
     A worker runs `worker_loop(shard, steps, *arguments)`; its `steps` yields once for every call of the yielded
-    function, and ends with this context. The arguments are pickled, with their tensors on the worker's device: GPUs are
-    numbered from `device` on. Workers exit with this process, whatever ends it.
+    function, and ends with this context. The arguments are pickled but for their tensors, which the processes share in
+    memory (`supersnn.shared_tensors`) or have on their GPUs, numbered from `device` on. Workers exit with this process,
+    whatever ends it.
 
     A process can be in one group at a time. Python's `spawn` imports the main module in each worker, so that a script
     must do its work under ``if __name__ == "__main__"``.
@@ -121,13 +122,12 @@ def _stop(process: SpawnProcess) -> None:
 
 def _send_work(pipes: Sequence[Connection], worker_loop: Callable[..., None], arguments: Sequence[Any]) -> None:
     """Send the work to the workers, and wait until each has received it."""
-    content = io.BytesIO()
-    torch.save((worker_loop, tuple(arguments)), content)
-    for pipe in pipes:
-        pipe.send_bytes(content.getbuffer())
-    for pipe in pipes:
-        if (error_text := pipe.recv()) is not None:
-            raise RuntimeError(error_text)
+    with share((worker_loop, tuple(arguments))) as work:
+        for pipe in pipes:
+            pipe.send(work)
+        for pipe in pipes:
+            if (error_text := pipe.recv()) is not None:
+                raise RuntimeError(error_text)
 
 
 def _send(pipes: Sequence[Connection], proceed: bool) -> None:
@@ -188,8 +188,7 @@ def _work(shard: Shard, pipe: Connection, rendezvous: Path) -> None:
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     plugins.inherit()  # what is received may be of their classes
     try:
-        content = io.BytesIO(pipe.recv_bytes())
-        worker_loop, arguments = torch.load(content, map_location=shard.device, weights_only=False)
+        worker_loop, arguments = pipe.recv().load(shard.device)
         pipe.send(None)
         with _group(shard, rendezvous):
             worker_loop(shard, _steps(pipe), *arguments)

@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import io
+import itertools
 import os
 import re
 import shutil
@@ -72,8 +73,10 @@ class Ended:
             yield Finding(part, "error without a word", name, case, self.out[-300:])
         if user and self.code and (self.code != 2 or len(said) != 1 or self.out):
             yield Finding(part, "not one line with exit code 2", _shape(self.err), case, self.err[:300])
-        if self.code and len(said) > lines:
-            yield Finding(part, "too many lines of error", f"{name} {_shape(self.err)}", case, self.err[:300])
+        complaint = list(itertools.dropwhile(lambda line: not line.startswith("supersnn: "), said)) or said
+        if self.code and len(complaint) > lines:  # the progress before it is none of it
+            detail = "\n".join(complaint)[:600]
+            yield Finding(part, "too many lines of error", f"{name} {_shape(self.err)}", case, detail)
         if self.code and (longest := max(map(len, said), default=0)) > LONGEST_LINE:
             yield Finding(part, "line of error too long", name, case, f"{longest} characters: {self.err[:200]}")
         for warning in self.warned:

@@ -86,7 +86,8 @@ def _drive(
 ) -> Iterator[str]:
     """Run trials, two at a time, until there is none, or die with two under way."""
     record = SweepRecord(SweepFolder(folder), sweep.search.constraints)
-    studies = Studies(sweep, planned(sweep, arms), storage)
+    searches = planned(sweep, arms)
+    studies = Studies(sweep, searches, storage)
     budget = Budget(sweep, studies, folder, record.state)
     record.open()
     try:
@@ -95,9 +96,8 @@ def _drive(
         search.reconcile()
         running: list[Job] = []
         handed_out = 0
-        limit = (
-            4 * len(arms) * max(sweep.search.trials, 4) * (1 if sweep.search.fair == "trials" else sweep.trial_epochs())
-        )
+        per_search = max(sweep.search.trials, 4) * (1 if sweep.search.fair == "trials" else sweep.trial_epochs())
+        limit = 4 * len(searches) * per_search
         while True:
             while len(running) < 2 and (job := search.next_job()) is not None:
                 running.append(job)

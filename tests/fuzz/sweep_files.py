@@ -83,13 +83,28 @@ search:
 verify: {seeds: 3, first_seed: 500, top: 2, rank_seeds: 2, train_on: train+validation}
 resources: {cpus: 2, gpus: 0, memory: 2GB, labels: {zone: a}, trials_at_once: 2}
 """
+REPLICATED = """\
+# Several data sets and replicates.
+name: replicated
+seed: 1
+dataset: {validation: 0.2}
+datasets: {few: {name: digits, images: 400}, all: {name: digits, augment: {crop: 1}}}
+student: {architecture: resnet8}
+train: {epochs: 4, batch_size: 32}
+replicates: 2
+vary: [search, teacher, split]
+arms: {direct: {}, homogeneous: {teachers: [resnet8]}}
+space: {optimizer.lr: {log: [1.0e-3, 0.3]}, loss.relation.weight: default}
+search: {trials: 3}
+verify: {seeds: 2}
+"""
 
 
 @functools.cache
 def sources() -> dict[str, str]:
     """The files that mutants are made of, by name."""
-    found = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "configs").glob("*.yaml"))}
-    return {**found, "template": TEMPLATE, "everything": EVERYTHING}
+    found = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "configs").glob("digits*.yaml"))}
+    return {**found, "template": TEMPLATE, "everything": EVERYTHING, "replicated": REPLICATED}
 
 
 @functools.cache
