@@ -1,0 +1,92 @@
+"""What the sweep configs/arms.yaml found, computed from its journal alone. Seconds.
+
+    supersnn sweep configs/arms.yaml                        (an hour or two on two cores)
+    python -m benchmarks.arms [--keep STORE/sweeps/arms] [--write benchmarks/RESULTS.md]
+
+`--keep` packs the sweep's configuration and journal into evidence/arms, which the tables are computed from.
+"""
+
+import argparse
+import lzma
+import shutil
+import tempfile
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from analysis.load import sweep
+from analysis.results import results
+from benchmarks.common import write_section
+
+EVIDENCE = Path(__file__).parent / "evidence" / "arms"
+CONFIG, JOURNAL, PACKED = "config.yaml", "journal.jsonl", "journal.jsonl.xz"
+
+
+def keep(folder: Path, evidence: Path = EVIDENCE) -> None:
+    """Pack the configuration and the journal of a sweep's folder."""
+    evidence.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(folder / CONFIG, evidence / CONFIG)
+    (evidence / PACKED).write_bytes(lzma.compress((folder / JOURNAL).read_bytes(), preset=9))
+
+
+@cache
+def kept(evidence: Path = EVIDENCE) -> dict[str, Any]:
+    """Return the results of the sweep that was packed, as `supersnn report --json` gives them."""
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copyfile(evidence / CONFIG, Path(folder, CONFIG))
+        Path(folder, JOURNAL).write_bytes(lzma.decompress((evidence / PACKED).read_bytes()))
+        return results(sweep(folder, cache=False))
+
+
+def lines(found: dict[str, Any]) -> Iterator[str]:
+    """Yield the tables of a sweep's results: accuracies by data set and arm, then differences."""
+    arms = list(found["arms"])
+    cells = {(row["dataset"], row["arm"]): row for row in found["arms_by_dataset"]}
+    yield f"| test accuracy, % (95 % interval over searches) | {' | '.join(arms)} |"
+    yield f"| --- |{' --- |' * len(arms)}"
+    for dataset in found["datasets"]:
+        yield f"| {dataset} | {' | '.join(_accuracy(cells.get((dataset, arm))) for arm in arms)} |"
+    yield ""
+    yield "| data set | difference | searches | points | 95 % interval | p (Holm) | sign flips | verdict |"
+    yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
+    for row in found["verdicts"]:
+        yield (
+            f"| {row['dataset']} | {row['a']} − {row['b']} | {row['n']} | {_points(row['difference'])} | "
+            f"{_points(row['low'])} … {_points(row['high'])} | {_p(row['p'])} | {_p(row['p_flip'])} | "
+            f"{row['verdict']} |"
+        )
+
+
+def _accuracy(row: dict[str, Any] | None) -> str:
+    if row is None or row["mean"] is None:
+        return "–"
+    if row["low"] is None:
+        return f"{100 * row['mean']:.2f}"
+    return f"{100 * row['mean']:.2f} ({100 * row['low']:.2f} … {100 * row['high']:.2f})"
+
+
+def _points(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:+.2f}".replace("-", "−")
+
+
+def _p(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.arms")
+    parser.add_argument("--keep", type=Path, help="the folder of the finished sweep, to be packed first")
+    parser.add_argument("--write", type=Path, help="a Markdown file with the marks of the section")
+    options = parser.parse_args()
+    if options.keep:
+        keep(options.keep)
+    text = ["    supersnn sweep configs/arms.yaml", "", *lines(kept())]
+    print("\n".join(text))
+    if options.write:
+        write_section(options.write, "arms", text)
+
+
+if __name__ == "__main__":
+    main()
