@@ -13,7 +13,9 @@ from analysis.stored import StoredArm
 from analysis.tables import LAYERS, LEDGER, PROBLEMS, RANKED, TEACHERS, TRIALS, VERIFIED, Sweep, typed
 from supersnn.records.events import TeacherRefitted, TeacherTrained
 from supersnn.records.metrics import by_column, judged
-from supersnn.records.state import SearchRecord, SweepState, TrialRecord
+from supersnn.records.search_state import SearchRecord
+from supersnn.records.state import SweepState
+from supersnn.records.trial_state import TrialRecord
 
 Row = dict[str, Any]
 

@@ -9,7 +9,8 @@ import pandas as pd
 from analysis.journal import SweepRecord
 from analysis.stored import StoredArm
 from supersnn.records.metrics import TEST_ACCURACY, VAL_ACCURACY, by_column, judged
-from supersnn.records.state import SearchRecord, SweepState
+from supersnn.records.search_state import SearchRecord
+from supersnn.records.state import SweepState
 
 TOLERANCE = 1e-6
 Problem = dict[str, Any]

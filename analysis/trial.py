@@ -12,7 +12,8 @@ from supersnn.records import journal, snapshot
 from supersnn.records.events import TrialStarted
 from supersnn.records.metrics import METRICS, judged
 from supersnn.records.searches import SearchId
-from supersnn.records.state import SweepState, TrialRecord
+from supersnn.records.state import SweepState
+from supersnn.records.trial_state import TrialRecord
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ from optuna.storages import BaseStorage
 from supersnn.config_model import to_yaml
 from supersnn.errors import UserError
 from supersnn.files import write_atomically
+from supersnn.records.contents import OVERALL
 from supersnn.records.events import SCHEMA, DriverEnd, RequestTaken, SweepClosed, SweepStarted
 from supersnn.records.searches import split_key
-from supersnn.records.state import OVERALL, SweepState
+from supersnn.records.state import SweepState
 from supersnn.records.steering import overrides
 from tune.description.arms import resolve
 from tune.description.changes import as_changed

@@ -9,8 +9,9 @@ from supersnn import exported
 from supersnn.config import TrainConfig
 from supersnn.config_model import flatten, parse
 from supersnn.files import write_atomically
+from supersnn.records.contents import OVERALL
 from supersnn.records.events import TeacherRefitted, TrialRanked, WinnerChosen, WinnerExported, WinnerVerified
-from supersnn.records.state import OVERALL, SweepState
+from supersnn.records.state import SweepState
 from tune.description.replication import folder_label, labels
 from tune.description.searches import PlannedSearch
 from tune.execution.executor import Executor

@@ -14,8 +14,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from supersnn.files import write_atomically
 from supersnn.records import journal
+from supersnn.records.driver_session import DriverSession
 from supersnn.records.events import AnyEvent
-from supersnn.records.state import DriverSession, SearchRecord, SweepState, TrialRecord
+from supersnn.records.search_state import SearchRecord
+from supersnn.records.state import SweepState
+from supersnn.records.trial_state import TrialRecord
 
 VERSION = hashlib.sha256(
     repr(

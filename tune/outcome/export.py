@@ -26,9 +26,11 @@ from supersnn.files import DamagedFile, sha256, write_atomically
 from supersnn.operations import AC_PJ, MAC_PJ
 from supersnn.records.events import TeacherRefitted
 from supersnn.records.metrics import INFERENCE, SYNAPTIC_OPS, VAL_ACCURACY
+from supersnn.records.search_state import SearchRecord
 from supersnn.records.searches import split_key
 from supersnn.records.snapshot import current_state
-from supersnn.records.state import SearchRecord, SweepState, TrialRecord
+from supersnn.records.state import SweepState
+from supersnn.records.trial_state import TrialRecord
 from tune.description.arms import resolve
 from tune.description.fixed import fixed_digest
 from tune.description.replication import labels

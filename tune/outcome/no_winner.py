@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from supersnn.records.state import SearchRecord, SweepState
+from supersnn.records.search_state import SearchRecord
+from supersnn.records.state import SweepState
 
 
 def without_winner(searches: Iterable[str], state: SweepState) -> dict[str, str]:

@@ -21,7 +21,7 @@ from supersnn.config_model import digest, flatten
 from supersnn.errors import UserError
 from supersnn.records.metrics import OBJECTIVES, SYNAPTIC_OPS, VAL_ACCURACY, judged, violations
 from supersnn.records.searches import trial_key
-from supersnn.records.state import rank
+from supersnn.records.trial_state import rank
 from tune.description.arms import Arm
 from tune.description.searches import PlannedSearch
 from tune.description.space import Values, startup_design, suggest

@@ -19,7 +19,8 @@ from optuna.trial import FrozenTrial, TrialState
 from supersnn.errors import UserError
 from supersnn.records.events import AnyEvent, EpochReported, TrialEnded, TrialStarted
 from supersnn.records.metrics import OBJECTIVES, VAL_ACCURACY, judged
-from supersnn.records.state import SearchRecord, SweepState
+from supersnn.records.search_state import SearchRecord
+from supersnn.records.state import SweepState
 from tune.description.searches import PlannedSearch
 from tune.description.space import Values
 from tune.description.sweep import SweepConfig

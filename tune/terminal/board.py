@@ -12,7 +12,8 @@ from rich.text import Text
 from supersnn.errors import shortened
 from supersnn.records import steering
 from supersnn.records.events import AnyEvent, SweepClosed, SweepStarted, TeacherTrained, TrialEnd, TrialStarted
-from supersnn.records.state import SearchRecord, SweepState
+from supersnn.records.search_state import SearchRecord
+from supersnn.records.state import SweepState
 from tune.description.sweep import SweepConfig
 from tune.terminal.rows import Row, rows
 from tune.terminal.throughput import epochs_per_second, trials_per_hour

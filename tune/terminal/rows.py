@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import fmean
 
+from supersnn.records.search_state import SearchRecord
 from supersnn.records.searches import SearchId
-from supersnn.records.state import SearchRecord, SweepState
+from supersnn.records.state import SweepState
 from tune.description.replication import labels
 from tune.description.sweep import SweepConfig
 

@@ -4,8 +4,8 @@ from typing import Any
 
 from supersnn.config_model import parse, read_yaml
 from supersnn.records import steering
+from supersnn.records.search_state import SearchRecord
 from supersnn.records.snapshot import current_state
-from supersnn.records.state import SearchRecord
 from tune import requests
 from tune.description.sweep import SweepConfig
 from tune.store import SweepFolder

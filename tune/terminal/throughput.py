@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from supersnn.records.state import DriverSession
+from supersnn.records.driver_session import DriverSession
 
 
 def epochs_per_second(drivers: Sequence[DriverSession]) -> float | None:

@@ -9,7 +9,9 @@ from datetime import UTC, datetime
 
 from supersnn.config_model import digest
 from supersnn.records.events import SweepStarted, WinnerVerified
-from supersnn.records.state import SearchRecord, SweepState, TrialRecord
+from supersnn.records.search_state import SearchRecord
+from supersnn.records.state import SweepState
+from supersnn.records.trial_state import TrialRecord
 from tune.tracking.changes import Run
 
 

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 
 from supersnn.records.metrics import COSTS, TEST_ACCURACY, mean_of
-from supersnn.records.state import SearchRecord
+from supersnn.records.search_state import SearchRecord
 
 
 def accuracies(search: SearchRecord) -> list[float]:

@@ -27,7 +27,9 @@ from supersnn.records.events import (
     end_state,
 )
 from supersnn.records.metrics import VAL_ACCURACY
-from supersnn.records.state import SearchRecord, SweepState, TrialRecord
+from supersnn.records.search_state import SearchRecord
+from supersnn.records.state import SweepState
+from supersnn.records.trial_state import TrialRecord
 from tune.tracking.changes import Change, Dataset, Export, Run, Status, joined, params
 from tune.tracking.runs import Runs, labels
 from tune.tracking.standings import accuracies, mean_costs, summary

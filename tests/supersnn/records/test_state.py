@@ -18,7 +18,8 @@ from supersnn.records.events import (
     WinnerExported,
     WinnerVerified,
 )
-from supersnn.records.state import SweepState, TrialRecord, better, rank
+from supersnn.records.state import SweepState
+from supersnn.records.trial_state import TrialRecord, better, rank
 
 
 def state_of(events: list[AnyEvent], **constraints: float) -> SweepState:

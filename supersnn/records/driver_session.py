@@ -1,0 +1,31 @@
+"""One driver of a sweep as the journal's events leave it: its versions, its times, what it has trained."""
+
+from dataclasses import dataclass
+
+from supersnn.records.events import DriverEnd
+
+
+@dataclass(slots=True)
+class DriverSession:
+    """One driver, times in Unix seconds.
+
+    Attributes:
+        driver: its token, `code` its version of this package, `versions` those of the libraries.
+        began, last: its first event and its last one so far.
+        training: when it began to train students.
+        searched: when its last trial ended.
+        epochs: how many epochs of students it has trained, final runs included.
+        ended: how many trials have ended.
+        end: how it ended; None while it is at work, and for ever if it was killed.
+    """
+
+    driver: str
+    code: str | None
+    versions: dict[str, str]
+    began: float
+    last: float
+    training: float
+    searched: float
+    epochs: int = 0
+    ended: int = 0
+    end: DriverEnd | None = None
