@@ -13,8 +13,11 @@ from supersnn.config_model import NO_ARGUMENTS
 from supersnn.data import Images, training_data
 from supersnn.errors import UserError
 from supersnn.evaluation import Evaluation, evaluate
+from supersnn.export_formats import int8_format
+from supersnn.export_formats.graph import Graph, UnsupportedLayerError
+from supersnn.export_formats.graph_cost import measured
 from supersnn.exported import LEDGER, METRICS, DamagedExport, Student
-from supersnn.files import printable
+from supersnn.files import DamagedFile, printable
 from supersnn.test_set import open_test
 
 
@@ -59,8 +62,14 @@ def check(folder: Path, device: torch.device | str = "cpu", trust: bool = False)
     data = training_data(dataset, device)
     student.preprocessing.kind.match(dataset.name, data.classes, tuple(data.validation.pixels.shape[1:]))
     comparisons = [_compared(student, "val_accuracy", data.validation)]
+    integers = _integers(student, folder)
+    if integers is not None:
+        comparisons.append(_compared_integers(student, integers, "val_accuracy", data.validation))
     if "test_accuracy" in figures:
-        comparisons.append(_compared(student, "test_accuracy", _test_images(student, dataset, folder, "check", device)))
+        test = _test_images(student, dataset, folder, "check", device)
+        comparisons.append(_compared(student, "test_accuracy", test))
+        if integers is not None and student.metrics["int8"].get("test_accuracy") is not None:
+            comparisons.append(_compared_integers(student, integers, "test_accuracy", test))
     return comparisons
 
 
@@ -120,6 +129,32 @@ def _is_recorded(student: Student, figure: str, folder: Path) -> bool:
 def _is_fraction(value: Any) -> bool:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return number and math.isfinite(value) and 0 <= value <= 1
+
+
+def _integers(student: Student, folder: Path) -> Graph | None:
+    """Return the graph with the export's weights of 8 bits, None where it has none.
+
+    Raises:
+        DamagedExport: they are not those of this student, or their accuracies make no sense.
+    """
+    recorded = student.metrics.get("int8") or {}
+    if "file" not in recorded:
+        return None
+    for key in ("val_accuracy", "test_accuracy"):
+        value = recorded.get(key)
+        if not _is_fraction(value) and (value is not None or key == "val_accuracy"):
+            found = str(value)[:100]
+            raise DamagedExport(f"{folder / METRICS}: int8.{key}: expected a number from 0 to 1, found {found}")
+    try:
+        return int8_format.read(student.module, student.preprocessing.kind.shape, folder / int8_format.FILE)
+    except (DamagedFile, UnsupportedLayerError) as error:
+        raise DamagedExport(f"{folder / int8_format.FILE}: cannot be read: {error}") from error
+
+
+def _compared_integers(student: Student, graph: Graph, figure: str, images: Images) -> Comparison:
+    found = measured(graph, images, student.preprocessing.mean, student.preprocessing.std)
+    allowed = float(student.metrics.get("tolerance", tolerance(len(images))))
+    return Comparison(f"int8_{figure}", float(student.metrics["int8"][figure]), found.accuracy, allowed)
 
 
 def _compared(student: Student, figure: str, images: Images) -> Comparison:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from supersnn.config_model import (
     EXCLUDE_DEFAULT_FROM_DIGEST,
@@ -28,6 +28,7 @@ from supersnn.config_model import (
 )
 from supersnn.environment import with_expanded
 from supersnn.errors import prefix_errors, shortened
+from supersnn.export_config import ExportConfig, TargetConfig, as_target
 from supersnn.layer_names import layer_names
 from supersnn.parts import is_import_path, one_of, require_form
 
@@ -386,8 +387,9 @@ class LoopConfig(ConfigModel):
 class TrainConfig(ConfigModel):
     """Complete description of a training.
 
-    `plugins` are the packages that its import paths are in (`supersnn.plugins`). `teacher.views` is accepted as an
-    older name of `dataset.augment.views`.
+    `target` and `export` are what its export folder is for (`supersnn.export_config`). `plugins` are the packages that
+    its import paths are in (`supersnn.plugins`). `teacher.views` is accepted as an older name of
+    `dataset.augment.views`.
     """
 
     MOVED_KEYS = {"dataset.augment.views": "teacher.views"}
@@ -400,6 +402,8 @@ class TrainConfig(ConfigModel):
     optimizer: OptimizerConfig = OptimizerConfig()
     train: LoopConfig = LoopConfig()
     seed: Integer = Field(0, ge=0)
+    target: Annotated[TargetConfig | None, BeforeValidator(as_target), EXCLUDE_FROM_DIGEST] = None
+    export: Annotated[ExportConfig, EXCLUDE_FROM_DIGEST] = ExportConfig()
     plugins: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], EXCLUDE_FROM_DIGEST] = ()
 
     @model_validator(mode="before")

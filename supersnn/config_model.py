@@ -451,12 +451,12 @@ def _digested(config: ConfigModel) -> dict[str, Any]:
     values = config.model_dump(mode="json")
     for name, field in type(config).model_fields.items():
         value = getattr(config, name)
-        if isinstance(value, ConfigModel):
-            values[name] = _digested(value)
-        elif EXCLUDE_FROM_DIGEST in field.metadata or (
+        if EXCLUDE_FROM_DIGEST in field.metadata or (
             EXCLUDE_DEFAULT_FROM_DIGEST in field.metadata and value == field.default
         ):
             del values[name]
+        elif isinstance(value, ConfigModel):
+            values[name] = _digested(value)
     for key, older in config.MOVED_KEYS.items():
         values = merge(_without(values, key), unflatten({older: _value_at(values, key)}))
     return values

@@ -24,14 +24,33 @@ def plan(
 
     described = sweeps.load(config, tuple(set_))
     origin = sweeps.origin_of(config)
+    target = _target(described, origin)
     if pilot is None:
         print_message(
             "no --pilot: differences are in standard deviations; a first sweep with 3 replicates gives points"
         )
-        print_result(without_pilot(described, origin), _without_pilot_view, as_json)
+        print_result(without_pilot(described, origin) | target, _without_pilot_view, as_json)
         return
     now = (described.replicates, described.verify.seeds)
-    print_result(allocation(described, origin, _pilots(pilot, store), detect / 100, now), _view, as_json)
+    print_result(allocation(described, origin, _pilots(pilot, store), detect / 100, now) | target, _view, as_json)
+
+
+def _target(described: Any, origin: str) -> dict[str, Any]:
+    """Return what students exceed of their target under `target`, nothing without one."""
+    from tune.description.arms import resolve
+    from tune.description.target import target_plan
+
+    if described.target is None:
+        return {}
+    return {"target": target_plan(described, resolve(described, origin))}
+
+
+def _target_lines(planned: dict[str, Any]) -> list[str]:
+    from rich.markup import escape
+
+    from tune.description.target import target_lines
+
+    return [escape(line) for line in target_lines(planned["target"])] if "target" in planned else []
 
 
 def _pilots(name: str, store: Any) -> Any:
@@ -48,7 +67,7 @@ def _view(planned: dict[str, Any]) -> Any:
     from supersnn_cli.printing import table_of
     from tune.description.allocation import rows, sentences
 
-    return Group(table_of(rows(planned)), "", *sentences(planned))
+    return Group(table_of(rows(planned)), "", *sentences(planned), *_target_lines(planned))
 
 
 def _without_pilot_view(planned: dict[str, Any]) -> Any:
@@ -60,4 +79,4 @@ def _without_pilot_view(planned: dict[str, Any]) -> Any:
         "sd: of the difference of two searches of the same arm, with the file's fresh seeds of each winner.",
         "On digits with 20 trials of 36 epochs it was 0.3 to 0.5 points, with 8 short trials 1 to 4 points.",
     ]
-    return Group(table_of(planned["replicates"]), "", *lines)
+    return Group(table_of(planned["replicates"]), "", *lines, *_target_lines(planned))

@@ -31,7 +31,7 @@ def export(
 ) -> None:
     """Export a sweep's best student, or selected trials, as self-checking folders."""
     from supersnn.errors import UserError
-    from tune.outcome.export import Exporter, parse_trial
+    from tune.outcome.export import Exporter, parse_trial, warnings_of
     from tune.store import Store
 
     if (arm is not None) + (trial is not None) + pareto > 1:
@@ -42,7 +42,10 @@ def export(
         raise UserError("--trial, --dataset: a trial's name says its data set; expected one of them at most")
     label = None if trial else exporter.label(dataset)
     if pareto:
-        print_result(exporter.front(to, label), table_of, as_json)
+        rows = exporter.front(to, label)
+        for line in exporter.warnings:
+            print_message(f"warning: {line}")
+        print_result(rows, table_of, as_json)
         return
     if trial:
         metrics = exporter.trial(*parse_trial(trial), to)
@@ -50,6 +53,8 @@ def export(
         metrics = exporter.arm(arm or exporter.best_arm(label), to, label)
     if metrics["reproduced"] is False:
         print_message("retraining did not reproduce the accuracy that the search recorded; see metrics.json")
+    for line in warnings_of(metrics):
+        print_message(f"warning: {line}")
     keys = ("arm", "trial", "seed", "val_accuracy", "test_accuracy", "test_mean", "verified_seeds", "reproduced")
     print_result({"folder": str(to), **{key: metrics[key] for key in keys}}, key_value_table, as_json)
 

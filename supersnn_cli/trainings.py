@@ -57,9 +57,11 @@ def train(
         print_message(epoch_line(report, config.train.epochs))
     assert report is not None
     if to is not None and report.failure is None:
+        from tune.outcome.export import warnings_of
         from tune.outcome.single import export_training
 
-        export_training(to, config, report, data, teacher_source, folder / "teachers")
+        for line in warnings_of(export_training(to, config, report, data, teacher_source, folder / "teachers")):
+            print_message(f"warning: {line}")
     result = {
         "val_accuracy": report.metrics.get("val/accuracy"),
         "epochs": report.epoch,

@@ -217,6 +217,7 @@ def _verified(search: PlannedSearch, item: FinalRun, result: FinalResult) -> Win
         metrics=result.metrics,
         rates=result.rates,
         anytime=result.anytime,
+        int8=result.int8,
         seconds=result.seconds,
         opened=result.opened,
         ended=result.ended,

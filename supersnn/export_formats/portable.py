@@ -10,7 +10,7 @@ and Norse ignores a neuron's resistance. What is linear is therefore composed wi
 All three are exact. A sum over a window with the weights divided by its size is the same number of operations.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import torch
@@ -28,11 +28,11 @@ from supersnn.export_formats.graph import (
 )
 
 
-def without_pooling(graph: Graph) -> Graph:
-    """Return the graph with average poolings composed with what reads them; the others stay."""
+def without_pooling(graph: Graph, keep: Collection[str] = ()) -> Graph:
+    """Return the graph with average poolings composed with what reads them; the others stay, and those to `keep`."""
     nodes = dict(graph.nodes)
     for name, node in graph.nodes.items():
-        if isinstance(node.layer, AveragePool):
+        if isinstance(node.layer, AveragePool) and name not in keep:
             _compose(nodes, name, node.layer, graph.shape)
     return replace(graph, nodes=nodes)
 

@@ -238,6 +238,7 @@ class WinnerVerified(_Located):
     `config` is that training by flat dotted keys, `rates` the firing rate by layer, `opened` when the test images were,
     in Unix seconds, `seconds` the training's, `ended` how it ended: ``finished`` or ``failed:REASON``. `anytime` is its
     accuracy and cost after each time step and of early exits (`supersnn.anytime.Point`), None in earlier versions.
+    `int8` compares weights of 8 bits with the floats (`supersnn.export_formats.int8_format.compared`), None without.
     """
 
     event: Literal["verified"] = "verified"
@@ -251,6 +252,7 @@ class WinnerVerified(_Located):
     opened: float | None = None
     ended: str = "finished"
     anytime: list[dict[str, Any]] | None = None
+    int8: dict[str, Any] | None = None
 
 
 class WinnerExported(_Located):

@@ -7,7 +7,7 @@ validation and test images give); tables, MLflow, exports and the report take it
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 OWN = "own/"
 """The prefix of a metric that is a function of the user's (`supersnn.own_metrics`)."""
@@ -53,6 +53,13 @@ EFFECTIVE_MACS = Metric(
     "ops/effective_mac", "effective_macs", "effective MACs an image (NeuroBench)", "", "minimize", constrainable=True
 )
 DENSE_OPS = Metric("ops/dense", "dense_ops", "dense operations an image (NeuroBench)", "", "minimize")
+INT8 = (
+    Metric("int8/accuracy", "int8_accuracy", "accuracy with weights of 8 bits", "fraction", "maximize"),
+    Metric("int8/spike_rate", "int8_spike_rate", "firing rate with weights of 8 bits", "", "minimize"),
+    Metric("int8/synaptic_ops", "int8_synaptic_ops", "synaptic operations with weights of 8 bits", "", "minimize"),
+    Metric("int8/energy_nj", "int8_energy_nj", "energy with weights of 8 bits", "nJ", "minimize"),
+)
+"""What final runs with `export.int8` measure on the images of the run."""
 EPOCH_SECONDS = Metric("time/epoch_s", "epoch_s", "time of an epoch", "s", "minimize")
 
 METRICS: dict[str, Metric] = {
@@ -70,6 +77,7 @@ METRICS: dict[str, Metric] = {
         EFFECTIVE_MACS,
         DENSE_OPS,
         ENERGY,
+        *INT8,
         Metric("train/loss", "train_loss", "training loss", "", "minimize"),
         *(
             Metric(f"loss/{term}{suffix}", f"{term}_loss{suffix}", f"{term} loss{word}", "", "minimize")
@@ -102,6 +110,16 @@ def by_column(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
 def by_key(columns: Mapping[str, float | None]) -> dict[str, float | None]:
     """Return the metrics among some columns under their keys: the inverse of `by_column`."""
     return {_BY_COLUMN[name]: value for name, value in columns.items() if name in _BY_COLUMN}
+
+
+def int8_metrics(compared: Mapping[str, Any] | None) -> dict[str, float]:
+    """Return the metrics of `INT8` by key; none where nothing was measured.
+
+    Args:
+        compared: as `supersnn.export_formats.int8_format.compared` returns it.
+    """
+    found = (compared or {}).get("int8", {})
+    return {metric.key: found[name] for metric in INT8 if (name := metric.key.partition("/")[2]) in found}
 
 
 def judged(metrics: Mapping[str, float | None]) -> dict[str, float | None]:

@@ -15,8 +15,9 @@ from supersnn.errors import UserError
 from supersnn.teacher_sources import teacher_source_for
 from supersnn.training import EpochReport, train
 from tune.outcome.card import card
-from tune.outcome.export import median_seed, parse_trial
+from tune.outcome.export import median_seed, parse_trial, warnings_of
 from tune.outcome.final_result import FinalResult
+from tune.outcome.int8 import judged
 from tune.outcome.single import export_training
 
 CONFIG = TrainConfig.model_validate(
@@ -213,3 +214,37 @@ def test_a_training_by_itself_is_exported_with_forms_and_card(train_on: str, tmp
     assert "the test set was not used" in text
     assert "None" not in text.replace("None: this is the single training", "")
     assert ("included the validation images" in text) is (train_on != "train")
+
+
+def test_weights_of_8_bits_and_the_target_are_in_the_export(tmp_path: Path) -> None:
+    config = with_values(CONFIG, {"teacher.name": None, "loss.relation.weight": 0.0, "train.epochs": 1})
+    config = with_values(config, {"export.int8": True, "target": "speck"})
+    data = training_data(config.dataset)
+    *_, last = train(config, data)
+    metrics = export_training(tmp_path / "export", config, last, data, None, tmp_path / "teachers")
+    assert exported.load(tmp_path / "export").config == config
+    found = metrics["int8"]
+    assert found["test_accuracy"] is None
+    assert found["val_accuracy"] == found["validation"]["int8"]["accuracy"]
+    assert found["validation"]["float"]["accuracy"] == pytest.approx(metrics["val_accuracy"])
+    assert found["validation"]["least"] == 539
+    assert [one.figure for one in check(tmp_path / "export")] == ["val_accuracy", "int8_val_accuracy"]
+    text = (tmp_path / "export" / "MODEL_CARD.md").read_text()
+    assert "| validation | 8 bits |" in text
+    assert "takes 539 images even if no class changes" in text
+    assert "## Target\n\nSynSense Speck 2. Published limits that the student exceeds:" in text
+    assert any(line.startswith("target SynSense Speck 2: residual connections: ") for line in warnings_of(metrics))
+    assert warnings_of({}) == []
+
+
+def test_the_card_tells_what_8_bits_are_worth_on_the_test_images() -> None:
+    compared = judged({"images": 10_000, "gained": 40, "lost": 60, "float": FIGURES, "int8": FIGURES})
+    added = {"int8": {"file": "student-int8.safetensors", "validation": compared, "test": compared}}
+    text = card(CONFIG, METRICS | added, training_data(CONFIG.dataset))
+    assert "On 10000 test images, 60 lost and 40 gained: -0.20 points" in text
+    assert "the loss is below 0.5 points" in text
+    without = card(CONFIG, METRICS | {"int8": {**added["int8"], "test": None}}, training_data(CONFIG.dataset))
+    assert "had been opened for these weights before" in without
+
+
+FIGURES = {"accuracy": 0.9, "spike_rate": 0.1, "synaptic_ops": 1e5, "energy_nj": 90.0}

@@ -193,10 +193,16 @@ def test_a_damaged_result_is_one_line(finals: Made, content: str) -> None:
 
 def test_a_lost_result_file_is_written_again_from_the_journal(finals: Made, tmp_path: Path) -> None:
     (item,) = finals(ONE, seeds=1).verifications()
+    item = replace(item, job=replace(item.job, config={**item.job.config, "export": {"int8": True}}))
     (tmp_path / "sweeps" / "s").mkdir(parents=True)
     (tmp_path / "sweeps" / "s" / "owner").write_text("token")
     result = train_final(item)
-    facts = result.model_dump(include={"metrics", "rates", "seconds", "opened", "ended", "anytime"})
+    assert result.int8 is not None
+    assert result.int8["images"] == result.images  # the test images, which are opened once
+    assert result.metrics["int8/accuracy"] == result.int8["int8"]["accuracy"]
+    assert result.int8["float"]["accuracy"] == pytest.approx(result.test)
+    assert len((tmp_path / "sweeps" / "s" / "test-ledger.jsonl").read_text().splitlines()) == 1
+    facts = result.model_dump(include={"metrics", "rates", "seconds", "opened", "ended", "anytime", "int8"})
     one = finals(ONE, verified(item, **facts), seeds=1)
     (tmp_path / item.job.folder / RESULT).unlink()
     assert one.left()

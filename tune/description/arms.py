@@ -1,17 +1,17 @@
 """The arms of a sweep, resolved and checked before it starts: pairings, distillation losses, search parameters."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 from supersnn.config import LOSS_TERMS, LossTerm, TrainConfig
-from supersnn.config_model import current_key, merge, parse, unflatten
+from supersnn.config_model import current_key, flatten, merge, parse, unflatten
 from supersnn.errors import UserError, nearest, prefix_errors
 from supersnn.networks.build import family, require_known
 from supersnn.own_losses import needs
 from tune.description import own_parts, references, relation_ranges, settings
-from tune.description.conditions import ordered
+from tune.description.conditions import combinations, existing, ordered
 from tune.description.space import DEFAULTS, SearchParameter, Values
 from tune.description.sweep import ArmConfig, SweepConfig
 from tune.description.trying import try_values
@@ -40,6 +40,13 @@ class Arm:
         """
         chosen = own_parts.with_accepted_arguments(merge(self.base, unflatten(values)), values)
         return parse(TrainConfig, chosen, origin or f"arm {self.name}")
+
+    def trainings(self, keys: Iterable[str]) -> Iterator[TrainConfig]:
+        """Yield a training for each combination of the values of some keys that a trial can have."""
+        fixed = flatten(self.base)
+        searched = [key for key in keys if key in self.parameters]
+        for values in combinations(self.parameters, fixed, searched):
+            yield self.config(existing(self.parameters, fixed, values))
 
 
 def resolve(sweep: SweepConfig, origin: str = "sweep") -> dict[str, Arm]:

@@ -1,7 +1,7 @@
 """What a sweep needs from outside, looked at before it starts: images, networks for them, weights, earlier sweeps."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,21 +9,19 @@ import torch
 
 from supersnn import parts
 from supersnn.config import DEFAULT_WEIGHTS, NetworkConfig, NeuronConfig, TrainConfig
-from supersnn.config_model import flatten
 from supersnn.data import DataSummary, inspect
 from supersnn.errors import UserError, prefix_errors, shortened
 from supersnn.networks.base import ImageShape
 from supersnn.networks.build import build
 from supersnn.parts import is_import_path
 from supersnn.trying import try_training
-from tune.description import own_parts
+from tune.description import own_parts, target
 from tune.description.arms import Arm, resolve_again
-from tune.description.conditions import combinations, existing
 from tune.description.replication import labels, sweep_of_cell
 from tune.description.sweep import ResourcesConfig, SweepConfig, load
 from tune.store import Store
 
-_NETWORK_KEYS = ("student.architecture", "student.norm", "student.stem_stride", "neuron.kind")
+_NETWORK_KEYS = (*target.KEYS, "train.precision")
 _ANY = ImageShape(3, 224), 10
 """Images and classes for networks whose data set has to be downloaded first."""
 
@@ -50,15 +48,17 @@ def inspect_sweep(sweep: SweepConfig, arms: Mapping[str, Arm], store: Store, ori
 
 def _inspect_images(sweep: SweepConfig, arms: Mapping[str, Arm]) -> DataSummary:
     """Return what is known about the images of a sweep with one data set; see `inspect_sweep`."""
-    summary = inspect(next(iter(_trainings(next(iter(arms.values()))))).dataset)
+    summary = inspect(next(next(iter(arms.values())).trainings(_NETWORK_KEYS)).dataset)
     _check_data(summary, sweep.dataset.augment.crop)
     networks = Networks(summary)
     for name, arm in arms.items():
         for teacher in arm.teachers:
             networks.check_teacher(teacher, arm.base["teacher"].get("arguments", {}), f"arms.{name}.teachers")
-        for config in _trainings(arm):
+        for config in arm.trainings(_NETWORK_KEYS):
             networks.check(config.student, config.neuron, f"arms.{name}.students")
             _check_precision(config, _may_train_on_gpus(sweep.resources))
+        with prefix_errors(f"arms.{name}"):
+            target.require_fit(arm.trainings(target.KEYS), summary.shape, len(summary.classes))
         for config in own_parts.trainings(arm):
             with prefix_errors(f"arms.{name}"):
                 networks.try_training(config)
@@ -85,6 +85,7 @@ def inspect_training(config: TrainConfig, origin: str) -> None:
         if config.teacher.name is not None:
             networks.check_teacher(config.teacher.name, config.teacher.arguments, "teacher.name")
         networks.check(config.student, config.neuron, "student.architecture")
+        target.require_fit([config], summary.shape, len(summary.classes))
         if config.import_paths():
             networks.try_training(config)
         _check_precision(config, on_gpus=torch.cuda.is_available())
@@ -142,14 +143,6 @@ class Networks:
         except Exception as error:  # whatever another library's constructor raises
             reason = shortened(str(error) or type(error).__name__, 200)
             raise UserError(f"{key}: {network.architecture!r} cannot be built for these images: {reason}") from error
-
-
-def _trainings(arm: Arm) -> Iterator[TrainConfig]:
-    """Yield a training of an arm for each combination of what its network depends on."""
-    fixed = flatten(arm.base)
-    keys = [key for key in (*_NETWORK_KEYS, "train.precision") if key in arm.parameters]
-    for values in combinations(arm.parameters, fixed, keys):
-        yield arm.config(existing(arm.parameters, fixed, values))
 
 
 def _check_earlier(sweep: SweepConfig, arms: Mapping[str, Arm], store: Store) -> None:

@@ -15,13 +15,17 @@ from tune.description.devices import devices_text
 from tune.description.replication import labels, searches_per_arm, teachers_per_architecture
 from tune.description.space import SearchParameter
 from tune.description.sweep import SweepConfig
+from tune.description.target import target_lines, target_plan
 
 FEW_CLASSES = 20
 """Classes whose images are counted one by one."""
 
 
 def plan(sweep: SweepConfig, arms: Mapping[str, Arm], data: DataSummary | None = None) -> dict[str, Any]:
-    """Return the plan as plain values; `cost` has the upper bounds of its trainings, `data` what is known of images."""
+    """Return the plan as plain values; `cost` has the upper bounds of its trainings, `data` what is known of images.
+
+    `target` is what students exceed of their chip's limits (`tune.description.target`), where there is a target.
+    """
     return {
         "sweep": sweep.name,
         **({} if data is None else {"data": _data(data)}),
@@ -32,6 +36,7 @@ def plan(sweep: SweepConfig, arms: Mapping[str, Arm], data: DataSummary | None =
         "resources": sweep.resources.model_dump(mode="json") | {"shards": sweep.train.shards},
         "devices": devices_text(sweep.resources, sweep.train.shards, gpu_names()),
         "cost": cost(sweep, arms),
+        **({"target": found} if (found := target_plan(sweep, arms)) is not None else {}),
     }
 
 
@@ -127,4 +132,5 @@ def plan_table(plan: Mapping[str, Any]) -> Group:
         settings.add_row("data", escape(plan["data"]["summary"]))
         if plan["data"]["classes"]:
             settings.add_row("classes", escape(_class_counts(plan["data"]["classes"])))
-    return Group(arms, "", space, "", costs, "", settings)
+    lines = [escape(line) for line in target_lines(plan["target"])] if "target" in plan else []
+    return Group(arms, "", space, "", costs, "", settings, *(["", *lines] if lines else []))

@@ -22,6 +22,7 @@ MOST_POINTS = 10_000
 """How many points the grid of an arm may have."""
 
 _BUDGET = ("train.epochs", "train.shards")
+_OF_EXPORTS = ("target", "export.")
 _ELSEWHERE = {"student.architecture": "students", "teacher.name": "teachers"}
 
 
@@ -60,6 +61,8 @@ def check_searched(key: str, parameter: SearchParameter, sweep: SweepConfig) -> 
             raise UserError(f"space.{shortened(key)}: {error}") from error
     if key in _ELSEWHERE:
         raise UserError(f"space.{key}: cannot be searched here: give several {_ELSEWHERE[key]} to an arm")
+    if key.startswith(_OF_EXPORTS):
+        raise UserError(f"space.{key}: cannot be searched: no training depends on it; set it at the top level")
     if key.startswith(("dataset.", "teacher.")) or key in ("seed", "plugins", "train.metrics"):
         raise UserError(f"space.{key}: cannot be searched: it would change the data or the teachers")
     if key in _BUDGET:
@@ -80,6 +83,8 @@ def check_fixed(arm: ArmConfig, terms: tuple[str, ...], sweep: SweepConfig) -> N
             raise UserError(f"set: {shortened(key)!r} is unknown{nearest(key, keys_of(sweep))}")
         if current in _ELSEWHERE:
             raise UserError(f"set: {key}: set the arm's {_ELSEWHERE[current]} instead")
+        if current.startswith(_OF_EXPORTS):
+            raise UserError(f"set: {key}: it is the same for all arms; set it at the top level")
         if current.startswith("teacher.") or current in ("seed", "plugins", "train.metrics"):
             raise UserError(f"set: {key}: all arms share the teachers and the seeds; set it at the top level")
         if current in _BUDGET:

@@ -53,7 +53,10 @@ def median_seed(results: Sequence[FinalResult]) -> int:
 
 
 class Exporter:
-    """Writes export folders of one sweep; its state is read from its folder unless the driver has it already."""
+    """Writes export folders of one sweep; its state is read from its folder unless the driver has it already.
+
+    `warnings` are lines about the members of a front, each once (`warnings_of`).
+    """
 
     def __init__(self, folder: SweepFolder, store: Store, state: SweepState | None = None) -> None:
         self._folder, self._store = folder, store
@@ -64,6 +67,7 @@ class Exporter:
         plugins.activate(self.sweep.plugins)
         self._searches = planned(self.sweep, resolve(self.sweep, str(folder.config)))
         self._data: dict[DatasetConfig, TrainingData] = {}
+        self.warnings: dict[str, None] = {}
 
     def label(self, given: str | None) -> str | None:
         """Return a data set's label as the sweep has it: its only one where none is given.
@@ -182,6 +186,7 @@ class Exporter:
         rows = []
         for (search, number), searched in members:
             metrics = self.trial(search, number, to / f"{search}-{number}")
+            self.warnings |= dict.fromkeys(warnings_of(metrics))
             rows.append(
                 {
                     "export": f"{search}-{number}",
@@ -280,8 +285,9 @@ class Exporter:
             "code": session.code if session is not None else None,
             "versions": session.versions if session is not None else {},
         }
-        export_folder.write(to, config, weights, data, metrics)
-        return metrics
+        chosen = next(result for result in results if result.seed == seed)
+        tested = chosen.int8 if chosen.test is not None else None
+        return metrics | export_folder.write(to, config, weights, data, metrics, tested)
 
     def _images(self, config: DatasetConfig) -> TrainingData:
         if config not in self._data:
@@ -344,6 +350,14 @@ class Exporter:
         cached = self._state.cache_seconds(name, *search.cell)
         computed = refitted.bank_seconds if isinstance(refitted, TeacherRefitted) else cached
         return facts | {"bank_seconds": computed}
+
+
+def warnings_of(metrics: Mapping[str, Any]) -> list[str]:
+    """Return what an export's target cannot take, a line for each limit."""
+    target = metrics.get("target")
+    if target is None:
+        return []
+    return [f"target {target['title']}: {row['limit']}: {row['found']}" for row in target["exceeded"]]
 
 
 def parse_trial(text: str) -> tuple[str, int]:

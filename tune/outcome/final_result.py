@@ -30,6 +30,8 @@ class FinalResult(BaseModel):
         ended: ``finished`` or ``failed:REASON``.
         anytime: accuracy and cost on the same images after each time step, and of early exits
             (`supersnn.anytime.Point`); empty in results of earlier versions.
+        int8: weights of 8 bits beside floats on the same images (`supersnn.export_formats.int8_format.compared`); None
+            without `export.int8`.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -43,6 +45,7 @@ class FinalResult(BaseModel):
     seconds: float
     ended: str
     anytime: list[dict[str, Any]] = []
+    int8: dict[str, Any] | None = None
 
     @classmethod
     def read(cls, path: Path) -> Self:

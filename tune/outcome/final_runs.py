@@ -192,6 +192,7 @@ class FinalRuns:
                 metrics=event.metrics,
                 rates=event.rates or {},
                 anytime=event.anytime or [],
+                int8=event.int8,
                 images=tested["count"],
                 opened=event.opened,
                 seconds=event.seconds,

@@ -10,11 +10,12 @@ from supersnn.anytime import anytime, rows
 from supersnn.config import TrainConfig
 from supersnn.config_model import digest, flatten, parse
 from supersnn.evaluation import evaluate
+from supersnn.export_formats import int8_format
 from supersnn.files import DamagedFile, sha256
 from supersnn.measurement import measure
 from supersnn.networks.build import build
 from supersnn.records.events import WinnerVerified
-from supersnn.records.metrics import VAL_ACCURACY
+from supersnn.records.metrics import VAL_ACCURACY, int8_metrics
 from supersnn.test_set import open_test, opened_at
 from tune.execution.trial import TrialRunner, check_owner, checkpoint_path
 from tune.outcome.final_result import RETRAIN, FinalResult, Recorded
@@ -22,6 +23,8 @@ from tune.search.messages import CHECKPOINTS, Job
 from tune.storage import Storage, storage_at
 
 RESULT, WEIGHTS = "result.json", "student.safetensors"
+NO_TRAINING = ("plugins", "target", "export.")
+"""Prefixes of the keys that no training depends on."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,10 @@ def train_final(item: FinalRun) -> FinalResult:
     val = reports[-1].metrics.get(VAL_ACCURACY.key)
     if val is None:
         val = evaluate(network, data.validation, data.mean, data.std).accuracy
-    metrics = {**measured.metrics("test" if part == "test" else "val"), VAL_ACCURACY.key: val}
+    int8 = None
+    if config.export.int8 and item.keep:
+        int8 = int8_format.compared(network, images, data.shape, data.mean, data.std)
+    metrics = {**measured.metrics("test" if part == "test" else "val"), VAL_ACCURACY.key: val, **int8_metrics(int8)}
     result = FinalResult(
         seed=item.seed,
         config=digest(config),
@@ -98,6 +104,7 @@ def train_final(item: FinalRun) -> FinalResult:
         seconds=sum(epoch["time/epoch_s"] for epoch in meta["history"]),
         ended=reports[-1].ended or "finished",
         anytime=rows(anytime(network, images, data.shape, data.mean, data.std)),
+        int8=int8,
     )
     result.write(storage.root / folder / RESULT)
     storage.publish(f"{folder}/{RESULT}")
@@ -157,7 +164,9 @@ def _require_recorded(item: FinalRun, result: FinalResult, recorded: Recorded, p
         raise DamagedFile(f"{path}: not what was measured: {difference}; restore the file")
     before = recorded.config if isinstance(recorded, WinnerVerified) else {}
     now = flatten(item.config)
-    changed = [key for key, value in before.items() if key in now and now[key] != value and key != "plugins"]
+    changed = [
+        key for key, value in before.items() if key in now and now[key] != value and not key.startswith(NO_TRAINING)
+    ]
     if changed:
         raise DamagedFile(
             f"{path}: the journal has it with {changed[0]}: {before[changed[0]]!r}, where {item.job.key} has "

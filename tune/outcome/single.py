@@ -76,8 +76,7 @@ def export_training(
         "code": code_version(own_code(config.plugins, config.import_paths()).identities),
         "versions": versions(),
     }
-    export_folder.write(to, config, weights, data, metrics)
-    return metrics
+    return metrics | export_folder.write(to, config, weights, data, metrics)
 
 
 def _teacher(

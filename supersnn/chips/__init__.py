@@ -1,0 +1,1 @@
+"""Neuromorphic chips: their published limits, and which of them a network exceeds."""
