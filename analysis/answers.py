@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import compare, luck
+from analysis import compare, equal_energy, luck
 from analysis.arms import BASELINE, CONTROL, HETEROGENEOUS, HOMOGENEOUS
 from analysis.components import components
 from analysis.sentences import (
@@ -53,6 +53,11 @@ class Answer:
     def verdicts(self) -> pd.DataFrame:
         """As `analysis.compare.verdicts` returns them."""
         return compare.verdicts(self.verified, margin=self.margin)
+
+    @cached_property
+    def equal_energy(self) -> pd.DataFrame:
+        """As `analysis.equal_energy.verdicts` returns them."""
+        return equal_energy.verdicts(collect(self.sweeps).anytime, margin=self.margin)
 
     @cached_property
     def arms(self) -> pd.DataFrame:

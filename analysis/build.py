@@ -10,7 +10,7 @@ from analysis.checks import problems
 from analysis.journal import SweepRecord
 from analysis.questions import question_of
 from analysis.stored import StoredArm
-from analysis.tables import LAYERS, LEDGER, PROBLEMS, RANKED, TEACHERS, TRIALS, VERIFIED, Sweep, typed
+from analysis.tables import ANYTIME, LAYERS, LEDGER, PROBLEMS, RANKED, TEACHERS, TRIALS, VERIFIED, Sweep, typed
 from supersnn.records.events import TeacherRefitted, TeacherTrained
 from supersnn.records.metrics import by_column, judged
 from supersnn.records.search_state import SearchRecord
@@ -51,12 +51,14 @@ def build(
     def plain(rows: Iterable[Row], columns: Mapping[str, str]) -> pd.DataFrame:
         return table(rows, columns).drop(columns="question")
 
+    runs = list(_verified(state, only, config.get("arms") or {}, ledger or []))
     return Sweep(
         trials=_trials(name, question, state, only),
         epochs=epochs,
         ranked=plain(_ranked(state, only), RANKED),
-        verified=table(_verified(state, only, config.get("arms") or {}, ledger or []), VERIFIED),
+        verified=table(runs, VERIFIED),
         layers=plain(_layers(state, only), LAYERS),
+        anytime=table(_anytime(state, only, runs), ANYTIME),
         teachers=plain(_teachers(state, only), TEACHERS),
         ledger=plain(ledger or [], LEDGER),
         problems=plain(problems(record, config, verified or {}, ledger), PROBLEMS),
@@ -179,6 +181,20 @@ def _layers(state: SweepState, only: str | None) -> Iterator[Row]:
                 for position, (layer, rate) in enumerate((run.rates or {}).items()):
                     yield {**_where(search, only), "trial": run.trial, "seed": run.seed,
                            "position": position, "layer": layer, "rate": rate}  # fmt: skip
+
+
+def _anytime(state: SweepState, only: str | None, runs: Iterable[Row]) -> Iterator[Row]:
+    """A row for each way to stop a final run earlier, with what `runs` say about it."""
+    keys = ("arm", "dataset", "replicate", "trial", "seed")
+    about = {tuple(run[key] for key in keys): run for run in runs}
+    for search in state.searches.values():
+        for number, finals in search.verified.items():
+            for run in finals.values():
+                place = {**_where(search, only), "trial": number, "seed": run.seed}
+                known = about[tuple(place[key] for key in keys)]
+                for point in run.anytime or []:
+                    points = {key: point.get(key) for key in ANYTIME if key in point}
+                    yield {**points, **place, **{key: known[key] for key in ("winner", "images", "look")}}
 
 
 def _teachers(state: SweepState, only: str | None) -> Iterator[Row]:

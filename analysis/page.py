@@ -57,6 +57,7 @@ def _question(answer: Answer) -> dict[str, Any]:
         "table": grid(summary.table(answer, arms)),
         "searches": (verdicts["unit"] == "search").any(),
         "verdicts": grid(summary.verdict_rows(verdicts)),
+        "equal_energy": grid(summary.equal_energy_rows(answer.equal_energy)),
         "one_search": grid(summary.one_search(answer)),
         "components": grid(summary.components(answer)),
         "remarks": [_unbroken(sentence) for sentence in remarks(answer)],

@@ -9,7 +9,7 @@ from typing import Any
 
 from supersnn.config_model import digest
 
-UNASKED = ("name", "seed", "resources", "replicates", "dataset", "datasets")
+UNASKED = ("name", "seed", "resources", "replicates", "dataset", "datasets", "target", "export")
 """The keys of a sweep file that may differ between sweeps of the same question; data sets are compared by label."""
 UNASKED_OF_VERIFY = ("seeds", "first_seed")
 

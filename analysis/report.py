@@ -7,14 +7,24 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis import compare
+from analysis import compare, equal_energy
 from analysis.page import render
-from analysis.results import pooled, results, table, verdict_table
+from analysis.results import equal_energy_table, pooled, results, table, verdict_table
 from analysis.tables import Sweep, Tables
 from supersnn.errors import UserError
 from supersnn.files import atomic_file, write_atomically
 
-__all__ = ["pooled", "results", "table", "up_to_date", "verdict_table", "write_csv", "write_html", "write_parquet"]
+__all__ = [
+    "equal_energy_table",
+    "pooled",
+    "results",
+    "table",
+    "up_to_date",
+    "verdict_table",
+    "write_csv",
+    "write_html",
+    "write_parquet",
+]
 
 
 def write_html(sweeps: Iterable[Sweep], path: Path | str, margin: float = compare.MARGIN) -> None:
@@ -78,4 +88,5 @@ def _writing(path: Path) -> Iterator[None]:
 
 def _frames(tables: Tables) -> dict[str, pd.DataFrame]:
     frames = {field.name: getattr(tables, field.name) for field in fields(Tables)}
-    return frames | {"verdicts": compare.verdicts(tables.verified)}
+    at_equal_energy = equal_energy.verdicts(tables.anytime)
+    return frames | {"verdicts": compare.verdicts(tables.verified), "equal_energy": at_equal_energy}

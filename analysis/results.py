@@ -13,7 +13,7 @@ from analysis.findings import cautions, failed_final_runs
 from analysis.remarks import remarks
 from analysis.sentences import between, counted, metric_text, percent, signed
 from analysis.tables import Sweep, records
-from supersnn.records.metrics import COSTS
+from supersnn.records.metrics import COSTS, ENERGY
 from supersnn.records.pairing import Pairing, family, pairing
 
 SUMMARY = ("dataset", "arm", "unit", "searches", "runs", "mean", "low", "high", "sd", "se", "iqm")
@@ -65,6 +65,7 @@ def said(answer: Answer) -> dict[str, Any]:
         "headline": answer.headline,
         "answer": answer.sentence,
         "verdicts": records(answer.verdicts),
+        "equal_energy": records(answer.equal_energy),
         "one_search": records(answer.one_search),
         "components": records(answer.components.drop(columns="question")),
         "remarks": remarks(answer),
@@ -185,6 +186,25 @@ def verdict_table(results: Mapping[str, Any]) -> list[dict[str, str]]:
             "95 % interval": between(row["low"], row["high"], signed),
             "p (Holm)": "–" if row["p"] is None else f"{row['p']:.3g}",
             "rests on": counted(row),
+            "verdict": row["verdict"],
+        }
+        for row in rows
+    ]
+
+
+def equal_energy_table(results: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return the verdicts at equal energy of `results` as rows of a printed table: heading → text."""
+    rows = results["equal_energy"]
+    several = len({row["dataset"] for row in rows}) > 1
+    return [
+        {
+            **({"data": row["dataset"]} if several else {}),
+            "comparison": f"{row['a']} − {row['b']}",
+            "at nJ": metric_text(ENERGY, row["energy_nj"]),
+            "by": row["rule"],
+            "points": signed(row["difference"]),
+            "95 % interval": between(row["low"], row["high"], signed),
+            "p": "–" if row["p"] is None else f"{row['p']:.3g}",
             "verdict": row["verdict"],
         }
         for row in rows

@@ -76,6 +76,19 @@ def verdict_rows(verdicts: pd.DataFrame) -> pd.DataFrame:
     ])  # fmt: skip
 
 
+def equal_energy_rows(found: pd.DataFrame) -> pd.DataFrame:
+    """Return the verdicts at equal energy as the page shows them."""
+    rows = records(found)
+    several = len({row["dataset"] for row in rows}) > 1
+    return pd.DataFrame([
+        {"comparison": f"{row['a']} − {row['b']}", **({"data": row["dataset"]} if several else {}),
+         "stops by": row["rule"], "energy_nj": row["energy_nj"], "difference": row["difference"],
+         "95 % interval": between(row["low"], row["high"], signed), "p": row["p"], "rests on": counted(row),
+         "verdict": row["verdict"]}
+        for row in rows
+    ])  # fmt: skip
+
+
 def chance(row: Mapping[str, Any]) -> str:
     """Return the probability of improvement with its interval."""
     value = row["prob_improvement"]

@@ -1,5 +1,7 @@
 """The tables of a sweep: trials, epochs, rankings, verified results, firing rates by layer, teachers, test openings.
 
+`anytime` has verified results after fewer time steps, and with early exits.
+
 A search is an arm on a data set in a replicate: its rows have the same `sweep`, `dataset`, `replicate` and `arm`, and
 its trials are numbered from 0. `question` identifies sweeps that differ in their seed and data set alone.
 
@@ -48,6 +50,11 @@ LAYERS = {  # `position` from the input on; `rate`: the share of a layer's time 
     "sweep": "str", "arm": "str", "replicate": "int64", "trial": "int64", "seed": "int64", "position": "int64",
     "layer": "str", "rate": "float64", "dataset": "str",
 }  # fmt: skip
+ANYTIME = {  # a final run's accuracy and cost if it stops earlier: after `at` steps, or at a confidence (`rule`)
+    "sweep": "str", "arm": "str", "replicate": "int64", "trial": "int64", "seed": "int64", "rule": "str",
+    "at": "float64", "steps": "float64", "accuracy": "float64", "synaptic_ops": "float64", "energy_nj": "float64",
+    "dataset": "str", "winner": "bool", "images": "float64", "look": "int64", "question": "str",
+}  # fmt: skip
 PROBLEMS = {"sweep": "str", "arm": "str", "trial": "float64", "problem": "str"}
 
 
@@ -60,6 +67,7 @@ class Tables:
     ranked: pd.DataFrame
     verified: pd.DataFrame
     layers: pd.DataFrame
+    anytime: pd.DataFrame
     teachers: pd.DataFrame
     ledger: pd.DataFrame
     problems: pd.DataFrame
@@ -111,7 +119,7 @@ class Sweep(Tables):
     def on(self, dataset: str) -> "Sweep":
         """Return the sweep as if this data set were its only one."""
         parts = {name: table[table["dataset"].eq(dataset)].reset_index(drop=True)
-                 for name in ("trials", "epochs", "ranked", "verified", "layers", "teachers")
+                 for name in ("trials", "epochs", "ranked", "verified", "layers", "anytime", "teachers")
                  if "dataset" in (table := getattr(self, name))}  # fmt: skip
         return replace(self, **parts)
 
@@ -148,7 +156,7 @@ def collect(sweeps: Iterable[Sweep]) -> SweepCollection:
         raise UserError(f"two sweeps are named {repeated[0]!r}: expected distinct names, which identify their rows")
     tables = {f.name: pd.concat([getattr(s, f.name) for s in parts], ignore_index=True) for f in fields(Tables)}
     questions = dict(zip(names, asked((sweep.name, sweep.config) for sweep in parts), strict=True))
-    for table in ("trials", "verified"):
+    for table in ("trials", "verified", "anytime"):
         tables[table]["question"] = tables[table]["sweep"].map(questions).astype("str")
     return SweepCollection(**tables, sweeps=parts)
 

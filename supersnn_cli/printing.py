@@ -15,6 +15,8 @@ PROBLEMS = 10
 """Problems of a sweep's folder that are printed; the JSON and the page have all."""
 
 
+EQUAL = "at equal energy, after fewer time steps (steps) or by early exits (confidence):\n"
+
 PLAIN = {"±": "+/-", "−": "-", "–": "-", "·": "|", "…": "...", "×": "x", "→": "->", "≤": "<=", "≥": ">=", "µ": "u"}
 """What is printed for characters that the terminal's encoding lacks."""
 
@@ -88,11 +90,12 @@ def print_results(results: Mapping[str, Any]) -> None:
     """Print a sweep's arms, verdicts, answer, cautions and problems, as in its report."""
     from rich.console import Console
 
-    from analysis.report import table, verdict_table
+    from analysis.report import equal_energy_table, table, verdict_table
 
     console = Console()
-    for rows in (table(results), verdict_table(results)):
+    for title, rows in (("", table(results)), ("", verdict_table(results)), (EQUAL, equal_energy_table(results))):
         if rows:
+            print(title, end="")
             console.print(table_of(rows))
             console.print()
     for line in dict.fromkeys((results["headline"], results["answer"], *results["cautions"], *results["remarks"])):
@@ -107,12 +110,14 @@ def print_pooled(said: Mapping[str, Any]) -> None:
     """Print what several sweeps that ask one question say together."""
     from rich.console import Console
 
-    from analysis.report import verdict_table
+    from analysis.report import equal_energy_table, verdict_table
 
     print(f"\ntogether: {', '.join(said['sweeps'])}")
-    if rows := verdict_table(said):
-        Console().print(table_of(rows))
-        print()
+    for title, rows in (("", verdict_table(said)), (EQUAL, equal_energy_table(said))):
+        if rows:
+            print(title, end="")
+            Console().print(table_of(rows))
+            print()
     for line in dict.fromkeys((said["headline"], said["answer"], *said["remarks"])):
         print(line)
 

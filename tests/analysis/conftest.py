@@ -61,6 +61,7 @@ class Synthetic:
     datasets: Sequence[str] = ()
     replicates: int = 1
     search_noise: float = 0.0
+    anytime: bool = False
 
     def __post_init__(self) -> None:
         self.rng = np.random.default_rng(self.seed)
@@ -183,6 +184,12 @@ class Synthetic:
                 metrics = by_key(result)
                 config = self.configs[arm, number] | {"seed": seed}
                 run = {"arm": arm, "trial": number, "seed": seed, "config": config, "rates": rates}
+                if self.anytime:
+                    run["anytime"] = [
+                        {"rule": "steps", "at": at, "steps": at, "accuracy": test - 0.1 * (2 - at),
+                         "synaptic_ops": 4e6 * at, "energy_nj": 6_360.0 * at}
+                        for at in (1, 2)
+                    ]  # fmt: skip
                 self._event("verified", result["seconds"], **run, metrics=metrics, seconds=result["seconds"])
             self.stored[search] = {"trial": number, "search_value": value, "results": results}
 

@@ -1,0 +1,147 @@
+"""Verdicts at equal energy: arms compared where they spend the same, not where each has run all of its time steps.
+
+Final runs record accuracy and energy after each time step (the rule ``steps``) and of early exits at several
+confidences (``confidence``). Of each search, the means over its winner's fresh seeds make a curve of accuracy over
+energy, along which values between two points are interpolated. Two searches of a replicate are compared at the highest
+energy that both curves reach. With one search of each arm the units are the seeds, each with a curve of its own.
+
+There is no verdict where any pair of units has no energy in common: the pairs that are left would be a selection by the
+outcome.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from analysis import compare
+from analysis.arms import comparisons
+from analysis.statistics import Floats
+from analysis.tables import records
+
+RULES = ("steps", "confidence")
+COLUMNS = (
+    "dataset", "rule", "a", "b", "energy_nj", "energy_low", "energy_high", "accuracy_a", "accuracy_b", "difference",
+    "low", "high", "p", "verdict", "unit", "n", "seeds", "datasets", "iqm", "se", "look",
+)  # fmt: skip
+_OTHERWISE: Mapping[str, Any] = {
+    "question": "", "dataset": "", "sweep": "", "replicate": 0, "look": 0, "images": math.nan, "winner": True,
+}  # fmt: skip
+"""The columns that may be missing, and what is assumed then."""
+_KEYS = ["question", "dataset", "sweep", "replicate"]
+_BETWEEN = "\t"
+"""Between the rule, the two arms of a comparison and the side, which are one arm's name for `compare.verdicts`."""
+
+
+class Curve(NamedTuple):
+    """Accuracies at increasing energies, both [N], with the number of final runs that they are means of."""
+
+    energy: Floats
+    accuracy: Floats
+    runs: int
+
+    def at(self, energy: float) -> float:
+        """Return the accuracy at an energy on the curve."""
+        return float(np.interp(energy, self.energy, self.accuracy))
+
+
+def verdicts(
+    anytime: pd.DataFrame, compared: Iterable[tuple[str, str]] | None = None, margin: float = compare.MARGIN
+) -> pd.DataFrame:
+    """Return a row for each comparison a − b at equal energy and each rule, over all data sets and on each of them.
+
+    `energy_nj` is the mean over units of the energy at which they are compared, from `energy_low` to `energy_high`;
+    `accuracy_a` and `accuracy_b` are the means there. The others are as `analysis.compare.verdicts` has them: `p` is
+    adjusted by Holm over the comparisons of a data set with both rules. Comparisons without a common energy are left
+    out.
+
+    Args:
+        anytime: rows with `arm`, `seed`, `rule`, `at`, `accuracy` and `energy_nj`; `question`, `dataset`, `sweep`,
+            `replicate`, `look`, `images` and `winner` are used where there are any.
+        compared: pairs of arms; `analysis.arms.comparisons` of all arms by default.
+        margin: half width of the range that counts as equivalent.
+    """
+    rows = _complete(anytime)
+    chosen = list(compared) if compared is not None else comparisons(list(dict.fromkeys(rows["arm"])))
+    units = pd.DataFrame(_units(rows, chosen))
+    if not len(units):
+        return pd.DataFrame(columns=list(COLUMNS))
+    pairs = list(dict.fromkeys(zip(units["rule"], units["a"], units["b"], strict=True)))
+    names = [(_BETWEEN.join((*pair, "a")), _BETWEEN.join((*pair, "b"))) for pair in pairs]
+    found = compare.verdicts(_two_arms(units), names, margin=margin)
+    made = [_row(row, units) for row in records(found) if row["n"]]
+    return pd.DataFrame(made, columns=list(COLUMNS))
+
+
+def _complete(anytime: pd.DataFrame) -> pd.DataFrame:
+    """Return the winners' rows that have values, with every column that is used."""
+    rows = anytime.copy()
+    for name, value in _OTHERWISE.items():
+        if name not in rows:
+            rows[name] = value
+    return rows[rows["winner"].astype(bool)].dropna(subset=["at", "accuracy", "energy_nj"])
+
+
+def _units(rows: pd.DataFrame, compared: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+    """Yield the units of each comparison and data set where all of them have an energy in common."""
+    for (question, dataset, rule), part in rows.groupby(["question", "dataset", "rule"], sort=False):
+        searches: dict[Any, pd.DataFrame] = dict(iter(part.groupby(["sweep", "replicate", "arm"], sort=False)))
+        for a, b in compared:
+            both = [key[:2] for key in searches if key[2] == a and (*key[:2], b) in searches]
+            several = len(both) > 1
+            found = []
+            for sweep, replicate in both:
+                of_a, of_b = searches[sweep, replicate, a], searches[sweep, replicate, b]
+                for seed, energy, values, runs, last in _pairs(of_a, of_b, whole=several):
+                    place = {"question": question, "dataset": dataset, "sweep": sweep, "replicate": replicate}
+                    found.append({**place, "rule": rule, "a": a, "b": b, "seed": seed, "energy_nj": energy,
+                                  "accuracy_a": values[0], "accuracy_b": values[1], "runs": runs,
+                                  "look": last["look"].max(), "images": last["images"].min()})  # fmt: skip
+            if all(math.isfinite(unit["energy_nj"]) for unit in found):
+                yield from found
+
+
+def _pairs(
+    of_a: pd.DataFrame, of_b: pd.DataFrame, whole: bool
+) -> Iterator[tuple[int, float, tuple[float, float], int, pd.DataFrame]]:
+    """Yield seed, energy, accuracies, final runs and their rows of the units of two searches in one replicate.
+
+    The energy is NaN where the two have none in common. `whole` searches are one unit, whose seed is 0.
+    """
+    seeds = [0] if whole else sorted(set(of_a["seed"]) & set(of_b["seed"]))
+    for seed in seeds:
+        sides = [side if whole else side[side["seed"] == seed] for side in (of_a, of_b)]
+        first, second = (_curve(side) for side in sides)
+        energy = min(first.energy[-1], second.energy[-1])
+        if energy < max(first.energy[0], second.energy[0]):
+            energy = math.nan
+        values = (first.at(energy), second.at(energy))
+        yield seed, float(energy), values, min(first.runs, second.runs), pd.concat(sides)
+
+
+def _curve(rows: pd.DataFrame) -> Curve:
+    """Return the curve through the points of some final runs: their means for each number of steps, or confidence."""
+    means = rows.groupby("at")[["energy_nj", "accuracy"]].mean().groupby("energy_nj")["accuracy"].mean()
+    return Curve(means.index.to_numpy(dtype=float), means.to_numpy(dtype=float), rows["seed"].nunique())
+
+
+def _two_arms(units: pd.DataFrame) -> pd.DataFrame:
+    """Return the units as final runs of two arms for each comparison and rule, as `compare.verdicts` takes them."""
+    name = units["rule"] + _BETWEEN + units["a"] + _BETWEEN + units["b"] + _BETWEEN
+    kept = units[[*_KEYS, "seed", "look", "images"]]
+    return pd.concat([kept.assign(arm=name + side, test=units[f"accuracy_{side}"]) for side in ("a", "b")])
+
+
+def _row(verdict: Mapping[str, Any], units: pd.DataFrame) -> dict[str, Any]:
+    rule, a, b, _ = str(verdict["a"]).split(_BETWEEN)
+    own = units[(units["rule"] == rule) & (units["a"] == a) & (units["b"] == b)]
+    if verdict["dataset"] in set(own["dataset"]):
+        own = own[own["dataset"] == verdict["dataset"]]
+    energies = own["energy_nj"]
+    about = {"rule": rule, "a": a, "b": b, "energy_nj": energies.mean(), "energy_low": energies.min(),
+             "energy_high": energies.max(), "accuracy_a": own["accuracy_a"].mean(),
+             "accuracy_b": own["accuracy_b"].mean()}  # fmt: skip
+    seeds = int(own["runs"].min()) if verdict["unit"] == "search" else int(verdict["seeds"])
+    return {name: verdict.get(name) for name in COLUMNS} | about | {"seeds": seeds}
