@@ -85,8 +85,16 @@ def _checked(
     for one in wanted:
         if available[one] is None:
             raise ValueError(f"{path!r} needs the teacher's {one}, which the teacher source does not return")
-    with parts.raised_by(path):
-        value = called(student, teacher, labels)
+    try:
+        with parts.raised_by(path):
+            value = called(student, teacher, labels)
+    except UserError as error:
+        if wanted or any(value is not None for value in available.values()):
+            raise
+        raise UserError(
+            f"{error}; it was given no outputs of a teacher: a term that reads some names them in its attribute "
+            f"`needs`, as needs = ('logits',)"
+        ) from error
     if not isinstance(value, Tensor) or value.dim() != 0:
         found = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise UserError(f"{path!r}: expected a scalar tensor, the mean over the batch, found {found}")

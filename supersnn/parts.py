@@ -7,6 +7,7 @@ Nothing is imported before it is used: a configuration with such names can be re
 import importlib
 import inspect
 import re
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -72,13 +73,13 @@ def load(path: str) -> Any:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise UserError(f"{path!r} cannot be imported: {described(error)}") from error
+            raise UserError(f"{path!r} cannot be imported: {described(error)}{raised_at(error, [path])}") from error
         hint = nearest(error.name, [*_PREFIXES[:2], *plugins.active()])
         raise UserError(
             f"{path!r}: there is no module {error.name!r}{hint}; install its package, or name its folder under plugins"
         ) from error
     except (Exception, SystemExit) as error:  # whatever the user's module raises
-        raise UserError(f"{path!r} cannot be imported: {described(error)}") from error
+        raise UserError(f"{path!r} cannot be imported: {described(error)}{raised_at(error, [path])}") from error
     for attribute in attributes.split("."):
         if not hasattr(found, attribute):
             raise UserError(f"{path!r}: no attribute {attribute!r} in it{nearest(attribute, _public(found))}")
@@ -184,7 +185,20 @@ class raised_by:
     def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
         """Convert an error."""
         if isinstance(error, Exception) and not isinstance(error, UserError):
-            raise UserError(f"{self._path!r} raises {described(error)}") from error
+            raise UserError(f"{self._path!r} raises {described(error)}{raised_at(error, [self._path])}") from error
+
+
+def raised_at(error: BaseException, paths: Iterable[str]) -> str:
+    """Return `` (FILE:LINE)``: where an error left the packages of import paths, empty where it is not from them.
+
+    That is the innermost of their lines in its traceback; a library that they called may have raised it further inside.
+    """
+    packages = {path.partition(":")[0].partition(".")[0] for path in paths}
+    place = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if str(frame.f_globals.get("__name__", "")).partition(".")[0] in packages:
+            place = f" ({frame.f_code.co_filename}:{line})"
+    return place
 
 
 def _parameters(called: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | None:

@@ -9,6 +9,7 @@ from supersnn.errors import UserError, described
 from supersnn.losses import TeacherOutputs
 from supersnn.networks.base import ImageShape, Network
 from supersnn.networks.build import build
+from supersnn.parts import raised_at
 from supersnn.teacher_outputs import as_teacher_outputs, compute_outputs, needed_outputs
 from supersnn.training import EpochReport, train
 
@@ -45,7 +46,8 @@ def try_training(config: TrainConfig, shape: ImageShape, classes: int) -> EpochR
     except UserError:
         raise
     except Exception as error:  # whatever a part of the user's raises
-        raise UserError(f"a training step fails: {described(error)}") from error
+        place = raised_at(error, config.import_paths())
+        raise UserError(f"a training step fails: {described(error)}{place}") from error
     return report
 
 

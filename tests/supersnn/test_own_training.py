@@ -152,6 +152,17 @@ def test_a_term_that_needs_a_teacher_is_refused_without_one(own: TrainConfig, ba
     assert "loss/quiet" in report.metrics
 
 
+def test_a_term_that_reads_a_teacher_without_saying_so_is_told_how(
+    own: TrainConfig, bars: TrainingData, tmp_path: Path
+) -> None:
+    module = package(tmp_path, "\ndef soft(student, teacher, labels, power=1):\n    return teacher.logits.mean()\n")
+    terms = {"loss.own.quiet.term": f"{module}:soft", "loss.own.Projected.weight": 0.0, "loss.relation.weight": 0.0}
+    alone = with_values(own, {"teacher.name": None, **terms})
+    words = r"it\.py:\d+\); it was given no outputs of a teacher: .* needs = \('logits',\)"
+    with pytest.raises(UserError, match=words):
+        next(iter(train(alone, bars)))
+
+
 def test_arguments_are_part_of_the_digest_and_plugins_are_not(own: TrainConfig) -> None:
     assert digest(own) != digest(with_values(own, {"student.arguments.width": 7}))
     assert digest(own) == digest(own.model_copy(update={"plugins": ("./elsewhere",)}))

@@ -74,6 +74,20 @@ def test_arguments_are_checked_before_the_call() -> None:
         parts.check_arguments("m:f", lambda a, b: a + b, (), (), "arguments", positional=3)
 
 
+def test_what_a_part_raises_names_its_line(tmp_path: Path) -> None:
+    """The innermost line of the part's package, not that of a library which it calls, nor ours."""
+    source = "import json\n\ndef outer():\n    return inner()\n\ndef inner():\n    return json.loads('{')\n"
+    module = package(tmp_path, source)
+    text = (tmp_path / module.partition(".")[0] / "it.py").read_text().splitlines()
+    line = text.index("    return json.loads('{')") + 1
+    with pytest.raises(UserError, match=rf"raises JSONDecodeError: .* \(.*it\.py:{line}\)$"):
+        parts.call(f"{module}:outer", parts.function(f"{module}:outer"), {}, {}, "arguments")
+    broken = package(tmp_path, "\n1 / 0\n")
+    with pytest.raises(UserError, match=r"cannot be imported: ZeroDivisionError: .* \(.*it\.py:\d+\)$"):
+        parts.load(f"{broken}:outer")
+    assert parts.raised_at(ValueError("from nowhere"), ["m:f"]) == ""
+
+
 def test_what_a_part_raises_names_the_part() -> None:
     def broken() -> None:
         raise ValueError("two\nlines")

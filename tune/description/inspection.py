@@ -55,7 +55,8 @@ def _inspect_images(sweep: SweepConfig, arms: Mapping[str, Arm]) -> DataSummary:
         for teacher in arm.teachers:
             networks.check_teacher(teacher, arm.base["teacher"].get("arguments", {}), f"arms.{name}.teachers")
         for config in arm.trainings(_NETWORK_KEYS):
-            networks.check(config.student, config.neuron, f"arms.{name}.students")
+            own = sweep.arms[name].students
+            networks.check(config.student, config.neuron, f"arms.{name}.students" if own else "student.architecture")
             _check_precision(config, _may_train_on_gpus(sweep.resources))
         with prefix_errors(f"arms.{name}"):
             target.require_fit(arm.trainings(target.KEYS), summary.shape, len(summary.classes))
