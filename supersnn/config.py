@@ -142,7 +142,8 @@ class NeuronConfig(ConfigModel):
     `detach_reset`: the reset passes no gradient to the spike. That is the default here; TET's and tdBN's code lets it
     pass. `scale_input` multiplies the current by 1 - decay, as PLIF is published (Fang et al. 2021, equation 4).
 
-    `kind` and `surrogate` may be import paths; `arguments` are those of such a kind.
+    `kind` and `surrogate` may be import paths; `arguments` are those of such a kind, `surrogate_arguments` those of
+    such a surrogate besides `width`.
     """
 
     kind: Annotated[str, AfterValidator(one_of("lif", "plif", "relu"))] = "lif"
@@ -151,9 +152,16 @@ class NeuronConfig(ConfigModel):
     decay: Fraction = 0.5
     reset: Literal["hard", "soft"] = "hard"
     surrogate: Annotated[str, AfterValidator(one_of("triangle", "rectangle", "atan", "sigmoid"))] = "triangle"
+    surrogate_arguments: PartArguments = NO_ARGUMENTS
     width: Positive = 1.0
     detach_reset: bool = True
     scale_input: Annotated[bool, EXCLUDE_DEFAULT_FROM_DIGEST] = False
+
+    @model_validator(mode="after")
+    def _arguments_of_an_own_surrogate(self) -> Self:
+        if self.surrogate_arguments and not is_import_path(self.surrogate):
+            raise ValueError(f"surrogate_arguments: {self.surrogate!r} takes none; they are those of an import path")
+        return self
 
 
 class TeacherConfig(ConfigModel):

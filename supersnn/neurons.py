@@ -14,6 +14,7 @@ from supersnn.config import NeuronConfig
 from supersnn.errors import UserError
 from supersnn.kernels.choice import kernel_for
 from supersnn.kernels.dynamics import Dynamics
+from supersnn.surrogates import with_arguments
 
 
 def lif(
@@ -236,6 +237,7 @@ def own_neuron(config: NeuronConfig, steps: int) -> nn.Module:
     """
     keys = ("threshold", "decay", "reset", "surrogate", "width", "detach_reset", "scale_input")
     given = {"steps": steps, **{key: getattr(config, key) for key in keys}}
+    given["surrogate"] = with_arguments(config.surrogate, config.surrogate_arguments)
     layer = parts.call(config.kind, parts.function(config.kind), given, config.arguments, "neuron.arguments")
     if not isinstance(layer, nn.Module):
         raise UserError(f"{config.kind!r}: expected a torch module, found {type(layer).__name__}")

@@ -7,9 +7,11 @@ write its function, cite its source, and enter it in `SURROGATES` and in `config
 `kernels.eager`, unless the compiled kernels get a branch for it. One of your own may return a new tensor.
 """
 
+import json
 import math
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,16 +65,33 @@ SURROGATES: dict[str, Callable[[Tensor, float], Tensor]] = {
 }
 
 
+_BEFORE_ARGUMENTS = "?"
+
+
+def with_arguments(name: str, arguments: Mapping[str, Any]) -> str:
+    """Return the name by which `surrogate` knows a surrogate with arguments of its own, a text as neurons carry it."""
+    return f"{name}{_BEFORE_ARGUMENTS}{json.dumps(arguments, sort_keys=True)}" if arguments else name
+
+
 @cache
 def surrogate(name: str) -> Callable[[Tensor, float], Tensor]:
     """Return a surrogate derivative: one of `SURROGATES`, or the function that an import path names.
 
+    Args:
+        name: also one of `with_arguments`.
+
     Raises:
-        UserError: it cannot be imported, or does not return a finite derivative of x's shape.
+        UserError: it cannot be imported, lacks an argument, or does not return a finite derivative of x's shape.
     """
     if name in SURROGATES:
         return SURROGATES[name]
-    own = parts.function(name)
+    path, _, text = name.partition(_BEFORE_ARGUMENTS)
+    own = parts.function(path)
+    if text:
+        arguments = json.loads(text)
+        parts.check_arguments(path, own, (), arguments, "neuron.surrogate_arguments", positional=2)
+        own = partial(own, **arguments)
+    name = path
     x = torch.linspace(-2, 2, 8).view(2, 4)
     with parts.raised_by(name):
         slope = own(x.clone(), 1.0)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from supersnn.config import NetworkConfig, NeuronConfig
 from supersnn.neurons import LIF, PLIF, own_neuron
 from supersnn.parts import is_import_path
+from supersnn.surrogates import with_arguments
 
 
 class ImageShape(NamedTuple):
@@ -134,7 +135,8 @@ class LayerFactory:
         if is_import_path(n.kind):
             return own_neuron(n, self.steps)
         kind = PLIF if n.kind == "plif" else LIF
-        return kind(self.steps, n.threshold, n.decay, n.reset, n.surrogate, n.width, n.detach_reset, n.scale_input)
+        surrogate = with_arguments(n.surrogate, n.surrogate_arguments)
+        return kind(self.steps, n.threshold, n.decay, n.reset, surrogate, n.width, n.detach_reset, n.scale_input)
 
     def norm(self, channels: int, summands: int = 1) -> nn.BatchNorm2d:
         """Return a batch norm whose output is one of `summands` currents that are added before a neuron.

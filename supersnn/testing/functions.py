@@ -41,8 +41,7 @@ def dataset(path: str, arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]
 
 def surrogate(path: str, arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Check a surrogate derivative."""
-    _no_arguments(path, arguments)
-    derivative = surrogates.surrogate(path)
+    derivative = surrogates.surrogate(surrogates.with_arguments(path, arguments))
     x = torch.linspace(-50, 50, 100_001, dtype=torch.float64)
     slope = derivative(x.clone(), 1.0)
     if not bool(slope.isfinite().all()) or float(slope.abs().max()) == 0:

@@ -144,6 +144,22 @@ def test_an_own_surrogate_runs_in_the_eager_kernel(tmp_path: Path, configured: C
     assert gauss.metrics["train/loss"] != triangle.metrics["train/loss"]
 
 
+def test_an_own_surrogate_takes_arguments(tmp_path: Path, configured: Configured, bars: TrainingData) -> None:
+    source = "\ndef bell(x, width, power=2.0):\n    return torch.exp(-(x / width).abs() ** power)\n"
+    path = f"{package(tmp_path, source)}:bell"
+    losses = []
+    for arguments in ({}, {"power": 2.0}, {"power": 0.5}):
+        neuron = {"neuron__surrogate": path, "neuron__surrogate_arguments": arguments}
+        (report,) = train(configured(train__epochs=1, **neuron), bars)
+        losses.append(report.metrics["train/loss"])
+    assert losses[0] == losses[1] != losses[2]
+    assert_part(path, "surrogate", power=1.0)
+    with pytest.raises(UserError, match=r"surrogate_arguments\.pover: .* \(did you mean 'power'\?\)"):
+        next(iter(train(configured(neuron__surrogate=path, neuron__surrogate_arguments={"pover": 1.0}), bars)))
+    with pytest.raises(UserError, match="surrogate_arguments: 'triangle' takes none"):
+        with_values(configured(), {"neuron.surrogate_arguments": {"power": 1.0}})
+
+
 def test_a_term_that_needs_a_teacher_is_refused_without_one(own: TrainConfig, bars: TrainingData) -> None:
     alone = with_values(own, {"teacher.name": None, "loss.relation.weight": 0.0})
     with pytest.raises(UserError, match=r"loss\.own\.Projected: .* needs the teacher's vectors, logits; set teacher"):

@@ -31,6 +31,7 @@ def soft(student, teacher, labels): return functional.mse_loss(student.logits.me
 soft.needs = "logits"
 def share(network, images, data): return 0.5
 
+def bell(x, width, power=2.0): return torch.exp(-(x / width).abs() ** power)
 def sampler(seed, constant=1): return optuna.samplers.RandomSampler(seed=seed + constant)
 def scheduler(patience=2): return optuna.pruners.PatientPruner(optuna.pruners.MedianPruner(), patience)
 
@@ -125,6 +126,14 @@ def test_arguments_are_searched_and_go_to_the_parts_that_have_them(module: str) 
     assert arms["both"].config({**values, "teacher.name": "resnet8"}).teacher.arguments == {}
     rbf: Values = {"loss.relation.kind": f"{module}:rbf", "loss.relation.arguments.scale": 1.5}
     assert arms["both"].config({**values, "teacher.name": "resnet8", **rbf}).loss.relation.arguments == {"scale": 1.5}
+
+
+def test_arguments_of_a_surrogate_are_searched(module: str) -> None:
+    space = {"neuron.surrogate_arguments.power": {"uniform": [1, 3]}}
+    arm = arms_of(neuron__surrogate=f"{module}:bell", space=space)["direct"]
+    assert arm.config({"neuron.surrogate_arguments.power": 1.5}).neuron.surrogate_arguments == {"power": 1.5}
+    with pytest.raises(UserError, match="'triangle' takes none"):
+        arms_of(space=space)
 
 
 def test_own_samplers_and_schedulers_search(module: str) -> None:

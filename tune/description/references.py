@@ -43,9 +43,11 @@ def require_known(key: str, sweep: SweepConfig) -> None:
 
 def is_known(key: str, sweep: SweepConfig) -> bool:
     """Return whether a dotted key is one of a training."""
-    section, _, argument = current_key(TrainConfig, key).rpartition(".arguments.")
-    sections = {*sweep.arguments(), *(f"loss.own.{name}" for name in sweep.loss.own)}
-    return current_key(TrainConfig, key) in keys_of(sweep) or (section in sections and argument.isidentifier())
+    current = current_key(TrainConfig, key)
+    holder, _, argument = current.rpartition(".")
+    holders = {f"{section}.arguments" for section in (*sweep.arguments(), *(f"loss.own.{n}" for n in sweep.loss.own))}
+    holders.add("neuron.surrogate_arguments")
+    return current in keys_of(sweep) or (holder in holders and argument.isidentifier())
 
 
 def check_searched(key: str, parameter: SearchParameter, sweep: SweepConfig) -> None:
