@@ -63,9 +63,7 @@ def verdicts(
         compared: pairs of arms; `analysis.arms.comparisons` of all arms by default.
         margin: half width of the range that counts as equivalent.
     """
-    rows = _complete(anytime)
-    chosen = list(compared) if compared is not None else comparisons(list(dict.fromkeys(rows["arm"])))
-    units = pd.DataFrame(_units(rows, chosen))
+    units = pd.DataFrame([unit for found in _compared(anytime, compared) if _common(found) for unit in found])
     if not len(units):
         return pd.DataFrame(columns=list(COLUMNS))
     pairs = list(dict.fromkeys(zip(units["rule"], units["a"], units["b"], strict=True)))
@@ -73,6 +71,24 @@ def verdicts(
     found = compare.verdicts(_two_arms(units), names, margin=margin)
     made = [_row(row, units) for row in records(found) if row["n"]]
     return pd.DataFrame(made, columns=list(COLUMNS))
+
+
+def without_common_energy(anytime: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """Return data set and arms of the comparisons that have no verdict: some pair has no energy in common."""
+    apart = [found[0] for found in _compared(anytime, None) if found and not _common(found)]
+    return list(dict.fromkeys((unit["dataset"], unit["a"], unit["b"]) for unit in apart))
+
+
+def _common(found: list[dict[str, Any]]) -> bool:
+    """Return whether all units of a comparison have an energy in common."""
+    return all(math.isfinite(unit["energy_nj"]) for unit in found)
+
+
+def _compared(anytime: pd.DataFrame, compared: Iterable[tuple[str, str]] | None) -> Iterator[list[dict[str, Any]]]:
+    """Yield the units of each comparison on each data set by each rule."""
+    rows = _complete(anytime)
+    chosen = list(compared) if compared is not None else comparisons(list(dict.fromkeys(rows["arm"])))
+    yield from _units(rows, chosen)
 
 
 def _complete(anytime: pd.DataFrame) -> pd.DataFrame:
@@ -84,8 +100,8 @@ def _complete(anytime: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["winner"].astype(bool)].dropna(subset=["at", "accuracy", "energy_nj"])
 
 
-def _units(rows: pd.DataFrame, compared: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
-    """Yield the units of each comparison and data set where all of them have an energy in common."""
+def _units(rows: pd.DataFrame, compared: list[tuple[str, str]]) -> Iterator[list[dict[str, Any]]]:
+    """Yield the units of each comparison, data set and rule."""
     for (question, dataset, rule), part in rows.groupby(["question", "dataset", "rule"], sort=False):
         searches: dict[Any, pd.DataFrame] = dict(iter(part.groupby(["sweep", "replicate", "arm"], sort=False)))
         for a, b in compared:
@@ -99,8 +115,7 @@ def _units(rows: pd.DataFrame, compared: list[tuple[str, str]]) -> Iterator[dict
                     found.append({**place, "rule": rule, "a": a, "b": b, "seed": seed, "energy_nj": energy,
                                   "accuracy_a": values[0], "accuracy_b": values[1], "runs": runs,
                                   "look": last["look"].max(), "images": last["images"].min()})  # fmt: skip
-            if all(math.isfinite(unit["energy_nj"]) for unit in found):
-                yield from found
+            yield found
 
 
 def _pairs(

@@ -6,9 +6,10 @@ from itertools import combinations
 import numpy as np
 
 from analysis.answers import Answer
+from analysis.equal_energy import without_common_energy
 from analysis.planning import POWER, detectable
 from analysis.sentences import listed, percent, place, signed
-from analysis.tables import records
+from analysis.tables import collect, records
 from analysis.units import OVERALL
 
 
@@ -23,7 +24,17 @@ def remarks(answer: Answer) -> list[str]:
         *_luck(answer),
         *_components(answer),
         *_images(answer),
+        *_energies(answer),
     ]
+
+
+def _energies(answer: Answer) -> Iterator[str]:
+    """Say which comparisons have no verdict at equal energy."""
+    apart = without_common_energy(collect(answer.sweeps).anytime)
+    if apart:
+        several = len({dataset for dataset, _, _ in apart}) > 1
+        pairs = listed(f"{a} − {b}{f' on {dataset}' if several else ''}" for dataset, a, b in apart)
+        yield f"No verdict at equal energy for {pairs}: not all of their searches spend a common energy at any step."
 
 
 def _copies(answer: Answer) -> Iterator[str]:

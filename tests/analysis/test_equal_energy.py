@@ -83,7 +83,10 @@ def test_without_a_common_energy_in_every_pair_there_is_no_verdict() -> None:
     near, far = line(1, 10, 0.5, 0.6), line(11, 20, 0.7, 0.8)
     assert not len(equal_energy.verdicts(table({"direct": [[near]] * 3, "logit": [[far]] * 3})))
     assert not len(equal_energy.verdicts(table({"direct": [[near]] * 3, "logit": [[near], [near], [far]]})))
+    apart = table({"direct": [[near]] * 3, "logit": [[near], [near], [far]]})
+    assert equal_energy.without_common_energy(apart) == [("digits", "logit", "direct")]
     touching = equal_energy.verdicts(table({"direct": [[near]] * 2, "logit": [[line(10, 20, 0.7, 0.8)]] * 2}))
+    assert equal_energy.without_common_energy(table({"direct": [[near]] * 2, "logit": [[near]] * 2})) == []
     assert touching["difference"].tolist() == pytest.approx([0.1])
     assert not len(equal_energy.verdicts(table({"direct": [[near]]})))
 
