@@ -6,26 +6,36 @@ The only module that accesses an object store.
 import hashlib
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from supersnn.errors import UserError
 
 T = TypeVar("T")
 
-ATTEMPTS = 6
-FIRST_PAUSE = 0.5  # seconds after the first failure, doubled after each further one
+PATIENCE = 150.0
+"""Seconds over which a failing request is tried again: more than an outage of a minute or two."""
+PATIENCE_WITH_REFUSALS = 12.0
+"""The same where the server says that it refuses: rights and buckets that were just made take a few seconds to hold."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
+"""Seconds after the first failure, doubled after each further one up to the longest pause."""
+REFUSALS = ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "NO_SUCH_BUCKET", "SIGNATURE_DOES_NOT_MATCH")
+"""What errors that another attempt does not mend contain."""
+DELETED_AT_ONCE = 1000
+"""How many objects S3 deletes in one request."""
 _BLOCK = 16 * 2**20
 
 
 class ObjectStore:
     """The objects below an address. Endpoint and credentials come from the environment, as pyarrow reads it.
 
-    Every call is tried up to `attempts` times before its OSError is raised.
+    A failing call is repeated for `patience` seconds before its OSError is raised.
     """
 
-    def __init__(self, address: str, attempts: int = ATTEMPTS) -> None:
+    def __init__(self, address: str, patience: float = PATIENCE) -> None:
         """Parse an address; the server is not contacted yet.
 
         Raises:
@@ -34,7 +44,7 @@ class ObjectStore:
         from pyarrow import ArrowException
         from pyarrow.fs import FileSystem, LocalFileSystem
 
-        self._attempts = attempts
+        self._patience = patience
         try:
             self._system, prefix = FileSystem.from_uri(_with_one_request(address))
         except (ArrowException, ValueError, OSError) as error:
@@ -43,6 +53,7 @@ class ObjectStore:
             ) from error
         self._prefix = prefix.rstrip("/")
         self._local = isinstance(self._system, LocalFileSystem)
+        self._address = address
         if not self._prefix:
             raise UserError(f"--shared {address}: expected a bucket's name, as s3://BUCKET/FOLDER")
 
@@ -74,12 +85,38 @@ class ObjectStore:
         """
         return self._retry(lambda: self._get(name, path))
 
-    def delete(self, name: str) -> None:
-        """Delete an object, if it exists."""
+    def delete(self, names: Sequence[str]) -> None:
+        """Delete objects, if they exist: on S3 a thousand in one request where boto3 is installed, else one by one."""
+        if self._client is None:
+            for name in names:
+                self._delete_one(name)
+            return
+        for start in range(0, len(names), DELETED_AT_ONCE):
+            some = names[start : start + DELETED_AT_ONCE]
+            self._retry(partial(self._delete_together, some))
+
+    @cached_property
+    def _client(self) -> Any:
+        """boto3's client, which deletes many objects in a request; None where there is none."""
+        return _s3_client(self._address) if self._address.startswith("s3:") else None
+
+    def _delete_one(self, name: str) -> None:
         try:
             self._retry(lambda: self._system.delete_file(self._path(name)))
         except FileNotFoundError:
             return
+
+    def _delete_together(self, names: Sequence[str]) -> None:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        bucket, _, folder = self._prefix.partition("/")
+        keys = [{"Key": f"{folder}/{name}" if folder else name} for name in names]
+        try:
+            answer = self._client.delete_objects(Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
+        except (BotoCoreError, ClientError) as error:
+            raise OSError(f"deleting objects: {error}") from error
+        for fault in answer.get("Errors", ()):
+            raise OSError(f"deleting {fault.get('Key')}: {fault.get('Code')}: {fault.get('Message')}")
 
     def names(self, folder: str, recursive: bool = False) -> list[tuple[str, float]]:
         """Return the names of a folder's objects and their times of writing, in Unix seconds of the server's clock."""
@@ -116,16 +153,46 @@ class ObjectStore:
 
     def _retry(self, action: Callable[[], T]) -> T:
         """Call an action, with retries after growing pauses; a missing object is no failure."""
-        pause = FIRST_PAUSE
-        for _ in range(self._attempts - 1):
+        pause, began = FIRST_PAUSE, time.monotonic()
+        while True:
             try:
                 return action()
             except FileNotFoundError:
                 raise
-            except OSError:
-                time.sleep(pause * random.uniform(0.5, 1.0))
-                pause *= 2
-        return action()
+            except OSError as error:
+                refused = any(reason in str(error) for reason in REFUSALS)
+                patience = min(self._patience, PATIENCE_WITH_REFUSALS) if refused else self._patience
+                if time.monotonic() + pause > began + patience:
+                    raise
+            time.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def _s3_client(address: str) -> Any:
+    """Return boto3's client for an address, with what it sets of the connection; None where boto3 is not installed."""
+    try:
+        import boto3
+    except ImportError:
+        return None
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
+
+    parts = urlsplit(address)
+    given = {name: values[0] for name, values in parse_qs(parts.query).items()}
+    endpoint = given.get("endpoint_override")
+    if endpoint is not None and "://" not in endpoint:
+        endpoint = f"{given.get('scheme', 'https')}://{endpoint}"
+    try:
+        return boto3.client(
+            "s3",
+            endpoint_url=endpoint,
+            region_name=given.get("region"),
+            aws_access_key_id=parts.username and unquote(parts.username),
+            aws_secret_access_key=parts.password and unquote(parts.password),
+            config=Config(retries={"total_max_attempts": 1}, connect_timeout=10, read_timeout=30),
+        )
+    except (BotoCoreError, ValueError):
+        return None
 
 
 def _with_one_request(address: str) -> str:

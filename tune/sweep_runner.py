@@ -164,6 +164,7 @@ class SweepRunner:
         try:
             if driver.search_left() and not driver.waits():
                 self._executor.search(search, self._preparations())
+                search.tidy()
         finally:
             self._steering.search = None
         if search.halted is not None:

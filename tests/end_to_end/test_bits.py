@@ -16,9 +16,11 @@ from supersnn.data import training_data
 from supersnn.teacher_sources import teacher_source_for
 from supersnn.training import train
 from tests.support.records import timeless
-from tune.execution.trial import StaleDriverError, TrialRunner, checkpoint_path
+from tune.execution.checkpoints import checkpoint_path
+from tune.execution.trial import StaleDriverError, TrialRunner
+from tune.remote_storage import RemoteStorage
 from tune.search.messages import Job, Report
-from tune.storage import RemoteStorage, storage_at
+from tune.storage import storage_at
 
 PLAIN = {
     "dataset": {"name": "digits", "images": 400, "augment": {"crop": 1, "views": 2}},

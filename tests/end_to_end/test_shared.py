@@ -1,14 +1,18 @@
 """A sweep whose workers have nothing but an address: afterwards the driver's store is complete."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
+from ray.cluster_utils import Cluster
 
 from analysis import load, report
 from supersnn.errors import UserError
 from tests.support import invariants
 from tests.support.cli import run_json
+from tests.support.driver import ON_A_CLUSTER, Driver
+from tests.support.object_server import proxied
 from tune.description import sweep as sweeps
 from tune.object_store import ObjectStore
 from tune.store import Store
@@ -44,3 +48,36 @@ def test_a_sweep_moves_to_an_object_store_and_its_results_are_copied_back(
     winner = json.loads(store.sweep("tiny").verified.read_text())["arms"]["homogeneous"]["trial"]
     options = ("--trial", f"homogeneous/{1 - winner}", "--to", tmp_path / "export", "--store", store.path)
     assert run_json("export", "tiny", *options)["reproduced"]
+
+
+@pytest.mark.parametrize(
+    "seconds",
+    [pytest.param(15.0, marks=ON_A_CLUSTER), pytest.param(60.0, marks=[*ON_A_CLUSTER[1:], pytest.mark.chaos])],
+)
+def test_a_sweep_goes_on_while_the_object_store_is_away(
+    seconds: float,
+    config: Path,
+    tmp_path: Path,
+    cluster: Cluster,
+    s3: str,
+    s3_server: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Trials that have ended before wait for it alone; the others' epochs are reported meanwhile."""
+    store = tmp_path / "store"
+    monkeypatch.setenv("SUPERSNN_SCRATCH", str(tmp_path / "scratch"))
+    with proxied(s3_server) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        cluster.add_node(num_cpus=2)
+        options = ("--address", cluster.address, "--shared", s3, "--set", "train.epochs=60", "--set", "search.trials=1")
+        driver = Driver(config, store, *options)
+        driver.wait(lambda: len(driver.running_trials()) == 2 and len(driver.events("epoch")) >= 4)
+        began = time.time()
+        proxy.go_down(seconds)
+        driver.wait(lambda: not proxy.down.is_set(), seconds + 300)
+        meanwhile = [event for event in driver.events("epoch") if began + 1 < event["time"] < began + seconds]
+        driver.finish()
+    assert meanwhile, "no epoch was reported while the store was away"
+    assert driver.failures() == []
+    invariants.assert_sweep(store, "tiny")
+    assert not [name for name, _ in ObjectStore(s3).names("sweeps", recursive=True) if "checkpoint-" in name]

@@ -13,9 +13,10 @@ from supersnn.config import TrainConfig
 from supersnn.config_model import parse
 from supersnn.errors import UserError
 from tune.description.sweep import ResourcesConfig
+from tune.execution.checkpoints import checkpoint_path
 from tune.execution.pack import Failed, Pack
 from tune.execution.places import Places
-from tune.execution.trial import TrialRunner, checkpoint_path
+from tune.execution.trial import TrialRunner
 from tune.search.messages import OWNER, Job, Report
 
 

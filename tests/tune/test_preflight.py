@@ -22,7 +22,8 @@ from tune.execution.node_check import (
 )
 from tune.execution.nodes import Node
 from tune.execution.preflight import probe, require_capacity
-from tune.storage import RemoteStorage, storage_at
+from tune.remote_storage import RemoteStorage
+from tune.storage import storage_at
 from tune.versions import PACKAGES, source_digest
 
 VERSIONS = {"python": "3.11.7", "torch": "2.14.1"}

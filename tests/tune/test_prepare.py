@@ -15,7 +15,8 @@ from tune.execution import prepare as preparing
 from tune.execution.local import LocalExecutor
 from tune.execution.preparations import Prepared
 from tune.execution.prepare import already_prepared, inspect_dataset, preparations, prepare, prepare_one
-from tune.storage import RemoteStorage, Storage
+from tune.remote_storage import RemoteStorage
+from tune.storage import Storage
 from tune.store import Store
 
 SWEEP: dict[str, Any] = {

@@ -16,11 +16,11 @@ from supersnn.config_model import parse
 from supersnn.data import training_data
 from supersnn.errors import UserError
 from supersnn.files import DamagedFile
-from tune import object_store
-from tune import storage as storages
+from tune import object_store, remote_storage
 from tune.execution.teacher_storage import teacher_at, teacher_source_at
 from tune.object_store import ObjectStore
-from tune.storage import RemoteStorage, Storage, scratch, storage_at
+from tune.remote_storage import RemoteStorage
+from tune.storage import Storage, scratch, storage_at
 
 Node = Callable[[], RemoteStorage]
 
@@ -33,7 +33,7 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def node(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
     """Each call is another node, with nothing but the address."""
-    monkeypatch.setattr(storages, "SETTLED", 1.0)
+    monkeypatch.setattr(remote_storage, "SETTLED", 1.0)
     numbers = iter(range(100))
     return lambda: RemoteStorage(address, tmp_path / f"node{next(numbers)}")
 
@@ -65,7 +65,7 @@ def test_fetch_ignores_content_and_copies_without_a_manifest(node: Node, address
     put(here, "a", "one")
     here.publish("a")
     there.fetch("a")
-    ObjectStore(address).delete("a.manifest")
+    ObjectStore(address).delete(["a.manifest"])
     assert not there.fetch("a").exists()
     assert not here.fetch("a").exists()
 
@@ -80,7 +80,7 @@ def test_fetch_retries_a_torn_download(node: Node, monkeypatch: pytest.MonkeyPat
         entry = download(self, name, path)
         if torn.pop() if torn else False:
             path.write_text("cont")
-            return storages._entry(path)
+            return remote_storage._entry(path)
         return entry
 
     monkeypatch.setattr(ObjectStore, "download", first_torn)
@@ -321,7 +321,7 @@ def test_retries_are_limited(flaky: Flaky, s3: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(object_store, "FIRST_PAUSE", 0.01)
     flaky.left = 10**6
     with pytest.raises(OSError, match="NETWORK_CONNECTION"):
-        ObjectStore(s3, attempts=2).read("owner")
+        ObjectStore(s3, patience=0.05).read("owner")
 
 
 def test_damaged_copies_of_teacher_and_cache_are_fetched_again(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tune.description.sweep import SweepConfig
 
 LIVE = ("search.trials", "search.hours", "search.gpu_hours", "search.stagnation", "verify.seeds", "verify.top")
 """Keys whose change holds at once. Any other change ends what runs after its current epoch; it is then continued."""
-NEXT = ("search.max_failures", "resources.")
+NEXT = ("search.max_failures", "resources.", "checkpoint.")
 """Prefixes of other keys that set how much is done, and on what machines."""
 _FIXED_SPACE = ("grid", "qmc", "cmaes")
 """Samplers that make their designs, or their distributions, for one space."""

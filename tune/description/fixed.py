@@ -5,7 +5,7 @@ from tune.description.sweep import ResourcesConfig, SweepConfig
 
 MAY_CHANGE = (
     "search.trials", "search.hours", "search.gpu_hours", "search.stagnation", "search.max_failures", "verify.seeds",
-    "verify.top", "resources.", "replicates", "datasets", "plugins", "target",
+    "verify.top", "resources.", "checkpoint.", "replicates", "datasets", "plugins", "target",
     "export.",
 )  # fmt: skip
 """Prefixes of the keys that a sweep may be continued with another value of.

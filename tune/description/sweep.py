@@ -10,6 +10,7 @@ from supersnn import plugins
 from supersnn.config import DEFAULT_WEIGHTS, DatasetConfig, PartArguments, TrainConfig, with_expanded_paths
 from supersnn.config_model import (
     EXCLUDE_DEFAULT_FROM_DIGEST,
+    EXCLUDE_FROM_DIGEST,
     NO_ARGUMENTS,
     ConfigModel,
     Count,
@@ -136,6 +137,15 @@ class VerifyConfig(ConfigModel):
     train_on: Literal["train", "train+validation"] = "train"
 
 
+class CheckpointConfig(ConfigModel):
+    """How often a training is saved, in `seconds`; a trial is saved at its rungs and at its end as well.
+
+    A trial whose worker is lost trains at most so many seconds again. With 0 each epoch is saved before it counts.
+    """
+
+    seconds: Annotated[Number, Field(ge=0)] = 30.0
+
+
 class ResourcesConfig(ConfigModel):
     """The resources of one trial; teachers and final runs take the same.
 
@@ -213,6 +223,7 @@ class SweepConfig(TrainConfig):
     search: SearchConfig = SearchConfig()
     verify: VerifyConfig = VerifyConfig()
     resources: ResourcesConfig = ResourcesConfig()
+    checkpoint: Annotated[CheckpointConfig, EXCLUDE_FROM_DIGEST] = CheckpointConfig()
 
     @field_validator("space", mode="before")
     @classmethod

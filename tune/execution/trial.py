@@ -1,9 +1,9 @@
-"""A trial in a worker: one training a seed, whose epochs are reported after they are saved in a checkpoint."""
+"""A trial in a worker: one training a seed, with a checkpoint from time to time, at rungs and at its end."""
 
 import os
 import platform
 import traceback
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +12,11 @@ from supersnn import checkpoint
 from supersnn.config import DatasetConfig, TrainConfig
 from supersnn.config_model import parse, with_values
 from supersnn.data import TrainingData, training_data
-from supersnn.files import DamagedFile, write_atomically
+from supersnn.files import write_atomically
 from supersnn.gpus import gpu_facts
 from supersnn.records.metrics import with_means
 from supersnn.training import Snapshot, is_snapshot_of, train_in_parts
+from tune.execution.checkpoints import CheckpointWriter, checkpoint_path, stored_checkpoint
 from tune.execution.device import working_device
 from tune.execution.teacher_storage import teacher_source_at
 from tune.search.messages import NO_SPACE, OWNER, TRACEBACK, Job, Report
@@ -46,10 +47,11 @@ class TrialRunner:
             yield from (report for report in parts if report is not None)
 
     def run_in_parts(self, job: Job) -> Generator[Report | None]:
-        """Yield the reports of a job's epochs after the first `job.reported`, each already in a checkpoint.
+        """Yield the reports of a job's epochs after the first `job.reported`.
 
-        The training resumes from the checkpoint of an earlier worker, whose unreported epochs come first. The report
-        that ends the trial is always yielded, because the driver may have missed it.
+        The training resumes from the checkpoint of an earlier worker. Epochs after it that were reported already are
+        trained again, with the same results, and not reported again. The report that ends the trial is always yielded,
+        because the driver may have missed it. It is in a checkpoint by then, and so is that of a rung.
 
         Between reports there is a None wherever another job may take its turn in this thread.
 
@@ -63,12 +65,13 @@ class TrialRunner:
         storage.evict(job.folder)  # unpublished files of a worker that was killed on this node
         try:
             place: dict[str, str] | None = place_of(self.device)
-            for report in self._seeds(parse(TrainConfig, job.config, job.key), job, storage):
-                if report is None:
-                    yield None
-                    continue
-                yield replace(report, place=place)
-                place = None
+            with closing(self._seeds(parse(TrainConfig, job.config, job.key), job, storage)) as reports:
+                for report in reports:
+                    if report is None:
+                        yield None
+                        continue
+                    yield replace(report, place=place)
+                    place = None
         except StaleDriverError:
             current = False  # a worker of the other driver may use this node's copy
             raise
@@ -79,31 +82,32 @@ class TrialRunner:
             if current:
                 storage.evict(job.folder)
 
-    def _seeds(self, config: TrainConfig, job: Job, storage: Storage) -> Iterator[Report | None]:
+    def _seeds(self, config: TrainConfig, job: Job, storage: Storage) -> Generator[Report | None]:
         finals: list[dict[str, float]] = []
         for position, seed in enumerate(job.seeds):
             seeded = with_values(config, {"seed": seed})
-            for report in self._epochs(seeded, job, storage):
-                if report is None:
-                    yield None
-                    continue
-                metrics, ended = report.metrics, report.ended
-                if ended == "finished":
-                    finals.append(metrics)
-                    if len(job.seeds) > 1:
-                        metrics = with_means(metrics, finals)
-                    if position < len(job.seeds) - 1:
-                        ended = None
-                epoch = position * config.train.epochs + report.epoch
-                if epoch > job.reported or ended is not None:
-                    yield Report(epoch, metrics, ended)
-                if ended is not None:
-                    return
+            with closing(self._epochs(seeded, job, storage)) as reports:
+                for report in reports:
+                    if report is None:
+                        yield None
+                        continue
+                    metrics, ended = report.metrics, report.ended
+                    if ended == "finished":
+                        finals.append(metrics)
+                        if len(job.seeds) > 1:
+                            metrics = with_means(metrics, finals)
+                        if position < len(job.seeds) - 1:
+                            ended = None
+                    epoch = position * config.train.epochs + report.epoch
+                    if epoch > job.reported or ended is not None:
+                        yield Report(epoch, metrics, ended)
+                    if ended is not None:
+                        return
 
-    def _epochs(self, config: TrainConfig, job: Job, storage: Storage) -> Iterator[Report | None]:
+    def _epochs(self, config: TrainConfig, job: Job, storage: Storage) -> Generator[Report | None]:
         """Yield all epochs of one training: those of its checkpoint, then the ones trained now."""
         name = checkpoint_path(Path(job.folder), config.seed).as_posix()
-        resume, data = _checkpoint(storage, name), self.data(config.dataset)
+        resume, data = stored_checkpoint(storage, name), self.data(config.dataset)
         if resume is not None and not is_snapshot_of(resume, config, data):
             resume = None  # left behind by another training under this name
         if resume is not None:
@@ -113,15 +117,19 @@ class TrialRunner:
             if ended is not None:
                 return
         teacher_source = teacher_source_at(storage, config, data, self.device)
-        for report in train_in_parts(config, data, teacher_source, resume, self.device):
-            if report is None:
-                yield None
-                continue
-            tensors, meta = report.snapshot()
+
+        def write(snapshot: Snapshot) -> None:
             check_owner(storage, job.sweep, job.token)
-            checkpoint.save(storage.root / name, tensors, meta)
+            checkpoint.save(storage.root / name, *snapshot)
             storage.publish(name)
-            yield Report(report.epoch, report.metrics, report.ended)
+
+        with CheckpointWriter(write, job.save_every) as writer:
+            for report in train_in_parts(config, data, teacher_source, resume, self.device):
+                if report is None:
+                    yield None
+                    continue
+                writer.take(report, wait=report.ended is not None or report.epoch in job.rungs)
+                yield Report(report.epoch, report.metrics, report.ended)
 
 
 def place_of(device: str) -> dict[str, str]:
@@ -130,22 +138,6 @@ def place_of(device: str) -> dict[str, str]:
     facts = gpu_facts(device)
     number = {"gpu_number": visible} if facts and visible else {}
     return {"node": platform.node(), "process": str(os.getpid()), **facts, **number}
-
-
-def checkpoint_path(folder: Path, seed: int) -> Path:
-    """Return the path of a seed's checkpoint in a trial's folder."""
-    return folder / f"checkpoint-{seed}.safetensors"
-
-
-def _checkpoint(storage: Storage, name: str) -> Snapshot | None:
-    """Return the snapshot of an earlier worker on any node, None without one; a damaged file is removed."""
-    try:
-        return checkpoint.load(storage.fetch(name))
-    except FileNotFoundError:
-        return None
-    except DamagedFile:
-        (storage.root / name).unlink(missing_ok=True)
-        return None
 
 
 def _write_traceback(storage: Storage, name: str) -> None:

@@ -240,7 +240,8 @@ class Exporter:
     def _final_run(self, part: str, search: str, number: int, config: TrainConfig, seed: int) -> FinalRun:
         storage = self._store.storage
         token = (storage.read_text(storage.name(self._folder.owner)) or "").strip()
-        return final_run(part, search, number, config, seed, self._folder, storage, token)
+        save_every = self.sweep.checkpoint.seconds
+        return final_run(part, search, number, config, seed, self._folder, storage, token, save_every)
 
     def _weights(self, part: str, search: str, number: int, seed: int) -> Mapping[str, Tensor]:
         """Return the weights of a final run.

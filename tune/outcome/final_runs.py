@@ -53,8 +53,12 @@ def final_run(
     folder: SweepFolder,
     storage: Storage,
     token: str,
+    save_every: float,
 ) -> FinalRun:
-    """Return a trial's training with a seed, stored in a part of the sweep's folder; those of `VERIFIED` are tested."""
+    """Return a trial's training with a seed, stored in a part of the sweep's folder; those of `VERIFIED` are tested.
+
+    `save_every`: seconds between two of its checkpoints.
+    """
     key, sweep = f"{search}/{trial}/{seed}", storage.name(folder.path)
     job = Job(
         key=key,
@@ -64,6 +68,7 @@ def final_run(
         sweep=sweep,
         store=storage.address,
         token=token,
+        save_every=save_every,
     )
     ledger = storage.ledger_for(storage.name(folder.ledger), job.folder) if part == VERIFIED else None
     return FinalRun(part, search, trial, seed, job, ledger, keep=part != RANKED)
@@ -205,7 +210,8 @@ class FinalRuns:
         return self._studies.searches[search].sweep.verify.first_seed
 
     def _final_run(self, part: str, search: str, trial: int, config: TrainConfig, seed: int) -> FinalRun:
-        return final_run(part, search, trial, config, seed, self._folder, self._storage, self._token)
+        save_every = self._sweep.checkpoint.seconds
+        return final_run(part, search, trial, config, seed, self._folder, self._storage, self._token, save_every)
 
     def _final_config(self, config: TrainConfig) -> TrainConfig:
         return with_values(config, {"dataset.train_on": self._sweep.verify.train_on})

@@ -17,7 +17,8 @@ from supersnn.networks.build import build
 from supersnn.records.events import WinnerVerified
 from supersnn.records.metrics import VAL_ACCURACY, int8_metrics
 from supersnn.test_set import open_test, opened_at
-from tune.execution.trial import TrialRunner, check_owner, checkpoint_path
+from tune.execution.checkpoints import checkpoint_path
+from tune.execution.trial import TrialRunner, check_owner
 from tune.outcome.final_result import RETRAIN, FinalResult, Recorded
 from tune.search.messages import CHECKPOINTS, Job
 from tune.storage import Storage, storage_at

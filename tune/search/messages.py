@@ -23,6 +23,8 @@ class Job:
         store: address of the storage that driver and workers share (`storage.storage_at`).
         token: of the driver; a worker of another driver's may write nothing more.
         reported: how many epochs, over all seeds, the driver has already.
+        save_every: seconds between two checkpoints; with 0 each epoch is in one before it is reported.
+        rungs: epochs that are in a checkpoint before they are reported, whatever `save_every` is.
     """
 
     key: str
@@ -33,6 +35,8 @@ class Job:
     store: str
     token: str
     reported: int = 0
+    save_every: float = 0.0
+    rungs: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

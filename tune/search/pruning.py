@@ -23,8 +23,7 @@ def pruner(sweep: SweepConfig) -> BasePruner:
     first epochs say little of its last: on digits a first rung at a ninth stops most of the best. Each rung is
     `search.reduction` times the one below. A pruner ranks the trials of its own study only, so no arm stops another's.
     """
-    search = sweep.search
-    lowest = search.min_epochs or max(1, round(sweep.train.epochs / 3))
+    search, lowest = sweep.search, _lowest(sweep)
     match search.scheduler:
         case "asha":
             return SuccessiveHalvingPruner(min_resource=lowest, reduction_factor=search.reduction)
@@ -40,3 +39,19 @@ def pruner(sweep: SweepConfig) -> BasePruner:
             return NopPruner()
         case _:
             return own_pruner(search.scheduler, search.scheduler_arguments)
+
+
+def rungs(sweep: SweepConfig) -> tuple[int, ...]:
+    """Return the epochs after which trials are compared by successive halving; none for other pruners."""
+    if sweep.search.scheduler not in ("asha", "hyperband"):
+        return ()
+    found, epoch = [], _lowest(sweep)
+    while epoch <= sweep.train.epochs:
+        found.append(epoch)
+        epoch *= sweep.search.reduction
+    return tuple(found)
+
+
+def _lowest(sweep: SweepConfig) -> int:
+    """Return the smallest budget of a trial in epochs."""
+    return sweep.search.min_epochs or max(1, round(sweep.train.epochs / 3))

@@ -14,6 +14,7 @@ from tune.description.searches import PlannedSearch
 from tune.search.arm_study import Assignment, Outcome
 from tune.search.budget import Budget
 from tune.search.messages import CHECKPOINTS, NO_SPACE, TRACEBACK, TRIALS, Job, Report
+from tune.search.pruning import rungs
 from tune.search.studies import Studies
 from tune.storage import Storage
 from tune.sweep_record import SweepRecord
@@ -77,7 +78,8 @@ class Search:
             return None
         key = assignment.key
         self._running[key] = assignment
-        self._storage.remove(self._trial_folder(key), f"{TRACEBACK}*")  # of an earlier attempt
+        if self._record.state.trial(*split_key(key)) is not None:
+            self._storage.remove(self._trial_folder(key), f"{TRACEBACK}*")  # of an earlier attempt
         self._record.write(_started(assignment, self._recorded_epochs(key), self.gpus))
         return Job(
             key=key,
@@ -88,6 +90,8 @@ class Search:
             store=self._storage.address,
             token=self._token,
             reported=assignment.reported,
+            save_every=assignment.search.sweep.checkpoint.seconds,
+            rungs=rungs(assignment.search.sweep),
         )
 
     def reported(self, key: str, report: Report) -> bool:
@@ -149,15 +153,23 @@ class Search:
 
         A trial that the journal does not know, because the line of its start is damaged, is started there again.
         """
-        left_behind = self._storage.folders(f"{self._sweep}/{TRIALS}")
         for key, outcome in self.studies.ended().items():
             trial = self._record.state.trial(*split_key(key))
             if trial is None:
                 self._record.write(_started(self._assignment(key), recorded=0, gpus=None))
             if trial is None or trial.end is None:
                 self._write_end(key, outcome.end, outcome)
-            if key in left_behind:
-                self._remove_checkpoints(key)
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Remove the checkpoints of all trials that have ended, while no trial runs, and wait until they are gone.
+
+        A worker may still be writing one when its trial is ended: it lands after the trial's own removal.
+        """
+        left_behind = self._storage.folders(f"{self._sweep}/{TRIALS}")
+        for key in left_behind & self.studies.ended().keys():
+            self._remove_checkpoints(key)
+        self._storage.flush()
 
     def _assignment(self, key: str) -> Assignment:
         """Return a trial as the studies have it."""
@@ -174,7 +186,7 @@ class Search:
         return f"{self._sweep}/{TRIALS}/{key}"
 
     def _remove_checkpoints(self, key: str) -> None:
-        self._storage.remove(self._trial_folder(key), CHECKPOINTS)
+        self._storage.remove_later(self._trial_folder(key), CHECKPOINTS)
 
     def _write_end(self, key: str, end: str, outcome: Outcome | None = None) -> None:
         """Record a trial's end with what the record has of its last epoch, or where it has nothing, the study."""
