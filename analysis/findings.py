@@ -8,6 +8,7 @@ import pandas as pd
 from analysis import budget, compare, pairings, steered
 from analysis.arms import CONTROL
 from analysis.build import constraints
+from analysis.nodes import slow
 from analysis.sentences import duration, listed, number, percent, place, signed
 from analysis.tables import Sweep, records
 from supersnn.records.metrics import METRICS
@@ -33,12 +34,13 @@ def findings(sweep: Sweep, verdicts: pd.DataFrame) -> list[str]:
 
 
 def cautions(sweep: Sweep, verdicts: pd.DataFrame) -> list[str]:
-    """Return what a reader of the numbers must know first: failed final runs, favoured arms, what means hide."""
+    """Return what a reader of the numbers must know first: failed final runs, favoured arms, uneven means, slow nodes."""
     return [
         *_failed_final_runs(sweep),
         *steered.caution(sweep),
         *_uneven_arms(sweep),
         *_uneven_differences(verdicts),
+        *slow(sweep),
     ]
 
 

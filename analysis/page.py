@@ -17,6 +17,7 @@ from analysis.build import constraints
 from analysis.figures.style import description
 from analysis.findings import findings
 from analysis.grid import grid
+from analysis.nodes import nodes
 from analysis.remarks import remarks
 from analysis.results import differs, results
 from analysis.sections import Chapter, chapters
@@ -82,6 +83,7 @@ def _part(sweep: Sweep, margin: float, prefix: str) -> dict[str, Any]:
         "trials": grid(_trials(sweep), TRIAL_ROWS),
         "failures": grid(_failures(sweep.trials)),
         "failed_final_runs": grid(pd.DataFrame(values["failed_final_runs"])),
+        "nodes": grid(nodes(sweep)),
         "problems": grid(sweep.problems.drop(columns=["sweep"])),
         "ledger": grid(_ledger(sweep)),
         "config": yaml.safe_dump(dict(sweep.config), sort_keys=False, allow_unicode=True),
@@ -188,6 +190,7 @@ def _facts(sweep: Sweep, values: dict[str, Any]) -> list[tuple[str, str]]:
         ("verified", f"{int(sweep.verified['winner'].sum())} fresh seeds" + (f", {failed} failed" if failed else "")),
         ("training", sentences.duration(spent)),
         ("teachers", sentences.duration(teachers)),
+        *([("taken", sweep.state.costs.text())] if sweep.state.costs.gpu_hours() else []),
     ]
 
 

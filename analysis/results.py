@@ -10,6 +10,7 @@ import pandas as pd
 from analysis import budget, compare, steered
 from analysis.answers import Answer, answers
 from analysis.findings import cautions, failed_final_runs
+from analysis.nodes import nodes
 from analysis.remarks import remarks
 from analysis.sentences import between, counted, metric_text, percent, signed
 from analysis.tables import Sweep, records
@@ -26,6 +27,7 @@ def results(sweep: Sweep, margin: float = compare.MARGIN) -> dict[str, Any]:
 
     `gpu_s` and `cpu_s` are the arm's own trainings: search, ranking and verification; `teacher_s` is the additional
     cost of its teachers and their caches, refitted ones included. `cautions` are sentences to read with the numbers;
+    `cost` are the hours of slots and GPUs, with teachers and final runs, `nodes` what each node trained and how fast.
     `problem_lines` are the `problems` that the page lists. `requests` are what people asked for while the sweep ran,
     and `given` is how many trials of an arm have values of theirs.
     """
@@ -45,6 +47,8 @@ def results(sweep: Sweep, margin: float = compare.MARGIN) -> dict[str, Any]:
         "margin": margin,
         "cautions": cautions(sweep, verdicts),
         "failed_final_runs": failed_final_runs(sweep),
+        "cost": sweep.state.costs.row(),
+        "nodes": records(nodes(sweep)),
         "requests": steered.requests(sweep),
         "problems": len(sweep.problems),
         "problem_lines": [_problem_line(row) for row in records(sweep.problems)],

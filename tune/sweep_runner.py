@@ -138,7 +138,7 @@ class SweepRunner:
 
     def _record_teacher(self, prepared: Prepared) -> None:
         """Record a teacher and its cache, unless an earlier driver has."""
-        for event in prepared.events():
+        for event in prepared.with_gpus(self._executor.gpus).events():
             if event.digest not in self._state.teachers and event.digest not in self._state.caches:
                 self._record.write(event)
 
@@ -185,7 +185,8 @@ class SweepRunner:
         for item, result in final_runs.run(final_runs.verifications(), self._executor):
             results[item.search].append(result)
             if item.seed not in self._state.search(item.search).verified.get(item.trial, {}):
-                self._record.write(_verified(self._driver.searches[item.search], item, result))
+                planned = self._driver.searches[item.search]
+                self._record.write(_verified(planned, item, result, self._executor.gpus))
             _write_verified(self._driver.folder.verified, winners, results)
 
     def _rank(self) -> None:
@@ -195,7 +196,14 @@ class SweepRunner:
             if item.seed not in self._state.search(item.search).ranked.get(item.trial, {}):
                 place = self._driver.searches[item.search].place
                 self._record.write(
-                    TrialRanked(**place, trial=item.trial, seed=item.seed, value=result.val, seconds=result.seconds)
+                    TrialRanked(
+                        **place,
+                        trial=item.trial,
+                        seed=item.seed,
+                        value=result.val,
+                        seconds=result.seconds,
+                        gpus=self._executor.gpus,
+                    )
                 )
 
     def _refit(self) -> None:
@@ -203,13 +211,19 @@ class SweepRunner:
         refitted = self._driver.final_runs.refitted()
         for prepared in prepare(refitted, self._storage, self._executor, self._notify):
             if prepared.teacher.digest not in self._state.refitted:
-                facts = prepared.teacher.model_dump(exclude={"event", "time"})
-                seconds = prepared.cache.seconds if prepared.cache is not None else 0.0
-                self._record.write(TeacherRefitted(**facts, bank_seconds=seconds))
+                self._record.write(_refitted(prepared.with_gpus(self._executor.gpus)))
 
 
-def _verified(search: PlannedSearch, item: FinalRun, result: FinalResult) -> WinnerVerified:
-    """Return the event of a verification."""
+def _refitted(prepared: Prepared) -> TeacherRefitted:
+    """Return the event of a teacher that was trained again, with its cache."""
+    facts, cache = prepared.teacher.model_dump(exclude={"event", "time"}), prepared.cache
+    if facts["took"] is not None and cache is not None:
+        facts["took"] += cache.took or 0.0
+    return TeacherRefitted(**facts, bank_seconds=cache.seconds if cache is not None else 0.0)
+
+
+def _verified(search: PlannedSearch, item: FinalRun, result: FinalResult, gpus: float) -> WinnerVerified:
+    """Return the event of a verification, which took so many GPUs."""
     return WinnerVerified(
         **search.place,
         trial=item.trial,
@@ -222,6 +236,7 @@ def _verified(search: PlannedSearch, item: FinalRun, result: FinalResult) -> Win
         seconds=result.seconds,
         opened=result.opened,
         ended=result.ended,
+        gpus=gpus,
     )
 
 

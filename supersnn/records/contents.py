@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from supersnn.config_model import digest
+from supersnn.records.costs import Costs
 from supersnn.records.driver_session import DriverSession
 from supersnn.records.events import (
     DatasetSplit,
@@ -24,6 +25,7 @@ from supersnn.records.events import (
     WinnerExported,
     WinnerVerified,
 )
+from supersnn.records.nodes import NodeRecord
 from supersnn.records.search_state import SearchRecord
 from supersnn.records.searches import SearchId
 from supersnn.records.trial_state import TrialRecord
@@ -53,7 +55,8 @@ class SweepContents:
         exports: the export folders that have all final runs so far, by arm (`OVERALL` for the best one) and data set.
         searching: whether trials are being searched for, not ranked or verified.
         training_seconds: of all trials' trainings together.
-        gpu_seconds: of the GPUs that they took, `seconds_on_unknown` of those whose events do not say.
+        costs: what all trainings took, teachers and final runs included.
+        nodes: those that have trained trials, by name.
         updated: the time of the last event.
         sweep_id, config: the first and the last that a driver's start has, see `SweepStarted`.
         orphans: trials that have events, but no start: a search, a number, and the kind of the event.
@@ -73,8 +76,8 @@ class SweepContents:
     exports: dict[str, WinnerExported] = field(default_factory=dict)
     searching: bool = True
     training_seconds: float = 0.0
-    gpu_seconds: float = 0.0
-    seconds_on_unknown: float = 0.0
+    costs: Costs = field(default_factory=Costs)
+    nodes: dict[str, NodeRecord] = field(default_factory=dict)
     updated: float | None = None
     orphans: set[tuple[str, int, str]] = field(default_factory=set)
     faults: list[str] = field(default_factory=list)

@@ -45,6 +45,11 @@ class Event(BaseModel):
         return set()
 
 
+def _unknown(event: Event, *names: str) -> set[str]:
+    """Return those of some fields that are None."""
+    return {name for name in names if getattr(event, name) is None}
+
+
 class _Located(Event):
     """What an event is about: a data set by its label in the sweep's `datasets`, and a replicate from 0.
 
@@ -112,6 +117,8 @@ class _TeacherFacts(_Located):
     """What is known of a trained teacher. `seconds` is what its training took.
 
     `replicate` is the first replicate that has this teacher: the replicates share it where nothing of it varies.
+    `took` is for how many seconds a worker of this sweep was at it, None where it was found in the store, and `gpus`
+    how many GPUs the worker had; None in earlier versions.
     """
 
     name: str
@@ -123,6 +130,12 @@ class _TeacherFacts(_Located):
     seconds: float | None = None
     split: str | None = None
     known_split: bool | None = None
+    took: float | None = None
+    gpus: float | None = None
+
+    def left_out(self) -> set[str]:
+        """Return the fields that are not written: those with their default."""
+        return super().left_out() | _unknown(self, "took", "gpus")
 
 
 class TeacherTrained(_TeacherFacts):
@@ -139,7 +152,10 @@ class TeacherRefitted(_TeacherFacts):
 
 
 class TeacherCached(_Located):
-    """A teacher's outputs are cached: for `views` augmented views, `bytes` in all, computed in `seconds`."""
+    """A teacher's outputs are cached: for `views` augmented views, `bytes` in all, computed in `seconds`.
+
+    `took` and `gpus` are as a teacher's.
+    """
 
     event: Literal["bank"] = "bank"
     teacher: str
@@ -147,6 +163,12 @@ class TeacherCached(_Located):
     views: int | None = None
     seconds: float = 0.0
     bytes: int | None = None
+    took: float | None = None
+    gpus: float | None = None
+
+    def left_out(self) -> set[str]:
+        """Return the fields that are not written: those with their default."""
+        return super().left_out() | _unknown(self, "took", "gpus")
 
 
 class TrialStarted(_Located):
@@ -213,7 +235,10 @@ class TrialEnded(_Located):
 
 
 class TrialRanked(_Located):
-    """A candidate for its arm's winner was trained with a ranking seed. `value` is its validation accuracy."""
+    """A candidate for its arm's winner was trained with a ranking seed. `value` is its validation accuracy.
+
+    `gpus` is how many the training took, None in earlier versions.
+    """
 
     event: Literal["ranked"] = "ranked"
     arm: str
@@ -221,6 +246,11 @@ class TrialRanked(_Located):
     seed: int
     value: float | None = None
     seconds: float = 0.0
+    gpus: float | None = None
+
+    def left_out(self) -> set[str]:
+        """Return the fields that are not written: those with their default."""
+        return super().left_out() | _unknown(self, "gpus")
 
 
 class WinnerChosen(_Located):
@@ -237,8 +267,9 @@ class WinnerVerified(_Located):
 
     `config` is that training by flat dotted keys, `rates` the firing rate by layer, `opened` when the test images were,
     in Unix seconds, `seconds` the training's, `ended` how it ended: ``finished`` or ``failed:REASON``. `anytime` is its
-    accuracy and cost after each time step and of early exits (`supersnn.anytime.Point`), None in earlier versions.
-    `int8` compares weights of 8 bits with the floats (`supersnn.export_formats.int8_format.compared`), None without.
+    accuracy and cost after each time step and of early exits (`supersnn.anytime.Point`), None in earlier versions, and
+    so is `gpus`, how many the training took. `int8` compares weights of 8 bits with the floats
+    (`supersnn.export_formats.int8_format.compared`), None without.
     """
 
     event: Literal["verified"] = "verified"
@@ -253,6 +284,11 @@ class WinnerVerified(_Located):
     ended: str = "finished"
     anytime: list[dict[str, Any]] | None = None
     int8: dict[str, Any] | None = None
+    gpus: float | None = None
+
+    def left_out(self) -> set[str]:
+        """Return the fields that are not written: those with their default."""
+        return super().left_out() | _unknown(self, "gpus")
 
 
 class WinnerExported(_Located):

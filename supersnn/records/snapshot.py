@@ -14,17 +14,20 @@ from pydantic import TypeAdapter, ValidationError
 
 from supersnn.files import write_atomically
 from supersnn.records import journal
+from supersnn.records.costs import Costs
 from supersnn.records.driver_session import DriverSession
 from supersnn.records.events import AnyEvent
+from supersnn.records.nodes import NodeRecord
 from supersnn.records.search_state import SearchRecord
 from supersnn.records.state import SweepState
 from supersnn.records.trial_state import TrialRecord
 
+_PARTS = (SweepState, SearchRecord, TrialRecord, DriverSession, NodeRecord, Costs)
 VERSION = hashlib.sha256(
     repr(
         [
             [model.model_fields["event"].default for model in get_args(AnyEvent)],
-            *([field.name for field in fields(one)] for one in (SweepState, SearchRecord, TrialRecord, DriverSession)),
+            *([field.name for field in fields(one)] for one in _PARTS),
         ]
     ).encode()
 ).hexdigest()[:16]

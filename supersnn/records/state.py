@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from supersnn.records import metrics as measures
 from supersnn.records.contents import OVERALL, SearchEvent, SweepContents
+from supersnn.records.costs import Part
 from supersnn.records.driver_session import DriverSession
 from supersnn.records.events import (
     AnyEvent,
@@ -28,6 +29,7 @@ from supersnn.records.events import (
     WinnerExported,
     WinnerVerified,
 )
+from supersnn.records.nodes import NodeRecord
 from supersnn.records.search_state import SearchRecord
 from supersnn.records.trial_state import TrialRecord, better, new_trial
 
@@ -60,10 +62,13 @@ class SweepState(SweepContents):
                 new = _add(self.splits, str(self._id("", event.label, event.replicate)), event)
             case TeacherTrained():
                 new = _add(self.teachers, event.digest, event)
+                self._spend("teachers", event.took, event.gpus, new)
             case TeacherCached():
                 new = _add(self.caches, event.digest, event)
+                self._spend("teachers", event.took, event.gpus, new)
             case TeacherRefitted():
                 new = _add(self.refitted, event.digest, event)
+                self._spend("refits", event.took, event.gpus, new)
             case WinnerChosen():
                 search = self.search_of(event)
                 before = search.winner
@@ -75,11 +80,13 @@ class SweepState(SweepContents):
                 new = _add(self.search_of(event).ranked.setdefault(event.trial, {}), event.seed, event)
                 self.searching = False
                 epochs = self._epochs_per_seed(event) if new else 0
+                self._spend("final runs", event.seconds, event.gpus, new)
             case WinnerVerified():
                 new = _add(self.search_of(event).verified.setdefault(event.trial, {}), event.seed, event)
                 if new:
                     self._needs_export(event)
                 epochs = self._epochs_per_seed(event) if new else 0
+                self._spend("final runs", event.seconds, event.gpus, new)
             case RequestTaken():
                 new = _add(self.requests, event.id, event)
                 if new and event.refused is None:
@@ -155,14 +162,28 @@ class SweepState(SweepContents):
         seconds = event.metrics.get(measures.EPOCH_SECONDS.key) or 0.0
         trial.seconds += seconds
         self.training_seconds += seconds
-        if trial.gpus is None:
-            self.seconds_on_unknown += seconds
-        else:
-            self.gpu_seconds += trial.gpus * seconds
+        self.costs.add("search", seconds, trial.gpus)
+        self._place(trial, event, seconds)
         if event.epoch == trial.epochs_per_seed:
             trial.first_seed = event.metrics
         trial.value = measures.judged(event.metrics).get(measures.VAL_ACCURACY.key, trial.value)
         return True
+
+    def _spend(self, part: Part, seconds: float | None, gpus: float | None, new: bool) -> None:
+        if new:
+            self.costs.add(part, seconds, gpus)
+
+    def _place(self, trial: TrialRecord, event: EpochReported, seconds: float) -> None:
+        """Note where an epoch was trained: where the last one was, unless the event says that a worker has begun."""
+        if event.place is not None:
+            trial.node, trial.gpu = event.place.get("node"), event.place.get("gpu")
+            if trial.node is not None:
+                node = self.nodes.setdefault(trial.node, NodeRecord(trial.node))
+                node.trials += 1
+                if trial.gpu is not None and trial.gpu not in node.gpus:
+                    node.gpus.append(trial.gpu)
+        elif trial.node is not None:
+            self.nodes[trial.node].add(f"{trial.kind} {trial.gpu or 'CPU'} {trial.gpus}", seconds)
 
     def _end(self, event: TrialEnded) -> bool:
         search = self.search_of(event)
@@ -178,6 +199,8 @@ class SweepState(SweepContents):
         known = event.feasible
         trial.feasible = measures.feasible(trial.metrics, self.constraints) if known is None else known
         search.counts[event.state] += 1
+        if event.state == "failed" and trial.node is not None:
+            self.nodes[trial.node].failed += 1
         search.ended_epochs += trial.epochs
         if trial.eligible and better(trial, search.best_trial):
             search.best = trial.number

@@ -29,6 +29,8 @@ class TrialRecord:
         end_epochs: how many epochs its end event states, which `epochs` must equal.
         value: the validation accuracy that it is judged by.
         gpus: how many it takes, None where that is not known.
+        kind: what its epochs' seconds depend on: its networks, data and batches.
+        node, gpu: where it is, or was trained last, None before its first epoch and where that is not known.
         feasible: whether its last metrics are within the constraints; None before it has ended.
         request: the id of the request that its values are from, see `RequestTaken`.
     """
@@ -55,6 +57,9 @@ class TrialRecord:
     value: float | None = None
     feasible: bool | None = None
     request: str | None = None
+    kind: str = ""
+    node: str | None = None
+    gpu: str | None = None
 
     @property
     def state(self) -> TrialEnd | None:
@@ -102,4 +107,19 @@ def new_trial(event: TrialStarted) -> TrialRecord:
         epochs_per_seed=event.config.get("train.epochs"),
         params=event.params,
         request=event.request,
+        kind=" ".join(str(event.config.get(key)) for key in _KIND),
     )
+
+
+_KIND = (
+    "student.architecture",
+    "student.time_steps",
+    "neuron.kind",
+    "teacher.name",
+    "dataset.name",
+    "train.batch_size",
+    "train.threads",
+    "loss.relation.kind",
+    "loss.relation.layers",
+)
+"""The keys of a training on which the seconds of its epochs depend most."""

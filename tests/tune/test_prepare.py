@@ -53,7 +53,7 @@ def run_prepare(store: Path, **teacher: Any) -> tuple[int, list[Prepared]]:
 
 
 def fields(event: TeacherTrained | TeacherCached | None) -> dict[str, Any]:
-    return {} if event is None else event.model_dump(exclude={"time"})
+    return {} if event is None else event.model_dump(exclude={"time", "took", "gpus"})
 
 
 def test_inspect_dataset() -> None:

@@ -201,17 +201,17 @@ def test_gpu_hours_count_what_each_trial_took_when_it_ran(tmp_path: Path) -> Non
     assert job is not None
     place = {"node": "n", "process": "7"}
     search.reported(job.key, Report(1, {"val/accuracy": 0.5, "time/epoch_s": 3600.0}, None, place))
-    assert (record.state.gpu_seconds, record.state.seconds_on_unknown) == (900.0, 0.0)
+    assert (record.state.costs.gpu_hours(), record.state.costs.unknown) == (0.25, 0.0)
     assert [event["gpus"] for event in events_of(tmp_path, "start")] == [0.25]
     assert [event["place"] for event in events_of(tmp_path, "epoch")] == [place]
     later, record = begin(tmp_path, config, storage, "b")
     later.gpus = 2.0
-    assert record.state.gpu_seconds == 900.0
+    assert record.state.costs.gpu_hours() == 0.25
     assert later.next_job() is not None
     again = later.next_job()
     assert again is not None
     later.reported(again.key, Report(1, {"val/accuracy": 0.5, "time/epoch_s": 100.0}, None))
-    assert record.state.gpu_seconds == 1100.0
+    assert record.state.costs.gpu_hours() == pytest.approx(1100 / 3600)
 
 
 def test_hours_and_gpu_hours_end_a_search_and_interrupted_trials_still_go_on(tmp_path: Path) -> None:

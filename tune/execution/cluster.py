@@ -131,6 +131,11 @@ class RayExecutor:
         """Return resources with `gpus: auto` replaced by what the cluster has."""
         return resources.resolved(self._shards, (node.resources.get("GPU", 0.0) for node in living_nodes()))
 
+    @property
+    def gpus(self) -> float:
+        """How many GPUs, or what part of one, a task takes."""
+        return self._resources.gpus_taken
+
     def adopt(self, resources: ResourcesConfig, max_failures: int) -> None:
         """Go on with other settings, while nothing runs.
 

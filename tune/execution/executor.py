@@ -25,6 +25,11 @@ class Executor(Protocol):
     in_process: bool
     idle: Callable[[], None]
 
+    @property
+    def gpus(self) -> float:
+        """How many GPUs, or what part of one, a task takes."""
+        ...
+
     def adopt(self, resources: ResourcesConfig, max_failures: int) -> None:
         """Go on with other settings, while nothing runs."""
 

@@ -38,6 +38,11 @@ class LocalExecutor:
         self._pack = need.pack
         self.idle: Callable[[], None] = lambda: None
 
+    @property
+    def gpus(self) -> float:
+        """How many GPUs a task takes."""
+        return self._gpus
+
     def adopt(self, resources: ResourcesConfig, max_failures: int) -> None:
         """Go on with other settings; the slots stay what they are."""
         del resources

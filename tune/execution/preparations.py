@@ -5,7 +5,7 @@ Every method is called in the driver's own thread: what is prepared is recorded 
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from supersnn.errors import UserError
@@ -53,6 +53,18 @@ class Prepared:
         yield self.teacher
         if self.cache is not None:
             yield self.cache
+
+    def taking(self, teacher: float, cache: float) -> Self:
+        """Return it with the seconds that a worker was at the teacher, and at its cache."""
+        cached = None if self.cache is None else self.cache.model_copy(update={"took": cache})
+        return replace(self, teacher=self.teacher.model_copy(update={"took": teacher}), cache=cached)
+
+    def with_gpus(self, gpus: float) -> Self:
+        """Return it with the GPUs that the worker had; one that no worker was at is left as it is."""
+        if self.teacher.took is None:
+            return self
+        cached = None if self.cache is None else self.cache.model_copy(update={"gpus": gpus})
+        return replace(self, teacher=self.teacher.model_copy(update={"gpus": gpus}), cache=cached)
 
     def as_text(self) -> str:
         """Return it as a worker's message."""

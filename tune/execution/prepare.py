@@ -4,6 +4,7 @@ Searches share a teacher where nothing that it depends on differs between them. 
 prepared.
 """
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -197,11 +198,14 @@ def already_prepared(item: Preparation, data: TrainingData) -> Prepared | None:
 
 def prepare_one(item: Preparation, progress: Progress | None = None) -> Prepared:
     """Train or find one teacher, and fill its cache, on this worker's device."""
+    began = time.perf_counter()
     config = TrainConfig.model_validate(item.config)
     device = working_device()
     data = training_data(config.dataset, device)
     teacher = teacher_at(storage_at(item.store), config, data, device, progress)
-    return _prepared(item, config, data, teacher, progress)
+    taught = time.perf_counter()
+    prepared = _prepared(item, config, data, teacher, progress)
+    return prepared.taking(taught - began, time.perf_counter() - taught)
 
 
 def _prepared(

@@ -28,8 +28,8 @@ class Budget:
         """Return why no further trial may start, None while one may."""
         search = self._sweep.search
         hours = (self._spent_before + time.monotonic() - self._started) / 3600
-        unknown = self._sweep.resources.gpus_taken * self._state.seconds_on_unknown  # of events of earlier versions
-        gpu_hours = (self._state.gpu_seconds + unknown) / 3600
+        unknown = self._sweep.resources.gpus_taken * self._state.costs.unknown / 3600
+        gpu_hours = self._state.costs.gpu_hours() + unknown
         if search.hours is not None and hours >= search.hours:
             return f"search.hours: {hours:.2f} of {search.hours:g} are spent"
         if search.gpu_hours is not None and gpu_hours >= search.gpu_hours:

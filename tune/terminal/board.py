@@ -12,6 +12,7 @@ from rich.text import Text
 from supersnn.errors import shortened
 from supersnn.records import steering
 from supersnn.records.events import AnyEvent, SweepClosed, SweepStarted, TeacherTrained, TrialEnd, TrialStarted
+from supersnn.records.nodes import slow_text
 from supersnn.records.search_state import SearchRecord
 from supersnn.records.state import SweepState
 from tune.description.sweep import SweepConfig
@@ -98,7 +99,9 @@ class Board:
         yield self._headline()
         yield self._table(options.max_width)
         yield from (Text(line) for line in self._asked())
-        yield from (Text(fault, style="yellow") for fault in self.state.faults)
+        yield from (
+            Text(fault, style="yellow") for fault in (*slow_text(self.state.nodes.values()), *self.state.faults)
+        )
 
     def _asked(self) -> list[str]:
         """Return what people asked for and what holds of it now: paused arms, given trials, pending requests."""
@@ -177,7 +180,10 @@ class Board:
 
     def _headline(self) -> Text:
         working = f"{self.working} for {clock(time.monotonic() - self._since)}" if self.working else ""
-        parts = [self.sweep.name, self.stage, self.note, working, f"{clock(self.seconds_spent())} spent", *self.rates()]
+        spent = [f"{clock(self.seconds_spent())} spent"]
+        if self.state.costs.gpu_hours():
+            spent.append(f"{self.state.costs.gpu_hours():.3g} GPU-hours")
+        parts = [self.sweep.name, self.stage, self.note, working, *spent, *self.rates()]
         return Text(" · ".join(part for part in parts if part), style="bold")
 
 

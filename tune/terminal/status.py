@@ -4,6 +4,7 @@ from typing import Any
 
 from supersnn.config_model import parse, read_yaml
 from supersnn.records import steering
+from supersnn.records.nodes import slow_nodes
 from supersnn.records.search_state import SearchRecord
 from supersnn.records.snapshot import current_state
 from tune import requests
@@ -36,8 +37,9 @@ def summary(folder: SweepFolder) -> dict[str, Any]:
 
     `spent_s` are the seconds in which a driver was at work; `left_s`, `trials_per_hour` and `epochs_per_s` are None
     before anything was trained; `running` is None where that cannot be told. `best_val` and `best_trial` are those of
-    the best trial within the constraints. `paused` are the searches that people paused, `requests` what they asked for
-    and the driver has not taken up yet. With several data sets each has its `arms` under `datasets`; with several
+    the best trial within the constraints. `cost` are the hours of slots and GPUs so far, teachers and final runs
+    included; `slow_nodes` says how many times as long the epochs of slow nodes take as those of others. `paused` are
+    the searches that people paused, `requests` what they asked for and the driver has not taken up yet. With several data sets each has its `arms` under `datasets`; with several
     replicates an arm has the sums over them and the mean of `best_val`, and each of them under `replicates`.
     """
     board = board_of(folder)
@@ -50,6 +52,8 @@ def summary(folder: SweepFolder) -> dict[str, Any]:
         "left_s": board.seconds_left(),
         "trials_per_hour": trials_per_hour(drivers),
         "epochs_per_s": epochs_per_second(drivers),
+        "cost": board.state.costs.row(),
+        "slow_nodes": slow_nodes(board.state.nodes.values()),
         "faults": list(board.state.faults),
         "paused": sorted(steering.paused(board.state)),
         "requests": list(board.requests),

@@ -275,6 +275,8 @@ class Tree:
     def _read_close(self, event: SweepClosed) -> None:
         self._kill_running(event.time)
         self.state.apply(event)
+        every = self.state.searches.values()
+        self._add_costs(event.time, sum(one.ended + len(one.final_runs()) for one in every) + len(self.state.drivers))
         for run in reversed(list(self._runs.groups())):
             self._change(run).set_status(ON_CLOSE[event.end], event.time)
         if event.end == "done" and any(search.verified for search in self.state.searches.values()):
@@ -317,8 +319,16 @@ class Tree:
         if len(arm) > 1 or self.state.replicates > 1:
             self._add_counts(self._runs.arm(search.name), arm, time)
         self._add_counts(self._runs.dataset(search.dataset), dataset, time)
+        every = list(self.state.searches.values())
         if len(self.state.datasets) > 1:
-            self._add_counts(self._runs.sweep(), list(self.state.searches.values()), time, best=False)
+            self._add_counts(self._runs.sweep(), every, time, best=False)
+        self._add_costs(time, sum(one.ended for one in every))
+
+    def _add_costs(self, time: float, step: int) -> None:
+        """Add what the sweep has taken so far to its run."""
+        costs = self.state.costs.row()
+        points = {f"cost/{name}": costs[name] for name in ("slot_hours", "gpu_hours")}
+        self._change(self._runs.sweep()).add_points(points, time, step)
 
     def _add_counts(self, run: Run, searches: list[SearchRecord], time: float, best: bool = True) -> None:
         """Add how many trials there were; `best`: and their best value, which only means something on one data set."""
