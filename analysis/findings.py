@@ -34,7 +34,7 @@ def findings(sweep: Sweep, verdicts: pd.DataFrame) -> list[str]:
 
 
 def cautions(sweep: Sweep, verdicts: pd.DataFrame) -> list[str]:
-    """Return what a reader of the numbers must know first: failed final runs, favoured arms, uneven means, slow nodes."""
+    """Return what a reader of the numbers must know first: failed runs, favoured arms, uneven means, slow nodes."""
     return [
         *_failed_final_runs(sweep),
         *steered.caution(sweep),

@@ -2,33 +2,29 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import kubernetes_validate
 import pytest
 import ray
 import yaml
+from ray.scripts.scripts import drain_node
+
+from tests.support import kuberay_schema
 
 ROOT = Path(__file__).resolve().parent.parent
 DEPLOY = ROOT / "deploy"
 KUBERNETES = "1.34.0"
-
-CLUSTER = {"rayVersion", "authOptions", "enableInTreeAutoscaling", "autoscalerOptions", "headGroupSpec"}
-CLUSTER |= {"workerGroupSpecs", "suspend", "headServiceAnnotations", "gcsFaultToleranceOptions"}
-HEAD = {"serviceType", "headService", "enableIngress", "rayStartParams", "template", "resources", "labels"}
-WORKER = {"groupName", "replicas", "minReplicas", "maxReplicas", "numOfHosts", "rayStartParams", "template"}
-WORKER |= {"scaleStrategy", "idleTimeoutSeconds", "suspend", "resources", "labels"}
-SCALING = {"resources", "idleTimeoutSeconds", "upscalingMode", "version", "image", "imagePullPolicy", "env", "envFrom"}
-SCALING |= {"securityContext", "volumeMounts", "command", "args"}
-JOB = {"entrypoint", "runtimeEnvYAML", "submissionMode", "backoffLimit", "activeDeadlineSeconds", "rayClusterSpec"}
-JOB |= {"shutdownAfterJobFinishes", "ttlSecondsAfterFinished", "suspend", "clusterSelector", "submitterPodTemplate"}
-JOB |= {"jobId", "metadata", "entrypointNumCpus", "entrypointNumGpus", "entrypointResources", "submitterConfig"}
-JOB |= {"managedBy", "deletionStrategy"}
-"""The fields of KubeRay's ray.io/v1 resources, from `ray-operator/apis/ray/v1/*_types.go` of its repository."""
+GPU = "nvidia.com/gpu"
+RESTRICTED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+HEALTHY, HEAD_HEALTHY = ("/api/local_raylet_healthz", 52365), ("/api/gcs_healthz", 8265)
+"""Where KubeRay's own probes look: the agent of each node, and the head's dashboard."""
 
 
 def documents() -> Iterator[Any]:
@@ -59,26 +55,76 @@ def test_kubernetes_documents_are_valid(document: dict[str, Any]) -> None:
         kubernetes_validate.validate({**pod, "spec": template["spec"]}, KUBERNETES, strict=True)
 
 
+@pytest.mark.parametrize("document", list(documents()))
+def test_kuberay_documents_are_valid(document: dict[str, Any]) -> None:
+    if document["apiVersion"] == "ray.io/v1":
+        jsonschema.validate(document["spec"], kuberay_schema.RESOURCES[document["kind"]])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"headGroupSpec": {"template": {}, "rayStartParams": {"num-cpus": 0}}},
+        {"headGroupSpec": {"template": {}}, "workerGroupSpecs": [{"groupName": "gpu", "template": {}}]},
+        {"headGroupSpec": {"template": {}}, "autoscalerOptions": {"securitycontext": {}}},
+        {"headGroupSpec": {"template": {}}, "authOptions": {"mode": "none"}},
+    ],
+)
+def test_the_schema_refuses_what_kuberay_refuses(wrong: dict[str, Any]) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(wrong, kuberay_schema.CLUSTER)
+
+
 @pytest.mark.parametrize("name", ["raycluster", "rayjob"])
-def test_kuberay_cluster_fields_are_valid(name: str) -> None:
+def test_clusters_fit_this_version_of_ray(name: str) -> None:
     cluster = ray_clusters()[name]
-    assert cluster.keys() <= CLUSTER
-    assert cluster.get("autoscalerOptions", {}).keys() <= SCALING
-    assert cluster["headGroupSpec"].keys() <= HEAD
     for group in cluster["workerGroupSpecs"]:
-        assert group.keys() <= WORKER
         assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
     assert cluster["rayVersion"] == ray.__version__
     assert cluster["authOptions"] == {"mode": "token"}
     assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
-    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
-        assert all(isinstance(value, str) for value in group["rayStartParams"].values())
 
 
-def test_kuberay_job_fields_are_valid() -> None:
-    job = yaml.safe_load((DEPLOY / "kubernetes/rayjob.yaml").read_text(encoding="utf-8"))["spec"]
-    assert job.keys() <= JOB
-    assert job["submissionMode"] in ("K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode")
+@pytest.mark.parametrize("name", ["raycluster", "rayjob"])
+def test_the_autoscaler_is_a_restricted_container(name: str) -> None:
+    cluster = ray_clusters()[name]
+    if not cluster.get("enableInTreeAutoscaling"):
+        return
+    known = ("resources", "securityContext", "env", "envFrom", "volumeMounts", "command", "args")
+    options = {key: value for key, value in cluster["autoscalerOptions"].items() if key in known}
+    container = {"name": "autoscaler", "image": "ray", **options}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": {"containers": [container]}}
+    kubernetes_validate.validate(pod, KUBERNETES, strict=True)
+    assert options["securityContext"] == RESTRICTED
+
+
+@pytest.mark.parametrize("name", ["raycluster", "rayjob"])
+def test_a_node_is_probed_itself_and_drained_before_it_ends(name: str) -> None:
+    """A worker's probes ask its own raylet: a head that is away restarts no worker. Nothing starts a process."""
+    cluster = ray_clusters()[name]
+    (head,) = cluster["headGroupSpec"]["template"]["spec"]["containers"]
+    assert [probe(head, kind) for kind in PROBES] == [HEALTHY, HEAD_HEALTHY, HEALTHY]
+    for group in cluster["workerGroupSpecs"]:
+        spec = group["template"]["spec"]
+        (worker,) = spec["containers"]
+        assert [probe(worker, kind) for kind in PROBES] == [HEALTHY] * 3
+        command = shlex.split(worker["lifecycle"]["preStop"]["exec"]["command"][-1].replace("$RAY_ADDRESS", "a:1"))
+        assert command[:2] == ["ray", "drain-node"]
+        options = drain_node.make_context("drain-node", command[2:]).params
+        assert options["reason"] == "DRAIN_NODE_REASON_PREEMPTION"
+        assert options["deadline_remaining_seconds"] < spec["terminationGracePeriodSeconds"]
+        if GPU in worker["resources"]["limits"]:
+            assert {"key": GPU, "operator": "Exists", "effect": "NoSchedule"} in spec["tolerations"]
+
+
+PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
+
+
+def probe(container: dict[str, Any], kind: str) -> tuple[str, int]:
+    """Return where a container is probed."""
+    found = container[kind]
+    assert found["timeoutSeconds"] >= 5, "without the head the agent takes a second to answer"
+    return found["httpGet"]["path"], found["httpGet"]["port"]
 
 
 @pytest.mark.parametrize("document", list(documents()))
@@ -90,10 +136,7 @@ def test_pods_have_limits_and_probes_and_are_not_root(document: dict[str, Any]) 
         assert spec["securityContext"]["runAsUser"] > 0
         for container in spec["containers"]:
             assert {"cpu", "memory"} <= container["resources"]["limits"].keys()
-            assert container["securityContext"] == {
-                "allowPrivilegeEscalation": False,
-                "capabilities": {"drop": ["ALL"]},
-            }
+            assert container["securityContext"] == RESTRICTED
             assert "livenessProbe" in container
             assert "readinessProbe" in container
 
@@ -123,11 +166,19 @@ def compose() -> dict[str, Any]:
 def test_services_have_limits_and_checks_and_are_not_root_or_published(name: str) -> None:
     service = compose()["services"][name]
     assert service["healthcheck"]["test"][0] == "CMD"
+    assert service["healthcheck"]["test"][1] != "ray", "takes two seconds of CPU, and asks the head"
     assert {"cpus", "memory"} <= service["deploy"]["resources"]["limits"].keys()
     assert service["user"] not in ("root", "0", "0:0")
     assert service["cap_drop"] == ["ALL"]
     assert "ports" not in service
     assert "network_mode" not in service
+
+
+@pytest.mark.parametrize("name", ["head", "worker"])
+def test_the_agent_is_asked_for_the_health_of_a_node(name: str) -> None:
+    program = compose()["services"][name]["healthcheck"]["test"]
+    assert program[1:3] == ["python", "-c"]
+    assert f":{HEALTHY[1]}{HEALTHY[0]}'" in program[3]
 
 
 def test_compose_declares_what_it_uses() -> None:
@@ -139,8 +190,6 @@ def test_compose_declares_what_it_uses() -> None:
 
 
 def test_ray_launcher_file_is_valid() -> None:
-    import jsonschema
-
     schema = json.loads((Path(ray.__file__).parent / "autoscaler/ray-schema.json").read_text(encoding="utf-8"))
     described = yaml.safe_load((DEPLOY / "ray-cluster.yaml").read_text(encoding="utf-8"))
     jsonschema.validate(described, schema)

@@ -39,8 +39,9 @@ def summary(folder: SweepFolder) -> dict[str, Any]:
     before anything was trained; `running` is None where that cannot be told. `best_val` and `best_trial` are those of
     the best trial within the constraints. `cost` are the hours of slots and GPUs so far, teachers and final runs
     included; `slow_nodes` says how many times as long the epochs of slow nodes take as those of others. `paused` are
-    the searches that people paused, `requests` what they asked for and the driver has not taken up yet. With several data sets each has its `arms` under `datasets`; with several
-    replicates an arm has the sums over them and the mean of `best_val`, and each of them under `replicates`.
+    the searches that people paused, `requests` what they asked for and the driver has not taken up yet. With several
+    data sets each has its `arms` under `datasets`; with several replicates an arm has the sums over them and the mean
+    of `best_val`, and each of them under `replicates`.
     """
     board = board_of(folder)
     drivers = board.state.drivers
