@@ -1,7 +1,8 @@
 """How far one driver reaches: a sweep on 10 to 1,000 GPUs, simulated from what the driver's steps cost. No Ray here.
 
-Each slot trains an epoch, writes its checkpoint to the shared store, and waits until the driver has taken its report;
-driver, tracking and store serve one request after another. `--check STORE SWEEP` simulates a sweep that has been run,
+Each slot trains an epoch and waits until the driver, with Ray Tune in the same thread, has taken its report.
+Checkpoints are written to the shared store beside the training, and waited for at rungs and ends. Driver, tracking and
+store serve one request after another. `--check STORE SWEEP` simulates a sweep that has been run,
 with its own epochs and slots, and prints the seconds of both. `--measure N` times the driver's steps over N trials, in
 the database that SUPERSNN_OPTUNA_STORAGE names. `--predict N` simulates a driver that N instant trials keep busy, from
 the costs of another one with N/4, and prints its seconds beside those that it really takes.
@@ -11,6 +12,7 @@ import argparse
 import heapq
 import itertools
 import json
+import math
 import random
 import statistics
 import tempfile
@@ -44,30 +46,41 @@ class Costs:
     """What one step costs in seconds, and the bytes a second of the store.
 
     ask, ask_per_trial: handing a trial out, and what that grows by with each earlier trial of its arm.
-    report, finish: the driver's work an epoch and at a trial's end. tracked: MLflow's an epoch. actor: a slot's process
-    from its start to its first epoch. start: a further trial in it. The driver's are those of one run of
-    `--measure 500`; `docs/scaling.md` says where the rest is from.
+    report, finish: the driver's work an epoch and at a trial's end. tune_trial, tune_result: Ray Tune's own, in the
+    driver's process, a trial and an epoch. tracked: MLflow's an epoch. actor: a slot's process from its start to its
+    first epoch. start: a further trial in it. checkpoint_every: between two checkpoints of a trial (0: each epoch is
+    waited for). request: one of an object store. The driver's are those of one run of `--measure 500`;
+    `docs/scaling.md` says where the rest is from.
     """
 
     ask: float = 0.018
     ask_per_trial: float = 1.27e-5
     report: float = 0.0025
     finish: float = 0.0102
+    tune_trial: float = 0.0133
+    tune_result: float = 0.0015
     tracked: float = 0.024
     actor: float = 8.0
     start: float = 0.08
+    checkpoint_every: float = 30.0
+    request: float = 0.03
     bandwidth: float = 1.25e9
+
+
+UPLOAD = 5
+"""The requests of a checkpoint in an object store: content, manifest, the earlier content, and two for the owner."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """A sweep: trials, slots, the seconds of an epoch, the bytes of a checkpoint, and the epochs of each trial."""
+    """A sweep: trials, slots, the seconds of an epoch, the bytes of a checkpoint, the epochs of each trial, rungs."""
 
     trials: int
     slots: int
     epoch: float
     checkpoint: float
     epochs: Callable[[int], int]
+    rungs: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,37 +120,45 @@ def simulate(load: Load, costs: Costs) -> Reached:
     driver, tracking, store = Server(), Server(), Server()
     suggested, trained, last = 0, 0.0, 0.0
     order = itertools.count()
+    every = max(1, math.ceil(costs.checkpoint_every / load.epoch)) if load.epoch else 1
     # The first trials start at once and then wait for their slots' processes.
-    events: list[tuple[float, int, str, int]] = [(0.0, next(order), "ask", 0) for _ in range(load.slots)]
+    events: list[tuple[float, int, str, int, int]] = [(0.0, next(order), "ask", 0, 0) for _ in range(load.slots)]
     while events:
-        at, _, kind, left = heapq.heappop(events)
+        at, _, kind, done, left = heapq.heappop(events)
         last = max(last, at)
         if kind == "ask":
             if suggested == load.trials:
                 continue
-            ready = driver.serve(at, costs.ask + costs.ask_per_trial * suggested / ARMS)
-            begins = ready + (costs.start if suggested >= load.slots else costs.actor)
-            heapq.heappush(events, (begins, next(order), "train", load.epochs(suggested)))
+            asked = costs.ask + costs.tune_trial + costs.ask_per_trial * suggested / ARMS
+            begins = driver.serve(at, asked) + (costs.start if suggested >= load.slots else costs.actor)
+            heapq.heappush(events, (begins, next(order), "train", 0, load.epochs(suggested)))
             suggested += 1
         elif kind == "train":
             trained += load.epoch
-            heapq.heappush(events, (at + load.epoch, next(order), "save", left - 1))
+            heapq.heappush(events, (at + load.epoch, next(order), "save", done + 1, left - 1))
         elif kind == "save":
-            written = store.serve(at, load.checkpoint / costs.bandwidth)
-            heapq.heappush(events, (written, next(order), "report", left))
+            waits = not left or done in load.rungs or not costs.checkpoint_every
+            if waits or done % every == 0:
+                written = store.serve(at, load.checkpoint / costs.bandwidth)
+                at = written + UPLOAD * costs.request if waits else at
+            heapq.heappush(events, (at, next(order), "report", done, left))
         else:
-            taken = driver.serve(at, costs.report + (0.0 if left else costs.finish))
+            taken = driver.serve(at, costs.report + costs.tune_result + (0.0 if left else costs.finish))
             tracking.serve(taken, costs.tracked)
-            heapq.heappush(events, (taken, next(order), "train" if left else "ask", left))
+            heapq.heappush(events, (taken, next(order), "train" if left else "ask", done, left))
     seconds = max(last, tracking.free)
     shares = (trained / (seconds * load.slots), *(server.busy / seconds for server in (driver, tracking, store)))
     return Reached(seconds, *shares)
 
 
+def rungs_of(epochs: int) -> tuple[int, ...]:
+    """Return the epochs after which trials are compared: each third."""
+    return max(1, epochs // 3), max(1, 2 * epochs // 3)
+
+
 def halving(epochs: int, seed: int = 0) -> Callable[[int], int]:
     """Return the epochs of each trial under successive halving: half stop at each third."""
-    dice = random.Random(seed)
-    rungs = (max(1, epochs // 3), max(1, 2 * epochs // 3))
+    dice, rungs = random.Random(seed), rungs_of(epochs)
 
     def of(_trial: int) -> int:
         return next((rung for rung in rungs if dice.random() > 0.5), epochs)
@@ -150,7 +171,7 @@ def scenarios(costs: Costs) -> Iterator[tuple[str, Load, Reached]]:
     students = (("small: 10 s an epoch, 1 MB", 10.0, 1e6, 30), ("large: 120 s an epoch, 90 MB", 120.0, 90e6, 100))
     for student, epoch, checkpoint, epochs in students:
         for slots in (10, 100, 300, 1000):
-            load = Load(slots * 100, slots, epoch, checkpoint, halving(epochs))
+            load = Load(slots * 100, slots, epoch, checkpoint, halving(epochs), rungs_of(epochs))
             yield student, load, simulate(load, costs)
 
 
@@ -169,7 +190,7 @@ def check(store: Path, name: str) -> dict[str, float]:
     actor = epochs[0]["time"] - began - epochs[0]["metrics"]["time/epoch_s"]
     lengths = [event["epochs"] for event in searched if event["event"] == "end"]
     load = Load(len(lengths), slots, epoch, 0.0, lengths.__getitem__)
-    simulated = simulate(load, replace(Costs(), actor=actor)).seconds
+    simulated = simulate(load, replace(Costs(), actor=actor, request=0.0)).seconds
     found = {"real": searched[-1]["time"] - began, "simulated": simulated}
     return {**found, "trials": load.trials, "slots": slots, "epoch_s": epoch, "actor_s": actor}
 
@@ -238,7 +259,7 @@ def predict(trials: int) -> dict[str, float]:
     known["ask_per_trial"] *= ARMS  # the trials here are all of one arm
     real = run_instant_trials(trials)
     load = Load(trials, 1, 0.0, 0.0, real.epochs.__getitem__)
-    nothing = dict.fromkeys(("tracked", "actor", "start"), 0.0)
+    nothing = dict.fromkeys(("tune_trial", "tune_result", "tracked", "actor", "start", "request"), 0.0)
     simulated = simulate(load, Costs(**known, **nothing))
     return {"real": real.seconds(), "simulated": simulated.seconds, "trials": trials, "epochs": sum(real.epochs)}
 
