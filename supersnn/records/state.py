@@ -28,6 +28,7 @@ from supersnn.records.events import (
     WinnerExported,
     WinnerVerified,
 )
+from supersnn.records.failure_events import AttemptFailed, DriverWaits
 from supersnn.records.search_state import SearchRecord
 from supersnn.records.trial_state import TrialRecord, better, new_trial
 
@@ -52,6 +53,10 @@ class SweepState(SweepContents):
                 self._start(event)
             case TrialEnded():
                 new = self._end(event)
+            case AttemptFailed():
+                self._attempt(event)
+            case DriverWaits():
+                self.waiting = event.reason
             case SweepStarted():
                 self._begin(event)
             case SweepClosed():
@@ -100,6 +105,7 @@ class SweepState(SweepContents):
 
     def stop_running(self) -> None:
         """Forget what was under way: its driver is gone."""
+        self.waiting = ""
         for search in self.searches.values():
             search.running.clear()
 
@@ -138,6 +144,7 @@ class SweepState(SweepContents):
         elif search.trials[event.trial].end is not None:
             self._reopen(search, search.trials[event.trial])
         search.trials[event.trial].gpus = event.gpus
+        search.trials[event.trial].heard = event.time
         search.running[event.trial] = event.resumed_at
 
     def _epoch(self, event: EpochReported) -> bool:
@@ -148,6 +155,7 @@ class SweepState(SweepContents):
             return False
         if trial.end is None:
             search.running[event.trial] = event.epoch
+            trial.heard = event.time
         if event.epoch <= trial.epochs:
             return False
         search.epochs += event.epoch - trial.epochs
@@ -163,6 +171,17 @@ class SweepState(SweepContents):
             trial.first_seed = event.metrics
         trial.value = measures.judged(event.metrics).get(measures.VAL_ACCURACY.key, trial.value)
         return True
+
+    def _attempt(self, event: AttemptFailed) -> None:
+        """Note that an attempt has failed: the trial is not under way until it is started again."""
+        search = self.search_of(event)
+        if (trial := search.trials.get(event.trial)) is None:
+            self.orphans.add((search.name, event.trial, event.event))
+            return
+        search.running.pop(event.trial, None)
+        trial.attempts, trial.failure = trial.attempts + 1, event.reason
+        if event.kind != "own":
+            self.failed_on[event.node or ""] = self.failed_on.get(event.node or "", 0) + 1
 
     def _end(self, event: TrialEnded) -> bool:
         search = self.search_of(event)

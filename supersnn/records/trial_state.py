@@ -31,6 +31,8 @@ class TrialRecord:
         gpus: how many it takes, None where that is not known.
         feasible: whether its last metrics are within the constraints; None before it has ended.
         request: the id of the request that its values are from, see `RequestTaken`.
+        attempts: how many attempts have failed and were repeated, `failure` what the last of them was.
+        heard: when it was last sent to a worker, or has reported, in Unix seconds.
     """
 
     number: int
@@ -55,6 +57,9 @@ class TrialRecord:
     value: float | None = None
     feasible: bool | None = None
     request: str | None = None
+    attempts: int = 0
+    failure: str | None = None
+    heard: float | None = None
 
     @property
     def state(self) -> TrialEnd | None:
