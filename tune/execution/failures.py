@@ -7,7 +7,7 @@ or its node is gone. Nothing here imports Ray or torch: their errors are known b
 
 import errno
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,7 +17,7 @@ Kind = Literal["own", "node", "worker", "memory", "gpu", "import", "disk", "io",
 """What has failed: the work itself; its node was lost; its process died, or was killed; the memory of the machine or of
 the GPU was not enough; CUDA; an import; a full disk; other input and output; no report within the deadline."""
 
-KIND_TEXTS: dict[Kind, str] = {
+KIND_TEXTS: Mapping[str, str] = {
     "own": "an error of its own",
     "node": "node lost",
     "worker": "process died",
@@ -84,6 +84,15 @@ _CONTEXT = "\nDuring handling of the above exception, another exception occurred
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _USERS = ("UserError", "StaleDriverError")
 """Errors that say what a person should do: nothing about the machine."""
+
+
+class SystemFailure(Exception):
+    """A worker's failure that is the machine's, on its way to the driver: its process is not used again."""
+
+    def __init__(self, kind: Kind, text: str, node: str) -> None:
+        """Say what has failed, in one line, on the node with this id."""
+        super().__init__(kind, text, node)
+        self.kind, self.text, self.node = kind, text, node
 
 
 @dataclass(frozen=True)

@@ -22,19 +22,23 @@ from tune.execution.failures import KIND_TEXTS, Failure
 WITHOUT_PROGRESS = 4
 """Failures of the system in a row without anything new, on nodes where other work succeeds, after which they are taken
 for the work's own: memory that no node has, a file that nobody has."""
+SET_BACK = 2
+"""Failures of the system in a row without anything new after which other work is tried first."""
 LOST_WITHOUT_PROGRESS = 12
 """The same where each time the whole node was lost, as spot machines are."""
 DIFFERENT = 3
 """Different pieces of work that have failed, without a success between, before a sweep is stopped."""
 AT_MOST = 6
-"""Failures without a success between after which fewer are enough, as there are no others to try."""
+"""Failures without a success between after which fewer are enough, as there are no others to try: where other work
+succeeded before, this is given up, else the sweep is stopped."""
 
 
 @dataclass(frozen=True)
 class Retry:
-    """The work is to be sent again, best to none of the nodes `avoid`."""
+    """The work is to be sent again, best to none of the nodes `avoid`; where it is `set_back`, after other work."""
 
     avoid: frozenset[str]
+    set_back: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,8 @@ class RetryPolicy:
             if node is not None and self.breaker.failed(node, key, failure.text, usable):
                 self._note_left_out(node, failure.text)
             if self._everything_fails(usable):
-                return Stop(self._complaint(failure))
+                alone = len(self._failed_since) < DIFFERENT and self._successes
+                return self._give_up(key, failure) if alone else Stop(self._complaint(failure))
         others_succeed = self._successes > work.successes
         if others_succeed and (work.stuck >= WITHOUT_PROGRESS or work.lost >= LOST_WITHOUT_PROGRESS):
             return self._give_up(key, failure)
@@ -150,6 +155,11 @@ class RetryPolicy:
         """Forget work that needs no further attempt."""
         self._work.pop(key, None)
 
+    def attempts(self, key: str) -> int:
+        """Return how many attempts of work that has not ended have failed."""
+        work = self._work.get(key)
+        return work.attempts if work is not None else 0
+
     def last(self, key: str) -> Attempt | None:
         """Return the last failed attempt of work that has not ended, None where there is none."""
         work = self._work.get(key)
@@ -164,7 +174,7 @@ class RetryPolicy:
         """Retry elsewhere; where the work has failed everywhere, anywhere."""
         if usable and all(node in work.avoid or node in self.breaker.left_out for node in usable):
             work.avoid.clear()
-        return Retry(frozenset(work.avoid))
+        return Retry(frozenset(work.avoid), work.stuck >= SET_BACK)
 
     def _give_up(self, key: str, failure: Failure) -> GiveUp:
         self.ended(key)
