@@ -75,6 +75,9 @@ def test_what_an_error_was_raised_from_decides_but_not_what_was_handled_meanwhil
 def test_a_mistake_of_the_user_is_no_failure_of_the_machine() -> None:
     failures = raised(UserError("dataset.name: /data/x is missing"), FileNotFoundError(2, "No such file"))
     assert [failure.kind for failure in failures] == ["own", "own"]
+    in_own_part = UserError("student.architecture: 'mine:net' raises RuntimeError: CUDA error: misaligned address")
+    failures = raised(in_own_part, RuntimeError("CUDA error: misaligned address"))
+    assert [failure.kind for failure in failures] == ["gpu", "gpu"]
 
 
 def test_the_error_of_a_task_on_ray_is_the_error_that_it_has_wrapped() -> None:

@@ -82,8 +82,9 @@ _ERROR = re.compile(r"^(?!Traceback\b)(?P<name>[A-Za-z_][\w.]*)(: .*)?$")
 _CAUSE = "\nThe above exception was the direct cause of the following exception:\n"
 _CONTEXT = "\nDuring handling of the above exception, another exception occurred:\n"
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-_USERS = ("UserError", "StaleDriverError")
-"""Errors that say what a person should do: nothing about the machine."""
+_USER, _STALE = "UserError", "StaleDriverError"
+"""The first says what a person should mend, such as a file that is missing, unless the machine has failed in an own
+part; the second ends the driver."""
 
 
 class SystemFailure(Exception):
@@ -110,14 +111,17 @@ class Failure:
 
 def failure_of(error: BaseException) -> Failure:
     """Return the failure that an exception is, of the work's code or of Ray: the first cause that is known decides."""
-    line = described(_innermost(error), 300)
+    line, by_user = described(_innermost(error), 300), False
     for one in _chain(error):
         names = [cls.__name__ for cls in type(one).__mro__]
-        if any(name in _USERS for name in names):
+        if _STALE in names:
             break
+        if _USER in names:
+            by_user = True
+            continue
         if isinstance(one, OSError) and one.errno in _NO_SPACE:
             return Failure("disk", line)
-        if (kind := _by_text(str(one)) or _by_name(names)) is not None:
+        if (kind := _by_text(str(one)) or _by_name(names)) is not None and not (by_user and kind == "io"):
             return Failure(kind, line)
     return Failure("own", line)
 
@@ -129,11 +133,13 @@ def failure_in(traceback: str) -> Failure:
     causes = traceback.strip().split(_CAUSE)
     causes = [*causes[:-1], causes[-1].rpartition(_CONTEXT)[2]]  # what happened meanwhile is no cause
     errors = [_last_error(text.strip().splitlines()) for text in reversed(causes)]
-    line = shortened(errors[0][1], 300)
+    line, by_user = shortened(errors[0][1], 300), False
     for name, text in errors:
-        if name in _USERS:
+        if name == _STALE:
             break
-        if (kind := _by_text(text) or _by_name([name])) is not None:
+        if name == _USER:
+            by_user = True
+        elif (kind := _by_text(text) or _by_name([name])) is not None and not (by_user and kind == "io"):
             return Failure(kind, line)
     return Failure("own", line)
 

@@ -1,5 +1,6 @@
 """The progress of a sweep, read from its folder by anybody but its driver."""
 
+import time
 from typing import Any
 
 from supersnn.config_model import parse, read_yaml
@@ -12,6 +13,7 @@ from tune.store import SweepFolder
 from tune.sweep_lock import is_locked
 from tune.terminal.board import ENDS, Board
 from tune.terminal.rows import Row
+from tune.terminal.silence import silent
 from tune.terminal.throughput import epochs_per_second, trials_per_hour
 
 UNKNOWN = "unknown whether it is running"
@@ -36,9 +38,11 @@ def summary(folder: SweepFolder) -> dict[str, Any]:
 
     `spent_s` are the seconds in which a driver was at work; `left_s`, `trials_per_hour` and `epochs_per_s` are None
     before anything was trained; `running` is None where that cannot be told. `best_val` and `best_trial` are those of
-    the best trial within the constraints. `paused` are the searches that people paused, `requests` what they asked for
-    and the driver has not taken up yet. With several data sets each has its `arms` under `datasets`; with several
-    replicates an arm has the sums over them and the mean of `best_val`, and each of them under `replicates`.
+    the best trial within the constraints. `waiting` is what the driver waits for, `silent` has the seconds since the
+    last report of trials that are late, by their names; `left_s` is None while it waits, or all are late. `paused` are
+    the searches that people paused, `requests` what they asked for and the driver has not taken up yet. With several
+    data sets each has its `arms` under `datasets`; with several replicates an arm has the sums over them and the mean
+    of `best_val`, and each of them under `replicates`.
     """
     board = board_of(folder)
     drivers = board.state.drivers
@@ -51,6 +55,8 @@ def summary(folder: SweepFolder) -> dict[str, Any]:
         "trials_per_hour": trials_per_hour(drivers),
         "epochs_per_s": epochs_per_second(drivers),
         "faults": list(board.state.faults),
+        "waiting": board.state.waiting if board.driven else "",
+        "silent": dict(silent(board.state, time.time())) if board.driven else {},
         "paused": sorted(steering.paused(board.state)),
         "requests": list(board.requests),
         **_arms(board),
