@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -89,7 +90,7 @@ class TrialWatch(ray.tune.Callback):
         watched = self._watched.get(trial.trial_id)
         if watched is None:
             return
-        error = trial.get_pickled_error()
+        error = _error_of(trial)
         cause = getattr(error, "cause", None)
         if watched.actor is not None:
             watched.node = self._node_of(watched.actor)
@@ -153,6 +154,15 @@ def node_of_actor(actor: Any) -> str | None:
     except Exception:  # Ray's own, whatever they are: the node is only for people and the breaker
         return None
     return str(node) if (node := found.get("Address", {}).get("NodeID")) else None
+
+
+def _error_of(trial: Any) -> BaseException | None:
+    """Return the last error of a trial: Tune has it in a file of the driver's, which it copies to the storage later."""
+    try:
+        error = ray.cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+    except Exception:  # there is none, or it cannot be unpickled here
+        return None
+    return error if isinstance(error, BaseException) else None
 
 
 def _last_line(text: str) -> str:
