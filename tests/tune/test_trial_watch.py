@@ -162,10 +162,12 @@ def test_a_driver_says_what_it_waits_for(watched: Watched) -> None:
     watched.nodes = nodes
     watched.later(5.0)
     assert watched.waiting == ""
-    trial = SimpleNamespace(trial_id="t", config={"key": "x/0"}, temporary_state=SimpleNamespace(ray_actor="actor"))
+    trial = SimpleNamespace(trial_id="t", config={"key": "x/0"}, temporary_state=SimpleNamespace(ray_actor=None))
     watched.watch.add(trial)
     watched.later(trial_watch.PENDING + 5.0)
-    assert watched.waiting == "a node with free resources"
-    watched.watch.on_trial_start(0, [], trial)
+    assert watched.waiting == "a node that is free, or a process that is starting on one"
+    trial.temporary_state.ray_actor = "actor"
     watched.later(5.0)
     assert watched.waiting == ""
+    watched.later(STALL + 5.0)
+    assert watched.killed == ["actor"], "an actor that does not take up its next trial"

@@ -78,7 +78,13 @@ class TrialWatch(ray.tune.Callback):
         """Note the actor that a trial has got."""
         del iteration, trials, info
         if (watched := self._watched.get(trial.trial_id)) is not None:
-            watched.actor, watched.heard = trial.temporary_state.ray_actor, self._now
+            self._note_actor(watched)
+            watched.heard = self._now
+
+    def _note_actor(self, watched: _Watched) -> None:
+        """Note a trial's actor; one that ran an earlier trial is known before it has taken up this one."""
+        if watched.actor is None and (actor := watched.trial.temporary_state.ray_actor) is not None:
+            watched.actor, watched.heard = actor, self._now
 
     def heard(self, trial_id: str) -> None:
         """Note that a trial has reported."""
@@ -119,6 +125,7 @@ class TrialWatch(ray.tune.Callback):
         self._now += min(elapsed, LONGEST_STEP)
         self._cluster.look_again()
         for watched in self._watched.values():
+            self._note_actor(watched)
             if watched.actor is None or watched.stalled is not None or self._exempt(watched.key):
                 continue
             silent = self._now - watched.heard
@@ -142,7 +149,7 @@ class TrialWatch(ray.tune.Callback):
             if self._cluster.no_usable_nodes() is None:  # else the search is about to be halted
                 self._search.waits(self._cluster.why_none())
         elif self._watched and self._now - self._worked > PENDING:
-            self._search.waits("a node with free resources")
+            self._search.waits("a node that is free, or a process that is starting on one")
         else:
             self._search.waits("")
 
