@@ -70,7 +70,7 @@ def add_node(cluster: Cluster, wrong: str = "") -> str:
 
 def assert_done(driver: Driver, store: Path) -> None:
     """Assert that the sweep is done, no trial has failed, and the arms have had equal budgets."""
-    driver.finish(400)
+    driver.finish()
     invariants.assert_sweep(store, "tiny")
     assert driver.failures() == []
     assert "Traceback" not in driver.output()
@@ -132,7 +132,7 @@ def test_a_worker_that_hangs_or_is_killed(
     driver = Driver(sickly, tmp_path / "store", "--address", cluster.address, *settings)
     process, trial = process_of(driver)
     os.kill(process, number)
-    driver.wait(lambda: bool(attempts(driver)), 200)
+    driver.wait(lambda: bool(attempts(driver)), 600)
     assert not psutil.pid_exists(process) or psutil.Process(process).status() != psutil.STATUS_RUNNING
     assert_done(driver, tmp_path / "store")
     ((found, node),) = attempts(driver)
@@ -179,7 +179,7 @@ def test_where_every_node_is_sick_the_sweep_stops_with_the_reason(
     for _ in range(2):
         add_node(cluster, "cuda")
     driver = Driver(sickly, tmp_path / "store", "--address", cluster.address)
-    assert driver.process.wait(timeout=300) == 2, driver.output()
+    assert driver.process.wait(timeout=1000) == 2, driver.output()
     assert "everything fails" in driver.output()
     assert "an illegal memory access" in driver.output()
     assert "Traceback" not in driver.output()

@@ -74,6 +74,7 @@ class _Work:
     stuck: int = 0
     lost: int = 0
     successes: int = 0
+    failed_on: set[str] = field(default_factory=set)
     avoid: set[str] = field(default_factory=set)
     last: Attempt | None = None
 
@@ -81,8 +82,9 @@ class _Work:
 class RetryPolicy:
     """Decides by the kind of a failure and by what succeeds elsewhere.
 
-    The work's own errors are retried `max_failures` times. Failures of the system are retried without a limit while the
-    work gets on; `WITHOUT_PROGRESS` and `LOST_WITHOUT_PROGRESS` end work that does not while other work does.
+    The work's own errors are retried `max_failures` times, anywhere, as waiting for another node costs a slot; the last
+    time elsewhere, should a machine have failed in an unknown way. Failures of the system are retried without a limit
+    while the work gets on; `WITHOUT_PROGRESS` and `LOST_WITHOUT_PROGRESS` end work that does not while other work does.
 
     Attributes:
         max_failures: how often an error of its own is tried again; may be set at any time.
@@ -122,10 +124,13 @@ class RetryPolicy:
         work.attempts += 1
         work.last = Attempt(work.attempts, node, failure)
         if node is not None:
-            work.avoid.add(node)
+            work.failed_on.add(node)
         if failure.kind == "own":
             work.own += 1
+            if work.own >= self.max_failures:
+                work.avoid |= work.failed_on
             return self._again(work, usable) if work.own <= self.max_failures else self._give_up(key, failure)
+        work.avoid |= work.failed_on
         if failure.kind == "node":
             work.lost += 1
         else:
@@ -166,7 +171,7 @@ class RetryPolicy:
         return work.last if work is not None else None
 
     def avoided(self, key: str) -> frozenset[str]:
-        """Return the nodes on which work has failed."""
+        """Return the nodes that work is not to be sent to: those on which it has failed."""
         work = self._work.get(key)
         return frozenset(work.avoid) if work is not None else frozenset()
 
@@ -174,6 +179,7 @@ class RetryPolicy:
         """Retry elsewhere; where the work has failed everywhere, anywhere."""
         if usable and all(node in work.avoid or node in self.breaker.left_out for node in usable):
             work.avoid.clear()
+            work.failed_on.clear()
         return Retry(frozenset(work.avoid), work.stuck >= SET_BACK)
 
     def _give_up(self, key: str, failure: Failure) -> GiveUp:
