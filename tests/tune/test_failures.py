@@ -91,6 +91,8 @@ def test_lost_processes_and_nodes() -> None:
     assert failure_of(ray.exceptions.WorkerCrashedError()).kind == "worker"
     assert failure_of(ray.exceptions.ActorDiedError()).kind == "worker"
     assert failure_of(ray.exceptions.NodeDiedError("x")).kind == "node"
+    unavailable = ray.exceptions.ActorUnavailableError("RpcError: RPC error: Socket closed rpc_code: 14.", b"1" * 16)
+    assert failure_of(unavailable).kind == lost_worker(str(unavailable)).kind == "node"
     assert failure_of(
         ray.exceptions.OutOfMemoryError("Task was killed due to the node running low on memory")
     ).kind == ("memory")

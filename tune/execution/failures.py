@@ -35,7 +35,7 @@ _NAMES: dict[str, Kind] = {
     "NodePreemptedError": "node",
     "LocalRayletDiedError": "node",
     "ActorDiedError": "worker",
-    "ActorUnavailableError": "worker",
+    "ActorUnavailableError": "node",  # so a lost node shows itself, some seconds before Ray knows that it is lost
     "ActorUnschedulableError": "worker",
     "RayActorError": "worker",
     "WorkerCrashedError": "worker",
@@ -73,7 +73,10 @@ _TEXTS: tuple[tuple[Kind, str], ...] = (
         r"CUDA error|CUDA driver|CUDA_ERROR|cuDNN error|CUDNN_STATUS|CUBLAS_STATUS|NCCL error|Triton Error \[CUDA\]",
     ),
     ("gpu", r"HIP error|Failed to find C compiler"),
-    ("node", r"node (has died|was (terminated|preempted|drained)|has been marked dead)"),
+    (
+        "node",
+        r"node (has died|was (terminated|preempted|drained)|has been marked dead)|[Tt]he actor \w+ is unavailable",
+    ),
     ("memory", r"low on memory|OOM[- ]kill"),
 )
 """The kinds of errors by what their text contains, however their class is called; the first that fits."""
