@@ -97,7 +97,10 @@ def test_lost_processes_and_nodes() -> None:
         ray.exceptions.OutOfMemoryError("Task was killed due to the node running low on memory")
     ).kind == ("memory")
     assert failure_in("").kind == "worker"
-    assert lost_worker("SIGKILL").kind == "worker"
+    guesses = (
+        "Worker exit detail: End of file. Some common causes include: (1) the process was killed by the OOM killer"
+    )
+    assert lost_worker(guesses) == Failure("worker", "Worker exit detail: End of file.")
     assert lost_worker("SIGKILL", node_lost=True).kind == "node"
     assert lost_worker("The actor died because its node has died. Node Id: 1").kind == "node"
     assert lost_worker("the worker was killed due to the node running low on memory").kind == "memory"

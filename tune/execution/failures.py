@@ -77,11 +77,13 @@ _TEXTS: tuple[tuple[Kind, str], ...] = (
         "node",
         r"node (has died|was (terminated|preempted|drained)|has been marked dead)|[Tt]he actor \w+ is unavailable",
     ),
-    ("memory", r"low on memory|OOM[- ]kill"),
+    ("memory", r"low on memory"),
 )
 """The kinds of errors by what their text contains, however their class is called; the first that fits."""
 
 _ERROR = re.compile(r"^(?!Traceback\b)(?P<name>[A-Za-z_][\w.]*)(: .*)?$")
+_GUESSES = " Some common causes include"
+"""Begins what Ray guesses about any process that has died."""
 _CAUSE = "\nThe above exception was the direct cause of the following exception:\n"
 _CONTEXT = "\nDuring handling of the above exception, another exception occurred:\n"
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -154,10 +156,10 @@ def lost_worker(text: str, node_lost: bool = False) -> Failure:
         text: what is known about it.
         node_lost: whether its node is gone as well, for instance a preempted one.
     """
+    kind, line = _by_text(text), shortened(text.partition(_GUESSES)[0], 300)
     if node_lost:
-        return Failure("node", shortened(text, 300))
-    kind = _by_text(text)
-    return Failure(kind if kind in ("node", "memory") else "worker", shortened(text, 300))
+        return Failure("node", line)
+    return Failure(kind if kind in ("node", "memory") else "worker", line)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
