@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 
 from supersnn.records.metrics import EPOCH_SECONDS
+from supersnn.records.search_state import SearchRecord
 from supersnn.records.searches import trial_key
-from supersnn.records.state import SearchRecord, SweepState
+from supersnn.records.state import SweepState
 
 LEAST = 120.0
 """Seconds of silence that are never told: a process starts, a checkpoint is uploaded."""
