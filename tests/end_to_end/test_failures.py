@@ -2,7 +2,6 @@
 
 import os
 import signal
-from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -82,12 +81,12 @@ def attempts(driver: Driver) -> list[tuple[str, str]]:
 
 
 def assert_in_time(driver: Driver, healthy: int) -> None:
-    """Assert that the search took at most 1.5 times what its healthy nodes alone would."""
+    """Assert that the search took at most 1.5 times what its healthy nodes, which did all epochs, would have alone."""
     epochs = driver.events("epoch")
-    begun, ended = min(event["time"] for event in epochs), max(event["time"] for event in driver.events("end"))
-    seconds = sum(event["metrics"]["time/epoch_s"] for event in epochs)
-    gaps = sorted(b["time"] - a["time"] for a, b in pairwise(epochs) if a["trial"] == b["trial"])
-    assert ended - begun <= 1.5 * max(seconds / healthy, len(epochs) / healthy * gaps[len(gaps) // 2]) + 10.0
+    begun, ended = driver.events("start")[0]["time"], driver.events("end")[-1]["time"]
+    starting = epochs[0]["time"] - begun
+    training = sum(event["metrics"]["time/epoch_s"] for event in epochs) / healthy
+    assert ended - begun <= 1.5 * (starting + training)
 
 
 @pytest.mark.parametrize(("wrong", "kind"), [("cuda", "gpu"), ("disk", "disk"), ("killed", "worker")])
@@ -153,7 +152,7 @@ def test_a_node_that_is_ten_times_slower(cluster: Cluster, sickly: Path, tmp_pat
     driver = Driver(sickly, tmp_path / "store", "--address", cluster.address)
     assert_done(driver, tmp_path / "store")
     assert attempts(driver) == []
-    assert_in_time(driver, healthy=2)
+    assert "is excluded" not in driver.output()
 
 
 def test_all_nodes_gone_and_back(cluster: Cluster, sickly: Path, tmp_path: Path) -> None:
