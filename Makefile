@@ -49,8 +49,8 @@ test: install-test lint  ## linter, types, import contracts, unit tests, a small
 fuzz: install-test  ## mutate sweep files, stores, images and the environment; at most 15 minutes
 	$(BIN)/python -m tests.fuzz --minutes 15
 
-chaos: install-test  ## kill drivers and workers at random moments of real sweeps; minutes
-	$(BIN)/python -m pytest -m chaos tests/end_to_end/test_chaos.py
+chaos: install-test  ## kill drivers and workers, and break nodes, in real sweeps; minutes
+	$(BIN)/python -m pytest -m chaos tests/end_to_end/test_chaos.py tests/end_to_end/test_failures.py
 
 gpu-check:  ## check all that runs on a GPU, with the method's own requirements and pytest; at most 6 minutes
 	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m tests.gpu --json gpu-check.json $(GPU_CHECK)

@@ -119,6 +119,7 @@ def _trial(trial: TrialRecord) -> Row:
         "teacher": trial.teacher,
         "teacher_family": trial.teacher_family,
         "pairing": trial.pairing,
+        "attempts": trial.attempts,
     }
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import budget, compare, pairings, steered
+from analysis import attempts, budget, compare, pairings, steered
 from analysis.arms import CONTROL
 from analysis.build import constraints
 from analysis.nodes import slow
@@ -24,6 +24,7 @@ def findings(sweep: Sweep, verdicts: pd.DataFrame) -> list[str]:
         *_control(verdicts),
         *_constraints(sweep),
         *_equal_budgets(sweep),
+        *attempts.findings(sweep),
         *steered.findings(sweep),
         *_teacher_cost(sweep),
         *_teacher_strength(sweep),

@@ -21,12 +21,14 @@ from supersnn.errors import UserError
 from supersnn.records.metrics import COSTS, TEST_ACCURACY, VAL_ACCURACY
 from supersnn.records.state import SweepState
 
-TRIALS = {  # `feasible`, `eligible`, `gpus`: as in `TrialRecord`; `best`: its search's best, `winner`: the verified one
+TRIALS = {  # `feasible`, `eligible`, `gpus`, `attempts`: as in `TrialRecord`; `best`: its search's best, `winner`: the
+    # verified one
     "sweep": "str", "arm": "str", "replicate": "int64", "trial": "int64", "state": "str", "reason": "str",
     "epochs": "int64", "value": "float64", "feasible": "boolean", "eligible": "bool", "started": "float64",
     "ended": "float64", "seconds": "float64", "gpus": "float64", "seed": "float64", "dataset": "str", "student": "str",
     "student_family": "str",
-    "teacher": "str", "teacher_family": "str", "pairing": "str", "best": "bool", "winner": "bool", "question": "str",
+    "teacher": "str", "teacher_family": "str", "pairing": "str", "attempts": "int64", "best": "bool", "winner": "bool",
+    "question": "str",
 }  # fmt: skip
 VERIFIED = {  # `images`: how many it was tested on, if known; `ended`: ``finished`` or ``failed:REASON``; `look`: the
     # number of the orderly end of a driver, among those with new final runs, from which on it could be looked at

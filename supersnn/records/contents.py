@@ -25,12 +25,22 @@ from supersnn.records.events import (
     WinnerExported,
     WinnerVerified,
 )
+from supersnn.records.failure_events import AttemptFailed
 from supersnn.records.nodes import NodeRecord
 from supersnn.records.search_state import SearchRecord
 from supersnn.records.searches import SearchId
 from supersnn.records.trial_state import TrialRecord
 
-SearchEvent = TrialStarted | EpochReported | TrialEnded | TrialRanked | WinnerChosen | WinnerVerified | WinnerExported
+SearchEvent = (
+    TrialStarted
+    | EpochReported
+    | AttemptFailed
+    | TrialEnded
+    | TrialRanked
+    | WinnerChosen
+    | WinnerVerified
+    | WinnerExported
+)
 """The events that are about one search."""
 E = TypeVar("E", TeacherTrained, TeacherRefitted, TeacherTrained | TeacherRefitted, TeacherCached)
 Key = tuple[str, int]
@@ -62,6 +72,8 @@ class SweepContents:
         orphans: trials that have events, but no start: a search, a number, and the kind of the event.
         faults: a line of text for what could not be read of the journal.
         requests: what people asked for while the sweep ran, by id, see `supersnn.records.steering`.
+        waiting: what the driver waits for; empty where it works.
+        failed_on: how many attempts have failed because of the machine, by node; ``""`` where that is not known.
     """
 
     constraints: dict[str, float] = field(default_factory=dict)
@@ -84,6 +96,8 @@ class SweepContents:
     sweep_id: str | None = None
     config: str | None = None
     requests: dict[str, RequestTaken] = field(default_factory=dict)
+    waiting: str = ""
+    failed_on: dict[str, int] = field(default_factory=dict)
 
     def search_name(self, event: SearchEvent) -> str:
         """Return the name of the search that an event is about."""

@@ -9,11 +9,12 @@ Fields without a default are always written. Those with a default may be missing
 events are rebuilt from an MLflow server, or because they are left out while they have their default (`left_out`).
 """
 
-import time
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
+from supersnn.records.event_base import Event, Located
+from supersnn.records.failure_events import AttemptFailed, DriverWaits
 from supersnn.records.metrics import MEAN, VAL_ACCURACY
 
 SCHEMA = 2
@@ -27,42 +28,9 @@ RequestKind = Literal["enqueue", "retry", "pause", "resume", "stop", "change"]
 """What a person may ask a driver for."""
 
 
-def now() -> float:
-    """Return the time in Unix seconds, to the millisecond."""
-    return round(time.time(), 3)
-
-
-class Event(BaseModel):
-    """What all events have: their kind, and when they happened in Unix seconds."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
-
-    event: str
-    time: float = Field(default_factory=now)
-
-    def left_out(self) -> set[str]:
-        """Return the names of fields that are not written."""
-        return set()
-
-
 def _unknown(event: Event, *names: str) -> set[str]:
     """Return those of some fields that are None."""
     return {name for name in names if getattr(event, name) is None}
-
-
-class _Located(Event):
-    """What an event is about: a data set by its label in the sweep's `datasets`, and a replicate from 0.
-
-    `dataset` is None where the sweep has one data set under `dataset`. Both are written only where they are not the
-    default, so that journals of sweeps with one search an arm are as they were before there were others.
-    """
-
-    dataset: str | None = None
-    replicate: int = Field(0, ge=0)
-
-    def left_out(self) -> set[str]:
-        """Return the fields that are not written: those with their default."""
-        return {name for name in ("dataset", "replicate") if not getattr(self, name)}
 
 
 class SweepStarted(Event):
@@ -113,7 +81,7 @@ class DatasetSplit(Event):
         return {name for name in ("label", "replicate") if not getattr(self, name)}
 
 
-class _TeacherFacts(_Located):
+class _TeacherFacts(Located):
     """What is known of a trained teacher. `seconds` is what its training took.
 
     `replicate` is the first replicate that has this teacher: the replicates share it where nothing of it varies.
@@ -151,7 +119,7 @@ class TeacherRefitted(_TeacherFacts):
     bank_seconds: float = 0.0
 
 
-class TeacherCached(_Located):
+class TeacherCached(Located):
     """A teacher's outputs are cached: for `views` augmented views, `bytes` in all, computed in `seconds`.
 
     `took` and `gpus` are as a teacher's.
@@ -171,7 +139,7 @@ class TeacherCached(_Located):
         return super().left_out() | _unknown(self, "took", "gpus")
 
 
-class TrialStarted(_Located):
+class TrialStarted(Located):
     """A trial has been sent to a worker, for the first time or again.
 
     Trials are numbered from 0 in each search: an arm on a data set in a replicate, see `supersnn.records.searches`.
@@ -197,7 +165,7 @@ class TrialStarted(_Located):
         return super().left_out() | ({"request"} if self.request is None else set())
 
 
-class EpochReported(_Located):
+class EpochReported(Located):
     """A trial's epoch (from 1; with several seeds a trial it counts on over them) and its metrics by key.
 
     Keys that begin with ``mean/`` are means over the trial's seeds so far; see `supersnn.records.metrics.judged`.
@@ -213,7 +181,7 @@ class EpochReported(_Located):
     place: dict[str, str] | None = None
 
 
-class TrialEnded(_Located):
+class TrialEnded(Located):
     """A trial has ended: `end` is ``finished``, ``stopped`` or ``failed:REASON``.
 
     `value` is the validation accuracy that it is judged by, None where it has none; `feasible` whether its last
@@ -234,7 +202,7 @@ class TrialEnded(_Located):
         return end_state(self.end)
 
 
-class TrialRanked(_Located):
+class TrialRanked(Located):
     """A candidate for its arm's winner was trained with a ranking seed. `value` is its validation accuracy.
 
     `gpus` is how many the training took, None in earlier versions.
@@ -253,7 +221,7 @@ class TrialRanked(_Located):
         return super().left_out() | _unknown(self, "gpus")
 
 
-class WinnerChosen(_Located):
+class WinnerChosen(Located):
     """An arm's winner. `value` is what the search found."""
 
     event: Literal["winner"] = "winner"
@@ -262,7 +230,7 @@ class WinnerChosen(_Located):
     value: float | None = None
 
 
-class WinnerVerified(_Located):
+class WinnerVerified(Located):
     """A winner was trained with a fresh seed and tested.
 
     `config` is that training by flat dotted keys, `rates` the firing rate by layer, `opened` when the test images were,
@@ -291,7 +259,7 @@ class WinnerVerified(_Located):
         return super().left_out() | _unknown(self, "gpus")
 
 
-class WinnerExported(_Located):
+class WinnerExported(Located):
     """An export folder was written, for an arm's winner on a data set or (``overall``) the best arm's again.
 
     `folder` is relative to the sweep's folder (absolute in journals of schema 1), `seed` is that of the weights, `best`
@@ -343,6 +311,8 @@ AnyEvent = (
     | TeacherCached
     | TrialStarted
     | EpochReported
+    | AttemptFailed
+    | DriverWaits
     | TrialEnded
     | TrialRanked
     | WinnerChosen

@@ -5,7 +5,8 @@ import json
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from supersnn.records.events import AnyEvent, Event, parse
+from supersnn.records.event_base import Event
+from supersnn.records.events import AnyEvent, parse
 from supersnn.records.lines import LineWriter, complete_length, read_lines
 
 

@@ -29,6 +29,7 @@ from supersnn.records.events import (
     WinnerExported,
     WinnerVerified,
 )
+from supersnn.records.failure_events import AttemptFailed, DriverWaits
 from supersnn.records.nodes import NodeRecord
 from supersnn.records.search_state import SearchRecord
 from supersnn.records.trial_state import TrialRecord, better, new_trial
@@ -54,6 +55,10 @@ class SweepState(SweepContents):
                 self._start(event)
             case TrialEnded():
                 new = self._end(event)
+            case AttemptFailed():
+                self._attempt(event)
+            case DriverWaits():
+                self.waiting = event.reason
             case SweepStarted():
                 self._begin(event)
             case SweepClosed():
@@ -107,6 +112,7 @@ class SweepState(SweepContents):
 
     def stop_running(self) -> None:
         """Forget what was under way: its driver is gone."""
+        self.waiting = ""
         for search in self.searches.values():
             search.running.clear()
 
@@ -145,6 +151,7 @@ class SweepState(SweepContents):
         elif search.trials[event.trial].end is not None:
             self._reopen(search, search.trials[event.trial])
         search.trials[event.trial].gpus = event.gpus
+        search.trials[event.trial].heard = event.time
         search.running[event.trial] = event.resumed_at
 
     def _epoch(self, event: EpochReported) -> bool:
@@ -155,6 +162,7 @@ class SweepState(SweepContents):
             return False
         if trial.end is None:
             search.running[event.trial] = event.epoch
+            trial.heard = event.time
         if event.epoch <= trial.epochs:
             return False
         search.epochs += event.epoch - trial.epochs
@@ -184,6 +192,17 @@ class SweepState(SweepContents):
                     node.gpus.append(trial.gpu)
         elif trial.node is not None:
             self.nodes[trial.node].add(f"{trial.kind} {trial.gpu or 'CPU'} {trial.gpus}", seconds)
+
+    def _attempt(self, event: AttemptFailed) -> None:
+        """Note that an attempt has failed: the trial is not under way until it is started again."""
+        search = self.search_of(event)
+        if (trial := search.trials.get(event.trial)) is None:
+            self.orphans.add((search.name, event.trial, event.event))
+            return
+        search.running.pop(event.trial, None)
+        trial.attempts, trial.failure = trial.attempts + 1, event.reason
+        if event.kind != "own":
+            self.failed_on[event.node or ""] = self.failed_on.get(event.node or "", 0) + 1
 
     def _end(self, event: TrialEnded) -> bool:
         search = self.search_of(event)

@@ -81,7 +81,7 @@ search:
   gpu_hours: 3
   stagnation: 6
 verify: {seeds: 3, first_seed: 500, top: 2, rank_seeds: 2, train_on: train+validation}
-resources: {cpus: 2, gpus: 0, memory: 2GB, labels: {zone: a}, trials_at_once: 2}
+resources: {cpus: 2, gpus: 0, memory: 2GB, labels: {zone: a}, trials_at_once: 2, stall: 20 min}
 """
 REPLICATED = """\
 # Several data sets and replicates.

@@ -42,12 +42,13 @@ ALLOWED: dict[str, Any] = {
     "verify.seeds": 3,
     "verify.top": 2,
     "resources.trials_at_once": 4,
+    "resources.stall": "20 min",
     "arms.logit": {"teachers": ["vgg8"]},
     "space.optimizer.lr": {"log": [0.001, 0.2]},
     "space.optimizer.lr.log": [0.01, 0.3],
     "arms.mine.space.neuron.decay": {"uniform": [0.1, 0.9]},
 }
-LIVE = {"search.trials", "search.hours", "search.gpu_hours", "search.stagnation", "verify.seeds", "verify.top"}
+LIVE = {key for key in ALLOWED if key.startswith(("search.", "verify."))} | {"resources.stall"}
 
 
 @pytest.mark.parametrize("key", ALLOWED)

@@ -9,8 +9,9 @@ from typing import Any, cast
 import pytest
 from ray.tune.search import Searcher
 
+from supersnn.config_model import parse
 from supersnn.errors import UserError
-from tune.description.sweep import ResourcesConfig
+from tune.description.sweep import ResourcesConfig, SweepConfig
 from tune.execution import searcher
 from tune.execution.cluster_state import NODE_ID, ClusterState
 from tune.execution.node_check import NodeMismatch, NodeRequirements
@@ -47,7 +48,13 @@ class Cluster:
 class FakeSearch:
     """A search with some jobs, which keeps what is called."""
 
-    left = False
+    settings = parse(
+        SweepConfig,
+        {"name": "x", "dataset": {"name": "digits"}, "student": {"architecture": "resnet8"}, "arms": {"x": {}}},
+        "test",
+    )
+    over = False
+    slowest: float | None = None
 
     def __init__(self, *keys: str) -> None:
         self.jobs = [Job(key, {}, (0,), f"s/trials/{key}", "s", "/store", "token") for key in keys]
@@ -63,11 +70,25 @@ class FakeSearch:
         self.calls.append(("reported", key, report))
         return report.ended is not None
 
-    def requeue(self, key: str) -> None:
-        self.calls.append(("requeue", key))
+    def requeue(self, key: str, set_back: bool = False) -> None:
+        self.calls.append(("requeue last" if set_back else "requeue", key))
+        self.jobs.append(Job(key, {}, (0,), f"s/trials/{key}", "s", "/store", "token"))
 
-    def failed(self, key: str) -> None:
-        self.calls.append(("failed", key))
+    def is_running(self, key: str) -> bool:
+        return key not in [job.key for job in self.jobs]
+
+    def attempt_failed(self, key: str, number: int, kind: str, reason: str, node: str | None) -> None:
+        self.calls.append(("attempt", key, number, kind, reason, node))
+
+    def ended(self, key: str, end: str) -> None:
+        self.calls.append(("ended", key, end))
+
+    def waits(self, reason: str) -> None:
+        if reason:
+            self.calls.append(("waits", reason))
+
+    def slowest_epoch(self, key: str) -> float | None:
+        return self.slowest if key else None
 
     def halt(self, reason: UserError) -> None:
         self.calls.append(("halt", str(reason)))
@@ -152,20 +173,21 @@ def test_the_searcher_halts_the_search_where_no_trial_can_run() -> None:
     assert search.calls == []
     suggested.on_trial_complete("one")
     assert suggested.suggest("two") == Searcher.FINISHED
-    assert [call[0] for call in search.calls] == ["failed", "halt"]
+    assert [call[0] for call in search.calls] == ["halt"]
 
 
 def test_the_scheduler_requeues_a_trial_whose_node_differs() -> None:
     cluster, search = Cluster("a", "b"), FakeSearch()
     scheduler = searcher.StudyScheduler(as_search(search), cluster.state, searcher.DriverWork())
-    trial = SimpleNamespace(config={"key": "x/0"})
+    trial = SimpleNamespace(trial_id="t", config={"key": "x/0"})
     mismatch = json.dumps(vars(NodeMismatch("a", "other torch")))
     assert scheduler.on_trial_result(None, trial, {"node_mismatch": mismatch}) == "STOP"
     assert search.calls == [("requeue", "x/0")]
+    search.jobs.clear()
     assert [notice.node for notice in cluster.notices if isinstance(notice, NodeExcluded)] == ["a (10.0.0.1)"]
     for ended, decision in ((None, "CONTINUE"), ("finished", "STOP")):
         report = Report(1, {"val/accuracy": 0.5}, ended)
-        assert scheduler.on_trial_result(None, trial, {"report": json.dumps(vars(report))}) == decision
+        assert scheduler.on_trial_result(None, trial, {"report": json.dumps(vars(report)), "node": "b"}) == decision
         assert search.calls[-1] == ("reported", "x/0", report)
 
 
@@ -200,9 +222,9 @@ def test_what_the_driver_raises_in_a_hook_ends_the_run_and_is_no_failure_of_the_
     assert isinstance(scheduler, searcher.StudyScheduler)
     assert isinstance(stopper, searcher.SearchStopper)
     assert isinstance(suggested.suggest("one"), dict)
-    trial = SimpleNamespace(config={"key": "x/0"})
+    trial = SimpleNamespace(trial_id="t", config={"key": "x/0"})
     report = json.dumps(vars(Report(1, {"val/accuracy": 0.5}, None)))
-    assert scheduler.on_trial_result(None, trial, {"report": report}) == "STOP"
+    assert scheduler.on_trial_result(None, trial, {"report": report, "node": "a"}) == "STOP"
     assert str(driver.error) == "database is locked: x/0, epoch 1"
     assert stopper.stop_all()
     suggested.on_trial_complete("one", error=True)

@@ -6,6 +6,9 @@ from typing import cast
 
 import pytest
 
+from supersnn.config_model import parse
+from supersnn.errors import UserError
+from tune.description.sweep import SweepConfig
 from tune.execution.local import LocalExecutor
 from tune.execution.trial import StaleDriverError
 from tune.search.messages import Job, Report
@@ -29,9 +32,16 @@ class Runner:
 class OneTrial:
     """A search of one trial; `error` is raised by its bookkeeping."""
 
-    left = False
+    over = False
+    settings = parse(
+        SweepConfig,
+        {"name": "x", "dataset": {"name": "digits"}, "student": {"architecture": "resnet8"}, "arms": {"x": {}}},
+        "test",
+    )
 
-    def __init__(self, error: Exception | None = None) -> None:
+    def __init__(self, error: Exception | None = None, max_failures: int = 1) -> None:
+        search = self.settings.search.model_copy(update={"max_failures": max_failures})
+        self.settings = self.settings.model_copy(update={"search": search})
         self.jobs = [Job("x/0", {}, (0,), "s/trials/x/0", "s", "/store", "token")]
         self.error, self.calls = error, list[str]()
 
@@ -47,12 +57,30 @@ class OneTrial:
         self.calls.append(f"{key} {report.ended}")
         return True
 
-    def failed(self, key: str) -> None:
-        self.calls.append(f"{key} failed")
+    def is_running(self, key: str) -> bool:
+        return key == "x/0" and not self.jobs
+
+    def attempt_failed(self, key: str, number: int, kind: str, reason: str, node: str | None) -> None:
+        self.calls.append(f"{key} attempt {number} {kind}: {reason}")
+        assert node is None
+
+    def requeue(self, key: str, set_back: bool) -> None:
+        self.jobs.append(Job(key, {}, (0,), "s/trials/x/0", "s", "/store", "token"))
+        self.calls.append("requeued" + " last" * set_back)
+
+    def store_full(self, text: str) -> UserError | None:
+        return UserError("the store is full") if "/store" in text else None
+
+    def halt(self, reason: UserError) -> None:
+        self.calls.append(f"halted: {reason}")
+        self.over = True
+
+    def ended(self, key: str, end: str) -> None:
+        self.calls.append(f"{key} {end}")
 
 
-def searched(search: OneTrial, *errors: Exception, max_failures: int = 1) -> list[str]:
-    executor = LocalExecutor(max_failures)
+def searched(search: OneTrial, *errors: Exception) -> list[str]:
+    executor = LocalExecutor()
     executor._runner = Runner(*errors)  # type: ignore[assignment]
     executor.search(cast(Search, search))
     return search.calls
@@ -66,8 +94,30 @@ def test_an_error_of_the_driver_ends_the_search_and_fails_no_trial() -> None:
 
 
 def test_an_error_of_a_training_is_tried_again_and_then_its_trials() -> None:
-    assert searched(OneTrial(), ValueError("one")) == ["x/0 finished"]
-    assert searched(OneTrial(), ValueError("one"), ValueError("two")) == ["x/0 failed"]
+    retried = ["x/0 attempt 1 own: ValueError: one", "requeued"]
+    assert searched(OneTrial(), ValueError("one")) == [*retried, "x/0 finished"]
+    assert searched(OneTrial(), ValueError("one"), ValueError("two")) == [*retried, "x/0 failed:ValueError: two"]
+
+
+def test_failures_of_the_machine_never_end_a_trial_and_stop_the_search_where_nothing_succeeds() -> None:
+    full = [OSError(28, "No space left on device", "/tmp/x")] * 3
+    calls = searched(OneTrial(max_failures=0), MemoryError(), *full)
+    assert [call for call in calls if not call.startswith("x/0 attempt")] == [
+        "requeued",
+        "requeued last",
+        "requeued last",
+        "requeued last",
+        "x/0 finished",
+    ]
+    calls = searched(OneTrial(), *[MemoryError()] * 9)
+    assert len(calls) == 12
+    assert calls[-1].startswith(
+        "halted: everything fails: 6 attempts in a row without a success; the last: out of memory"
+    )
+
+
+def test_a_full_disk_of_the_store_halts_the_search() -> None:
+    assert searched(OneTrial(), OSError(28, "No space left on device", "/store/x")) == ["halted: the store is full"]
 
 
 def test_a_stale_driver_ends() -> None:

@@ -1,6 +1,9 @@
 """Ray where it is started for one sweep, for real: what its workers find in their environment."""
 
 import os
+import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +12,14 @@ import ray
 from supersnn.errors import ExternalError, UserError
 from tune.description.sweep import ResourcesConfig
 from tune.execution import cluster
+from tune.execution.breaker import FIRST_LOOK, NodeBreaker
 from tune.execution.cluster import LOCAL_SETTINGS, LONGEST_SOCKET, SOCKET, RayExecutor, require_short_paths
+from tune.execution.cluster_state import living_nodes
 from tune.execution.executor import PAGES
+from tune.execution.node_check import NodeRequirements, local_report
+from tune.execution.node_looks import NodeLooks
 from tune.notices import ignore
+from tune.storage import Storage
 from tune.store import Store
 
 
@@ -19,15 +27,13 @@ def environment(_: int) -> dict[str, str]:
     return dict(os.environ)
 
 
-def test_workers_have_our_environment_and_the_driver_keeps_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first, *others = LOCAL_SETTINGS
+@pytest.fixture
+def executor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RayExecutor]:
+    """A Ray of our own."""
     monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
     monkeypatch.setenv("SUPERSNN_DATA", os.path.relpath(tmp_path))
-    monkeypatch.setenv(first, "1")  # the user's own wish
-    before = dict(os.environ)
-    executor = RayExecutor(
+    monkeypatch.setenv(next(iter(LOCAL_SETTINGS)), "1")  # the user's own wish
+    started = RayExecutor(
         resources=ResourcesConfig(),
         max_failures=0,
         scratch=tmp_path,
@@ -36,18 +42,44 @@ def test_workers_have_our_environment_and_the_driver_keeps_its_own(
         check_file="",
         notify=ignore,
     )
-    try:
-        ours = {*LOCAL_SETTINGS, "GLIBC_TUNABLES"}
-        assert {name: value for name, value in os.environ.items() if name in ours} == {first: "1"}
-        assert os.environ["SUPERSNN_DATA"] == before["SUPERSNN_DATA"]
-        ((_, seen),) = executor.tasks(environment, [0])
-        assert not isinstance(seen, Exception)
-        assert seen["GLIBC_TUNABLES"] == PAGES
-        assert seen["SUPERSNN_DATA"] == str(tmp_path.resolve())
-        assert seen[first] == "1" != LOCAL_SETTINGS[first]
-        assert {name: seen[name] for name in others} == {name: LOCAL_SETTINGS[name] for name in others}
-    finally:
-        executor.close()
+    yield started
+    started.close()
+
+
+def test_workers_have_our_environment_and_the_driver_keeps_its_own(executor: RayExecutor, tmp_path: Path) -> None:
+    first, *others = LOCAL_SETTINGS
+    ours = {*LOCAL_SETTINGS, "GLIBC_TUNABLES"}
+    assert {name: value for name, value in os.environ.items() if name in ours} == {first: "1"}
+    assert os.environ["SUPERSNN_DATA"] == os.path.relpath(tmp_path)
+    ((_, seen),) = executor.tasks(environment, [0])
+    assert not isinstance(seen, Exception)
+    assert seen["GLIBC_TUNABLES"] == PAGES
+    assert seen["SUPERSNN_DATA"] == str(tmp_path.resolve())
+    assert seen[first] == "1" != LOCAL_SETTINGS[first]
+    assert {name: seen[name] for name in others} == {name: LOCAL_SETTINGS[name] for name in others}
+    second_looks(Store.at(tmp_path).storage)
+
+
+def second_looks(storage: Storage) -> None:
+    """A node that was left out is readmitted where it matches the driver now, and stays left out where it does not."""
+    now, (node,) = [0.0], living_nodes()
+    nodes = [node.id, "another"]
+    storage.write_text("check", "")
+    here = local_report(None, gpus=0.0)
+    required = NodeRequirements(here.versions, here.code, 0.0, storage.address, "check")
+    for requirements, left_out in ((required, []), (replace(required, code="other"), [node.id])):
+        breaker = NodeBreaker(lambda: now[0])
+        assert [breaker.failed(node.id, work, "CUDA error", nodes) for work in ("t/0", "t/1")] == [False, True]
+        looks = NodeLooks(requirements)
+        looks.look(breaker, lambda: nodes)
+        assert breaker.left_out == {node.id: "CUDA error"}, "it is not due yet"
+        now[0] += FIRST_LOOK
+        deadline = time.monotonic() + 60.0
+        while breaker.left_out == {node.id: "CUDA error"} and time.monotonic() < deadline:
+            looks.look(breaker, lambda: nodes)
+            time.sleep(0.05)
+        assert list(breaker.left_out) == left_out
+        assert "sources" in breaker.left_out.get(node.id, "sources"), "the new reason"
 
 
 def test_a_folder_in_which_sockets_have_too_long_paths_is_refused_before_ray_starts() -> None:

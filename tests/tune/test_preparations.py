@@ -1,6 +1,7 @@
 """Teachers prepared beside trials: each when its search is next, recorded once, found where they are complete."""
 
 import json
+from collections.abc import Collection
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -11,7 +12,10 @@ from supersnn.errors import UserError
 from supersnn.records.events import TeacherCached, TeacherTrained
 from tune.execution import searcher
 from tune.execution.cluster_state import ClusterState
+from tune.execution.failures import Failure
 from tune.execution.preparations import Preparation, PreparationFailed, Preparations, Prepared
+from tune.execution.retries import RetryPolicy
+from tune.execution.trial_watch import TrialWatch
 from tune.notices import Notice, Preparing
 from tune.search.messages import Job
 from tune.search.search import Search
@@ -62,7 +66,6 @@ def test_a_shared_teacher_is_prepared_and_recorded_once() -> None:
     assert them.has(key)
     for _ in range(2):
         them.ended(key, result("shared"))
-    them.lost(key)
     assert (them.missing("a"), them.missing("b")) == ([], [prepares.own])
     assert (prepares.recorded, prepares.shown) == (["shared"], [("shared",), ()])
     assert prepares.looked == ["shared", "own"]
@@ -84,9 +87,6 @@ def test_a_failure_ends_the_search_with_its_words(error: Exception) -> None:
     with pytest.raises((UserError, RuntimeError), match=str(error)) as raised:
         prepares.them.ended(key, failed)
     assert isinstance(raised.value, UserError) == isinstance(error, UserError)
-    lost = prepares.them.start(prepares.own)
-    with pytest.raises(RuntimeError, match="teacher own: the workers that prepared it have died"):
-        prepares.them.lost(lost)
 
 
 def test_a_result_survives_its_message() -> None:
@@ -104,6 +104,9 @@ class Wants:
     def poll(self) -> None:
         pass
 
+    def waits(self, reason: str) -> None:
+        assert reason == ""
+
     def next_job(self, ready: Any) -> Job | None:
         for name in self.left:
             if ready(SimpleNamespace(name=name)):
@@ -114,8 +117,8 @@ class Wants:
     def requeue(self, key: str) -> None:
         self.calls.append(f"requeue {key}")
 
-    def failed(self, key: str) -> None:
-        self.calls.append(f"failed {key}")
+    def halt(self, reason: UserError) -> None:
+        self.calls.append(f"halt {reason}")
 
 
 class Nodes:
@@ -126,12 +129,21 @@ class Nodes:
     def __init__(self, capacity: int) -> None:
         self.capacity, self.excluded = lambda: capacity, list[Any]()
         self.exclude = self.excluded.append
+        self.policy = RetryPolicy(0)
+
+    def able_nodes(self) -> dict[str, str]:
+        return {"id": "node", "id2": "node2"}
+
+    open_nodes = able_nodes
+
+    def look_again(self) -> None:
+        pass
 
     def no_usable_nodes(self) -> None:
         return None
 
-    def label_selector(self) -> dict[str, str]:
-        return {}
+    def label_selector(self, avoid: Collection[str]) -> dict[str, str]:
+        return {"avoid": ",".join(sorted(avoid))}
 
 
 def hooks(wants: Wants, capacity: int, them: Preparations) -> tuple[searcher.StudySearcher, searcher.StudyScheduler]:
@@ -150,13 +162,13 @@ def test_a_teacher_takes_the_place_of_the_trial_that_waits_for_it_and_others_go_
     assert second["preparation"]["config"]["teacher"]["name"] == "own"
     assert third["job"]["key"] == "direct/0"
     assert suggests.suggest("t4") is None  # the cluster is full
-    ended = SimpleNamespace(config=first)
+    ended = SimpleNamespace(trial_id="t", config=first)
     assert decides.on_trial_result(None, ended, {"prepared": result("shared").as_text()}) == "STOP"
     suggests.on_trial_complete("t1")
     fourth = suggests.suggest("t4")
     assert isinstance(fourth, dict)
     assert fourth["job"]["key"] == "a/0"
-    decides.on_trial_result(None, SimpleNamespace(config=second), {"prepared": result("own").as_text()})
+    decides.on_trial_result(None, SimpleNamespace(trial_id="t", config=second), {"prepared": result("own").as_text()})
     suggests.on_trial_complete("t2")
     fifth = suggests.suggest("t5")
     assert isinstance(fifth, dict)
@@ -165,7 +177,7 @@ def test_a_teacher_takes_the_place_of_the_trial_that_waits_for_it_and_others_go_
         suggests.on_trial_complete(trial)
     assert suggests.suggest("t6") == Searcher.FINISHED
     assert prepares.recorded == ["shared", "own"]
-    assert wants.calls == ["failed direct/0", "failed a/0", "failed b/0"]  # of trials that are closed already
+    assert wants.calls == []
 
 
 def test_a_teacher_on_a_node_that_differs_is_prepared_elsewhere() -> None:
@@ -174,12 +186,50 @@ def test_a_teacher_on_a_node_that_differs_is_prepared_elsewhere() -> None:
     first = suggests.suggest("t1")
     assert isinstance(first, dict)
     mismatch = json.dumps({"node": "n", "reason": "other torch"})
-    assert decides.on_trial_result(None, SimpleNamespace(config=first), {"node_mismatch": mismatch}) == "STOP"
+    assert (
+        decides.on_trial_result(None, SimpleNamespace(trial_id="t", config=first), {"node_mismatch": mismatch})
+        == "STOP"
+    )
     suggests.on_trial_complete("t1")
     again = suggests.suggest("t2")
     assert isinstance(again, dict)
     assert again["preparation"] == first["preparation"]
     assert wants.calls == []
+
+
+class Failing:
+    """A watch that tells the same failure of every trial."""
+
+    def __init__(self, failure: Failure) -> None:
+        self.failure = failure
+
+    def look(self) -> None:
+        pass
+
+    def drop(self, trial_id: str) -> tuple[Failure, str]:
+        assert trial_id.startswith("t")
+        return self.failure, "id"
+
+
+def test_a_teacher_whose_machine_failed_is_prepared_elsewhere_and_the_run_ends_where_all_fail() -> None:
+    prepares, wants, driver = Prepares(), Wants("b"), searcher.DriverWork()
+    watch = cast(TrialWatch, Failing(Failure("gpu", "RuntimeError: CUDA error")))
+    cluster = Nodes(2)
+    suggests = searcher.StudySearcher(cast(Search, wants), cast(ClusterState, cluster), driver, prepares.them, watch)
+    first = suggests.suggest("t1")
+    suggests.on_trial_complete("t1", error=True)
+    second = suggests.suggest("t2")
+    assert isinstance(first, dict)
+    assert isinstance(second, dict)
+    assert first["preparation"] == second["preparation"]
+    assert (first["labels"], second["labels"]) == ({"avoid": ""}, {"avoid": "id"})
+    cluster.policy.failed("x", Failure("gpu", "x"), "id2", cluster.able_nodes())
+    for number in range(2, 5):
+        suggests.on_trial_complete(f"t{number}", error=True)
+        suggests.suggest(f"t{number + 1}")
+    suggests.on_trial_complete("t5", error=True)
+    assert wants.calls[0].startswith("halt everything fails: 6 attempts in a row")
+    assert driver.error is None
 
 
 def test_a_failed_teacher_ends_the_run() -> None:
@@ -190,6 +240,6 @@ def test_a_failed_teacher_ends_the_run() -> None:
     first = suggests.suggest("t1")
     assert isinstance(first, dict)
     failed = json.dumps(vars(PreparationFailed.of(UserError("teacher.weights: no file"))))
-    assert decides.on_trial_result(None, SimpleNamespace(config=first), {"failed": failed}) == "STOP"
+    assert decides.on_trial_result(None, SimpleNamespace(trial_id="t", config=first), {"failed": failed}) == "STOP"
     assert isinstance(driver.error, UserError)
     assert suggests.suggest("t2") == Searcher.FINISHED

@@ -8,7 +8,8 @@ import pytest
 
 from supersnn.config import DatasetConfig
 from supersnn.data import training_data
-from supersnn.records.events import DatasetSplit, TeacherCached, TeacherTrained, now
+from supersnn.records.event_base import now
+from supersnn.records.events import DatasetSplit, TeacherCached, TeacherTrained
 from tune.description.searches import PlannedSearch, planned
 from tune.description.sweep import SweepConfig
 from tune.execution import prepare as preparing

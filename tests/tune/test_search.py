@@ -14,6 +14,9 @@ from supersnn.records.events import EpochReported, SweepClosed, SweepStarted
 from supersnn.records.state import SweepState
 from tune.description.searches import planned
 from tune.description.sweep import SweepConfig
+from tune.execution.failures import Failure
+from tune.execution.retries import RetryPolicy
+from tune.execution.trial_failures import TrialFailures
 from tune.search import budget
 from tune.search.budget import Budget
 from tune.search.messages import Report
@@ -124,16 +127,66 @@ def test_an_end_that_the_journal_missed_is_written_by_the_next_driver(tmp_path: 
 
 
 def test_a_trial_that_gave_up_keeps_its_traceback_and_its_reason(tmp_path: Path) -> None:
-    search, _ = begin(tmp_path, sweep(), optuna.storages.InMemoryStorage())
+    search, _ = begin(tmp_path, sweep(max_failures=0), optuna.storages.InMemoryStorage())
     job = search.next_job()
     assert job is not None
     folder = tmp_path / "trials" / job.key
     folder.mkdir(parents=True)
-    (folder / "traceback.txt").write_text("Traceback\n  …\nRuntimeError: out of memory\n", encoding="utf-8")
-    search.failed(job.key)
-    assert events_of(tmp_path, "end")[0]["end"] == "failed:RuntimeError: out of memory"
+    (folder / "traceback.txt").write_text("Traceback\n  …\nValueError: no\n", encoding="utf-8")
+    policy = RetryPolicy(9)
+    TrialFailures(search, policy).failed(job.key, Failure("own", "ValueError: no"))
+    assert policy.max_failures == 0, "that of the sweep as it is now"
+    assert events_of(tmp_path, "end")[0]["end"] == "failed:ValueError: no"
     assert (folder / "traceback.txt").exists()
     assert search.studies.counts["direct"].failed == 1
+
+
+def test_a_failed_attempt_is_recorded_and_its_trial_is_the_next_or_the_last(tmp_path: Path) -> None:
+    search, record = begin(tmp_path, sweep(max_failures=0), optuna.storages.InMemoryStorage())
+    failures = TrialFailures(search, RetryPolicy(0), lambda: {"id": "node-1", "other": "node-2"})
+    job = search.next_job()
+    assert job is not None
+    search.reported(job.key, epoch(1))
+    failures.failed(job.key, Failure("gpu", "RuntimeError: CUDA error"), "id")
+    assert record.state.search("direct").running == {}
+    again = search.next_job()
+    assert again is not None
+    assert (again.key, again.reported) == (job.key, 1)
+    failures.failed(job.key, Failure("worker", "the worker died"))
+    attempts = events_of(tmp_path, "attempt")
+    assert [(e["attempt"], e["kind"], e["node"], e["epochs"]) for e in attempts] == [
+        (1, "gpu", "node-1", 1),
+        (2, "worker", None, 1),
+    ]
+    trial = record.state.trial("direct", 0)
+    assert trial is not None
+    assert (trial.attempts, trial.failure, trial.end) == (2, "the worker died", None)
+    assert record.state.failed_on == {"node-1": 1, "": 1}
+    following = [search.next_job() for _ in range(4)]
+    assert [other.key for other in following if other] == ["homogeneous/0", "direct/1", "homogeneous/1", "direct/0"]
+    assert search.next_job() is None
+
+
+def test_where_everything_fails_the_search_is_halted_and_no_budget_is_spent(tmp_path: Path) -> None:
+    search, _ = begin(tmp_path, sweep(), optuna.storages.InMemoryStorage())
+    failures = TrialFailures(search, RetryPolicy(0))
+    while (job := search.next_job()) is not None:
+        failures.failed(job.key, Failure("import", "ImportError: libcudart"))
+    assert "everything fails: 5 attempts" in str(search.halted)
+    assert "import error: ImportError: libcudart" in str(search.halted)
+    assert search.over
+    assert events_of(tmp_path, "end") == []
+    assert all(counts.failed == counts.running == 0 for counts in search.studies.counts.values())
+
+
+def test_what_the_driver_waits_for_is_recorded_once(tmp_path: Path) -> None:
+    search, record = begin(tmp_path, sweep(), optuna.storages.InMemoryStorage())
+    for reason in ("", "a node", "a node", "", ""):
+        search.waits(reason)
+    assert [event["reason"] for event in events_of(tmp_path, "wait")] == ["a node", ""]
+    search.waits("a node")
+    record.write(SweepStarted(driver="b"))
+    assert record.state.waiting == ""
 
 
 @pytest.mark.parametrize("objectives", [["accuracy"], ["accuracy", "synaptic_ops"]])
@@ -149,7 +202,7 @@ def test_a_trial_that_is_handed_back_is_the_next_with_what_is_known_of_it(
     metrics = {"val/accuracy": 0.5, "ops/synaptic": 1.0, "spikes/rate": 0.1}
     search.reported(job.key, Report(1, metrics, None))
     search.requeue(job.key)
-    search.failed(job.key)
+    TrialFailures(search, RetryPolicy(0)).failed(job.key, Failure("worker", "the worker died"))
     again = search.next_job()
     assert again is not None
     assert (again.key, again.config, again.reported) == (job.key, job.config, 1)
@@ -177,9 +230,12 @@ def test_a_full_disk_halts_the_search_and_fails_no_trial(tmp_path: Path, monkeyp
     assert job is not None
     folder = tmp_path / "trials" / job.key
     folder.mkdir(parents=True)
-    trace = "Traceback\nOSError: [Errno 28] No space left on device: 'x'\n"
-    (folder / "traceback.txt").write_text(trace, encoding="utf-8")
-    search.failed(job.key)
+    (folder / "traceback.txt").write_text("Traceback", encoding="utf-8")
+    full, failures = "OSError: [Errno 28] No space left on device", TrialFailures(search, RetryPolicy(0))
+    failures.failed(job.key, Failure("disk", f"{full}: '/tmp/x'"))
+    assert search.halted is None, "the disk of a node"
+    assert search.next_job() == job
+    failures.failed(job.key, Failure("disk", f"{full}: '{folder}/checkpoint'"))
     assert "disk is full" in str(search.halted)
     assert search.next_job() is None
     again, _ = begin(tmp_path, sweep(), storage, "b")

@@ -17,7 +17,7 @@ from tune.description.sweep import SweepConfig
 from tune.notices import NodeExcluded, Preparing, Progress, StageStarted
 from tune.store import Store, SweepFolder
 from tune.terminal.board import Board
-from tune.terminal.display import Display
+from tune.terminal.display import Display, event_line
 from tune.terminal.status import UNKNOWN, board_of, summary
 
 PLAIN: dict[str, Any] = {
@@ -275,3 +275,54 @@ def test_whether_it_runs_is_told_without_writing(folder: SweepFolder) -> None:
     folder.lock.symlink_to(folder.lock)
     assert board_of(folder).stage == UNKNOWN
     assert summary(folder)["running"] is None
+
+
+def late(folder: SweepFolder, now: float, monkeypatch: pytest.MonkeyPatch, *more: Line) -> Board:
+    """Return the board of a driver at work in whose third trial no epoch follows the second one."""
+    monkeypatch.setattr("time.time", lambda: now)
+    board = board_of(write(folder, [*FIRST, *more], trials=3))
+    board.driven = True
+    return board
+
+
+def test_a_trial_that_reports_nothing_is_named_and_no_end_is_predicted(
+    folder: SweepFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = 1080.0
+    board = late(folder, heard + 600.0, monkeypatch)
+    assert board.troubles() == []
+    assert board.seconds_left() is not None
+    board = late(folder, heard + 601.0, monkeypatch)
+    assert board.troubles() == ["direct/1: no report for 10:01"]
+    assert board.seconds_left() is None
+    board.driven = False
+    assert board.troubles() == []
+    epoch = of("direct", 1, epoch=3, metrics={"val/accuracy": 0.8, "time/epoch_s": 30.0})
+    board = late(folder, heard + 160.0, monkeypatch, (heard + 5.0, "epoch", epoch))
+    assert board.troubles() == ["direct/1: no report for 2:35"], "five times the slowest epoch"
+
+
+def test_what_a_driver_waits_for_is_shown_until_it_goes_on(
+    folder: SweepFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = (1090.0, "wait", {"reason": "a node: none of 1 living ones holds a trial"})
+    board = late(folder, 1100.0, monkeypatch, waits)
+    assert board.troubles() == ["waits for a node: none of 1 living ones holds a trial"]
+    assert board.seconds_left() is None
+    console = Console(file=io.StringIO(), width=100)
+    console.print(board)
+    assert "waits for a node: none" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert late(folder, 1100.0, monkeypatch, waits, (1091.0, "wait", {"reason": ""})).troubles() == []
+    assert summary(folder)["waiting"] == ""
+
+
+def test_a_failed_attempt_is_a_line_and_its_trial_is_not_under_way(
+    folder: SweepFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = of("direct", 1, attempt=1, kind="gpu", reason="RuntimeError: CUDA error", node="worker-3", epochs=2)
+    event = parse_event(json.dumps({"event": "attempt", "time": 1090.0, **fields}))
+    assert event is not None
+    assert event_line(event) == "direct #1: GPU error on worker-3: RuntimeError: CUDA error; it is run again"
+    board = late(folder, 9000.0, monkeypatch, (1090.0, "attempt", fields))
+    assert board.state.search("direct").running == {}
+    assert board.troubles() == []

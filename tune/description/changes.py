@@ -11,9 +11,12 @@ from tune.description.overrides import path_of, with_override
 from tune.description.space import SearchParameter
 from tune.description.sweep import SweepConfig
 
-LIVE = ("search.trials", "search.hours", "search.gpu_hours", "search.stagnation", "verify.seeds", "verify.top")
+LIVE = (
+    "search.trials", "search.hours", "search.gpu_hours", "search.stagnation", "search.max_failures", "verify.seeds",
+    "verify.top", "resources.stall",
+)  # fmt: skip
 """Keys whose change holds at once. Any other change ends what runs after its current epoch; it is then continued."""
-NEXT = ("search.max_failures", "resources.", "checkpoint.")
+NEXT = ("resources.", "checkpoint.")
 """Prefixes of other keys that set how much is done, and on what machines."""
 _FIXED_SPACE = ("grid", "qmc", "cmaes")
 """Samplers that make their designs, or their distributions, for one space."""

@@ -32,6 +32,7 @@ from tune.description.overrides import parse_override, with_override
 from tune.description.relation_ranges import with_weight_ranges
 from tune.description.replication import Varied, complete_datasets, varied
 from tune.description.space import DEFAULTS, SearchParameter
+from tune.description.time_span import TimeSpan
 
 Objective = Literal["accuracy", "synaptic_ops"]
 """The keys of `supersnn.records.metrics.OBJECTIVES`."""
@@ -160,6 +161,9 @@ class ResourcesConfig(ConfigModel):
     own; `cpus` is then what the process takes. `auto` starts with one, and doubles as long as memory and throughput
     allow. On CPUs a pack only takes turns. Not measured on a GPU yet.
 
+    A worker that reports nothing for `stall` (seconds, or a text such as "20 min"), nor for ten times the slowest epoch
+    so far, hangs: it is ended, and its work goes on elsewhere.
+
     As many trials run at once as the nodes hold. `trials_at_once` sets another number: trials beyond the capacity are
     pending, from which an autoscaler learns how many nodes to start.
     """
@@ -171,6 +175,7 @@ class ResourcesConfig(ConfigModel):
     accelerator: str | None = Field(None, pattern=r"^[A-Za-z0-9_.-]+$")
     labels: dict[str, Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]] = {}
     trials_at_once: Count | None = None
+    stall: Annotated[TimeSpan, EXCLUDE_DEFAULT_FROM_DIGEST] = 600.0
 
     @field_validator("gpus")
     @classmethod

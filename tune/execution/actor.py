@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import ray.tune
 
+from tune.execution.failures import SystemFailure, failure_of
 from tune.execution.node_check import NodeMismatch, NodeRequirements, node_mismatch
 
 
@@ -65,9 +66,15 @@ class StudentTrial(ray.tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         """Compare the node with the driver, and start the first job."""
-        self._mismatch = self._compared(config)
-        if self._mismatch is None and config.get("keeper") is None:
-            self._course: Course = Own(config["device"], config["gpus"])
+        self._mismatch: NodeMismatch | None = None
+        self._unusable: Exception | None = None
+        self._failed: Exception | None = None
+        try:
+            self._mismatch = self._compared(config)
+            if self._mismatch is None and config.get("keeper") is None:
+                self._course: Course = Own(config["device"], config["gpus"])
+        except Exception as error:
+            self._unusable = error
         self.reset_config(config)
 
     def _compared(self, config: dict[str, Any]) -> NodeMismatch | None:
@@ -88,27 +95,45 @@ class StudentTrial(ray.tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Start the next job in the same process."""
-        if self._mismatch is not None:
+        if self._mismatch is not None or self._unusable is not None:
             return True
+        self._failed = None
         self._device, self._preparation = new_config["device"], new_config.get("preparation")
         if self._preparation is None:
-            self._course.start(new_config["job"])
+            try:
+                self._course.start(new_config["job"])
+            except Exception as error:
+                self._failed = error
         return True
 
     def step(self) -> dict[str, Any]:
         """Train an epoch and return its report, or prepare a teacher; as JSON because Tune would flatten mappings.
 
-        A trial never reports that it is done: Tune would not pass that last result to the scheduler.
+        A trial never reports that it is done: Tune would not pass that last result to the scheduler. An error of the
+        trial's own is its last result.
+
+        Raises:
+            SystemFailure: the machine has failed. Tune ends this process then, in which nothing more may work.
         """
         if self._mismatch is not None:
             return {"node_mismatch": json.dumps(vars(self._mismatch))}
-        if self._preparation is not None:
-            return _prepare(self._preparation, self._device)
-        return {"report": self._course.next()}
+        node = ray.get_runtime_context().get_node_id()
+        try:
+            if (error := self._unusable or self._failed) is not None:
+                raise error
+            if self._preparation is not None:
+                return _prepare(self._preparation, self._device)
+            return {"report": self._course.next(), "node": node}
+        except Exception as error:
+            failure = failure_of(error)
+            if failure.of_system:
+                raise SystemFailure(failure.kind, failure.text, node) from error
+            stale = type(error).__name__ == "StaleDriverError"
+            return {"failure": failure.text, "node": node, "stale": stale}
 
     def cleanup(self) -> None:
         """End the last job, which removes its files from this node."""
-        if self._mismatch is None:
+        if self._mismatch is None and self._unusable is None:
             self._course.stop()
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -119,7 +144,7 @@ class StudentTrial(ray.tune.Trainable):
 
 
 def _prepare(task: dict[str, Any], device: str) -> dict[str, Any]:
-    """Prepare a teacher on a device; return the result or the failure: Tune would try a failed one again."""
+    """Prepare a teacher on a device; return the result, or the failure where it is no failure of the machine."""
     from tune.execution.device import run_on
     from tune.execution.preparations import Preparation, PreparationFailed
     from tune.execution.prepare import prepare_one
@@ -127,4 +152,6 @@ def _prepare(task: dict[str, Any], device: str) -> dict[str, Any]:
     try:
         return {"prepared": run_on(device, prepare_one, Preparation(**task)).as_text()}
     except Exception as error:
+        if failure_of(error).of_system:
+            raise
         return {"failed": json.dumps(vars(PreparationFailed.of(error)))}

@@ -42,8 +42,9 @@ from tune.execution.holder import Keeper
 from tune.execution.node_check import NodeMismatch, run_if_node_matches
 from tune.execution.nodes import bundle, gpus_of
 from tune.execution.preflight import preflight, require_capacity
-from tune.execution.preparations import Preparations
+from tune.execution.preparations import PREFIX, Preparations
 from tune.execution.searcher import DriverWork, SearchStopper, StudyScheduler, StudySearcher
+from tune.execution.trial_watch import TrialWatch
 from tune.notices import DevicesChosen, Notify
 from tune.own_code import NO_OWN_CODE, OwnCode
 from tune.search.search import Search
@@ -123,7 +124,7 @@ class RayExecutor:
             self.close()
             raise
         self._resources = resources
-        self._cluster = ClusterState(resources, requirements, notify)
+        self._cluster = ClusterState(resources, requirements, notify, max_failures=max_failures)
         if gpus := gpus_of(living_nodes()):
             notify(DevicesChosen(devices_text(resources, shards, gpus)))
 
@@ -146,6 +147,7 @@ class RayExecutor:
         if self._on_this_machine or resources.trials_at_once is None:
             require_capacity(living_nodes(), resources)
         self._resources, self._max_failures = resources, max_failures
+        self._cluster.policy.max_failures = max_failures
         self._cluster.adopt(resources)
 
     def search(self, search: Search, preparations: Preparations | None = None) -> None:
@@ -158,7 +160,7 @@ class RayExecutor:
             ExternalError: the Ray cluster has failed.
             Exception: what the driver's own bookkeeping has raised; what is under way stays interrupted.
         """
-        driver = DriverWork()
+        driver, watch = DriverWork(), TrialWatch(search, self._cluster, _no_epochs)
         search.gpus = self._resources.gpus_taken / self._resources.places
         self._searches += 1
         if self._resources.places > 1 and self._cluster.keeper is None:
@@ -167,8 +169,8 @@ class RayExecutor:
         tuner = ray.tune.Tuner(
             ray.tune.with_resources(StudentTrial, partial(_placement, bundle(self._resources))),
             tune_config=ray.tune.TuneConfig(
-                search_alg=StudySearcher(search, self._cluster, driver, preparations),
-                scheduler=StudyScheduler(search, self._cluster, driver, preparations),
+                search_alg=StudySearcher(search, self._cluster, driver, preparations, watch),
+                scheduler=StudyScheduler(search, self._cluster, driver, preparations, watch),
                 num_samples=-1,
                 reuse_actors=True,
                 trial_name_creator=lambda trial: str(trial.config["key"]).replace("/", "-"),
@@ -177,8 +179,9 @@ class RayExecutor:
             run_config=ray.tune.RunConfig(
                 name=f"{self._run}-{self._searches}",
                 storage_path=str(self._scratch.resolve()),
-                stop=SearchStopper(search, self._cluster, driver),
-                failure_config=ray.tune.FailureConfig(max_failures=self._max_failures),
+                stop=SearchStopper(search, self._cluster, driver, watch),
+                callbacks=[watch],
+                failure_config=ray.tune.FailureConfig(max_failures=0),  # failed attempts are the search's: it decides
                 checkpoint_config=ray.tune.CheckpointConfig(checkpoint_at_end=False),  # nodes may not see the path
                 verbose=0,
             ),
@@ -255,6 +258,11 @@ class RayExecutor:
         ray.shutdown()
         for folder in self._scratch.glob(f"{self._run}-*"):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _no_epochs(key: str) -> bool:
+    """Whether a key is that of work that reports once, when it has ended."""
+    return key.startswith(PREFIX)
 
 
 def _name(function: Callable[..., Any]) -> str:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import ray
@@ -11,7 +11,9 @@ from supersnn.errors import UserError
 from tune.description.sweep import ResourcesConfig
 from tune.execution.device import device_of
 from tune.execution.node_check import NodeMismatch, NodeRequirements
+from tune.execution.node_looks import NodeLooks
 from tune.execution.nodes import Node, living, slots, slots_on
+from tune.execution.retries import RetryPolicy
 from tune.notices import NodeExcluded, Notify
 
 NODE_ID = "ray.io/node-id"
@@ -32,6 +34,7 @@ class ClusterState:
     requirements: what each process compares its node with before it works, as plain values; None on a Ray of our own.
     device, gpus: that trials train on, and how many.
     keeper: of the processes in which trials are packed, None where each trial has its own.
+    policy: what follows failures, of trials and of tasks, and which nodes are left out for them.
     """
 
     def __init__(
@@ -40,13 +43,50 @@ class ClusterState:
         requirements: NodeRequirements | None,
         notify: Notify,
         nodes: Callable[[], list[Node]] = living_nodes,
+        max_failures: int = 0,
     ) -> None:
         self.requirements = None if requirements is None else vars(requirements)
         self.device, self.gpus = device_of(resources.gpus_taken), resources.gpus_taken
         self.keeper: Any = None
         self._resources, self._notify, self._nodes = resources, notify, nodes
+        self.policy, self._looks = RetryPolicy(max_failures, self._leave_out), NodeLooks(requirements)
         self._excluded: dict[str, str] = {}
         self._capacity, self._counted = 0, -math.inf
+
+    def open_nodes(self) -> dict[str, str]:
+        """Return the living nodes that hold a trial and get work: their names by their ids."""
+        closed = self._closed()
+        return {node: name for node, name in self.able_nodes().items() if node not in closed}
+
+    def able_nodes(self) -> dict[str, str]:
+        """Return the living nodes that could hold a trial, and match the driver: their names by their ids."""
+        return {
+            node.id: node.name
+            for node in self._nodes()
+            if node.id not in self._excluded and slots_on(node, self._resources)
+        }
+
+    def why_none(self) -> str:
+        """Return what a driver waits for that has no open node."""
+        able, left_out = self.able_nodes(), self.policy.breaker.left_out
+        if not able:
+            return f"a node: none of {len(self._nodes())} living ones holds a trial"
+        return "a node: left out are " + "; ".join(f"{name} ({left_out.get(node, '')})" for node, name in able.items())
+
+    def look_again(self) -> None:
+        """Check the nodes that were left out a while ago, without waiting for their answers."""
+        self._looks.look(self.policy.breaker, self.able_nodes)
+
+    def _closed(self) -> set[str]:
+        """The ids of nodes that get no work: those that do not match, and those that were left out."""
+        return {*self._excluded, *self.policy.breaker.left_out}
+
+    def _leave_out(self, node: str, reason: str) -> None:
+        self._counted = -math.inf
+        self._notify(NodeExcluded(self._name(node), f"{reason}; it is looked at again later"))
+
+    def _name(self, node: str) -> str:
+        return next((known.name for known in self._nodes() if known.id == node), node)
 
     def adopt(self, resources: ResourcesConfig) -> None:
         """Go on with other resources of a trial."""
@@ -57,7 +97,8 @@ class ClusterState:
         if self._resources.trials_at_once is not None:
             return self._resources.trials_at_once
         if time.monotonic() - self._counted >= COUNT_EVERY:
-            usable = (node for node in self._nodes() if node.id not in self._excluded)
+            closed = self._closed()
+            usable = (node for node in self._nodes() if node.id not in closed)
             self._capacity, self._counted = slots(usable, self._resources), time.monotonic()
         return self._capacity
 
@@ -66,12 +107,18 @@ class ClusterState:
         if mismatch.node in self._excluded:
             return
         self._excluded[mismatch.node], self._counted = mismatch.reason, -math.inf
-        names = {node.id: node.name for node in self._nodes()}
-        self._notify(NodeExcluded(names.get(mismatch.node, mismatch.node), mismatch.reason))
+        self._notify(NodeExcluded(self._name(mismatch.node), mismatch.reason))
 
-    def label_selector(self) -> dict[str, str]:
-        """Return the labels that a node must have for work: the sweep's own, and the id of no excluded node."""
-        usable = {NODE_ID: f"!in({','.join(self._excluded)})"} if self._excluded else {}
+    def label_selector(self, avoid: Collection[str] = ()) -> dict[str, str]:
+        """Return the labels that a node must have for work: the sweep's own, and the id of no closed node.
+
+        Args:
+            avoid: nodes that this work is not to be sent to, where there are others.
+        """
+        closed, left = self._closed(), self.open_nodes() if avoid else {}
+        if any(node not in avoid for node in left):
+            closed |= left.keys() & set(avoid)
+        usable = {NODE_ID: f"!in({','.join(sorted(closed))})"} if closed else {}
         return {**self._resources.labels, **usable}
 
     def no_usable_nodes(self) -> UserError | None:

@@ -1,6 +1,5 @@
 """The in-process executor: the same sweep without Ray, for debugging and tests, and for packs on one GPU."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
@@ -11,10 +10,13 @@ import torch
 from tune.description.searches import PlannedSearch
 from tune.description.sweep import ResourcesConfig
 from tune.execution.device import device_of, run_on
+from tune.execution.failures import failure_of
 from tune.execution.pack import Failed, Pack
 from tune.execution.places import Places
 from tune.execution.preparations import Preparations
+from tune.execution.retries import RetryPolicy
 from tune.execution.trial import StaleDriverError, TrialRunner
+from tune.execution.trial_failures import TrialFailures
 from tune.search.messages import Report
 from tune.search.search import Search
 from tune.storage import Storage
@@ -30,7 +32,7 @@ class LocalExecutor:
 
     def __init__(self, max_failures: int = 0, resources: ResourcesConfig | None = None, shards: int = 1) -> None:
         """Run on this machine's first GPU, or on its CPUs, as the resources of a trial say."""
-        self._max_failures = max_failures
+        self._policy = RetryPolicy(max_failures)
         need = resources or ResourcesConfig()
         self._gpus = need.resolved(shards, [torch.cuda.device_count()]).gpus_taken
         self._device = device_of(self._gpus)
@@ -46,7 +48,7 @@ class LocalExecutor:
     def adopt(self, resources: ResourcesConfig, max_failures: int) -> None:
         """Go on with other settings; the slots stay what they are."""
         del resources
-        self._max_failures = max_failures
+        self._policy.max_failures = max_failures
 
     def search(self, search: Search, preparations: Preparations | None = None) -> None:
         """Run the search's trials, `resources.pack` at once; one that raises is retried from its checkpoint.
@@ -57,12 +59,12 @@ class LocalExecutor:
         interrupted.
         """
         search.gpus = self._gpus
-        failures: Counter[str] = Counter()
+        failures = TrialFailures(search, self._policy)
         with closing(Pack(Places(self._pack, self._device))) as pack:
             may_start = True
             while may_start or pack:
                 search.poll()
-                if search.left:
+                if search.over:
                     return
                 while may_start and pack.free:
                     if (job := search.next_job(partial(self._prepared, preparations))) is None:
@@ -81,19 +83,16 @@ class LocalExecutor:
                 preparations.ended(key, run_on(self._device, preparations.work, item))
         return True
 
-    def _take(self, search: Search, pack: Pack, failures: Counter[str], key: str, outcome: Report | Failed) -> None:
-        """Take what a trial's turn has brought: it goes on, begins again, or has ended."""
+    def _take(self, search: Search, pack: Pack, failures: TrialFailures, key: str, outcome: Report | Failed) -> None:
+        """Take what a trial's turn has brought: it goes on, is requeued, or has ended."""
         if isinstance(outcome, Report):
+            failures.reported(key)
             if search.reported(key, outcome):
                 pack.remove(key)
             return
         if isinstance(outcome.error, StaleDriverError):
             raise outcome.error
-        failures[key] += 1
-        if failures[key] > self._max_failures:
-            search.failed(key)
-        else:
-            pack.add(key, outcome.start)
+        failures.failed(key, failure_of(outcome.error))
 
     def tasks(self, function: Callable[[T], R], items: Sequence[T]) -> Iterator[tuple[T, R | Exception]]:
         """Yield each item with its result or its exception."""

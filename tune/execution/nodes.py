@@ -19,16 +19,17 @@ class Node:
 
 
 def living(records: Iterable[Mapping[str, Any]]) -> list[Node]:
-    """Return the living nodes of `ray.nodes()`."""
+    """Return the living nodes of `ray.nodes()`; of those with the same name each has the begin of its id in it too."""
+    alive = [record for record in records if record["Alive"]]
+    names = [f"{record['NodeManagerHostname']} ({record['NodeManagerAddress']})" for record in alive]
     return [
         Node(
             record["NodeID"],
-            f"{record['NodeManagerHostname']} ({record['NodeManagerAddress']})",
+            name if names.count(name) == 1 else f"{name[:-1]}, {record['NodeID'][:8]})",
             record["Resources"],
             record.get("Labels") or {},
         )
-        for record in records
-        if record["Alive"]
+        for record, name in zip(alive, names, strict=True)
     ]
 
 

@@ -36,6 +36,11 @@ class Preparation:
         """The teacher's architecture."""
         return str(self.config["teacher"]["name"])
 
+    @property
+    def name(self) -> str:
+        """The name of this work, the same in all attempts."""
+        return f"teacher {self.teacher} {self.dataset or ''} {self.replicate}"
+
     def task(self) -> dict[str, Any]:
         """Return its fields as a message to a worker."""
         return dict(vars(self))
@@ -96,7 +101,8 @@ class PreparationFailed:
         return UserError(self.text) if self.by_user else RuntimeError(self.text)
 
 
-_PREFIX = "~teachers/"
+PREFIX = "~teachers/"
+"""Begins the keys of preparations, which no trial's does."""
 Find = Callable[[Preparation], Prepared | None]
 Prepare = Callable[[Preparation], Prepared]
 
@@ -147,7 +153,7 @@ class Preparations:
 
     def start(self, item: Preparation) -> str:
         """Note that a preparation runs now; return its name, which no trial has."""
-        key = f"{_PREFIX}{self._started}"
+        key = f"{PREFIX}{self._started}"
         self._started += 1
         self._running[key] = item
         self._show()
@@ -155,7 +161,12 @@ class Preparations:
 
     def has(self, key: str) -> bool:
         """Return whether a name is that of a preparation."""
-        return key.startswith(_PREFIX)
+        return key.startswith(PREFIX)
+
+    def name_of(self, key: str) -> str | None:
+        """Return the name of the work of a preparation that runs (`Preparation.name`), None where it has ended."""
+        item = self._running.get(key)
+        return item.name if item is not None else None
 
     def requeue(self, key: str) -> None:
         """Take a preparation back that could not run where it was sent."""
@@ -175,15 +186,6 @@ class Preparations:
         if isinstance(result, PreparationFailed):
             raise result.error()
         self._finish(item, result)
-
-    def lost(self, key: str) -> None:
-        """Take the end of a preparation's worker; nothing where the preparation has ended.
-
-        Raises:
-            RuntimeError: it has not.
-        """
-        if (item := self._running.get(key)) is not None:
-            raise RuntimeError(f"teacher {item.teacher}: the workers that prepared it have died")
 
     def _finish(self, item: Preparation, result: Prepared) -> None:
         self._record(result)

@@ -15,7 +15,8 @@ from supersnn.config import DatasetConfig, TrainConfig
 from supersnn.config_model import digest
 from supersnn.data import TrainingData, training_data
 from supersnn.own_losses import needs as needs_of
-from supersnn.records.events import DatasetSplit, Event, TeacherCached, TeacherTrained, now
+from supersnn.records.event_base import Event, now
+from supersnn.records.events import DatasetSplit, TeacherCached, TeacherTrained
 from supersnn.teacher_cache import TeacherCache
 from supersnn.teacher_outputs import output_kinds
 from supersnn.teachers import Progress, Teacher, recipe

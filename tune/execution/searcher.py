@@ -8,10 +8,15 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
+from supersnn.errors import UserError
 from tune.description.searches import PlannedSearch
 from tune.execution.cluster_state import ClusterState
+from tune.execution.failures import Failure
 from tune.execution.node_check import NodeMismatch
 from tune.execution.preparations import Preparation, PreparationFailed, Preparations, Prepared
+from tune.execution.retries import Retry, Stop
+from tune.execution.trial_failures import TrialFailures
+from tune.execution.trial_watch import TrialWatch
 from tune.search.messages import Report
 from tune.search.search import Search
 
@@ -52,10 +57,17 @@ class StudySearcher(_NotSaved, Searcher):
     """
 
     def __init__(
-        self, search: Search, cluster: ClusterState, driver: DriverWork, preparations: Preparations | None = None
+        self,
+        search: Search,
+        cluster: ClusterState,
+        driver: DriverWork,
+        preparations: Preparations | None = None,
+        watch: TrialWatch | None = None,
     ) -> None:
         super().__init__()
         self._search, self._cluster, self._driver, self._preparations = search, cluster, driver, preparations
+        self._watch = watch or TrialWatch(search, cluster)
+        self._failures = TrialFailures(search, cluster.policy, cluster.able_nodes)
         self._keys: dict[str, str] = {}
         self._wanted: Preparation | None = None
 
@@ -71,13 +83,13 @@ class StudySearcher(_NotSaved, Searcher):
 
     def _suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         self._search.poll()
+        self._watch.look()
         if not self._keys and (error := self._cluster.no_usable_nodes()):
             self._search.halt(error)  # without a trial Tune waits here for minutes, and does not call the stopper
         elif len(self._keys) >= self._cluster.capacity():
             return None
         job = self._search.next_job(self._ready)
         place = {
-            "labels": self._cluster.label_selector(),
             "requirements": self._cluster.requirements,
             "device": self._cluster.device,
             "gpus": self._cluster.gpus,
@@ -85,11 +97,13 @@ class StudySearcher(_NotSaved, Searcher):
         }
         if job is not None:
             self._keys[trial_id] = job.key
-            return {"key": job.key, "job": vars(job), **place}
+            labels = self._cluster.label_selector(self._cluster.policy.avoided(job.key))
+            return {"key": job.key, "job": vars(job), "labels": labels, **place}
         if self._preparations is not None and self._wanted is not None:
             item, self._wanted = self._wanted, None
             self._keys[trial_id] = key = self._preparations.start(item)
-            return {"key": key, "preparation": item.task(), **place}
+            labels = self._cluster.label_selector(self._cluster.policy.avoided(item.name))
+            return {"key": key, "preparation": item.task(), "labels": labels, **place}
         return None if self._keys else Searcher.FINISHED
 
     def _ready(self, search: PlannedSearch) -> bool:
@@ -104,16 +118,29 @@ class StudySearcher(_NotSaved, Searcher):
         """Do nothing: the scheduler has taken the result."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Close a trial whose worker failed; one that finished or was stopped is closed already."""
-        del result, error
+        """Take the failure of a trial whose worker failed; one that finished or was stopped is closed already."""
+        del result
         key = self._keys.pop(trial_id)
+        failure, node = self._watch.drop(trial_id)
         with self._driver:
-            if self._driver.error is not None:
+            if self._driver.error is not None or not error:
                 return
             if self._preparations is not None and self._preparations.has(key):
-                self._preparations.lost(key)
+                self._preparation_failed(self._preparations, key, failure, node)
             else:
-                self._search.failed(key)
+                self._failures.failed(key, failure, node)
+
+    def _preparation_failed(self, preparations: Preparations, key: str, failure: Failure, node: str | None) -> None:
+        """Prepare a teacher again, elsewhere, whose worker failed; nothing where it has ended."""
+        if (name := preparations.name_of(key)) is None:
+            return
+        decision = self._cluster.policy.failed(name, failure, node, self._cluster.able_nodes())
+        if isinstance(decision, Retry):
+            preparations.requeue(key)
+        elif isinstance(decision, Stop):
+            self._search.halt(UserError(decision.text))
+        else:
+            preparations.ended(key, PreparationFailed(failure.text, by_user=False))
 
     def save(self, checkpoint_path: str) -> None:
         """Do nothing: the studies are on disk."""
@@ -129,14 +156,32 @@ class StudySearcher(_NotSaved, Searcher):
 class StudyScheduler(_NotSaved, FIFOScheduler):
     """Passes each report to the search, and stops the trial where the search decides so.
 
-    A trial whose node does not match the driver is requeued, and the node excluded.
+    A trial whose node does not match the driver is requeued, and the node excluded. What has failed is told to the
+    watch here, where Tune still knows it.
     """
 
     def __init__(
-        self, search: Search, cluster: ClusterState, driver: DriverWork, preparations: Preparations | None = None
+        self,
+        search: Search,
+        cluster: ClusterState,
+        driver: DriverWork,
+        preparations: Preparations | None = None,
+        watch: TrialWatch | None = None,
     ) -> None:
         super().__init__()
         self._search, self._cluster, self._driver, self._preparations = search, cluster, driver, preparations
+        self._watch = watch or TrialWatch(search, cluster)
+        self._failures = TrialFailures(search, cluster.policy, cluster.able_nodes)
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Watch a trial that waits for a node, for the first time or again."""
+        super().on_trial_add(tune_controller, trial)
+        self._watch.add(trial)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Note what a trial's worker has failed of."""
+        super().on_trial_error(tune_controller, trial)
+        self._watch.failed(trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Return the scheduler decision: continue or stop."""
@@ -148,6 +193,7 @@ class StudyScheduler(_NotSaved, FIFOScheduler):
 
     def _decide(self, trial: Any, result: dict[str, Any]) -> str:
         key = trial.config["key"]
+        self._watch.heard(trial.trial_id)
         if "node_mismatch" in result:
             self._cluster.exclude(NodeMismatch(**json.loads(result["node_mismatch"])))
             if self._preparations is not None and self._preparations.has(key):
@@ -160,6 +206,14 @@ class StudyScheduler(_NotSaved, FIFOScheduler):
             ended = PreparationFailed(**failed) if failed else Prepared.from_text(result["prepared"])
             self._preparations.ended(key, ended)
             return TrialScheduler.STOP
+        if "failure" in result:
+            if result["stale"]:
+                from tune.execution.trial import StaleDriverError
+
+                raise StaleDriverError(result["failure"])
+            self._failures.failed(key, Failure("own", result["failure"]), result["node"])
+            return TrialScheduler.STOP
+        self._failures.reported(key, result["node"])
         stop = self._search.reported(key, Report(**json.loads(result["report"])))
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
 
@@ -167,8 +221,11 @@ class StudyScheduler(_NotSaved, FIFOScheduler):
 class SearchStopper(_NotSaved, Stopper):
     """Ends the run where the driver's work has failed, or no usable nodes are left: pending trials would block it."""
 
-    def __init__(self, search: Search, cluster: ClusterState, driver: DriverWork) -> None:
+    def __init__(
+        self, search: Search, cluster: ClusterState, driver: DriverWork, watch: TrialWatch | None = None
+    ) -> None:
         self._search, self._cluster, self._driver = search, cluster, driver
+        self._watch = watch or TrialWatch(search, cluster)
         self._checked = time.monotonic()
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -181,7 +238,8 @@ class SearchStopper(_NotSaved, Stopper):
         with self._driver:
             if self._driver.error is None:
                 self._search.poll()
-        if self._search.left:
+                self._watch.look()
+        if self._search.over:
             return True
         if self._driver.error is None and time.monotonic() - self._checked >= CHECK_EVERY:
             self._checked = time.monotonic()

@@ -130,6 +130,7 @@ class ArmStudy:
         self._own: dict[int, int] = {}
         self.taken: set[str] = set()
         self.interrupted: deque[FrozenTrial] = deque()
+        self._set_back: set[int] = set()
         self.counts = Counts()
         self.since_best = 0
         self.best: tuple[float, int] | None = None
@@ -206,15 +207,25 @@ class ArmStudy:
         return f"study {name!r} in the studies' database: another store with a sweep {self._sweep.name!r}"
 
     def resume(self) -> Assignment:
-        """Return the first interrupted trial, with its number and values."""
+        """Return the first interrupted trial, with its number and values; those that were set back come last."""
+        while self.interrupted[0].number in self._set_back and self.resumable:
+            self.interrupted.rotate(-1)
         frozen = self.interrupted.popleft()
+        self._set_back.discard(frozen.number)
         rungs = self._rungs.get_trials(deepcopy=False)
         reported = self._epochs(rungs[frozen.number]) if frozen.number < len(rungs) else 0
         self._study.sampler = sampler(self._sweep, self.arm, self._own[frozen.number])
         return self._assign(Trial(self._study, frozen._trial_id), reported)
 
-    def interrupt(self, number: int) -> None:
-        """Take a running trial back, to be resumed."""
+    @property
+    def resumable(self) -> bool:
+        """Whether an interrupted trial is to be resumed before others are begun."""
+        return any(trial.number not in self._set_back for trial in self.interrupted)
+
+    def interrupt(self, number: int, set_back: bool = False) -> None:
+        """Take a running trial back, to be resumed; `set_back`: after all others."""
+        if set_back:
+            self._set_back.add(number)
         for table in (self._live, self._live_rungs, self._reported):
             del table[number]
         self._last.pop(number, None)

@@ -1,7 +1,10 @@
 """Limits that end a search before every arm has had its trials: hours, GPU-hours, stagnation, a full disk."""
 
+import errno
 import shutil
 import time
+import uuid
+from contextlib import suppress
 from pathlib import Path
 
 from supersnn.records.state import SweepState
@@ -10,25 +13,31 @@ from tune.search.studies import Studies
 
 LOWEST_FREE = 256 * 2**20
 """Bytes that must be free on the store's disk before another trial starts."""
+_PROBE = 4 * 2**20
+"""Bytes of the file that is written to see whether there is room: quotas are told by no other means."""
 
 
 class Budget:
-    """What the sweep's drivers have spent so far, by its state; time in which no driver ran is not counted."""
+    """What the sweep's drivers have spent so far, by its state; time in which no driver ran is not counted.
+
+    Attributes:
+        sweep: as it is now, see `adopt`.
+    """
 
     def __init__(self, sweep: SweepConfig, studies: Studies, folder: Path, state: SweepState) -> None:
-        self._sweep, self._studies, self._folder, self._state = sweep, studies, folder, state
+        self.sweep, self._studies, self._folder, self._state = sweep, studies, folder, state
         self._spent_before = state.driver_seconds()
         self._started = time.monotonic()
 
     def adopt(self, sweep: SweepConfig) -> None:
         """Go on with other limits."""
-        self._sweep = sweep
+        self.sweep = sweep
 
     def exhausted(self) -> str | None:
         """Return why no further trial may start, None while one may."""
-        search = self._sweep.search
+        search = self.sweep.search
         hours = (self._spent_before + time.monotonic() - self._started) / 3600
-        unknown = self._sweep.resources.gpus_taken * self._state.costs.unknown / 3600
+        unknown = self.sweep.resources.gpus_taken * self._state.costs.unknown / 3600
         gpu_hours = self._state.costs.gpu_hours() + unknown
         if search.hours is not None and hours >= search.hours:
             return f"search.hours: {hours:.2f} of {search.hours:g} are spent"
@@ -47,3 +56,17 @@ class Budget:
             f"{self._folder}: only {free / 2**20:.0f} MB are free; free some space and rerun the same command: "
             "nothing is lost"
         )
+
+    def store_full(self) -> bool:
+        """Return whether the store's disk has no room for a file."""
+        if self.disk_full():
+            return True
+        probe = self._folder / f".room-{uuid.uuid4().hex}"
+        try:
+            probe.write_bytes(bytes(_PROBE))
+        except OSError as error:
+            return error.errno in (errno.ENOSPC, errno.EDQUOT)
+        finally:
+            with suppress(OSError):
+                probe.unlink()
+        return False

@@ -7,13 +7,15 @@ from supersnn.config_model import flatten
 from supersnn.errors import UserError
 from supersnn.networks.build import family
 from supersnn.records.events import AnyEvent, EpochReported, TrialEnded, TrialStarted
-from supersnn.records.metrics import VAL_ACCURACY, feasible, judged
+from supersnn.records.failure_events import AttemptFailed, DriverWaits
+from supersnn.records.metrics import EPOCH_SECONDS, VAL_ACCURACY, feasible, judged
 from supersnn.records.pairing import pairing
 from supersnn.records.searches import split_key
 from tune.description.searches import PlannedSearch
+from tune.description.sweep import SweepConfig
 from tune.search.arm_study import Assignment, Outcome
 from tune.search.budget import Budget
-from tune.search.messages import CHECKPOINTS, NO_SPACE, TRACEBACK, TRIALS, Job, Report
+from tune.search.messages import CHECKPOINTS, TRACEBACK, TRIALS, Job, Report
 from tune.search.pruning import rungs
 from tune.search.studies import Studies
 from tune.storage import Storage
@@ -51,6 +53,11 @@ class Search:
         self.gpus: float | None = None
         self.poll: Callable[[], None] = lambda: None
         self.left = False
+
+    @property
+    def settings(self) -> SweepConfig:
+        """The sweep as it is now: some of its keys may change while it runs."""
+        return self._budget.sweep
 
     def leave(self) -> None:
         """End the search early, to be begun again: what is under way is requeued, and resumes after its last epoch."""
@@ -123,10 +130,38 @@ class Search:
         self._write_end(key, end)
         self._remove_checkpoints(key)
 
-    def requeue(self, key: str) -> None:
-        """Take a trial back that could not start where it was sent; it is the next to be suggested."""
+    def requeue(self, key: str, set_back: bool = False) -> None:
+        """Take a trial back that cannot go on where it was sent; it is the next to be suggested, or the last."""
         if self._running.pop(key, None) is not None:
-            self.studies.requeue(key)
+            self.studies.requeue(key, set_back)
+
+    def attempt_failed(self, key: str, number: int, kind: str, reason: str, node: str | None) -> None:
+        """Record that a trial's attempt has failed; see `AttemptFailed`. Nothing where it is not under way."""
+        if key not in self._running:
+            return
+        name, trial = split_key(key)
+        self._record.write(
+            AttemptFailed(
+                **self.studies.searches[name].place,
+                trial=trial,
+                attempt=number,
+                kind=kind,
+                reason=reason,
+                node=node,
+                epochs=self._recorded_epochs(key),
+            )
+        )
+
+    def waits(self, reason: str) -> None:
+        """Record what the driver waits for, once; an empty text once it goes on."""
+        if reason != self._record.state.waiting:
+            self._record.write(DriverWaits(reason=reason))
+
+    def slowest_epoch(self, key: str) -> float | None:
+        """Return the seconds of the slowest last epoch of the trials of a trial's search; None before any."""
+        search = self._record.state.search(split_key(key)[0])
+        times = (trial.metrics.get(EPOCH_SECONDS.key) for trial in search.trials.values())
+        return max((seconds for seconds in times if seconds is not None), default=None)
 
     def halt(self, reason: UserError) -> None:
         """End the search at once: what is under way is requeued, for the next driver to continue."""
@@ -134,19 +169,24 @@ class Search:
         for key in list(self._running):
             self.requeue(key)
 
-    def failed(self, key: str) -> None:
-        """Close a trial whose worker gave up, with the reason that it left behind, if any.
+    @property
+    def over(self) -> bool:
+        """Whether it was ended early, and nothing of it is under way."""
+        return self.left or (self.halted is not None and not self._running)
 
-        A full disk is no fault of the trial: it stays interrupted, and the search is halted.
+    def is_running(self, key: str) -> bool:
+        """Return whether a trial is under way."""
+        return key in self._running
+
+    def store_full(self, text: str) -> UserError | None:
+        """Return the error that ends the search where the full disk that a worker met is the store's, else None.
+
+        Args:
+            text: the worker's error.
         """
-        if key not in self._running:
-            return
-        trace = self._storage.fetch(f"{self._trial_folder(key)}/{TRACEBACK}")
-        lines = trace.read_text(encoding="utf-8").strip().splitlines() if trace.exists() else []
-        if lines and NO_SPACE in lines[-1]:
-            self.halted = UserError(f"{self._folder}: the disk is full; free some space and rerun the same command")
-            return
-        self.ended(key, f"failed:{lines[-1][:300] if lines else 'the worker died'}")
+        if str(self._folder) not in text and not self._budget.store_full():
+            return None
+        return UserError(f"{self._folder}: the disk is full; free some space and rerun the same command")
 
     def reconcile(self) -> None:
         """Record the end of each trial that has ended in the studies, but not in the journal.

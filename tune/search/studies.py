@@ -98,8 +98,8 @@ class Studies:
     def next(self, new: bool = True, ready: Callable[[PlannedSearch], bool] = lambda _: True) -> Assignment | None:
         """Return a trial to run: an interrupted one first, else (if `new`) one of the search that has had the least.
 
-        Within a search what people gave comes first. None where every search has had its budget or is paused, or all
-        of it is running.
+        Within a search what people gave comes first; interrupted trials that were set back come last of all. None
+        where every search has had its budget or is paused, or all of it is running.
 
         Args:
             new: whether a trial may be begun.
@@ -107,13 +107,14 @@ class Studies:
         """
         free = {name: study for name, study in self._studies.items() if not self.wishes.paused(name)}
         for study in free.values():
-            if study.interrupted and ready(study.search):
+            if study.resumable and ready(study.search):
                 return study.resume()
         waiting = [name for name, study in free.items() if not self._full(study)] if new else []
         for name in sorted(waiting, key=lambda name: self._spent(free[name])):
             if ready(free[name].search):
                 return free[name].ask(self.wishes.given(name, free[name].taken))
-        return None
+        set_back = (study for study in free.values() if study.interrupted and not study.resumable)
+        return next((study.resume() for study in set_back if ready(study.search)), None)
 
     def waits(self, new: bool = True) -> bool:
         """Return whether trials are left to be run, all of them of paused searches.
@@ -156,10 +157,10 @@ class Studies:
         search, number = split_key(key)
         self._studies[search].finish(number, end)
 
-    def requeue(self, key: str) -> None:
-        """Count a running trial as interrupted: it is the next to be suggested."""
+    def requeue(self, key: str, set_back: bool = False) -> None:
+        """Count a running trial as interrupted: it is the next to be suggested, or the last where it is `set_back`."""
         search, number = split_key(key)
-        self._studies[search].interrupt(number)
+        self._studies[search].interrupt(number, set_back)
 
     def under_way(self) -> bool:
         """Return whether a trial is running, or was interrupted and must be resumed."""

@@ -17,6 +17,7 @@ from supersnn.records.search_state import SearchRecord
 from supersnn.records.state import SweepState
 from tune.description.sweep import SweepConfig
 from tune.terminal.rows import Row, rows
+from tune.terminal.silence import silent
 from tune.terminal.throughput import epochs_per_second, trials_per_hour
 
 ENDS: tuple[TrialEnd, ...] = ("finished", "stopped", "failed")
@@ -77,7 +78,9 @@ class Board:
         return sum(self._left_to_search(search, usual) + self._left_to_verify(search) for search in searches)
 
     def seconds_left(self) -> float | None:
-        """Return the seconds that the sweep will still take at its throughput, None before it has one."""
+        """Return the seconds that the sweep will still take at its throughput; None before any, and while it waits."""
+        if self.driven and (self.state.waiting or self._only_silent()):
+            return None
         rate = epochs_per_second(self.state.drivers)
         return None if rate is None else self.epochs_left() / rate
 
@@ -98,10 +101,25 @@ class Board:
         del console
         yield self._headline()
         yield self._table(options.max_width)
+        yield from (Text(line, style="yellow") for line in self.troubles())
         yield from (Text(line) for line in self._asked())
         yield from (
             Text(fault, style="yellow") for fault in (*slow_text(self.state.nodes.values()), *self.state.faults)
         )
+
+    def troubles(self) -> list[str]:
+        """Return what the driver waits for, and which trials have reported nothing for long."""
+        if not self.driven:
+            return []
+        lines = [f"waits for {self.state.waiting}"] if self.state.waiting else []
+        late = silent(self.state, time.time())
+        lines += [f"{name}: no report for {clock(seconds)}" for name, seconds in late[:_NAMED]]
+        return lines + ([f"and {len(late) - _NAMED} more"] if len(late) > _NAMED else [])
+
+    def _only_silent(self) -> bool:
+        """Return whether trials are under way, and none of them reports."""
+        running = sum(len(search.running) for search in self.state.searches.values())
+        return bool(running) and len(silent(self.state, time.time())) == running
 
     def _asked(self) -> list[str]:
         """Return what people asked for and what holds of it now: paused arms, given trials, pending requests."""
@@ -197,6 +215,8 @@ _COLUMNS: tuple[tuple[str, Any], ...] = (
     ("seeds", "right"),
     ("best", "right"),
 )
+_NAMED = 5
+"""Silent trials that are named."""
 _FEW = 2
 """Running trials that are shown one by one."""
 _GAP = 2

@@ -10,7 +10,9 @@ from rich.live import Live
 
 from supersnn.errors import shortened
 from supersnn.records.events import AnyEvent, RequestTaken, TeacherTrained, TrialEnded, WinnerVerified
+from supersnn.records.failure_events import AttemptFailed, DriverWaits
 from supersnn.records.metrics import TEST_ACCURACY
+from tune.execution.failures import KIND_TEXTS
 from tune.notices import (
     ArmWithoutWinner,
     DatabaseChanged,
@@ -113,6 +115,11 @@ def event_line(event: AnyEvent, replicates: int = 1) -> str | None:
             value = "" if event.value is None else f", validation {event.value:.1%}"
             where = _place(event, replicates)
             return f"{event.arm}{where} #{event.trial}: {event.end} after {event.epochs} epochs{value}"
+        case AttemptFailed():
+            failed = f"{KIND_TEXTS.get(event.kind, event.kind)}{f' on {event.node}' * bool(event.node)}"
+            return f"{event.arm}{_place(event, replicates)} #{event.trial}: {failed}: {event.reason}; it is run again"
+        case DriverWaits():
+            return f"waits for {event.reason}" if event.reason else "goes on"
         case WinnerVerified():
             accuracy, where = event.metrics.get(TEST_ACCURACY.key) or 0, _place(event, replicates)
             ended = "" if event.ended == "finished" else f" ({event.ended})"
@@ -122,7 +129,7 @@ def event_line(event: AnyEvent, replicates: int = 1) -> str | None:
     return None
 
 
-def _place(event: TeacherTrained | TrialEnded | WinnerVerified, replicates: int) -> str:
+def _place(event: TeacherTrained | AttemptFailed | TrialEnded | WinnerVerified, replicates: int) -> str:
     """Return data set and replicate of an event, as far as there are several."""
     places = ([event.dataset] if event.dataset else []) + ([f"replicate {event.replicate}"] if replicates > 1 else [])
     return f" ({', '.join(places)})" if places else ""

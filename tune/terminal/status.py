@@ -1,5 +1,6 @@
 """The progress of a sweep, read from its folder by anybody but its driver."""
 
+import time
 from typing import Any
 
 from supersnn.config_model import parse, read_yaml
@@ -13,6 +14,7 @@ from tune.store import SweepFolder
 from tune.sweep_lock import is_locked
 from tune.terminal.board import ENDS, Board
 from tune.terminal.rows import Row
+from tune.terminal.silence import silent
 from tune.terminal.throughput import epochs_per_second, trials_per_hour
 
 UNKNOWN = "unknown whether it is running"
@@ -38,7 +40,9 @@ def summary(folder: SweepFolder) -> dict[str, Any]:
     `spent_s` are the seconds in which a driver was at work; `left_s`, `trials_per_hour` and `epochs_per_s` are None
     before anything was trained; `running` is None where that cannot be told. `best_val` and `best_trial` are those of
     the best trial within the constraints. `cost` are the hours of slots and GPUs so far, teachers and final runs
-    included; `slow_nodes` says how many times as long the epochs of slow nodes take as those of others. `paused` are
+    included; `slow_nodes` says how many times as long the epochs of slow nodes take as those of others. `waiting` is
+    what the driver waits for, `silent` has the seconds since the last report of trials that are late, by their names;
+    `left_s` is None while it waits, or all are late. `paused` are
     the searches that people paused, `requests` what they asked for and the driver has not taken up yet. With several
     data sets each has its `arms` under `datasets`; with several replicates an arm has the sums over them and the mean
     of `best_val`, and each of them under `replicates`.
@@ -56,6 +60,8 @@ def summary(folder: SweepFolder) -> dict[str, Any]:
         "cost": board.state.costs.row(),
         "slow_nodes": slow_nodes(board.state.nodes.values()),
         "faults": list(board.state.faults),
+        "waiting": board.state.waiting if board.driven else "",
+        "silent": dict(silent(board.state, time.time())) if board.driven else {},
         "paused": sorted(steering.paused(board.state)),
         "requests": list(board.requests),
         **_arms(board),

@@ -7,12 +7,12 @@ import pytest
 
 from supersnn.config_model import digest
 from supersnn.records import snapshot
+from supersnn.records.event_base import Event
 from supersnn.records.events import (
     AnyEvent,
     DatasetSplit,
     DriverEnd,
     EpochReported,
-    Event,
     SweepClosed,
     SweepStarted,
     TrialEnded,

@@ -1,0 +1,189 @@
+"""Sweeps on clusters with a sick node: they end, every arm has its budget, and the node is named and left out."""
+
+import os
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+from ray.cluster_utils import Cluster
+
+from tests.support import invariants, plugins
+from tests.support.cli import run_json
+from tests.support.driver import ON_A_CLUSTER, Driver
+
+pytestmark = [*ON_A_CLUSTER, pytest.mark.chaos]
+
+SICK = "SUPERSNN_TEST_SICK"
+"""The environment variable of a raylet, and so of its workers, with what is wrong there."""
+STUDENT = f'''
+import os, signal, time
+from torch import nn
+
+class Pause(nn.Module):
+    """Takes time, on a slow node ten times as much."""
+    def forward(self, x):
+        time.sleep(2.0 if os.environ.get("{SICK}") == "slow" else 0.2)
+        return x
+
+def sickly(layers, shape, classes):
+    """A network that trains, or what is wrong on this node."""
+    wrong = os.environ.get("{SICK}")
+    if wrong == "cuda":
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+    if wrong == "disk":
+        raise OSError(28, "No space left on device", "/tmp/batch")
+    if wrong == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    network = tiny(layers, shape, classes)
+    network.stem = nn.Sequential(Pause(), network.stem)
+    return network
+'''
+
+
+@pytest.fixture
+def sickly(tiny: Path, tmp_path: Path) -> Path:
+    """A sweep of two arms of an own student, which fails on a sick node."""
+    path = plugins.package(tmp_path, STUDENT)
+    plain = yaml.safe_load(tiny.read_text(encoding="utf-8"))
+    plain |= {
+        "plugins": [str(tmp_path / path.partition(".")[0])],
+        "student": {"architecture": f"{path}:sickly"},
+        "arms": {"one": {}, "two": {"set": {"neuron.decay": 0.5}}},
+        "space": {"optimizer.lr": {"log": [0.01, 0.1]}},
+        "train": {"epochs": 10},
+        "search": {"trials": 4, "scheduler": "none", "max_failures": 0},
+        "verify": {"seeds": 1},
+    }
+    tiny.write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
+    return tiny
+
+
+def add_node(cluster: Cluster, wrong: str = "") -> str:
+    """Add a node with one slot; return the begin of its id, which is in its name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(SICK, wrong)
+        return str(cluster.add_node(num_cpus=1).node_id)[:8]
+
+
+def assert_done(driver: Driver, store: Path) -> None:
+    """Assert that the sweep is done, no trial has failed, and the arms have had equal budgets."""
+    driver.finish()
+    invariants.assert_sweep(store, "tiny")
+    assert driver.failures() == []
+    assert "Traceback" not in driver.output()
+
+
+def attempts(driver: Driver) -> list[tuple[str, str]]:
+    """The kind and the node of each failed attempt."""
+    return [(event["kind"], event["node"]) for event in driver.events("attempt")]
+
+
+def assert_in_time(driver: Driver, healthy: int) -> None:
+    """Assert that the search took at most 1.5 times what its healthy nodes, which did all epochs, would have alone."""
+    epochs = driver.events("epoch")
+    begun, ended = driver.events("start")[0]["time"], driver.events("end")[-1]["time"]
+    starting = epochs[0]["time"] - begun
+    training = sum(event["metrics"]["time/epoch_s"] for event in epochs) / healthy
+    assert ended - begun <= 1.5 * (starting + training)
+
+
+@pytest.mark.parametrize(("wrong", "kind"), [("cuda", "gpu"), ("disk", "disk"), ("killed", "worker")])
+def test_a_node_where_every_training_fails(
+    wrong: str, kind: str, cluster: Cluster, sickly: Path, tmp_path: Path
+) -> None:
+    sick = add_node(cluster, wrong)
+    for _ in range(2):
+        add_node(cluster)
+    driver = Driver(sickly, tmp_path / "store", "--address", cluster.address)
+    assert_done(driver, tmp_path / "store")
+    failed = attempts(driver)
+    assert {found for found, _ in failed} == {kind}
+    assert all(sick in node for _, node in failed)
+    assert 2 <= len(failed) <= 3, "it is left out after two"
+    assert any(sick in line and "is excluded" in line for line in driver.output().splitlines())
+    assert_in_time(driver, healthy=2)
+
+
+def process_of(driver: Driver) -> tuple[int, str]:
+    """Return a process that trains, and its trial, once it has reported an epoch."""
+    found: list[tuple[int, str]] = []
+
+    def reached() -> bool:
+        running = driver.running_trials()
+        for event in driver.events("epoch"):
+            trial = event["arm"], event["trial"]
+            if event.get("place") and trial in running and psutil.pid_exists(int(event["place"]["process"])):
+                found.append((int(event["place"]["process"]), f"{trial[0]}/{trial[1]}"))
+        return bool(found)
+
+    driver.wait(reached)
+    return found[-1]
+
+
+@pytest.mark.parametrize(("number", "kind"), [(signal.SIGSTOP, "stall"), (signal.SIGKILL, "worker")])
+def test_a_worker_that_hangs_or_is_killed(
+    number: signal.Signals, kind: str, cluster: Cluster, sickly: Path, tmp_path: Path
+) -> None:
+    nodes = [add_node(cluster) for _ in range(2)]
+    settings = [word for value in ("resources.stall=30 s", "search.trials=2") for word in ("--set", value)]
+    driver = Driver(sickly, tmp_path / "store", "--address", cluster.address, *settings)
+    process, trial = process_of(driver)
+    os.kill(process, number)
+    driver.wait(lambda: bool(attempts(driver)), 600)
+    assert not psutil.pid_exists(process) or psutil.Process(process).status() != psutil.STATUS_RUNNING
+    assert_done(driver, tmp_path / "store")
+    ((found, node),) = attempts(driver)
+    assert found == kind
+    assert any(begin in node for begin in nodes)
+    (attempt,) = driver.events("attempt")
+    assert f"{attempt['arm']}/{attempt['trial']}" == trial
+    assert attempt["epochs"] >= 1
+    after = [event["resumed_at"] for event in driver.events("start") if event["time"] >= attempt["time"]]
+    assert attempt["epochs"] in after, "it goes on from its checkpoint"
+    assert "is excluded" not in driver.output()
+
+
+def test_a_node_that_is_ten_times_slower(cluster: Cluster, sickly: Path, tmp_path: Path) -> None:
+    add_node(cluster, "slow")
+    for _ in range(2):
+        add_node(cluster)
+    driver = Driver(sickly, tmp_path / "store", "--address", cluster.address)
+    assert_done(driver, tmp_path / "store")
+    assert attempts(driver) == []
+    assert "is excluded" not in driver.output()
+
+
+def test_all_nodes_gone_and_back(cluster: Cluster, sickly: Path, tmp_path: Path) -> None:
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    driver = Driver(sickly, tmp_path / "store", "--address", cluster.address, "--set", "search.trials=2")
+    driver.wait_for_epochs(2)
+    for node in nodes:
+        cluster.remove_node(node, allow_graceful=False)
+    driver.wait(lambda: [event["reason"] for event in driver.events("wait")][-1:] not in ([], [""]))
+    (shown,) = run_json("status", "tiny", "--store", tmp_path / "store")
+    assert shown["waiting"].startswith("a node: none of")
+    assert shown["left_s"] is None
+    for _ in range(2):
+        add_node(cluster)
+    assert_done(driver, tmp_path / "store")
+    assert {kind for kind, _ in attempts(driver)} <= {"node", "worker"}
+    assert driver.events("wait")[-1]["reason"] == ""
+
+
+def test_where_every_node_is_sick_the_sweep_stops_with_the_reason(
+    cluster: Cluster, sickly: Path, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        add_node(cluster, "cuda")
+    driver = Driver(sickly, tmp_path / "store", "--address", cluster.address)
+    assert driver.process.wait(timeout=1000) == 2, driver.output()
+    assert "everything fails" in driver.output()
+    assert "an illegal memory access" in driver.output()
+    assert "Traceback" not in driver.output()
+    assert driver.events("end") == []
+    for node in list(cluster.worker_nodes):
+        cluster.remove_node(node, allow_graceful=False)
+    add_node(cluster)
+    assert_done(Driver(sickly, tmp_path / "store", "--address", cluster.address), tmp_path / "store")

@@ -1,0 +1,173 @@
+"""Which trials are ended because they report nothing, what they failed of, and what a driver waits for."""
+
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import ray
+import ray.exceptions
+
+from supersnn.config_model import parse
+from tune.description.sweep import ResourcesConfig, SweepConfig
+from tune.execution import trial_watch
+from tune.execution.cluster_state import ClusterState
+from tune.execution.failures import Failure, SystemFailure
+from tune.execution.nodes import Node
+from tune.execution.trial_watch import TrialWatch
+from tune.notices import ignore
+from tune.search.search import Search
+
+STALL = 60.0
+
+
+def _is_preparation(key: str) -> bool:
+    return key.startswith("~")
+
+
+class Watched:
+    """A search with what a watch asks of it, a cluster of one node, and a clock."""
+
+    settings = parse(
+        SweepConfig,
+        {
+            "name": "x",
+            "dataset": {"name": "digits"},
+            "student": {"architecture": "resnet8"},
+            "arms": {"x": {}},
+            "resources": {"stall": STALL},
+        },
+        "test",
+    )
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.slowest: float | None = 1.0
+        self.waiting = ""
+        self.killed: list[Any] = []
+        self.nodes = [Node("a", "node a", {"CPU": 2.0}, {})]
+        self.now = 1000.0
+        patch.setattr(time, "monotonic", lambda: self.now)
+        cluster = ClusterState(ResourcesConfig(), None, ignore, lambda: self.nodes)
+        search = cast(Search, self)
+        self.watch = TrialWatch(search, cluster, _is_preparation, self.killed.append, lambda actor: f"of {actor}")
+
+    def slowest_epoch(self, key: str) -> float | None:
+        return self.slowest if key else None
+
+    def waits(self, reason: str) -> None:
+        self.waiting = reason
+
+    def later(self, seconds: float) -> None:
+        """Let time pass in small steps, as the driver looks often."""
+        end = self.now + seconds
+        while self.now < end:
+            self.now = min(end, self.now + 5.0)
+            self.watch.look()
+
+    def start(self, name: str, key: str = "x/0") -> Any:
+        trial = SimpleNamespace(
+            trial_id=name, config={"key": key}, temporary_state=SimpleNamespace(ray_actor=f"actor {name}")
+        )
+        trial.pickled_error_file = None
+        self.watch.add(trial)
+        self.watch.on_trial_start(0, [], trial)
+        return trial
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
+    return Watched(monkeypatch)
+
+
+def test_a_worker_that_reports_nothing_is_ended_once(watched: Watched) -> None:
+    hangs = watched.start("t1")
+    watched.start("t2", "x/1")
+    watched.start("t3", "~teachers/0")
+    for _ in range(2):
+        watched.later(STALL - 5.0)
+        watched.watch.heard("t2")
+    assert watched.killed == ["actor t1"]
+    watched.later(STALL - 5.0)
+    assert watched.killed == ["actor t1"]
+    assert hangs.pickled_error_file is None
+    watched.watch.failed(hangs)
+    failure, node = watched.watch.drop("t1")
+    assert (failure.kind, node) == ("stall", "of actor t1")
+    assert failure.text.startswith("no report for 6")
+
+
+def test_a_deadline_is_ten_of_the_slowest_epochs_and_longer_before_the_first(watched: Watched) -> None:
+    watched.slowest = 20.0
+    watched.start("t1")
+    watched.later(195.0)
+    assert watched.killed == []
+    watched.later(10.0)
+    assert watched.killed == ["actor t1"]
+    watched.slowest = None
+    watched.start("t2")
+    watched.later(trial_watch.FIRST_EPOCH * STALL - 5.0)
+    assert watched.killed == ["actor t1"]
+    watched.later(10.0)
+    assert watched.killed == ["actor t1", "actor t2"]
+
+
+def test_time_in_which_the_driver_was_away_does_not_count(watched: Watched) -> None:
+    watched.start("t1")
+    watched.now += 10_000.0
+    watched.watch.look()
+    assert watched.killed == []
+    watched.later(STALL)
+    assert watched.killed == ["actor t1"]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    ("error", "failure", "node"),
+    [
+        (
+            ray.exceptions.RayTaskError("step", "Traceback", SystemFailure("gpu", "CUDA error", "id")),
+            Failure("gpu", "CUDA error"),
+            "id",
+        ),
+        (
+            ray.exceptions.RayTaskError("step", "Traceback", KeyError("x")),
+            Failure("own", "KeyError: 'x'"),
+            "of actor t",
+        ),
+        (
+            ray.exceptions.RayActorError(error_msg="The actor died\nits node has died. Node Id: 1"),
+            Failure("node", "its node has died. Node Id: 1"),
+            "of actor t",
+        ),
+        (None, Failure("worker", "the worker died"), "of actor t"),
+    ],
+)
+def test_what_a_trial_has_failed_of(
+    watched: Watched, tmp_path: Path, error: Exception | None, failure: Failure, node: str
+) -> None:
+    trial = watched.start("t")
+    if error is not None:
+        trial.pickled_error_file = tmp_path / "error.pkl"
+        trial.pickled_error_file.write_bytes(ray.cloudpickle.dumps(error))
+    watched.watch.failed(trial)
+    assert watched.watch.drop("t") == (failure, node)
+    assert watched.watch.drop("t") == (Failure("worker", "the worker died"), None), "of a trial that is not known"
+
+
+def test_a_driver_says_what_it_waits_for(watched: Watched) -> None:
+    nodes, watched.nodes = watched.nodes, []
+    watched.later(5.0)
+    assert watched.waiting == "a node: none of 0 living ones holds a trial"
+    watched.nodes = nodes
+    watched.later(5.0)
+    assert watched.waiting == ""
+    trial = SimpleNamespace(trial_id="t", config={"key": "x/0"}, temporary_state=SimpleNamespace(ray_actor=None))
+    watched.watch.add(trial)
+    watched.later(trial_watch.PENDING + 5.0)
+    assert watched.waiting == "a node that is free, or a process that is starting on one"
+    trial.temporary_state.ray_actor = "actor"
+    watched.later(5.0)
+    assert watched.waiting == ""
+    watched.later(STALL + 5.0)
+    assert watched.killed == ["actor"], "an actor that does not take up its next trial"

@@ -1,0 +1,111 @@
+"""A breaker for nodes: one that fails again and again while others do not is left out, and looked at again later.
+
+Nodes are named by any identifier that stays the same (on Ray its node id). Nothing here imports Ray: the caller tells
+what has happened, sends no work to `left_out`, and checks the nodes of `due`.
+"""
+
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+IN_A_ROW = 2
+"""Failures in a row, of different pieces of work, after which a node is left out."""
+FIRST_LOOK = 300.0
+"""Seconds after which a node that was left out is looked at for the first time; each later time takes twice as long."""
+LONGEST_WAIT = 3600.0
+"""Seconds between two looks at most."""
+
+
+@dataclass
+class _Node:
+    failed: dict[str, str] = field(default_factory=dict)  # work → reason, in a row
+    successes: int = 0
+    probation: bool = False
+
+
+@dataclass
+class _LeftOut:
+    reason: str
+    wait: float
+    due: float
+
+
+class NodeBreaker:
+    """Counts failures in a row by node.
+
+    A node is left out after two failures in a row of different pieces of work where another usable node has none; after
+    it was readmitted, a single one is enough until its first success. The last usable node is never left out.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin with sound nodes; `clock` returns seconds."""
+        self._clock = clock
+        self._nodes: dict[str, _Node] = {}
+        self._left_out: dict[str, _LeftOut] = {}
+        self._waits: dict[str, float] = {}
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """The nodes that get no work, each with the reason."""
+        return {node: entry.reason for node, entry in self._left_out.items()}
+
+    def failed(self, node: str, work: str, reason: str, usable: Collection[str]) -> bool:
+        """Count a failure; return whether it has left the node out just now.
+
+        Args:
+            node: where it happened.
+            work: what was running: a trial's or a task's name. The same one counts once.
+            reason: one line.
+            usable: the nodes that could get work now; those left out may be among them.
+        """
+        if node in self._left_out:
+            return False
+        entry = self._nodes.setdefault(node, _Node())
+        entry.failed[work] = reason
+        others = [other for other in usable if other != node and other not in self._left_out]
+        if all(self._failures(other) for other in others):
+            return False
+        if len(entry.failed) < (1 if entry.probation else IN_A_ROW):
+            return False
+        wait = self._waits.get(node, FIRST_LOOK)
+        self._left_out[node] = _LeftOut(reason, wait, self._clock() + wait)
+        return True
+
+    def succeeded(self, node: str) -> None:
+        """Count a success: the failures before it were not the node's."""
+        entry = self._nodes.setdefault(node, _Node())
+        entry.failed.clear()
+        entry.successes += 1
+        entry.probation = False
+        if node not in self._left_out:
+            self._waits.pop(node, None)
+
+    def all_failed(self, usable: Collection[str]) -> bool:
+        """Return whether each of these nodes has failed and has had no success since, or is left out."""
+        return all(node in self._left_out or self._failures(node) for node in usable)
+
+    def due(self) -> list[str]:
+        """Return the nodes that are to be looked at now; each is due again after a longer while."""
+        found = [node for node, entry in self._left_out.items() if self._clock() >= entry.due]
+        for node in found:
+            self._postpone(node)
+        return found
+
+    def readmit(self, node: str) -> None:
+        """Take a node back that a look has found to be sound; its next failure leaves it out again at once."""
+        if self._left_out.pop(node, None) is not None:
+            self._nodes[node] = _Node(probation=True)
+
+    def still(self, node: str, reason: str) -> None:
+        """Keep a node left out that a look has found to be faulty."""
+        if node in self._left_out:
+            self._left_out[node].reason = reason
+
+    def _failures(self, node: str) -> int:
+        entry = self._nodes.get(node)
+        return len(entry.failed) if entry is not None else 0
+
+    def _postpone(self, node: str) -> None:
+        entry = self._left_out[node]
+        entry.wait = self._waits[node] = min(2 * entry.wait, LONGEST_WAIT)
+        entry.due = self._clock() + entry.wait

@@ -1,0 +1,196 @@
+"""Failures of work in a worker by their kind: the machine's, which another one may not have, or the work's own.
+
+Trials and tasks (final runs, teachers, caches) are classified alike: from the exception where there is one
+(`failure_of`), from the text of its traceback where only that is left (`failure_in`), and `lost_worker` where a process
+or its node is gone. Nothing here imports Ray or torch: their errors are known by name.
+"""
+
+import errno
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from supersnn.errors import described, shortened
+
+Kind = Literal["own", "node", "worker", "memory", "gpu", "import", "disk", "io", "stall"]
+"""What has failed: the work itself; its node was lost; its process died, or was killed; the memory of the machine or of
+the GPU was not enough; CUDA; an import; a full disk; other input and output; no report within the deadline."""
+
+KIND_TEXTS: Mapping[str, str] = {
+    "own": "an error of its own",
+    "node": "node lost",
+    "worker": "process died",
+    "memory": "out of memory",
+    "gpu": "GPU error",
+    "import": "import error",
+    "disk": "disk full",
+    "io": "I/O error",
+    "stall": "no report",
+}
+"""Each kind for people."""
+
+_NAMES: dict[str, Kind] = {
+    "NodeDiedError": "node",
+    "NodePreemptedError": "node",
+    "LocalRayletDiedError": "node",
+    "ActorDiedError": "worker",
+    "ActorUnavailableError": "node",  # so a lost node shows itself, some seconds before Ray knows that it is lost
+    "ActorUnschedulableError": "worker",
+    "RayActorError": "worker",
+    "WorkerCrashedError": "worker",
+    "OwnerDiedError": "worker",
+    "ObjectLostError": "worker",
+    "ObjectFetchTimedOutError": "worker",
+    "ReferenceCountingAssertionError": "worker",
+    "RpcError": "worker",
+    "OutOfMemoryError": "memory",  # of torch, of torch.cuda, and of Ray
+    "MemoryError": "memory",
+    "AcceleratorError": "gpu",
+    "ImportError": "import",
+    "ModuleNotFoundError": "import",
+    "RuntimeEnvSetupError": "import",
+    "SafetensorError": "io",
+    "DamagedFile": "io",
+    "ExternalError": "io",
+    "OutOfDiskError": "disk",
+    "OSError": "io",
+    "BotoCoreError": "io",
+    "ClientError": "io",
+    "DistNetworkError": "io",
+    "DistStoreError": "io",
+}
+"""The kinds of errors by the name of their class, or of one that it is derived from."""
+for _error in (*OSError.__subclasses__(), *ConnectionError.__subclasses__()):
+    if _error.__module__ == "builtins":
+        _NAMES[_error.__name__] = "io"
+
+_TEXTS: tuple[tuple[Kind, str], ...] = (
+    ("disk", r"No space left on device|Disk quota exceeded|database or disk is full"),
+    ("memory", r"CUDA out of memory|DefaultCPUAllocator: can't allocate memory|CUDA_ERROR_OUT_OF_MEMORY"),
+    (
+        "gpu",
+        r"CUDA error|CUDA driver|CUDA_ERROR|cuDNN error|CUDNN_STATUS|CUBLAS_STATUS|NCCL error|Triton Error \[CUDA\]",
+    ),
+    ("gpu", r"HIP error|Failed to find C compiler"),
+    (
+        "node",
+        r"node (has died|was (terminated|preempted|drained)|has been marked dead)|[Tt]he actor \w+ is unavailable",
+    ),
+    ("memory", r"low on memory"),
+)
+"""The kinds of errors by what their text contains, however their class is called; the first that fits."""
+
+_ERROR = re.compile(r"^(?!Traceback\b)(?P<name>[A-Za-z_][\w.]*)(: .*)?$")
+_GUESSES = " Some common causes include"
+"""Begins what Ray guesses about any process that has died."""
+_CAUSE = "\nThe above exception was the direct cause of the following exception:\n"
+_CONTEXT = "\nDuring handling of the above exception, another exception occurred:\n"
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_USER, _STALE = "UserError", "StaleDriverError"
+"""The first says what a person should mend, such as a file that is missing, unless the machine has failed in an own
+part; the second ends the driver."""
+
+
+class SystemFailure(Exception):
+    """A worker's failure that is the machine's, on its way to the driver: its process is not used again."""
+
+    def __init__(self, kind: Kind, text: str, node: str) -> None:
+        """Say what has failed, in one line, on the node with this id."""
+        super().__init__(kind, text, node)
+        self.kind, self.text, self.node = kind, text, node
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One failed attempt: its kind, and one line for people."""
+
+    kind: Kind
+    text: str
+
+    @property
+    def of_system(self) -> bool:
+        """Whether the machine has failed: the work is retried elsewhere, and the attempt counts nowhere."""
+        return self.kind != "own"
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Return the failure that an exception is, of the work's code or of Ray: the first cause that is known decides."""
+    line, by_user = described(_innermost(error), 300), False
+    for one in _chain(error):
+        names = [cls.__name__ for cls in type(one).__mro__]
+        if _STALE in names:
+            break
+        if _USER in names:
+            by_user = True
+            continue
+        if isinstance(one, OSError) and one.errno in _NO_SPACE:
+            return Failure("disk", line)
+        if (kind := _by_text(str(one)) or _by_name(names)) is not None and not (by_user and kind == "io"):
+            return Failure(kind, line)
+    return Failure("own", line)
+
+
+def failure_in(traceback: str) -> Failure:
+    """Return the failure that a traceback ends with, as `failure_of`; an empty text is left by a lost process."""
+    if not traceback.strip():
+        return lost_worker("the worker died")
+    causes = traceback.strip().split(_CAUSE)
+    causes = [*causes[:-1], causes[-1].rpartition(_CONTEXT)[2]]  # what happened meanwhile is no cause
+    errors = [_last_error(text.strip().splitlines()) for text in reversed(causes)]
+    line, by_user = shortened(errors[0][1], 300), False
+    for name, text in errors:
+        if name == _STALE:
+            break
+        if name == _USER:
+            by_user = True
+        elif (kind := _by_text(text) or _by_name([name])) is not None and not (by_user and kind == "io"):
+            return Failure(kind, line)
+    return Failure("own", line)
+
+
+def lost_worker(text: str, node_lost: bool = False) -> Failure:
+    """Return the failure of a process that is gone without an exception of its own.
+
+    Args:
+        text: what is known about it.
+        node_lost: whether its node is gone as well, for instance a preempted one.
+    """
+    kind, line = _by_text(text), shortened(text.partition(_GUESSES)[0], 300)
+    if node_lost:
+        return Failure("node", line)
+    return Failure(kind if kind in ("node", "memory") else "worker", line)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield the error of the work and what it was raised from."""
+    seen: list[BaseException] = []
+    following: BaseException | None = _innermost(error)
+    while following is not None and following not in seen:
+        seen.append(following)
+        yield following
+        following = following.__cause__
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """Return the error of the work: Ray's error of a task has it as `cause`, and the whole traceback as its text."""
+    cause = getattr(error, "cause", None)
+    return cause if isinstance(cause, BaseException) else error
+
+
+def _last_error(lines: list[str]) -> tuple[str, str]:
+    """Return the name and the whole text of the error that a traceback ends with; the text may have several lines."""
+    frames = [number for number, line in enumerate(lines) if line.startswith("  File ")]
+    for number in range(frames[-1] + 1 if frames else 0, len(lines)):
+        if (match := _ERROR.match(lines[number])) is not None:
+            name = match["name"].rpartition(".")[2]
+            return name, name + " ".join(lines[number:])[len(match["name"]) :]
+    return "", lines[-1] if lines else ""
+
+
+def _by_text(text: str) -> Kind | None:
+    return next((kind for kind, pattern in _TEXTS if re.search(pattern, text)), None)
+
+
+def _by_name(names: list[str]) -> Kind | None:
+    return next((_NAMES[name] for name in names if name in _NAMES), None)

@@ -1,0 +1,176 @@
+"""Watches the trials of a Tune run: which actor each has, when it reported last, and what it failed of.
+
+Tune has no deadlines. A trial whose actor has reported nothing for too long is ended here by ending its process, also
+one that is stopped or waits for a disk or a GPU for ever; Tune then passes it to `StudySearcher` as any lost worker.
+"""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.tune
+
+from tune.execution.cluster_state import ClusterState
+from tune.execution.failures import Failure, SystemFailure, failure_of, lost_worker
+from tune.search.search import Search
+
+CHECK_EVERY = 2.0
+"""Seconds between two looks."""
+EPOCHS = 10
+"""A deadline is at least so many times the slowest epoch so far of the trial's search."""
+FIRST_EPOCH = 12
+"""Before a search's first epoch it is at least so many times `resources.stall`, as nothing is known of its length."""
+LONGEST_STEP = 30.0
+"""Seconds that count between two looks at most: while the driver itself was away no trial could report."""
+PENDING = 120.0
+"""Seconds without any trial that has an actor after which the driver waits for a node."""
+
+
+@dataclass
+class _Watched:
+    trial: Any
+    key: str
+    heard: float
+    actor: Any = None
+    stalled: float | None = None
+    failure: Failure | None = None
+    node: str | None = None
+
+
+class TrialWatch(ray.tune.Callback):
+    """The trials of one Tune run, by Tune's names. Preparations have no deadline: they report when they have ended."""
+
+    def __init__(
+        self,
+        search: Search,
+        cluster: ClusterState,
+        exempt: Callable[[str], bool] = lambda _key: False,
+        kill: Callable[[Any], None] = ray.kill,
+        node_of: Callable[[Any], str | None] | None = None,
+    ) -> None:
+        """Watch nothing yet.
+
+        Args:
+            search: whose trials these are.
+            cluster: whose nodes are looked at again, and waited for.
+            exempt: whether there is no deadline for a key.
+            kill: ends an actor.
+            node_of: returns the id of an actor's node.
+        """
+        self._search, self._cluster, self._exempt = search, cluster, exempt
+        self._kill, self._node_of = kill, node_of or node_of_actor
+        self._watched: dict[str, _Watched] = {}
+        self._now, self._looked = 0.0, time.monotonic()
+        self._worked = 0.0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def add(self, trial: Any) -> None:
+        """Watch a trial, from now on or again."""
+        self._watched[trial.trial_id] = _Watched(trial, str(trial.config["key"]), self._now)
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Note the actor that a trial has got."""
+        del iteration, trials, info
+        if (watched := self._watched.get(trial.trial_id)) is not None:
+            self._note_actor(watched)
+            watched.heard = self._now
+
+    def _note_actor(self, watched: _Watched) -> None:
+        """Note a trial's actor; one that ran an earlier trial is known before it has taken up this one."""
+        if watched.actor is None and (actor := watched.trial.temporary_state.ray_actor) is not None:
+            watched.actor, watched.heard = actor, self._now
+
+    def heard(self, trial_id: str) -> None:
+        """Note that a trial has reported."""
+        if (watched := self._watched.get(trial_id)) is not None:
+            watched.heard = self._now
+
+    def failed(self, trial: Any) -> None:
+        """Note what a trial has failed of, while that can be told."""
+        watched = self._watched.get(trial.trial_id)
+        if watched is None:
+            return
+        error = _error_of(trial)
+        cause = getattr(error, "cause", None)
+        if watched.actor is not None:
+            watched.node = self._node_of(watched.actor)
+        if watched.stalled is not None:
+            watched.failure = Failure("stall", f"no report for {watched.stalled:.0f} s")
+        elif isinstance(cause, SystemFailure):
+            watched.failure, watched.node = Failure(cause.kind, cause.text), cause.node
+        elif isinstance(error, ray.exceptions.RayActorError) or error is None:
+            watched.failure = lost_worker(_last_line(str(error or "the worker died")))
+        else:
+            watched.failure = failure_of(error)
+
+    def drop(self, trial_id: str) -> tuple[Failure, str | None]:
+        """Forget a trial; return what it has failed of and on which node, a lost worker where nothing is known."""
+        watched = self._watched.pop(trial_id, None)
+        if watched is None or watched.failure is None:
+            return lost_worker("the worker died"), None
+        return watched.failure, watched.node
+
+    def look(self) -> None:
+        """End the actors that have reported nothing for too long, and say whether the driver waits for a node."""
+        elapsed = time.monotonic() - self._looked
+        if elapsed < CHECK_EVERY:
+            return
+        self._looked += elapsed
+        self._now += min(elapsed, LONGEST_STEP)
+        self._cluster.look_again()
+        for watched in self._watched.values():
+            self._note_actor(watched)
+            if watched.actor is None or watched.stalled is not None or self._exempt(watched.key):
+                continue
+            silent = self._now - watched.heard
+            if silent > self._search.settings.resources.stall and silent > self._deadline(watched.key):
+                watched.stalled = silent
+                with suppress(ray.exceptions.RayError):
+                    self._kill(watched.actor)
+        self._note_waiting()
+
+    def _deadline(self, key: str) -> float:
+        """Return the seconds within which a trial must report."""
+        stall, slowest = self._search.settings.resources.stall, self._search.slowest_epoch(key)
+        return FIRST_EPOCH * stall if slowest is None else max(stall, EPOCHS * slowest)
+
+    def _note_waiting(self) -> None:
+        """Record what the driver waits for where no trial has an actor."""
+        if any(watched.actor is not None for watched in self._watched.values()):
+            self._worked = self._now
+            self._search.waits("")
+        elif not self._cluster.open_nodes():
+            if self._cluster.no_usable_nodes() is None:  # else the search is about to be halted
+                self._search.waits(self._cluster.why_none())
+        elif self._watched and self._now - self._worked > PENDING:
+            self._search.waits("a node that is free, or a process that is starting on one")
+        else:
+            self._search.waits("")
+
+
+def node_of_actor(actor: Any) -> str | None:
+    """Return the id of the node that an actor runs, or has run on; None where Ray does not know."""
+    try:
+        found = ray._private.state.actors(actor._actor_id.hex())  # of a dead actor no public function tells
+    except Exception:  # Ray's own, whatever they are: the node is only for people and the breaker
+        return None
+    return str(node) if (node := found.get("Address", {}).get("NodeID")) else None
+
+
+def _error_of(trial: Any) -> BaseException | None:
+    """Return the last error of a trial: Tune has it in a file of the driver's, which it copies to the storage later."""
+    try:
+        error = ray.cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+    except Exception:  # there is none, or it cannot be unpickled here
+        return None
+    return error if isinstance(error, BaseException) else None
+
+
+def _last_line(text: str) -> str:
+    return text.strip().rpartition("\n")[2]
