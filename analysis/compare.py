@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.arms import comparisons
-from analysis.looks import levels
+from analysis.looks import Look, levels
 from analysis.statistics import (
     TINY,
     Floats,
@@ -57,7 +57,8 @@ def verdicts(
     two winners, and the searches' own luck is not in it. `n` counts the paired units, `seeds` the fewest final runs of
     a winner, `unpaired` units that only one arm has.
 
-    `difference` with `low` and `high` is the mean with Student's interval of each comparison by itself, `p_raw` the p
+    `difference` with `low` and `high` is the mean with Student's interval of each comparison by itself, from the second
+    look on, or where a sweep looks after each replicate, that of all looks together (`level_at`); `p_raw` is the p
     value of the same t, `se` its standard error and `freedom` its degrees of freedom. `p` is adjusted by Holm over the
     comparisons of a data set, and for the number of looks (see `analysis.looks`; this is look number `look`). `p_flip`
     is the exact sign-flip test's, not adjusted, `p_floor` the smallest that it can reach with so many units, `p_error`
@@ -77,8 +78,8 @@ def verdicts(
     Args:
         verified: rows with `arm`, `seed` and `score`, of one data set or several (`dataset`), of one search of each
             arm or several (`sweep`, `replicate`); with a column `winner`, winners' count. `images` has the number of
-            images that a row was tested on, `look` the look at which it was first complete. Rows with another
-            `question` are compared apart.
+            images that a row was tested on, `look` the look at which it was first complete, `at_most` the replicates of
+            a sweep that looks after each. Rows with another `question` are compared apart.
         compared: pairs of arms; `analysis.arms.comparisons` of all arms by default.
         score: the column that is compared, a fraction.
         margin: half width of the range that counts as equivalent.
@@ -164,14 +165,14 @@ class _Judge:
             return row
         values = [part.differences for part in parts]
         pixel = [1 / count if count else 0.0 for count in images]
-        test = t_test(values, self._level, pixel)
-        narrow = test.at(1 - 2 * ALPHA)
+        looks = units_at_looks(parts)
+        test = t_test(values, level_at(looks, self._level), pixel)
+        narrow = test.at(level_at(looks, 1 - 2 * ALPHA))
         sds = np.array([part.std(ddof=1) if len(part) > 1 else np.nan for part in values])
         spread = len(values[0]) > 1 and bool((sds >= np.array(pixel)).all())
         enough = min(map(len, values)) >= EQUIVALENT_FROM and spread
         within = -self._margin < narrow.low and narrow.high < self._margin
         flip = sign_flip(np.concatenate(values), _weights(values))
-        looks = units_at_looks(parts)
         alone = len(parts) == 1
         chance = prob_interval(parts[0].a, parts[0].b, self._level) if alone else (np.nan, np.nan)
         errors = [image_error(part.a.mean(), part.b.mean(), count) for part, count in zip(parts, images, strict=True)]
@@ -243,7 +244,16 @@ def _adjust(rows: list[dict[str, Any]]) -> None:
         row["verdict"] = _word(row, bool(row.pop("_few")))
 
 
-def _factor(looks: tuple[float, ...], alpha: float) -> float:
+def level_at(looks: tuple[Look, ...], level: float) -> float:
+    """Return the level of an interval at the last look, so that those of all looks together have the given one.
+
+    Where the first look was the only one, and was not one of a plan, it is that level itself.
+    """
+    planned = len(looks) > 1 or (looks and looks[0].most)
+    return 1 - levels(looks, round(1 - level, 12))[-1] if planned else level
+
+
+def _factor(looks: tuple[Look, ...], alpha: float) -> float:
     """Return by how much a p value grows because the looks share the error rate."""
     return alpha / levels(looks, alpha)[-1] if looks else 1.0
 

@@ -19,6 +19,7 @@ def remarks(answer: Answer) -> list[str]:
         *_copies(answer),
         *_same_seed(answer),
         *_looks(answer),
+        *_until(answer),
         *_data_sets(answer),
         *_one_search(answer),
         *_luck(answer),
@@ -52,12 +53,28 @@ def _same_seed(answer: Answer) -> Iterator[str]:
 
 
 def _looks(answer: Answer) -> Iterator[str]:
-    """Say which look it is, where it is not the first."""
+    """Say which look it is, where it is not the first, nor one of the looks of `_until`."""
     looks = int(answer.verdicts["look"].max()) if len(answer.verdicts) else 1
-    if looks > 1:
+    if looks > 1 and not any(sweep.state.looks for sweep in answer.sweeps):
         yield (f"This is look {looks} at these results: final runs were added after a verdict could be seen. The error "
-               "rate of 5 % is shared by all looks, so that a later one needs a smaller p; the p values above are "
-               "adjusted for it.")  # fmt: skip
+               "rate of 5 % is shared by all looks, so that a later one needs a smaller p and a wider interval; the "
+               "figures above are adjusted for it.")  # fmt: skip
+
+
+def _until(answer: Answer) -> Iterator[str]:
+    """Say whether a sweep that adds replicates until the differences are known well enough has come to that."""
+    for sweep in answer.sweeps:
+        if not sweep.state.looks:
+            continue
+        last = sweep.state.looks[-1]
+        aim, place = f"±{100 * last.until:g} points", f" on {last.dataset}" if last.dataset else ""
+        known = "no interval yet" if last.half_width is None else f"±{percent(last.half_width)} points"
+        widest = f"{known} of {last.a} − {last.b}{place}" if last.a else known
+        reached = last.half_width is not None and last.half_width <= last.until
+        end = "" if reached else ", and one is added" if last.next > last.replicates else ", where it has ended"
+        yield (f"{sweep.name} adds replicates, at most {last.at_most}, until the widest interval is {aim}: with "
+               f"{last.replicates} it is {widest}{end}. Intervals and p values hold for all its looks "
+               "together.")  # fmt: skip
 
 
 def _data_sets(answer: Answer) -> Iterator[str]:

@@ -58,7 +58,8 @@ class SweepRunner:
             before = self._steering.taken
             self._verify()
             self._steering.take_up()
-            left = self._steering.taken > before and (self._steering.change_waits or self._left())
+            asked = self._steering.taken > before and (self._steering.change_waits or self._left())
+            left = asked or self._driver.add_replicate()
 
     def _adopt(self) -> None:
         """Let changes hold that had to wait until nothing runs."""

@@ -269,6 +269,26 @@ class WinnerExported(_Located):
     best: str | None = None
 
 
+class PrecisionLooked(Event):
+    """The driver has looked at how well the differences between arms are known, in a sweep that adds replicates.
+
+    `replicates` are those that have all their final runs, `at_most` how many there may be, `until` the half width, a
+    fraction, below which none is added. `half_width` is that of the widest 95 % interval, which is of `a` − `b` on
+    `dataset` (its label; None where the sweep has one under `dataset`), None where no interval is finite. `next` is how
+    many replicates the sweep has from now on.
+    """
+
+    event: Literal["look"] = "look"
+    replicates: int
+    at_most: int
+    until: float
+    half_width: float | None = None
+    dataset: str | None = None
+    a: str | None = None
+    b: str | None = None
+    next: int
+
+
 class RequestTaken(Event):
     """A person's request was taken up by the driver. Each has an id, by which it is taken up once.
 
@@ -312,6 +332,7 @@ AnyEvent = (
     | WinnerChosen
     | TeacherRefitted
     | WinnerVerified
+    | PrecisionLooked
     | WinnerExported
     | RequestTaken
     | SweepClosed

@@ -15,6 +15,7 @@ from supersnn.records.events import (
     AnyEvent,
     DatasetSplit,
     EpochReported,
+    PrecisionLooked,
     RequestTaken,
     SweepClosed,
     SweepStarted,
@@ -80,6 +81,9 @@ class SweepState(SweepContents):
                 if new:
                     self._needs_export(event)
                 epochs = self._epochs_per_seed(event) if new else 0
+            case PrecisionLooked():
+                self.looks.append(event)
+                self.replicates = event.next
             case RequestTaken():
                 new = _add(self.requests, event.id, event)
                 if new and event.refused is None:

@@ -37,8 +37,10 @@ def summary(folder: SweepFolder) -> dict[str, Any]:
     `spent_s` are the seconds in which a driver was at work; `left_s`, `trials_per_hour` and `epochs_per_s` are None
     before anything was trained; `running` is None where that cannot be told. `best_val` and `best_trial` are those of
     the best trial within the constraints. `paused` are the searches that people paused, `requests` what they asked for
-    and the driver has not taken up yet. With several data sets each has its `arms` under `datasets`; with several
-    replicates an arm has the sums over them and the mean of `best_val`, and each of them under `replicates`.
+    and the driver has not taken up yet. `look` is the last `supersnn.records.events.PrecisionLooked` of a sweep whose
+    replicates depend on how well the differences are known, else None. With several data sets each has its `arms` under
+    `datasets`; with several replicates an arm has the sums over them and the mean of `best_val`, and each of them under
+    `replicates`.
     """
     board = board_of(folder)
     drivers = board.state.drivers
@@ -53,6 +55,7 @@ def summary(folder: SweepFolder) -> dict[str, Any]:
         "faults": list(board.state.faults),
         "paused": sorted(steering.paused(board.state)),
         "requests": list(board.requests),
+        "look": board.state.looks[-1].model_dump(mode="json", exclude={"event"}) if board.state.looks else None,
         **_arms(board),
     }
 
