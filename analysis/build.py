@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import pandas as pd
@@ -11,8 +12,9 @@ from analysis.journal import SweepRecord
 from analysis.questions import question_of
 from analysis.stored import StoredArm
 from analysis.tables import ANYTIME, LAYERS, LEDGER, PROBLEMS, RANKED, TEACHERS, TRIALS, VERIFIED, Sweep, typed
-from supersnn.records.events import TeacherRefitted, TeacherTrained
+from supersnn.records.events import TeacherRefitted, TeacherTrained, WinnerVerified
 from supersnn.records.metrics import by_column, judged
+from supersnn.records.packed import bits_of
 from supersnn.records.search_state import SearchRecord
 from supersnn.records.state import SweepState
 from supersnn.records.trial_state import TrialRecord
@@ -153,8 +155,8 @@ def _verified(state: SweepState, only: str | None, config: Mapping[str, Any], le
                 run = search.verified[number][seed]
                 yield {**_where(search, only), "trial": number, "seed": seed, "winner": won, **about,
                        "seconds": run.seconds, **by_column(run.metrics), "ended": run.ended,
-                       **looks.of(run.time),
-                       "images": images.get(f"verify {search.name}/{number}/{seed}")}  # fmt: skip
+                       **looks.of(run.time), "right": run.right,
+                       "images": images.get(f"verify {search.name}/{number}/{seed}") or _images(run)}  # fmt: skip
 
 
 class _Looks:
@@ -175,6 +177,13 @@ class _Looks:
 
     def _end(self, time: float) -> tuple[float, int]:
         return next(end for end in self._ends if end[0] >= time)
+
+
+def _images(run: WinnerVerified) -> int | None:
+    """Return how many images a final run says it was tested on."""
+    with suppress(ValueError):
+        return bits_of(run.right or "")[0]
+    return None
 
 
 def _at_most(config: Mapping[str, Any]) -> int:

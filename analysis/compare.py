@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.arms import comparisons
+from analysis.disagreement import disagreement_error
 from analysis.looks import Look, levels
 from analysis.statistics import (
     TINY,
@@ -37,8 +38,9 @@ EQUIVALENT_FROM = 5
 """Units from which two arms may be called equivalent."""
 COLUMNS = (
     "dataset", "a", "b", "difference", "low", "high", "p", "prob_improvement", "equivalent", "verdict", "unit", "n",
-    "seeds", "datasets", "sd", "se", "freedom", "search_sd", "seed_sd", "image_se", "iqm", "p_raw", "p_flip", "p_floor",
-    "p_error", "look", "prob_low", "prob_high", "unpaired", "collapsed", "far", "without_far", "sweeps",
+    "seeds", "datasets", "sd", "se", "freedom", "search_sd", "seed_sd", "image_se", "images_known", "iqm", "p_raw",
+    "p_flip", "p_floor", "p_error", "look", "prob_low", "prob_high", "unpaired", "collapsed", "far", "without_far",
+    "sweeps",
 )  # fmt: skip
 
 
@@ -67,8 +69,9 @@ def verdicts(
     searches, of which `datasets` is the number.
 
     `sd` is the standard deviation of the differences; its parts are `search_sd`, the searches', and `seed_sd`, the
-    final runs' (of their means). `image_se` is the largest standard error that the sampling of the test images
-    explains, which is in no interval. `prob_improvement` counts all pairs of units, with the interval `prob_low` to
+    final runs' (of their means). `image_se` is the standard error that the sampling of the test images
+    explains, which is in no interval: from the images on which the arms disagree (`images_known`), else the largest
+    that it can be. `prob_improvement` counts all pairs of units, with the interval `prob_low` to
     `prob_high`. `equivalent` is true where the 90 % interval lies within ± `margin` (two one-sided tests at 5 %), there
     are at least `EQUIVALENT_FROM` units, and they differ by at least a test image. `verdict` is one of "better",
     "worse", "equivalent", "no difference found", "too few searches", "too few seeds", "no pairs". `collapsed`: all of
@@ -160,7 +163,7 @@ class _Judge:
         row: dict[str, Any] = dict.fromkeys(COLUMNS, np.nan)
         row |= {"dataset": dataset, "a": a, "b": b, "unit": unit, "n": n, "datasets": len(parts), "seeds": 0,
                 "equivalent": False, "verdict": "no pairs", "unpaired": sum(part.unpaired for part in parts),
-                "collapsed": False, "far": None, "sweeps": "", "look": 1}  # fmt: skip
+                "collapsed": False, "images_known": False, "far": None, "sweeps": "", "look": 1}  # fmt: skip
         if not n:
             return row
         values = [part.differences for part in parts]
@@ -175,7 +178,10 @@ class _Judge:
         flip = sign_flip(np.concatenate(values), _weights(values))
         alone = len(parts) == 1
         chance = prob_interval(parts[0].a, parts[0].b, self._level) if alone else (np.nan, np.nan)
-        errors = [image_error(part.a.mean(), part.b.mean(), count) for part, count in zip(parts, images, strict=True)]
+        errors = [disagreement_error(part) for part in parts]
+        images_known = all(map(math.isfinite, errors))
+        if not images_known:
+            errors = [image_error(one.a.mean(), one.b.mean(), count) for one, count in zip(parts, images, strict=True)]
         return row | {
             **_of_test(test),
             **_components(parts, sds),
@@ -186,6 +192,7 @@ class _Judge:
             "verdict": f"too few {unit}es" if unit == "search" else f"too few {unit}s",
             "seeds": min(part.seeds for part in parts),
             "image_se": float(np.sqrt(np.sum(np.square(errors))) / len(errors)),
+            "images_known": images_known,
             "iqm": float(np.mean([iqm(part) for part in values])),
             "p_flip": float(flip.p),
             "p_floor": flip.floor,

@@ -152,7 +152,10 @@ def _images(answer: Answer) -> Iterator[str]:
         unit = "searches" if largest["unit"] == "search" else "seeds"
         beside = f", beside {percent(largest['se'])} of the {unit}" if np.isfinite(largest["se"]) else ""
         of = f" of {dataset}" if several else ""
-        yield (f"The {images:.0f} test images{of} are a sample too: other images would change a difference by up to "
-               f"{percent(largest['image_se'])} points "
-               f"(standard error, if the arms' errors are on different images; less otherwise){beside}. No interval "
-               "here contains it.")  # fmt: skip
+        exact = all(row["images_known"] for row in own)
+        how = "from the images on which the arms disagree" if exact else (
+            "if the arms' errors are on different images; less otherwise")  # fmt: skip
+        counted = "test images" if np.isnan(images) else f"{images:.0f} test images"
+        yield (f"The {counted}{of} are a sample too: other images would change a difference by up to "
+               f"{percent(largest['image_se'])} points (standard error, {how}){beside}. No interval here contains "
+               "it.")  # fmt: skip

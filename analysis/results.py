@@ -193,7 +193,7 @@ def verdict_tables(results: Mapping[str, Any]) -> Iterator[tuple[str, list[dict[
             ", ".join([*([of] if len(names) > 1 else []), *(rests if len(rests) == 1 else [])]),
             [
                 {
-                    "comparison": unbroken(f"{row['a']} − {row['b']}"),
+                    "comparison": f"{row['a']} − {row['b']}",
                     "points": signed(row["difference"]),
                     **({"IQM": signed(row["iqm"])} if skewed else {}),
                     "95 % interval": unbroken(between(row["low"], row["high"], signed)),

@@ -8,7 +8,7 @@ on their fresh seeds.
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -32,13 +32,14 @@ Group = tuple[str, str]
 class FinalRuns:
     """A winner's final runs: score by seed, and the look at which each was first complete.
 
-    `at_most` is how many replicates the sweep was to have at most when it first looked at them, 0 where it does not
-    look after each.
+    `right` says which test images each classified correctly, as text, where that is known. `at_most` is how many
+    replicates the sweep was to have at most when it first looked at them, 0 where it does not look after each.
     """
 
     scores: dict[int, float]
     looks: dict[int, int]
     at_most: int = 0
+    right: dict[int, str] = field(default_factory=dict)
 
     @property
     def mean(self) -> float:
@@ -55,7 +56,7 @@ def groups(verified: pd.DataFrame, score: str) -> dict[Group, Searches]:
 
     Args:
         verified: rows with `arm`, `seed` and `score`; the columns `question`, `dataset`, `sweep`, `replicate`, `look`,
-            `at_most` and `winner` are used where there are any.
+            `at_most`, `right` and `winner` are used where there are any.
         score: a column; rows where it is missing are left out.
     """
 
@@ -63,16 +64,18 @@ def groups(verified: pd.DataFrame, score: str) -> dict[Group, Searches]:
         return verified[name].tolist() if name in verified else [otherwise] * len(verified)
 
     names = ("question", ""), ("dataset", ""), ("sweep", ""), ("replicate", 0), ("look", NOT_KNOWN), ("winner", True)
-    columns = (column(name, otherwise) for name, otherwise in (*names, ("at_most", 0)))
-    required = (verified[name].tolist() for name in ("arm", "seed", score))
+    columns = (column(name, otherwise) for name, otherwise in (*names, ("at_most", 0), ("right", None)))
+    rows = zip(*columns, *(verified[name].tolist() for name in ("arm", "seed", score)), strict=True)
     found: dict[Group, Searches] = {}
     repeated: dict[tuple[Group, Search, str, int], list[float]] = {}
-    for question, dataset, sweep, replicate, look, won, most, arm, seed, value in zip(*columns, *required, strict=True):
+    for question, dataset, sweep, replicate, look, won, most, right, arm, seed, value in rows:
         if not won or not math.isfinite(value):
             continue
         group, search, seed = (str(question), str(dataset)), (sweep, int(replicate)), int(seed)
         runs = found.setdefault(group, {}).setdefault(search, {}).setdefault(arm, FinalRuns({}, {}))
         runs.at_most = max(runs.at_most, int(most))
+        if isinstance(right, str):
+            runs.right[seed] = right
         if seed in runs.scores:
             values = repeated.setdefault((group, search, arm, seed), [runs.scores[seed]])
             values.append(float(value))

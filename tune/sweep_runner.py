@@ -219,6 +219,7 @@ def _verified(search: PlannedSearch, item: FinalRun, result: FinalResult) -> Win
         rates=result.rates,
         anytime=result.anytime,
         int8=result.int8,
+        right=result.right,
         seconds=result.seconds,
         opened=result.opened,
         ended=result.ended,

@@ -239,6 +239,7 @@ class WinnerVerified(_Located):
     in Unix seconds, `seconds` the training's, `ended` how it ended: ``finished`` or ``failed:REASON``. `anytime` is its
     accuracy and cost after each time step and of early exits (`supersnn.anytime.Point`), None in earlier versions.
     `int8` compares weights of 8 bits with the floats (`supersnn.export_formats.int8_format.compared`), None without.
+    `right` says which test images it classified correctly (`supersnn.records.packed`), None where that is not known.
     """
 
     event: Literal["verified"] = "verified"
@@ -253,6 +254,7 @@ class WinnerVerified(_Located):
     ended: str = "finished"
     anytime: list[dict[str, Any]] | None = None
     int8: dict[str, Any] | None = None
+    right: str | None = None
 
 
 class WinnerExported(_Located):
