@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
+from analysis import compare, load
 from tests.support import invariants
 from tests.support.cli import invoke, run, run_json
 from tests.support.records import events
@@ -53,6 +54,11 @@ def test_replicates_are_added_until_none_may_be_and_the_sweep_is_extended(
     assert report["verdicts"][0]["look"] == 2
     half = (report["verdicts"][0]["high"] - report["verdicts"][0]["low"]) / 2
     assert half == pytest.approx(status["look"]["half_width"])
+    served = load.from_mlflow(f"sqlite:///{store / 'mlflow.db'}", "until")
+    said = compare.verdicts(served.verified).iloc[0]
+    for column in ("low", "high", "p", "image_se", "look"):
+        assert said[column] == pytest.approx(report["verdicts"][0][column]), column
+    assert said["images_known"]
     run("sweep", described(tmp_path, until=99.0, at_least=2, at_most=5), "--store", store, *options)
     assert looks(store) == [(2, 3), (3, 3)]  # narrow enough, so that nothing was left to do
     run("sweep", described(tmp_path, until=0.01, at_least=2, at_most=4), "--store", store, *options)
