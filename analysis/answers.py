@@ -220,5 +220,7 @@ def _by_data_set(gains: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str,
     for gain in gains:
         own = [row for row in rows if (row["a"], row["b"]) == (gain["a"], gain["b"]) and row["dataset"] != OVERALL]
         if gain["dataset"] == OVERALL and {row["verdict"] for row in own} != {gain["verdict"]}:
-            found = listed(f"{row['verdict']}{place(row)}" for row in own)
+            words = dict.fromkeys(row["verdict"] for row in own)
+            places = {word: listed(row["dataset"] for row in own if row["verdict"] == word) for word in words}
+            found = listed(f"{word} on {where}" for word, where in places.items())
             yield f"By data set, {gain['a']} against {gain['b']}: {found}."

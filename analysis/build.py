@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import pandas as pd
@@ -11,8 +12,9 @@ from analysis.journal import SweepRecord
 from analysis.questions import question_of
 from analysis.stored import StoredArm
 from analysis.tables import ANYTIME, LAYERS, LEDGER, PROBLEMS, RANKED, TEACHERS, TRIALS, VERIFIED, Sweep, typed
-from supersnn.records.events import TeacherRefitted, TeacherTrained
+from supersnn.records.events import TeacherRefitted, TeacherTrained, WinnerVerified
 from supersnn.records.metrics import by_column, judged
+from supersnn.records.packed import bits_of
 from supersnn.records.search_state import SearchRecord
 from supersnn.records.state import SweepState
 from supersnn.records.trial_state import TrialRecord
@@ -51,7 +53,7 @@ def build(
     def plain(rows: Iterable[Row], columns: Mapping[str, str]) -> pd.DataFrame:
         return table(rows, columns).drop(columns="question")
 
-    runs = list(_verified(state, only, config.get("arms") or {}, ledger or []))
+    runs = list(_verified(state, only, config, ledger or []))
     return Sweep(
         trials=_trials(name, question, state, only),
         epochs=epochs,
@@ -135,11 +137,11 @@ def _ranked(state: SweepState, only: str | None) -> Iterator[Row]:
                 yield run.model_dump(include=set(RANKED)) | _where(search, only)
 
 
-def _verified(state: SweepState, only: str | None, arms: Iterable[str], ledger: Iterable[Row]) -> Iterator[Row]:
-    """A row for each fresh seed, in the order of `arms`, then by replicate, trial and seed."""
+def _verified(state: SweepState, only: str | None, config: Mapping[str, Any], ledger: Iterable[Row]) -> Iterator[Row]:
+    """A row for each fresh seed, in the order of the arms, then by replicate, trial and seed."""
     images = {line["purpose"]: line["count"] for line in ledger}
-    looks = _Looks(state)
-    order = {name: position for position, name in enumerate(arms)}
+    looks = _Looks(state, config)
+    order = {name: position for position, name in enumerate(config.get("arms") or {})}
     for search in sorted(state.searches.values(), key=lambda one: (order.get(one.arm, len(order)), one.replicate)):
         winner = search.verified_trial
         for number in sorted(search.verified):
@@ -153,25 +155,43 @@ def _verified(state: SweepState, only: str | None, arms: Iterable[str], ledger: 
             for seed in sorted(search.verified[number]):
                 run = search.verified[number][seed]
                 yield {**_where(search, only), "trial": number, "seed": seed, "winner": won, **about,
-                       "seconds": run.seconds, **by_column(run.metrics), "ended": run.ended, "look": looks.of(run.time),
-                       "images": images.get(f"verify {search.name}/{number}/{seed}")}  # fmt: skip
+                       "seconds": run.seconds, **by_column(run.metrics), "ended": run.ended,
+                       **looks.of(run.time), "right": run.right,
+                       "images": images.get(f"verify {search.name}/{number}/{seed}") or _images(run)}  # fmt: skip
 
 
 class _Looks:
-    """The looks at a sweep's final runs: each time that a driver ended as done, and there were more of them."""
+    """The looks at a sweep's final runs: ends of drivers that were done, and their own looks, each with new runs."""
 
-    def __init__(self, state: SweepState) -> None:
-        self._ends = [driver.last for driver in state.drivers if driver.end == "done"]
+    def __init__(self, state: SweepState, config: Mapping[str, Any]) -> None:
+        ends = [(driver.last, 0) for driver in state.drivers if driver.end == "done"]
+        looked = [(look.time, look.at_most) for look in state.looks]
+        self._ends = sorted([*looked, *ends, (math.inf, _at_most(config))], key=lambda end: end[0])
         verified = [runs for search in state.searches.values() for runs in search.verified.values()]
         times = [run.time for runs in verified for run in runs.values()]
         self._numbers = {end: look for look, end in enumerate(sorted({self._end(time) for time in times}), start=1)}
 
-    def of(self, time: float) -> int:
-        """Return the first look at a final run, by its time."""
-        return self._numbers[self._end(time)]
+    def of(self, time: float) -> Row:
+        """Return the number of the first look at a final run, by its time, and the most replicates planned then."""
+        end = self._end(time)
+        return {"look": self._numbers[end], "at_most": end[1]}
 
-    def _end(self, time: float) -> float:
-        return next((end for end in self._ends if end >= time), math.inf)
+    def _end(self, time: float) -> tuple[float, int]:
+        return next(end for end in self._ends if end[0] >= time)
+
+
+def _images(run: WinnerVerified) -> int | None:
+    """Return how many images a final run says it was tested on."""
+    with suppress(ValueError):
+        return bits_of(run.right or "")[0]
+    return None
+
+
+def _at_most(config: Mapping[str, Any]) -> int:
+    """Return how many replicates a sweep that looks after each may have, 0 for any other."""
+    replicates = config.get("replicates")
+    most = replicates.get("at_most", 12) if isinstance(replicates, Mapping) else 0
+    return most if isinstance(most, int) and 0 < most < 2**31 else 0
 
 
 def _layers(state: SweepState, only: str | None) -> Iterator[Row]:

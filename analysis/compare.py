@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.arms import comparisons
-from analysis.looks import levels
+from analysis.disagreement import disagreement_error
+from analysis.looks import Look, levels
 from analysis.statistics import (
     TINY,
     Floats,
@@ -37,8 +38,9 @@ EQUIVALENT_FROM = 5
 """Units from which two arms may be called equivalent."""
 COLUMNS = (
     "dataset", "a", "b", "difference", "low", "high", "p", "prob_improvement", "equivalent", "verdict", "unit", "n",
-    "seeds", "datasets", "sd", "se", "freedom", "search_sd", "seed_sd", "image_se", "iqm", "p_raw", "p_flip", "p_floor",
-    "p_error", "look", "prob_low", "prob_high", "unpaired", "collapsed", "far", "without_far", "sweeps",
+    "seeds", "datasets", "sd", "se", "freedom", "search_sd", "seed_sd", "image_se", "images_known", "iqm", "p_raw",
+    "p_flip", "p_floor", "p_error", "look", "prob_low", "prob_high", "unpaired", "collapsed", "far", "without_far",
+    "sweeps",
 )  # fmt: skip
 
 
@@ -57,7 +59,8 @@ def verdicts(
     two winners, and the searches' own luck is not in it. `n` counts the paired units, `seeds` the fewest final runs of
     a winner, `unpaired` units that only one arm has.
 
-    `difference` with `low` and `high` is the mean with Student's interval of each comparison by itself, `p_raw` the p
+    `difference` with `low` and `high` is the mean with Student's interval of each comparison by itself, from the second
+    look on, or where a sweep looks after each replicate, that of all looks together (`level_at`); `p_raw` is the p
     value of the same t, `se` its standard error and `freedom` its degrees of freedom. `p` is adjusted by Holm over the
     comparisons of a data set, and for the number of looks (see `analysis.looks`; this is look number `look`). `p_flip`
     is the exact sign-flip test's, not adjusted, `p_floor` the smallest that it can reach with so many units, `p_error`
@@ -66,8 +69,9 @@ def verdicts(
     searches, of which `datasets` is the number.
 
     `sd` is the standard deviation of the differences; its parts are `search_sd`, the searches', and `seed_sd`, the
-    final runs' (of their means). `image_se` is the largest standard error that the sampling of the test images
-    explains, which is in no interval. `prob_improvement` counts all pairs of units, with the interval `prob_low` to
+    final runs' (of their means). `image_se` is the standard error that the sampling of the test images
+    explains, which is in no interval: from the images on which the arms disagree (`images_known`), else the largest
+    that it can be. `prob_improvement` counts all pairs of units, with the interval `prob_low` to
     `prob_high`. `equivalent` is true where the 90 % interval lies within ± `margin` (two one-sided tests at 5 %), there
     are at least `EQUIVALENT_FROM` units, and they differ by at least a test image. `verdict` is one of "better",
     "worse", "equivalent", "no difference found", "too few searches", "too few seeds", "no pairs". `collapsed`: all of
@@ -77,8 +81,8 @@ def verdicts(
     Args:
         verified: rows with `arm`, `seed` and `score`, of one data set or several (`dataset`), of one search of each
             arm or several (`sweep`, `replicate`); with a column `winner`, winners' count. `images` has the number of
-            images that a row was tested on, `look` the look at which it was first complete. Rows with another
-            `question` are compared apart.
+            images that a row was tested on, `look` the look at which it was first complete, `at_most` the replicates of
+            a sweep that looks after each. Rows with another `question` are compared apart.
         compared: pairs of arms; `analysis.arms.comparisons` of all arms by default.
         score: the column that is compared, a fraction.
         margin: half width of the range that counts as equivalent.
@@ -159,22 +163,25 @@ class _Judge:
         row: dict[str, Any] = dict.fromkeys(COLUMNS, np.nan)
         row |= {"dataset": dataset, "a": a, "b": b, "unit": unit, "n": n, "datasets": len(parts), "seeds": 0,
                 "equivalent": False, "verdict": "no pairs", "unpaired": sum(part.unpaired for part in parts),
-                "collapsed": False, "far": None, "sweeps": "", "look": 1}  # fmt: skip
+                "collapsed": False, "images_known": False, "far": None, "sweeps": "", "look": 1}  # fmt: skip
         if not n:
             return row
         values = [part.differences for part in parts]
         pixel = [1 / count if count else 0.0 for count in images]
-        test = t_test(values, self._level, pixel)
-        narrow = test.at(1 - 2 * ALPHA)
+        looks = units_at_looks(parts)
+        test = t_test(values, level_at(looks, self._level), pixel)
+        narrow = test.at(level_at(looks, 1 - 2 * ALPHA))
         sds = np.array([part.std(ddof=1) if len(part) > 1 else np.nan for part in values])
         spread = len(values[0]) > 1 and bool((sds >= np.array(pixel)).all())
         enough = min(map(len, values)) >= EQUIVALENT_FROM and spread
         within = -self._margin < narrow.low and narrow.high < self._margin
         flip = sign_flip(np.concatenate(values), _weights(values))
-        looks = units_at_looks(parts)
         alone = len(parts) == 1
         chance = prob_interval(parts[0].a, parts[0].b, self._level) if alone else (np.nan, np.nan)
-        errors = [image_error(part.a.mean(), part.b.mean(), count) for part, count in zip(parts, images, strict=True)]
+        errors = [disagreement_error(part) for part in parts]
+        images_known = all(map(math.isfinite, errors))
+        if not images_known:
+            errors = [image_error(one.a.mean(), one.b.mean(), count) for one, count in zip(parts, images, strict=True)]
         return row | {
             **_of_test(test),
             **_components(parts, sds),
@@ -185,6 +192,7 @@ class _Judge:
             "verdict": f"too few {unit}es" if unit == "search" else f"too few {unit}s",
             "seeds": min(part.seeds for part in parts),
             "image_se": float(np.sqrt(np.sum(np.square(errors))) / len(errors)),
+            "images_known": images_known,
             "iqm": float(np.mean([iqm(part) for part in values])),
             "p_flip": float(flip.p),
             "p_floor": flip.floor,
@@ -243,7 +251,16 @@ def _adjust(rows: list[dict[str, Any]]) -> None:
         row["verdict"] = _word(row, bool(row.pop("_few")))
 
 
-def _factor(looks: tuple[float, ...], alpha: float) -> float:
+def level_at(looks: tuple[Look, ...], level: float) -> float:
+    """Return the level of an interval at the last look, so that those of all looks together have the given one.
+
+    Where the first look was the only one, and was not one of a plan, it is that level itself.
+    """
+    planned = len(looks) > 1 or (looks and looks[0].most)
+    return 1 - levels(looks, round(1 - level, 12))[-1] if planned else level
+
+
+def _factor(looks: tuple[Look, ...], alpha: float) -> float:
     """Return by how much a p value grows because the looks share the error rate."""
     return alpha / levels(looks, alpha)[-1] if looks else 1.0
 

@@ -9,7 +9,7 @@ from analysis import attempts, budget, compare, pairings, steered
 from analysis.arms import CONTROL
 from analysis.build import constraints
 from analysis.nodes import slow
-from analysis.sentences import duration, listed, number, percent, place, signed
+from analysis.sentences import duration, listed, number, percent, place, sentence, signed
 from analysis.tables import Sweep, records
 from supersnn.records.metrics import METRICS
 
@@ -134,24 +134,20 @@ def _equal_budgets(sweep: Sweep) -> Iterator[str]:
         spent = duration(table["budget"].mean())
         cases.append((f"at equal compute {text} the teachers' cost ({spent} an arm)", table))
     if holding := [text for text, table in cases if table["verdict_holds"].all()]:
-        yield _sentence(f"{listed(holding)}, every arm had found its verified winner: the verdicts hold.")
+        yield sentence(f"{listed(holding)}, every arm had found its verified winner: the verdicts hold.")
     for text, table in cases:
         if failing := [row for row in records(table) if not row["verdict_holds"]]:
             if len(table) > table["arm"].nunique():
                 choices = f"{len(failing)} of {len(table)} searches would have chosen another trial, or none"
             else:
                 choices = listed(_other_choice(row) for row in failing)
-            yield _sentence(f"{text}, {choices}: the verdicts are not shown to hold.")
+            yield sentence(f"{text}, {choices}: the verdicts are not shown to hold.")
 
 
 def _other_choice(row: Mapping[str, Any]) -> str:
     if pd.isna(row["best"]):
         return f"{row['arm']} would have had no eligible trial yet"
     return f"{row['arm']} would have chosen another trial ({percent(row['best'])} % validation)"
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _teacher_cost(sweep: Sweep) -> Iterator[str]:

@@ -54,7 +54,7 @@ def _question(answer: Answer) -> dict[str, Any]:
         "sweeps": len(answer.sweeps),
         "complete": answer.complete,
         "answer": answer.headline,
-        "evidence": _unbroken(_sentence(answer.evidence)),
+        "evidence": _unbroken(sentences.sentence(answer.evidence)),
         "table": grid(summary.table(answer, arms)),
         "searches": (verdicts["unit"] == "search").any(),
         "verdicts": grid(summary.verdict_rows(verdicts)),
@@ -89,10 +89,6 @@ def _part(sweep: Sweep, margin: float, prefix: str) -> dict[str, Any]:
         "config": yaml.safe_dump(dict(sweep.config), sort_keys=False, allow_unicode=True),
         "provenance": _provenance(sweep),
     }  # fmt: skip
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _chapters(sweep: Sweep, verdicts: pd.DataFrame, margin: float, prefix: str) -> Iterator[dict[str, Any]]:

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import optimize, special, stats
 
 from analysis.compare import ALPHA
-from analysis.looks import levels
+from analysis.looks import Look, levels
 
 POWER = 0.8
 MOST_SEARCHES, MOST_SEEDS = 2000, 50
@@ -51,7 +51,7 @@ def power(difference: float, variance: float, searches: int, comparisons: int = 
         comparisons: on the same data set.
         alpha: the error rate of all comparisons together.
     """
-    edge = special.stdtrit(searches - 1, 1 - levels((float(searches),), alpha / comparisons)[0] / 2)
+    edge = special.stdtrit(searches - 1, 1 - levels((Look(float(searches)),), alpha / comparisons)[0] / 2)
     if variance <= 0:
         return 1.0 if difference else 0.0
     shift = abs(difference) / np.sqrt(variance / searches)
@@ -119,6 +119,20 @@ def detectable(variance: float, searches: int, comparisons: int = 1, wanted: flo
         return power(difference * unit, variance, searches, comparisons) - wanted
 
     return unit * float(optimize.brentq(lacking, 0.0, 1e4))
+
+
+def half_width(variance: float, searches: int, most: int, least: int = 3) -> float:
+    """Return half the width of a 95 % interval that is looked at after each search from `least` on, up to `most`.
+
+    Args:
+        variance: of the difference of two searches, as if it were known.
+        searches: K, of each arm; at least `least`.
+        most: the planned number of searches.
+        least: at the first look.
+    """
+    looks = tuple(Look(float(units), float(most)) for units in range(least, searches + 1))
+    edge = special.stdtrit(searches - 1, 1 - levels(looks, ALPHA)[-1] / 2)
+    return float(edge * np.sqrt(variance / searches))
 
 
 def upper(variance: float, freedom: float, level: float = 0.8) -> float:

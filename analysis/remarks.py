@@ -19,6 +19,7 @@ def remarks(answer: Answer) -> list[str]:
         *_copies(answer),
         *_same_seed(answer),
         *_looks(answer),
+        *_until(answer),
         *_data_sets(answer),
         *_one_search(answer),
         *_luck(answer),
@@ -52,12 +53,28 @@ def _same_seed(answer: Answer) -> Iterator[str]:
 
 
 def _looks(answer: Answer) -> Iterator[str]:
-    """Say which look it is, where it is not the first."""
+    """Say which look it is, where it is not the first, nor one of the looks of `_until`."""
     looks = int(answer.verdicts["look"].max()) if len(answer.verdicts) else 1
-    if looks > 1:
+    if looks > 1 and not any(sweep.state.looks for sweep in answer.sweeps):
         yield (f"This is look {looks} at these results: final runs were added after a verdict could be seen. The error "
-               "rate of 5 % is shared by all looks, so that a later one needs a smaller p; the p values above are "
-               "adjusted for it.")  # fmt: skip
+               "rate of 5 % is shared by all looks, so that a later one needs a smaller p and a wider interval; the "
+               "figures above are adjusted for it.")  # fmt: skip
+
+
+def _until(answer: Answer) -> Iterator[str]:
+    """Say whether a sweep that adds replicates until the differences are known well enough has come to that."""
+    for sweep in answer.sweeps:
+        if not sweep.state.looks:
+            continue
+        last = sweep.state.looks[-1]
+        aim, place = f"±{100 * last.until:g} points", f" on {last.dataset}" if last.dataset else ""
+        known = "no interval yet" if last.half_width is None else f"±{percent(last.half_width)} points"
+        widest = f"{known} of {last.a} − {last.b}{place}" if last.a else known
+        reached = last.half_width is not None and last.half_width <= last.until
+        end = "" if reached else ", and one is added" if last.next > last.replicates else ", where it has ended"
+        yield (f"{sweep.name} adds replicates, at most {last.at_most}, until the widest interval is {aim}: with "
+               f"{last.replicates} it is {widest}{end}. Intervals and p values hold for all its looks "
+               "together.")  # fmt: skip
 
 
 def _data_sets(answer: Answer) -> Iterator[str]:
@@ -135,7 +152,10 @@ def _images(answer: Answer) -> Iterator[str]:
         unit = "searches" if largest["unit"] == "search" else "seeds"
         beside = f", beside {percent(largest['se'])} of the {unit}" if np.isfinite(largest["se"]) else ""
         of = f" of {dataset}" if several else ""
-        yield (f"The {images:.0f} test images{of} are a sample too: other images would change a difference by up to "
-               f"{percent(largest['image_se'])} points "
-               f"(standard error, if the arms' errors are on different images; less otherwise){beside}. No interval "
-               "here contains it.")  # fmt: skip
+        exact = all(row["images_known"] for row in own)
+        how = "from the images on which the arms disagree" if exact else (
+            "if the arms' errors are on different images; less otherwise")  # fmt: skip
+        counted = "test images" if np.isnan(images) else f"{images:.0f} test images"
+        yield (f"The {counted}{of} are a sample too: other images would change a difference by up to "
+               f"{percent(largest['image_se'])} points (standard error, {how}){beside}. No interval here contains "
+               "it.")  # fmt: skip

@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis import compare, equal_energy
 from analysis.page import render
-from analysis.results import equal_energy_table, pooled, results, table, verdict_table
+from analysis.results import equal_energy_table, pooled, results, table, verdict_tables
 from analysis.tables import Sweep, Tables
 from supersnn.errors import UserError
 from supersnn.files import atomic_file, write_atomically
@@ -20,7 +20,7 @@ __all__ = [
     "results",
     "table",
     "up_to_date",
-    "verdict_table",
+    "verdict_tables",
     "write_csv",
     "write_html",
     "write_parquet",

@@ -1,7 +1,7 @@
 """A sweep's results as plain values for `report --json`, the rows of its printed tables, and the answer in words."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,9 @@ from analysis.answers import Answer, answers
 from analysis.findings import cautions, failed_final_runs
 from analysis.nodes import nodes
 from analysis.remarks import remarks
-from analysis.sentences import between, counted, metric_text, percent, signed
+from analysis.sentences import between, counted, metric_text, percent, sentence, signed, unbroken
 from analysis.tables import Sweep, records
+from analysis.units import OVERALL
 from supersnn.records.metrics import COSTS, ENERGY
 from supersnn.records.pairing import Pairing, family, pairing
 
@@ -63,10 +64,14 @@ def pooled(sweeps: Sequence[Sweep], margin: float = compare.MARGIN) -> list[dict
 
 
 def said(answer: Answer) -> dict[str, Any]:
-    """Return what an answer says, as JSON values: its `sweeps`, `headline`, `verdicts`, and sentences about them."""
+    """Return what an answer says, as JSON values: its `sweeps`, `headline`, `verdicts`, and sentences about them.
+
+    `evidence` is the headline's, `answer` the first verdict with its own, in one sentence.
+    """
     values: dict[str, Any] = _plain({
         "sweeps": [sweep.name for sweep in answer.sweeps],
         "headline": answer.headline,
+        "evidence": sentence(answer.evidence),
         "answer": answer.sentence,
         "verdicts": records(answer.verdicts),
         "equal_energy": records(answer.equal_energy),
@@ -176,24 +181,33 @@ def _narrow(column: str) -> str:
     return column.replace("_nj", "_nJ").replace("_", "\n")
 
 
-def verdict_table(results: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return the verdicts of `results` as rows of a printed table: heading → text."""
-    rows = results["verdicts"]
-    skewed = any(differs(row["difference"], row["iqm"], row["se"]) for row in rows)
-    several = len({row["dataset"] for row in rows}) > 1
-    return [
-        {
-            **({"data": row["dataset"]} if several else {}),
-            "comparison": f"{row['a']} − {row['b']}",
-            "points": signed(row["difference"]),
-            **({"IQM": signed(row["iqm"])} if skewed else {}),
-            "95 % interval": between(row["low"], row["high"], signed),
-            "p (Holm)": "–" if row["p"] is None else f"{row['p']:.3g}",
-            "rests on": counted(row),
-            "verdict": row["verdict"],
-        }
-        for row in rows
-    ]
+def verdict_tables(results: Mapping[str, Any]) -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """Yield the verdicts of `results` on each data set as a title and the rows of a printed table: heading → text.
+
+    What all rows rest on is in the title.
+    """
+    verdicts = results["verdicts"]
+    skewed = any(differs(row["difference"], row["iqm"], row["se"]) for row in verdicts)
+    names = dict.fromkeys(row["dataset"] for row in verdicts)
+    for name in names:
+        own = [row for row in verdicts if row["dataset"] == name]
+        rests = {counted(row) for row in own}
+        of = "all data sets" if name == OVERALL else name
+        yield (
+            ", ".join([*([of] if len(names) > 1 else []), *(rests if len(rests) == 1 else [])]),
+            [
+                {
+                    "comparison": f"{row['a']} − {row['b']}",
+                    "points": signed(row["difference"]),
+                    **({"IQM": signed(row["iqm"])} if skewed else {}),
+                    "95 % interval": unbroken(between(row["low"], row["high"], signed)),
+                    "p (Holm)": "–" if row["p"] is None else f"{row['p']:.3g}",
+                    **({"rests on": counted(row)} if len(rests) > 1 else {}),
+                    "verdict": row["verdict"],
+                }
+                for row in own
+            ],
+        )
 
 
 def equal_energy_table(results: Mapping[str, Any]) -> list[dict[str, str]]:

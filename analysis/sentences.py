@@ -142,6 +142,16 @@ def duration(seconds: float | None) -> str:
     return f"{seconds:.3g} s"
 
 
+def sentence(text: str) -> str:
+    """Return a text with a capital letter at its beginning."""
+    return text[:1].upper() + text[1:]
+
+
+def unbroken(text: str) -> str:
+    """Return a text that is not broken over lines."""
+    return text.replace(" ", "\u00a0")
+
+
 def listed(items: Iterable[str]) -> str:
     """Return items as a list in words."""
     words = list(items)

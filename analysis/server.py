@@ -8,19 +8,18 @@ in the tables.
 import json
 import os
 import re
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, suppress
-from http.client import HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
-from urllib.error import HTTPError
-from urllib.parse import unquote, urlsplit
-from urllib.request import urlopen
+from urllib.parse import urlsplit
+
+from pydantic import TypeAdapter
 
 from analysis.build import constraints
 from analysis.journal import SweepRecord, record_of
+from analysis.server_address import DATABASES, LINE, check_address
 from analysis.stored import checked
 from supersnn.config_model import read_yaml
 from supersnn.credentials import masked
@@ -30,6 +29,7 @@ from supersnn.records.events import (
     DatasetSplit,
     DriverEnd,
     EpochReported,
+    PrecisionLooked,
     SweepClosed,
     SweepStarted,
     TeacherTrained,
@@ -51,17 +51,12 @@ PAGE = 1000
 RUNS, VALUES = 100, 25_000
 """How many runs a request for one metric's history may name, and how many values it returns at most."""
 HISTORY = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
-DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 Point = tuple[str, str, int, float, int]
 """Run, metric, step, value, time in milliseconds."""
 Epochs = dict[str, list[AnyEvent]]
 """Run → its epochs in order."""
 LENGTHS: Mapping[str, int] = {"arm": 1, "trial": 2, "verification": 4}
 """Levels of runs below the sweep's → the parts of their keys after the sweep's."""
-PATIENCE = 10
-"""Seconds to wait for a server's first answer."""
-LINE = 300
-"""Characters of an error's text that are shown."""
 SETTINGS: Mapping[str, str] = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
@@ -89,7 +84,7 @@ def read(tracking_uri: str, experiment: str) -> tuple[dict[str, Any], SweepRecor
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     shown = masked(tracking_uri)
-    _check_address(tracking_uri, shown)
+    check_address(tracking_uri, shown)
     try:
         client = MlflowClient(tracking_uri, tracking_uri)
         stored = client.get_experiment_by_name(experiment)
@@ -120,55 +115,6 @@ def read(tracking_uri: str, experiment: str) -> tuple[dict[str, Any], SweepRecor
     config, of_config = checked(config, "config.yaml")
     events = _events(root, levels, epochs, versions, config)
     return config, record_of(events, constraints(config), [*faults, *of_artifacts, *of_config])
-
-
-def _check_address(tracking_uri: str, shown: str) -> None:
-    """Refuse an address that the client would wait for, or make a new database at.
-
-    Raises:
-        UserError: one line that says what is not there.
-    """
-    from sqlalchemy import create_engine
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        parts = urlsplit(tracking_uri)
-        scheme = parts.scheme.partition("+")[0]
-        if scheme in ("http", "https"):
-            with suppress(HTTPError):  # any answer will do
-                urlopen(tracking_uri.rstrip("/") + "/health", timeout=PATIENCE).close()
-            return
-    except (OSError, ValueError, HTTPException) as error:  # URLError is an OSError
-        reason = getattr(error, "reason", None) or error
-        raise UserError(f"{shown}: no answer from an MLflow server: {reason}") from error
-    if scheme == "sqlite":
-        path = Path(unquote(tracking_uri.partition("///")[2].partition("?")[0]))
-        if not path.is_file():
-            raise UserError(f"{shown}: no such database: expected the store's mlflow.db, as sqlite:///FOLDER/mlflow.db")
-        if not _is_ours(path):  # MLflow's client would fill it with tables
-            raise UserError(f"{shown}: not a database of MLflow: expected the store's mlflow.db")
-    elif scheme in DATABASES:  # MLflow's client would try again for an hour
-        try:
-            timeout = {"connect_timeout": PATIENCE} if scheme in ("postgresql", "mysql") else {}
-            engine = create_engine(tracking_uri, connect_args=timeout)
-            engine.connect().close()
-            engine.dispose()
-        except (SQLAlchemyError, ImportError) as error:
-            reason = " ".join(str(error).split()).replace(tracking_uri, shown)[:LINE]
-            raise UserError(f"{shown}: no such database, or no answer from it: {reason}") from error
-    elif not (scheme == "file" and Path(unquote(parts.path)).is_dir()) and not tracking_uri.startswith("databricks"):
-        expected = "http(s)://HOST:PORT, sqlite:///FILE, or another database's address"
-        raise UserError(f"{shown}: not the address of an MLflow server: expected {expected}")
-
-
-def _is_ours(path: Path) -> bool:
-    """Return whether a file is a SQLite database with MLflow's tables."""
-    try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
-            tables = {name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")}
-    except sqlite3.Error:
-        return False
-    return {"experiments", "runs", "alembic_version"} <= tables
 
 
 def _usable(run: "Run", level: str, length: int) -> bool:
@@ -229,26 +175,50 @@ def _events(
             seconds=_end(run) - _start(run) / 1000, ended=_tag(run, "end") or "finished",
             metrics={name: value for name, value in run.data.metrics.items() if name not in layers},
             rates={name.removeprefix(LAYER): run.data.metrics[name] for name in layers},
+            right=_tag(run, "right") or None,
         )  # fmt: skip
+    yield from _looks(_tag(root, "looks"))
     if end := ENDS.get(root.info.status):
         yield SweepClosed(time=_end(root), end=end)
 
 
+def _looks(text: str) -> Iterator[PrecisionLooked]:
+    """Yield the driver's looks at how well the differences are known; none where the tag is not theirs."""
+    with suppress(ValueError):  # a ValidationError is one
+        yield from TypeAdapter(list[PrecisionLooked]).validate_json(text or "[]")
+
+
 def _teachers(root: "Run", trials: Iterable["Run"]) -> Iterator[TeacherTrained]:
-    """Yield each teacher once: tags are those of the first trial with it, metrics those of the sweep's run."""
-    first: dict[str, Run] = {}
+    """Yield each teacher once, where the first replicate has it: tags are those of a trial with it.
+
+    The seconds of a training are known where the sweep's run has them, which is of one teacher of each architecture.
+    """
+    first: dict[tuple[str, str], tuple[SearchId, Run]] = {}
     for run in trials:
         if name := _tag(run, "teacher"):
-            first.setdefault(name, run)
-    for name, run in first.items():
+            search, key = SearchId.parse(_tag(run, "key").split("/")[1]), (name, _tag(run, "teacher_digest"))
+            if key not in first or search.replicate < first[key][0].replicate:
+                first[key] = search, run
+    alone = {name: sum(1 for other, _ in first if other == name) == 1 for name, _ in first}
+    for (name, digest), (search, run) in first.items():
+        known = root.data.metrics
+        facts: dict[str, Any] = {
+            key: known.get(f"teacher/{name}/{key}") if alone[name] else _number(_tag(run, tag))
+            for key, tag in (("parameters", "teacher_parameters"), ("val_accuracy", "teacher_accuracy"))
+        }
         epochs = _params(run).get("teacher.epochs")
-        facts = {key: root.data.metrics.get(f"teacher/{name}/{key}")
-                 for key in ("parameters", "val_accuracy", "seconds")}  # fmt: skip
         yield TeacherTrained.model_validate({
-            "time": _start(root) / 1000, "name": name, "digest": _tag(run, "teacher_digest"),
-            "family": _tag(run, "teacher_family"), "epochs": epochs if isinstance(epochs, int) else None,
-            "split": _tag(root, "split") or None, **facts,
+            "time": _start(root) / 1000, "name": name, "digest": digest, "dataset": search.dataset,
+            "replicate": search.replicate, "family": _tag(run, "teacher_family"),
+            "epochs": epochs if isinstance(epochs, int) else None, "split": _tag(run, "split") or None,
+            "seconds": known.get(f"teacher/{name}/seconds") if alone[name] else None, **facts,
         })  # fmt: skip
+
+
+def _number(text: str) -> float | None:
+    with suppress(ValueError):
+        return float(text)
+    return None
 
 
 def _trial(run: "Run", epochs: Iterable[AnyEvent]) -> Iterator[AnyEvent]:

@@ -9,7 +9,7 @@ import pandas as pd
 from analysis.answers import Answer
 from analysis.arms import BASELINE
 from analysis.results import differs
-from analysis.sentences import between, counted, percent, signed
+from analysis.sentences import between, counted, percent, signed, unbroken
 from analysis.tables import records
 from analysis.units import OVERALL
 
@@ -70,8 +70,8 @@ def verdict_rows(verdicts: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame([
         {"comparison": f"{row['a']} − {row['b']}", **({"data": row["dataset"]} if several else {}),
          "difference": row["difference"], **({"iqm_points": row["iqm"]} if skewed else {}),
-         "95 % interval": between(row["low"], row["high"], signed), "p": row["p"],
-         "P(better)": chance(row), "rests on": counted(row), "verdict": row["verdict"]}
+         "95 % interval": unbroken(between(row["low"], row["high"], signed)), "p": row["p"],
+         "P(better)": unbroken(chance(row)), "rests on": unbroken(counted(row)), "verdict": row["verdict"]}
         for row in rows
     ])  # fmt: skip
 

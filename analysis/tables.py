@@ -30,13 +30,16 @@ TRIALS = {  # `feasible`, `eligible`, `gpus`, `attempts`: as in `TrialRecord`; `
     "teacher": "str", "teacher_family": "str", "pairing": "str", "attempts": "int64", "best": "bool", "winner": "bool",
     "question": "str",
 }  # fmt: skip
-VERIFIED = {  # `images`: how many it was tested on, if known; `ended`: ``finished`` or ``failed:REASON``; `look`: the
-    # number of the orderly end of a driver, among those with new final runs, from which on it could be looked at
+VERIFIED = {  # `images`: how many it was tested on, if known; `right`: which of them it classified correctly, see
+    # `supersnn.records.packed`; `ended`: ``finished`` or ``failed:REASON``; `look`: the number of the orderly end of a
+    # driver, or the driver's own look, among those with new final runs, from which on it could be looked at; `at_most`:
+    # the most replicates of a sweep that looks after each, else 0
     "sweep": "str", "arm": "str", "replicate": "int64", "trial": "int64", "seed": "int64",
     VAL_ACCURACY.column: "float64",
     TEST_ACCURACY.column: "float64", "search_value": "float64", **{cost.column: "float64" for cost in COSTS},
     "seconds": "float64", "dataset": "str", "student": "str", "teacher": "str", "pairing": "str", "winner": "bool",
-    "images": "float64", "ended": "str", "look": "int64", "question": "str",
+    "images": "float64", "ended": "str", "look": "int64", "at_most": "int64", "right": "str",
+    "question": "str",
 }  # fmt: skip
 RANKED = {
     "sweep": "str", "arm": "str", "replicate": "int64", "trial": "int64", "seed": "int64", "value": "float64",

@@ -8,13 +8,13 @@ on their fresh seeds.
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from analysis.looks import grown
+from analysis.looks import Look, grown
 from analysis.statistics import Floats
 
 Unit = Literal["search", "seed"]
@@ -30,10 +30,16 @@ Group = tuple[str, str]
 
 @dataclass(slots=True)
 class FinalRuns:
-    """A winner's final runs: score by seed, and the look at which each was first complete."""
+    """A winner's final runs: score by seed, and the look at which each was first complete.
+
+    `right` says which test images each classified correctly, as text, where that is known. `at_most` is how many
+    replicates the sweep was to have at most when it first looked at them, 0 where it does not look after each.
+    """
 
     scores: dict[int, float]
     looks: dict[int, int]
+    at_most: int = 0
+    right: dict[int, str] = field(default_factory=dict)
 
     @property
     def mean(self) -> float:
@@ -49,8 +55,8 @@ def groups(verified: pd.DataFrame, score: str) -> dict[Group, Searches]:
     """Return the winners' final runs by group and search. Several of one arm and seed are averaged.
 
     Args:
-        verified: rows with `arm`, `seed` and `score`; the columns `question`, `dataset`, `sweep`, `replicate`, `look`
-            and `winner` are used where there are any.
+        verified: rows with `arm`, `seed` and `score`; the columns `question`, `dataset`, `sweep`, `replicate`, `look`,
+            `at_most`, `right` and `winner` are used where there are any.
         score: a column; rows where it is missing are left out.
     """
 
@@ -58,21 +64,32 @@ def groups(verified: pd.DataFrame, score: str) -> dict[Group, Searches]:
         return verified[name].tolist() if name in verified else [otherwise] * len(verified)
 
     names = ("question", ""), ("dataset", ""), ("sweep", ""), ("replicate", 0), ("look", NOT_KNOWN), ("winner", True)
-    columns = (column(name, otherwise) for name, otherwise in names)
-    required = (verified[name].tolist() for name in ("arm", "seed", score))
+    columns = (column(name, otherwise) for name, otherwise in (*names, ("at_most", 0), ("right", None)))
+    rows = zip(*columns, *(verified[name].tolist() for name in ("arm", "seed", score)), strict=True)
     found: dict[Group, Searches] = {}
     repeated: dict[tuple[Group, Search, str, int], list[float]] = {}
-    for question, dataset, sweep, replicate, look, won, arm, seed, value in zip(*columns, *required, strict=True):
+    for question, dataset, sweep, replicate, look, won, most, right, arm, seed, value in rows:
         if not won or not math.isfinite(value):
             continue
         group, search, seed = (str(question), str(dataset)), (sweep, int(replicate)), int(seed)
         runs = found.setdefault(group, {}).setdefault(search, {}).setdefault(arm, FinalRuns({}, {}))
+        runs.at_most = max(runs.at_most, int(most))
+        if isinstance(right, str):
+            runs.right[seed] = right
         if seed in runs.scores:
             values = repeated.setdefault((group, search, arm, seed), [runs.scores[seed]])
             values.append(float(value))
             value = float(np.mean(values))
         runs.scores[seed], runs.looks[seed] = float(value), max(int(look), runs.looks.get(seed, 0))
     return found
+
+
+class AtLook(NamedTuple):
+    """What there was at a look: units, paired final runs, and the planned number of units (`Look.most`)."""
+
+    units: int
+    runs: int
+    most: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +102,7 @@ class Paired:
         names: of the units: the searches, or the seeds.
         runs_a, runs_b: the final runs of each paired search.
         unpaired: units that only one arm has.
-        looks: the units and the paired final runs that there were at each look, by the look's number.
+        looks: what there was at each look, by the look's number.
     """
 
     unit: Unit
@@ -95,7 +112,7 @@ class Paired:
     runs_a: tuple[FinalRuns, ...]
     runs_b: tuple[FinalRuns, ...]
     unpaired: int
-    looks: Mapping[int, tuple[int, int]]
+    looks: Mapping[int, AtLook]
 
     @property
     def differences(self) -> Floats:
@@ -129,32 +146,43 @@ def pair(searches: Searches, a: str, b: str) -> Paired:
         scores = np.array([[of_a.scores[seed], of_b.scores[seed]] for seed in seeds]).reshape(-1, 2)
         at = [max(of_a.looks[seed], of_b.looks[seed]) for seed in seeds]
         counts = {look: sum(1 for other in at if other <= look) for look in sorted(set(at))}
-        looks = {look: (count, count) for look, count in counts.items()}
+        looks = {look: AtLook(count, count) for look, count in counts.items()}
         return Paired("seed", scores[:, 0], scores[:, 1], tuple(seeds), runs_a, runs_b, unpaired, looks)
     means_a, means_b = (np.array([runs.mean for runs in side]) for side in (runs_a, runs_b))
-    return Paired("search", means_a, means_b, tuple(both), runs_a, runs_b, either, _at_looks(runs_a, runs_b))
+    return Paired("search", means_a, means_b, tuple(both), runs_a, runs_b, either, _at_looks(both))
 
 
-def units_at_looks(parts: list[Paired]) -> tuple[float, ...]:
-    """Return the number of units at each look at which there were more than before, over all parts.
+def units_at_looks(parts: list[Paired]) -> tuple[Look, ...]:
+    """Return the looks at which there were more units than before, over all parts.
 
     More final runs of the same searches count like more searches, in proportion. Empty where no look is known.
     """
     totals = []
     for number in sorted({look for part in parts for look in part.looks} - {NOT_KNOWN}):
         known = [part.looks[max(at)] for part in parts if (at := [look for look in part.looks if look <= number])]
-        totals.append((sum(units for units, _ in known), sum(runs for _, runs in known)))
-    totals = [(units, runs) for units, runs in totals if units >= 2]
-    return grown(max(units, totals[0][0] * runs / totals[0][1]) for units, runs in totals)
+        totals.append(_total(known))
+    totals = [at for at in totals if at.units >= 2]
+    return grown(Look(max(at.units, totals[0].units * at.runs / totals[0].runs), at.most) for at in totals)
 
 
-def _at_looks(runs_a: tuple[FinalRuns, ...], runs_b: tuple[FinalRuns, ...]) -> dict[int, tuple[int, int]]:
+def _total(known: list[AtLook]) -> AtLook:
+    """Return the sums over parts; there is a plan only where all parts have one."""
+    units, runs, most = (sum(column) for column in zip(*known, strict=True))
+    return AtLook(units, runs, most if all(at.most for at in known) else 0)
+
+
+def _at_looks(both: Mapping[Search, tuple[FinalRuns, FinalRuns]]) -> dict[int, AtLook]:
     """Return the searches and their paired final runs at each look at which there were two searches."""
     found = {}
-    for number in sorted({look for runs in (*runs_a, *runs_b) for look in runs.looks.values()}):
-        pairs = [min(_until(a, number), _until(b, number)) for a, b in zip(runs_a, runs_b, strict=True)]
-        if (searches := sum(1 for count in pairs if count)) >= 2:
-            found[number] = (searches, sum(pairs))
+    for number in sorted({look for pair in both.values() for runs in pair for look in runs.looks.values()}):
+        pairs = {name: min(_until(a, number), _until(b, number)) for name, (a, b) in both.items()}
+        seen = [name for name, count in pairs.items() if count]
+        if len(seen) < 2:
+            continue
+        plans: dict[Any, int] = {}
+        for name in seen:
+            plans[name[0]] = max(plans.get(name[0], 0), both[name][0].at_most)
+        found[number] = AtLook(len(seen), sum(pairs.values()), sum(plans.values()) if all(plans.values()) else 0)
     return found
 
 

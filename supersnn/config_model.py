@@ -306,14 +306,14 @@ def _place(model: type[ConfigModel], data: Any, detail: ErrorDetails) -> tuple[i
     """Return the keys that lead to a mistake in the data; pydantic also names the members of unions."""
     place: list[int | str] = []
     annotation: Any = model
-    for part in detail["loc"]:
+    for position, part in enumerate(detail["loc"], start=1):
         field = _fields(annotation).get(str(part))
         annotation = field.annotation if field is not None else None
         if isinstance(data, Mapping) and part in data:
             data = data[str(part)]
         elif isinstance(data, list | tuple) and isinstance(part, int) and part < len(data):
             data = data[part]
-        elif field is not None or detail["type"] == "missing":
+        elif field is not None or (detail["type"] == "missing" and position == len(detail["loc"])):
             data = None
         else:
             continue
@@ -329,7 +329,7 @@ def _fields_at(model: type[ConfigModel], path: tuple[int | str, ...]) -> list[st
         if str(part) not in fields:
             return _fields_of_values(annotation)
         annotation = fields[str(part)].annotation
-    return list(_fields(annotation))
+    return list(_fields(annotation)) or _fields_of_values(annotation)
 
 
 def _fields(annotation: Any) -> dict[str, FieldInfo]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -27,6 +27,7 @@ class Evaluation:
         spiking layers.
     rates: the same by spiking layer.
     inputs: of the convolutions and linear layers by name.
+    right: whether each image is classified correctly, in their order.
     """
 
     images: int
@@ -37,6 +38,7 @@ class Evaluation:
     rate: float | None
     rates: dict[str, float]
     inputs: dict[str, LayerInputs]
+    right: tuple[bool, ...] = field(default=(), repr=False)
 
 
 class _InputTally:
@@ -197,6 +199,7 @@ class Evaluator:
             rate=sum(fired.values()) / everything if everything else None,
             rates={name: fired[name] / steps[name] if steps[name] else 0.0 for name in fired},
             inputs={name: tally.inputs(images, self._each[name]) for name, tally in self._inputs.items()},
+            right=tuple(right.tolist()),
         )
 
 

@@ -31,8 +31,7 @@ def plan(
         )
         print_result(without_pilot(described, origin) | target, _without_pilot_view, as_json)
         return
-    now = (described.replicates, described.verify.seeds)
-    print_result(allocation(described, origin, _pilots(pilot, store), detect / 100, now) | target, _view, as_json)
+    print_result(allocation(described, origin, _pilots(pilot, store), detect / 100) | target, _view, as_json)
 
 
 def _target(described: Any, origin: str) -> dict[str, Any]:

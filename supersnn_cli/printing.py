@@ -15,7 +15,7 @@ PROBLEMS = 10
 """Problems of a sweep's folder that are printed; the JSON and the page have all."""
 
 
-EQUAL = "at equal energy, after fewer time steps (steps) or by early exits (confidence):\n"
+EQUAL = "at equal energy, after fewer time steps (steps) or by early exits (confidence)"
 
 PLAIN = {"±": "+/-", "−": "-", "–": "-", "·": "|", "…": "...", "×": "x", "→": "->", "≤": "<=", "≥": ">=", "µ": "u"}
 """What is printed for characters that the terminal's encoding lacks."""
@@ -88,18 +88,9 @@ def cell(value: object) -> str:
 
 def print_results(results: Mapping[str, Any]) -> None:
     """Print a sweep's arms, verdicts, answer, cautions and problems, as in its report."""
-    from rich.console import Console
+    from analysis.report import table
 
-    from analysis.report import equal_energy_table, table, verdict_table
-
-    console = Console()
-    for title, rows in (("", table(results)), ("", verdict_table(results)), (EQUAL, equal_energy_table(results))):
-        if rows:
-            print(title, end="")
-            console.print(table_of(rows))
-            console.print()
-    for line in dict.fromkeys((results["headline"], results["answer"], *results["cautions"], *results["remarks"])):
-        print(line)
+    _print_said(results, table(results), results["cautions"])
     for line in results["problem_lines"][:PROBLEMS]:
         print(f"problem: {line}")
     if (more := len(results["problem_lines"]) - PROBLEMS) > 0:
@@ -108,17 +99,25 @@ def print_results(results: Mapping[str, Any]) -> None:
 
 def print_pooled(said: Mapping[str, Any]) -> None:
     """Print what several sweeps that ask one question say together."""
-    from rich.console import Console
-
-    from analysis.report import equal_energy_table, verdict_table
-
     print(f"\ntogether: {', '.join(said['sweeps'])}")
-    for title, rows in (("", verdict_table(said)), (EQUAL, equal_energy_table(said))):
+    _print_said(said)
+
+
+def _print_said(said: Mapping[str, Any], arms: Sequence[Any] = (), cautions: Sequence[str] = ()) -> None:
+    """Print a table of arms, the verdicts, and the sentences about them: the answer and its evidence first."""
+    from rich.console import Console
+    from rich.text import Text  # without markup: data may contain brackets
+
+    from analysis.report import equal_energy_table, verdict_tables
+
+    console = Console()
+    for title, rows in (("", arms), *verdict_tables(said), (EQUAL, equal_energy_table(said))):
+        if rows and title:
+            console.print(Text(title, style="bold"))
         if rows:
-            print(title, end="")
-            Console().print(table_of(rows))
-            print()
-    for line in dict.fromkeys((said["headline"], said["answer"], *said["remarks"])):
+            console.print(table_of(rows))
+            console.print()
+    for line in dict.fromkeys(filter(None, (said["headline"], said["evidence"], *cautions, *said["remarks"]))):
         print(line)
 
 

@@ -2,22 +2,25 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from supersnn_cli.options import JsonOption, StoreOption
-from supersnn_cli.printing import cell, print_message, print_result, table_of
+from supersnn_cli.printing import cell, print_message, print_result
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SweepArgument = Annotated[str, typer.Argument(metavar="SWEEP", help="Name of a sweep in the store.")]
-TrialArgument = Annotated[str, typer.Argument(metavar="ARM/N", help="A trial, as direct/3.")]
+TrialArgument = Annotated[str, typer.Argument(metavar="ARM/N", help="A trial, as direct/3; of replicate 2 direct~2/3.")]
 
-SHOWN = ("arm", "trial", "state", "epochs", "value", "feasible", "spikes/rate", "ops/synaptic", "seconds")
-"""The columns of the table in a terminal beside the sampled values; JSON and CSV have all."""
+SHOWN = ("state", "epochs", "value", "feasible", "spikes/rate", "ops/synaptic", "seconds")
+"""The columns of the table in a terminal beside the trial's name and the sampled values; JSON and CSV have all."""
+WIDE = 100
+"""Columns of a terminal from which the table has all of these."""
 
 
 def trials(
@@ -41,7 +44,8 @@ def trials(
     from analysis import load, selection
     from tune.store import Store
 
-    table = load.sweep(Store.at(store).existing(sweep_name).path).trials.drop(columns="sweep")
+    sweep = load.sweep(Store.at(store).existing(sweep_name).path)
+    table = sweep.trials.drop(columns="sweep")
     _require_known("--arm", arm, table["arm"].unique().tolist())
     _require_known("--state", state, ["finished", "stopped", "failed", "running"])
     table = table[table["arm"].isin(arm)] if arm else table
@@ -52,7 +56,7 @@ def trials(
     if as_json:
         print(json.dumps(selection.plain(table), default=str))
     elif csv is None:
-        print_result(_for_terminal(table), table_of, as_json=False)
+        print_result(table, lambda rows: _for_terminal(rows, sweep.datasets), as_json=False)
         print_message(f"{len(table)} trial{'' if len(table) == 1 else 's'}")
 
 
@@ -81,16 +85,48 @@ def _write_csv(table: "pd.DataFrame", path: Path) -> None:
     print_message(f"wrote {path}: {len(table)} trials")
 
 
-def _for_terminal(table: "pd.DataFrame") -> list[dict[str, Any]]:
-    """Return the rows for a terminal: the columns that say something, and the sampled values as one text."""
+def _for_terminal(table: "pd.DataFrame", datasets: Sequence[str]) -> Any:
+    """Return the rows for a terminal: trials by the names that `show` takes, the columns that say something, and the
+    sampled values as one text. In a narrow terminal seconds are left out.
+
+    Args:
+        table: the trials.
+        datasets: of the sweep, in its order.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text  # without markup: data may contain brackets
+
     from analysis import selection
 
     shown = [column for column in SHOWN if column in table.columns and table[column].notna().any()]
     if "feasible" in shown and not table["feasible"].eq(False).any():
         shown.remove("feasible")
-    rows = selection.plain(table)
+    if "seconds" in shown and Console().width < WIDE:
+        shown.remove("seconds")
+    drawn = Table(box=None, pad_edge=False)
+    for name in ("trial", *shown):
+        drawn.add_column(Text(name.replace("/", "/\n")), no_wrap=True, overflow="fold")
+    drawn.add_column("with", overflow="fold", min_width=16)
     sampled = [str(column) for column in table.columns if "." in str(column)]
-    return [{**{key: row[key] for key in shown}, "with": _values(row, sampled)} for row in rows]
+    for row in selection.plain(table):
+        texts = (_name(row, datasets), *(_cell(key, row[key]) for key in shown), _values(row, sampled))
+        drawn.add_row(*map(Text, texts))
+    return drawn
+
+
+def _name(row: dict[str, Any], datasets: Sequence[str]) -> str:
+    """Return a trial's name: its search's, and its number in it."""
+    from supersnn.records.searches import SearchId, trial_key
+
+    dataset = row["dataset"] if row["dataset"] in datasets[1:] else None
+    return trial_key(str(SearchId(row["arm"], dataset, row["replicate"])), row["trial"])
+
+
+def _cell(key: str, value: Any) -> str:
+    from analysis.sentences import number
+
+    return number(value) if key.startswith("ops/") else cell(value)
 
 
 def _values(row: dict[str, Any], keys: list[str]) -> str:

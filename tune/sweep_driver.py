@@ -20,13 +20,14 @@ from tune.description.arms import resolve
 from tune.description.changes import as_changed
 from tune.description.fixed import dataset_digests, fixed_digest
 from tune.description.own_parts import paths_of
-from tune.description.replication import folder_label
+from tune.description.replication import folder_label, replicates_now
 from tune.description.searches import PlannedSearch, planned
 from tune.description.sweep import SweepConfig
 from tune.execution.prepare import distinct_splits
 from tune.notices import Notice, StudiesRebuilt
 from tune.outcome.final_runs import FinalRuns
 from tune.outcome.final_training import FinalRun
+from tune.outcome.precision import look, look_due
 from tune.own_code import NO_OWN_CODE, OwnCode, own_code
 from tune.search.budget import Budget
 from tune.search.messages import disk_is_full
@@ -82,7 +83,7 @@ class SweepDriver:
 
     def reopen(self, sweep: SweepConfig) -> None:
         """Go on with other arms, spaces or settings, while no trial runs."""
-        self.sweep, self.searches = sweep, planned(sweep)
+        self.sweep, self.searches = sweep, planned(sweep, None, replicates_now(sweep, self.record.state))
         storage = open_storage(self.store.optuna_url)
         incomplete = searches_to_rebuild(sweep, self.searches, storage, self.record.state, str(self.folder.journal))
         rebuild_studies(self.searches, storage, self.record, self.sweep_id, incomplete)
@@ -99,10 +100,26 @@ class SweepDriver:
         """Return whether trials are left to be run, all of them paused."""
         return self.studies.waits(new=self.budget.exhausted() is None)
 
+    def add_replicate(self) -> bool:
+        """Look at how well the differences are known, where the replicates depend on it; return whether one is added.
+
+        All replicates have their final runs.
+        """
+        exhausted = self.budget.exhausted() is not None
+        if not look_due(self.sweep, self.record.state, exhausted):
+            return False
+        looked = look(self.sweep, self.folder, self.record.state, exhausted)
+        self.record.write(looked)
+        if looked.next > looked.replicates:
+            self.reopen(self.sweep)
+        return looked.next > looked.replicates
+
     def work_left(self) -> bool:
         """Return whether anything is left to be done: trials, final runs, their events, results, or export folders."""
         drivers = self.record.state.drivers
         if self.search_left() or self._unrecorded() or self.final_runs.left() or (drivers and drivers[-1].end is None):
+            return True
+        if look_due(self.sweep, self.record.state, self.budget.exhausted() is not None):
             return True
         winners = self.final_runs.winners()
         cells = {self.searches[name].dataset for name in winners}
@@ -194,7 +211,7 @@ class SweepDriver:
                 sweep_id=self.sweep_id,
                 config=fixed_digest(self.sweep),
                 datasets=dataset_digests(self.sweep),
-                replicates=self.sweep.replicates,
+                replicates=replicates_now(self.sweep, self.record.state),
                 code=code_version(self.own.identities),
                 versions=versions(),
                 plugins=dict(self.own.identities),
@@ -245,14 +262,14 @@ def open_sweep(sweep: SweepConfig, store: Store, origin: str = "sweep") -> Itera
         UserError: the sweep's file is wrong, another driver holds the sweep, it exists with a different configuration,
             its studies are another sweep's, or a sweep of another store is at the shared address.
     """
-    searches = planned(sweep, resolve(sweep, origin))
+    resolve(sweep, origin)
     with locked(sweep.name, store) as folder:
         token = uuid.uuid4().hex
         record = SweepRecord(folder, sweep.search.constraints)
         state, given = record.state, sweep
         if changes := overrides(state):
             sweep = as_changed(given, changes)
-            searches = planned(sweep, resolve(sweep, origin))
+        searches = planned(sweep, resolve(sweep, origin), replicates_now(sweep, state))
         require_same_configuration(sweep, folder, state)
         if state.ran and state.config is None and not folder.config.exists():
             require_same_trainings(sweep, searches, state, record.events(("start",)))

@@ -12,6 +12,7 @@ from supersnn.errors import UserError
 from supersnn.records.events import AnyEvent, TrialStarted
 from supersnn.records.state import SweepState
 from tune.description.fixed import MAY_CHANGE, dataset_digests, has_digest
+from tune.description.replication import most_replicates, replicates_begun
 from tune.description.searches import PlannedSearch
 from tune.description.sweep import SweepConfig
 from tune.store import Store, SweepFolder
@@ -108,14 +109,14 @@ def _require_only_additions(sweep: SweepConfig, state: SweepState) -> None:
     Raises:
         UserError: they were removed or changed, or are in another order.
     """
-    digests, begun = dataset_digests(sweep), max((one.replicate + 1 for one in state.searches.values()), default=1)
+    digests, begun, most = dataset_digests(sweep), replicates_begun(state), most_replicates(sweep)
     labels = f"{', '.join(state.datasets)} before, {', '.join(digests) or 'none'} now"
     if list(digests)[: len(state.datasets)] != list(state.datasets):
         found = f"datasets: {labels}; they can be added at the end, and neither be removed nor change their order"
     elif changed := [label for label, before in state.datasets.items() if digests[label] != before]:
         found = f"datasets.{changed[0]}: it has other keys than before"
-    elif sweep.replicates < begun:
-        found = f"replicates: {begun} before, {sweep.replicates} now; they can be added, not removed"
+    elif most < begun:
+        found = f"replicates: {begun} before, {most} now; they can be added, not removed"
     else:
         return
     raise UserError(f"sweep {sweep.name!r} already exists with a different configuration ({found}): use a new name")

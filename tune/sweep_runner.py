@@ -58,7 +58,8 @@ class SweepRunner:
             before = self._steering.taken
             self._verify()
             self._steering.take_up()
-            left = self._steering.taken > before and (self._steering.change_waits or self._left())
+            asked = self._steering.taken > before and (self._steering.change_waits or self._left())
+            left = asked or self._driver.add_replicate()
 
     def _adopt(self) -> None:
         """Let changes hold that had to wait until nothing runs."""
@@ -233,6 +234,7 @@ def _verified(search: PlannedSearch, item: FinalRun, result: FinalResult, gpus: 
         rates=result.rates,
         anytime=result.anytime,
         int8=result.int8,
+        right=result.right,
         seconds=result.seconds,
         opened=result.opened,
         ended=result.ended,

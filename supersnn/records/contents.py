@@ -14,6 +14,7 @@ from supersnn.records.events import (
     DatasetSplit,
     DriverEnd,
     EpochReported,
+    PrecisionLooked,
     RequestTaken,
     TeacherCached,
     TeacherRefitted,
@@ -62,6 +63,7 @@ class SweepContents:
             has one data set under `dataset`. `replicates`: how many searches each arm has on each.
         splits: the images and their splits, by data set and replicate: `split_of` finds that of a search.
         teachers, refitted: by digest. `caches`: by the cache's digest.
+        looks: what the driver found each time that it looked at how well the differences are known.
         exports: the export folders that have all final runs so far, by arm (`OVERALL` for the best one) and data set.
         searching: whether trials are being searched for, not ranked or verified.
         training_seconds: of all trials' trainings together.
@@ -98,6 +100,7 @@ class SweepContents:
     requests: dict[str, RequestTaken] = field(default_factory=dict)
     waiting: str = ""
     failed_on: dict[str, int] = field(default_factory=dict)
+    looks: list[PrecisionLooked] = field(default_factory=list)
 
     def search_name(self, event: SearchEvent) -> str:
         """Return the name of the search that an event is about."""

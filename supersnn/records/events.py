@@ -237,7 +237,8 @@ class WinnerVerified(Located):
     in Unix seconds, `seconds` the training's, `ended` how it ended: ``finished`` or ``failed:REASON``. `anytime` is its
     accuracy and cost after each time step and of early exits (`supersnn.anytime.Point`), None in earlier versions, and
     so is `gpus`, how many the training took. `int8` compares weights of 8 bits with the floats
-    (`supersnn.export_formats.int8_format.compared`), None without.
+    (`supersnn.export_formats.int8_format.compared`), None without. `right` says which test images it classified
+    correctly (`supersnn.records.packed`), None where that is not known.
     """
 
     event: Literal["verified"] = "verified"
@@ -252,6 +253,7 @@ class WinnerVerified(Located):
     ended: str = "finished"
     anytime: list[dict[str, Any]] | None = None
     int8: dict[str, Any] | None = None
+    right: str | None = None
     gpus: float | None = None
 
     def left_out(self) -> set[str]:
@@ -271,6 +273,26 @@ class WinnerExported(Located):
     folder: str
     seed: int
     best: str | None = None
+
+
+class PrecisionLooked(Event):
+    """The driver has looked at how well the differences between arms are known, in a sweep that adds replicates.
+
+    `replicates` are those that have all their final runs, `at_most` how many there may be, `until` the half width, a
+    fraction, below which none is added. `half_width` is that of the widest 95 % interval, which is of `a` − `b` on
+    `dataset` (its label; None where the sweep has one under `dataset`), None where no interval is finite. `next` is how
+    many replicates the sweep has from now on.
+    """
+
+    event: Literal["look"] = "look"
+    replicates: int
+    at_most: int
+    until: float
+    half_width: float | None = None
+    dataset: str | None = None
+    a: str | None = None
+    b: str | None = None
+    next: int
 
 
 class RequestTaken(Event):
@@ -318,6 +340,7 @@ AnyEvent = (
     | WinnerChosen
     | TeacherRefitted
     | WinnerVerified
+    | PrecisionLooked
     | WinnerExported
     | RequestTaken
     | SweepClosed

@@ -16,6 +16,7 @@ from supersnn.records.events import (
     AnyEvent,
     DatasetSplit,
     EpochReported,
+    PrecisionLooked,
     RequestTaken,
     SweepClosed,
     SweepStarted,
@@ -92,6 +93,9 @@ class SweepState(SweepContents):
                     self._needs_export(event)
                 epochs = self._epochs_per_seed(event) if new else 0
                 self._spend("final runs", event.seconds, event.gpus, new)
+            case PrecisionLooked():
+                self.looks.append(event)
+                self.replicates = event.next
             case RequestTaken():
                 new = _add(self.requests, event.id, event)
                 if new and event.refused is None:

@@ -42,7 +42,7 @@ def figures(folder: Path) -> dict[str, Any]:
     results = report.results(sweep)
     json.dumps(results, allow_nan=False)
     assert report.table(results)
-    report.verdict_table(results)
+    list(report.verdict_tables(results))
     return results
 
 

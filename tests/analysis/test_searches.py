@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from analysis import compare
-from analysis.looks import grown, levels
+from analysis.looks import Look, grown, levels
 from tests.support.simulated_searches import SEED_SD, alarms, searches
 
 SWEEPS = 400
@@ -104,7 +104,7 @@ def test_extending_until_something_is_found_keeps_the_error_rate(looks: tuple[in
         so_far = draws[:, :units]
         t = so_far.mean(1) / so_far.std(1, ddof=1) * np.sqrt(units)
         p = 2 * stats.t.sf(np.abs(t), units - 1)
-        counted |= p < levels(grown(looks[:number]), 0.05)[-1]
+        counted |= p < levels(grown(map(Look, looks[:number])), 0.05)[-1]
         uncounted |= p < 0.05
     assert counted.mean() <= 0.056
     assert uncounted.mean() > 0.07
@@ -118,7 +118,7 @@ def test_verdicts_count_looks() -> None:
         so_far = table[table["replicate"] < units]
         rows = compare.verdicts(so_far)
         assert set(rows["look"]) == {number}
-        level = levels(grown(looks[:number]), 0.05)[-1]
+        level = levels(grown(map(Look, looks[:number])), 0.05)[-1]
         assert ((rows["p"] < 0.05) == (rows["p_raw"] < level)).all()
         plain = compare.verdicts(so_far.drop(columns="look"))
         assert plain["p"].tolist() == plain["p_raw"].tolist() == rows["p_raw"].tolist()
@@ -137,14 +137,15 @@ def test_looks_share_the_error_rate_over_three_comparisons() -> None:
 
 
 def test_levels_of_looks_are_those_of_a_simulation() -> None:
-    looks, alpha = grown([3, 3, 5, 10]), 0.2
-    assert list(looks) == [3, 5, 10]
+    units, alpha = [3, 5, 10], 0.2
+    looks = grown(map(Look, [3, *units]))
+    assert [look.units for look in looks] == units
     edges = stats.norm.isf(np.array(levels(looks, alpha)) / 2)
     sums = np.random.default_rng(0).standard_normal((200_000, 10)).cumsum(1)
-    z = np.abs(sums[:, [2, 4, 9]]) / np.sqrt(looks)
+    z = np.abs(sums[:, [2, 4, 9]]) / np.sqrt(units)
     first = (z > edges).argmax(1)[(z > edges).any(1)]
     spent = np.cumsum(np.bincount(first, minlength=3)) / len(z)
-    assert spent == pytest.approx([alpha * (1 - 1 / units) for units in looks], abs=0.003)
+    assert spent == pytest.approx([alpha * (1 - 1 / n) for n in units], abs=0.003)
 
 
 def test_more_seeds_of_the_same_searches_are_another_look() -> None:

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import pandas as pd
 import pytest
 
-from analysis import load, server
+from analysis import load, server, server_address
 from supersnn.errors import UserError
 from supersnn.records.events import EpochReported
 
@@ -146,7 +146,7 @@ def test_wrong_addresses_are_one_line_and_make_no_database(tmp_path: Path) -> No
 
 
 def test_a_server_that_hangs_is_waited_for_a_limited_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "PATIENCE", 0.2)
+    monkeypatch.setattr(server_address, "PATIENCE", 0.2)
     silent = socket.create_server(("127.0.0.1", 0))
     with closing(silent), pytest.raises(UserError, match="no answer from an MLflow server: timed out"):
         load.from_mlflow(f"http://127.0.0.1:{silent.getsockname()[1]}", "digits")

@@ -14,6 +14,7 @@ from supersnn.config import TrainConfig
 from supersnn.config_model import parse, with_values
 from supersnn.records.events import SweepStarted
 from tune.description.arms import Arm
+from tune.description.replication import least_replicates
 from tune.description.searches import planned
 from tune.description.sweep import SweepConfig
 from tune.search.budget import Budget
@@ -54,7 +55,7 @@ def simulate(sweep: SweepConfig, arms: Mapping[str, Arm], seed: int) -> Iterator
     cut: dict[str, Any] = {"search.hours": None, "search.gpu_hours": None}
     if sweep.search.trials > most:
         cut["search.trials"] = most
-    cut["replicates"] = min(sweep.replicates, 2)
+    cut["replicates"] = min(least_replicates(sweep), 2)
     cut["search.seeds_per_trial"] = min(sweep.search.seeds_per_trial, 3)
     sweep = with_values(sweep, cut)
     storage, random = Database(), Random(seed)

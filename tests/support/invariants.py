@@ -36,12 +36,31 @@ def assert_sweep(store: Path, name: str) -> None:
     folder = Store(store).existing(name)
     sweep = parse(SweepConfig, read_yaml(folder.config), "stored")
     events = events_of(folder.journal)
+    sweep = as_it_ended(sweep, events)
     runs = mlflow_runs(store, name)
     assert_studies(store, sweep, events)
     assert_journal(sweep, events)
     assert_mlflow(store, sweep, runs, events)
     assert_best(store, sweep, events, runs)
     assert_verified(store, sweep, events)
+
+
+def as_it_ended(sweep: SweepConfig, events: Events) -> SweepConfig:
+    """Return a sweep with the number of replicates that it has ended with, after a look at each number of them."""
+    if isinstance(sweep.replicates, int):
+        return sweep
+    looks = [event for event in events if event["event"] == "look"]
+    assert all(look["next"] - look["replicates"] in (0, 1) for look in looks)
+    steps = [look["replicates"] for look in looks if look["next"] > look["replicates"]]
+    assert steps == list(range(sweep.replicates.at_least, looks[-1]["replicates"]))
+    assert looks[-1]["next"] == looks[-1]["replicates"] <= sweep.replicates.at_most
+    return sweep.model_copy(update={"replicates": looks[-1]["replicates"]})
+
+
+def count(sweep: SweepConfig) -> int:
+    """Return the number of replicates of a sweep `as_it_ended`."""
+    assert isinstance(sweep.replicates, int)
+    return sweep.replicates
 
 
 def trials_of(sweep: SweepConfig, search: str, events: Events) -> int:
@@ -70,7 +89,7 @@ def searches_of(sweep: SweepConfig) -> dict[str, tuple[str, str | None, int]]:
     """Return arm, data set's label and replicate of each search, by its name; made without the code under test."""
     labels: list[str | None] = list(sweep.datasets) if sweep.datasets else [None]
     found = {}
-    for replicate in range(sweep.replicates):
+    for replicate in range(count(sweep)):
         for position, label in enumerate(labels):
             for arm in sweep.arms:
                 name = f"{arm}~{label}~{replicate}" if position else f"{arm}~{replicate}" if replicate else arm
@@ -120,9 +139,9 @@ def assert_mlflow(store: Path, sweep: SweepConfig, runs: list[Run], events: Even
     datasets, searches = len(sweep.datasets or [None]), len(searches_of(sweep))
     assert levels["dataset"] == (datasets if datasets > 1 else 0)
     assert levels["arm"] == len(sweep.arms) * datasets
-    assert levels["replicate"] == (searches if sweep.replicates > 1 else 0)
+    assert levels["replicate"] == (searches if count(sweep) > 1 else 0)
     assert levels["trial"] == sum(trials_of(sweep, search, events) for search in searches_of(sweep))
-    lowest = "replicate" if sweep.replicates > 1 else "arm"
+    lowest = "replicate" if count(sweep) > 1 else "arm"
     above = {"dataset": "sweep", "arm": "dataset" if datasets > 1 else "sweep", "replicate": "arm"}
     above |= {"trial": lowest, "verification": lowest}
     for run in runs:
@@ -148,7 +167,7 @@ def assert_best(store: Path, sweep: SweepConfig, events: Events, runs: list[Run]
     for event, _ in read(Store(store).sweep(sweep.name).journal, faults=faults):
         state.apply(event)
     assert (faults, state.orphans) == ([], set())
-    level = "replicate" if sweep.replicates > 1 else "arm"
+    level = "replicate" if count(sweep) > 1 else "arm"
     tracked = {
         (
             run.data.tags["supersnn.arm"],
@@ -169,7 +188,7 @@ def assert_best(store: Path, sweep: SweepConfig, events: Events, runs: list[Run]
         tracked_run = tracked[arm, label or sweep.dataset.name, str(replicate)]
         assert tracked_run.data.metrics.get("val/best") == value, search
         shown = (status if "arms" in status else status["datasets"][label])["arms"][arm]
-        shown = shown["replicates"][replicate] if sweep.replicates > 1 else shown
+        shown = shown["replicates"][replicate] if count(sweep) > 1 else shown
         assert (shown["best_trial"], shown["best_val"]) == (trial, value), search
         if len(searches_of(sweep)) == len(sweep.arms):
             assert report["arms"][arm]["best_val"] == value, arm

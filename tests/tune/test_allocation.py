@@ -25,7 +25,7 @@ PILOT = Pilot(
 
 
 def test_a_plan_is_the_cheapest_with_the_power_and_its_cost_adds_up() -> None:
-    planned = allocation(SweepConfig.model_validate(SWEEP), "s.yaml", {"digits": PILOT}, 0.02, now=(3, 10))
+    planned = allocation(SweepConfig.model_validate(SWEEP | {"replicates": 3}), "s.yaml", {"digits": PILOT}, 0.02)
     plan = planned["plan"]
     assert planned["comparisons"] == 3
     assert plan["power"] >= 0.8

@@ -19,7 +19,8 @@ from tune.description.arms import resolve
 from tune.description.duration import EpochTimes, seconds_by_part
 from tune.description.searches import planned
 from tune.description.sweep import SweepConfig
-from tune.execution.measuring import _cost_key, slots_here, trainings
+from tune.execution import measuring
+from tune.execution.measuring import TimedTraining, _cost_key, slots_here, trainings
 from tune.execution.prepare import preparations
 from tune.store import Store
 from tune.terminal.forecast import duration, forecast, forecast_table, size
@@ -151,3 +152,30 @@ def test_a_dry_run_has_the_forecast_unless_it_is_not_wanted(tmp_path: Path) -> N
 def test_sizes_and_durations_as_text() -> None:
     assert [size(count) for count in (999, 1500, 2.5e6, 3e9, 4e12)] == ["999 bytes", "1.5 kB", "2.5 MB", "3 GB", "4 TB"]
     assert [duration(hours) for hours in (0.01, 0.5, 5.0)] == ["36 s", "30 min", "5.0 h"]
+
+
+def test_each_data_set_is_timed_and_their_hours_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def timed(items: list[TimedTraining], _shape: ImageShape, _classes: int, _seconds: float) -> list[StepTime]:
+        sizes = [item.config["dataset"]["images"] for item in items]
+        return [StepTime(size / 1e4, 0.001, batch=16, parameters=1, memory=size, device="cpu") for size in sizes]
+
+    monkeypatch.setattr(measuring, "time_trainings", timed)
+    store = Store(tmp_path)
+
+    def found(**changes: Any) -> dict[str, Any]:
+        sweep = described(**changes)
+        first = sweep.datasets["many"] if sweep.datasets else sweep.dataset
+        forecasted = forecast(sweep, resolve(sweep), inspect(first), store, local=True)
+        assert forecasted is not None
+        return forecasted
+
+    images = {"many": {"name": "digits", "images": 400}, "few": {"name": "digits", "images": 200}}
+    alone = [found(dataset=PLAIN["dataset"] | one) for one in images.values()]
+    both = found(datasets=images)
+    for part, hours in both["hours"].items():
+        assert hours == pytest.approx(sum(one["hours"][part] for one in alone)), part
+    assert alone[0]["hours"]["total"] > 3 * alone[1]["hours"]["total"]
+    assert both["memory"] == alone[0]["memory"]
+    assert set(both["timed"]["epoch_s"]) == {f"{arm} ({label})" for arm in PLAIN["arms"] for label in images}
+    assert both["caches"]["resnet8 (many)"] == alone[0]["caches"]["resnet8"]
+    forecast_table(both)

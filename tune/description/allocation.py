@@ -6,31 +6,30 @@ from typing import Any
 
 from analysis.arms import comparisons
 from analysis.pilot import Pilot
-from analysis.planning import POWER, Allocation, Variances, cheapest, combined, detectable, power
+from analysis.planning import POWER, Allocation, Variances, cheapest, combined, detectable, half_width, power
 from tune.description.arms import Arm, resolve
+from tune.description.replication import most_replicates, until
 from tune.description.sweep import SweepConfig
 
 REPLICATES = (2, 3, 5, 7, 10, 15, 20)
 """Numbers of replicates of which a plan without a pilot says what they find."""
 
 
-def allocation(
-    sweep: SweepConfig, origin: str, pilots: Mapping[str, Pilot], difference: float, now: tuple[int, int] = (1, 1)
-) -> dict[str, Any]:
+def allocation(sweep: SweepConfig, origin: str, pilots: Mapping[str, Pilot], difference: float) -> dict[str, Any]:
     """Return the cheapest replicates and fresh seeds that find a difference with 80 % power, as plain values.
 
     Accuracies are fractions. `datasets` has the plan of each data set by itself, `plan` one that is enough on all of
     them, `cautious` the same with the upper 80 % confidence limit of the variance between searches, and `now` what the
-    file as it is would find. A cost has `trainings` and `epochs` (at most), `hours` of training one at a time,
-    `hours_at_once` in as many slots as the pilot had, and `gpu_hours` (0 with `gpus: auto`, which follows from the
-    nodes); these are without teachers.
+    file as it is would find. Where that adds replicates until an interval is narrow enough, `until` has how many it
+    will take, None where `at_most` are too few. A cost has `trainings` and `epochs` (at most), `hours` of training one
+    at a time, `hours_at_once` in as many slots as the pilot had, and `gpu_hours` (0 with `gpus: auto`, which follows
+    from the nodes); these are without teachers.
 
     Args:
         sweep: the sweep to plan.
         origin: its file, for messages.
         pilots: of each data set.
         difference: the true one that is to be found.
-        now: the replicates and seeds of the file.
     """
     arms = resolve(sweep, origin)
     costs = {name: _Costs(sweep, arms, pilot) for name, pilot in pilots.items()}
@@ -43,7 +42,7 @@ def allocation(
         return None if found is None else _plan(found, of)
 
     variances = combined(pilot.variances for pilot in pilots.values())
-    replicates, seeds = now
+    replicates, seeds = most_replicates(sweep), sweep.verify.seeds
     variance = variances.of_difference(seeds)
     return {
         "sweep": sweep.name,
@@ -55,12 +54,23 @@ def allocation(
                      for name, pilot in pilots.items()},
         "plan": plan(variances, every),
         "cautious": plan(combined(pilot.cautious for pilot in pilots.values()), every),
+        **_until(sweep, variance),
         "now": {
             "replicates": replicates, "seeds": seeds,
             "power": power(difference, variance, replicates, compared) if replicates > 1 else 0.0,
             "detectable": detectable(variance, replicates, compared) if replicates > 1 else None,
         },
     }  # fmt: skip
+
+
+def _until(sweep: SweepConfig, variance: float) -> dict[str, Any]:
+    """Return what is planned where the replicates depend on how well the differences are known, else nothing."""
+    if (wanted := until(sweep)) is None:
+        return {}
+    counts = range(wanted.at_least, wanted.at_most + 1)
+    halves = {count: half_width(variance, count, wanted.at_most, wanted.at_least) for count in counts}
+    enough = next((count for count, half in halves.items() if half <= wanted.until / 100), None)
+    return {"until": wanted.model_dump() | {"replicates": enough, "half_width": halves[enough or wanted.at_most]}}
 
 
 class _Costs:
@@ -141,10 +151,21 @@ def sentences(planned: Mapping[str, Any]) -> Iterator[str]:
         yield (f"The pilot's few searches know their variance roughly: with its upper 80 % confidence limit it takes "
                f"{limit}.")  # fmt: skip
     now = planned["now"]
-    if now["detectable"] is not None:
+    if "until" in planned:
+        yield _sentence_of_until(planned["until"])
+    elif now["detectable"] is not None:
         yield (f"As it is, with {now['replicates']} replicates and {now['seeds']} seeds, the file finds it with "
                f"{100 * now['power']:.0f} % power, and {100 * now['detectable']:.2g} points with 80 %.")  # fmt: skip
     yield "Hours are of training, without teachers; at once: in as many slots as the pilot had."
+
+
+def _sentence_of_until(wanted: Mapping[str, Any]) -> str:
+    half, aim = f"±{100 * wanted['half_width']:.2g}", f"±{wanted['until']:g} points"
+    if wanted["replicates"] is None:
+        return (f"The file adds replicates until all comparisons are known to {aim}: by the pilot's variances "
+                f"{wanted['at_most']}, the most it allows, reach about {half}.")  # fmt: skip
+    return (f"The file adds replicates until all comparisons are known to {aim}: by the pilot's variances that takes "
+            f"about {wanted['replicates']} of at most {wanted['at_most']}.")  # fmt: skip
 
 
 def without_pilot(sweep: SweepConfig, origin: str) -> dict[str, Any]:

@@ -21,7 +21,8 @@ def seconds_by_part(sweep: SweepConfig, arms: Mapping[str, Arm], times: EpochTim
     """Return an upper bound of the seconds of each part of a sweep, and of the `total`.
 
     Every trial is counted with all of its epochs; early stopping saves some. Trainings fill all slots; a part takes at
-    least as long as one of its trainings. Starting Ray, and MLflow, are not counted. All data sets count as the first.
+    least as long as one of its trainings. Starting Ray, and MLflow, are not counted. Where the sweep
+    has several data sets, they count as alike.
 
     Args:
         sweep: the sweep.

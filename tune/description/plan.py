@@ -12,7 +12,13 @@ from supersnn.data import DataSummary
 from supersnn.gpus import gpu_names
 from tune.description.arms import Arm
 from tune.description.devices import devices_text
-from tune.description.replication import labels, searches_per_arm, teachers_per_architecture
+from tune.description.replication import (
+    labels,
+    most_replicates,
+    searches_per_arm,
+    teachers_per_architecture,
+    until,
+)
 from tune.description.space import SearchParameter
 from tune.description.sweep import SweepConfig
 from tune.description.target import target_lines, target_plan
@@ -31,13 +37,26 @@ def plan(sweep: SweepConfig, arms: Mapping[str, Arm], data: DataSummary | None =
         **({} if data is None else {"data": _data(data)}),
         "arms": {name: _arm(arm) for name, arm in arms.items()},
         **({"datasets": list(labels(sweep))} if sweep.datasets else {}),
-        **({"replicates": sweep.replicates, "vary": list(sweep.vary)} if sweep.replicates > 1 else {}),
+        **({"replicates": _replicates(sweep), "vary": list(sweep.vary)} if most_replicates(sweep) > 1 else {}),
         "search": sweep.search.model_dump(mode="json") | {"startup": sweep.search.startup_trials()},
         "resources": sweep.resources.model_dump(mode="json") | {"shards": sweep.train.shards},
         "devices": devices_text(sweep.resources, sweep.train.shards, gpu_names()),
         "cost": cost(sweep, arms),
         **({"target": found} if (found := target_plan(sweep, arms)) is not None else {}),
     }
+
+
+def _replicates(sweep: SweepConfig) -> int | dict[str, Any]:
+    """Return the number of replicates, or what it depends on."""
+    wanted = until(sweep)
+    return most_replicates(sweep) if wanted is None else wanted.model_dump(mode="json")
+
+
+def _replicates_text(value: int | Mapping[str, Any]) -> str:
+    if isinstance(value, int):
+        return str(value)
+    aim = f"until all comparisons are known to ±{value['until']:g} points"
+    return f"{value['at_least']} to {value['at_most']}, {aim}; the cost is that of {value['at_most']}"
 
 
 def cost(sweep: SweepConfig, arms: Mapping[str, Arm]) -> dict[str, dict[str, int]]:
@@ -122,8 +141,8 @@ def plan_table(plan: Mapping[str, Any]) -> Group:
     settings = Table(box=None, pad_edge=False, show_header=False)
     for key in ("datasets", "replicates", "vary"):
         if key in plan:
-            value = plan[key]
-            settings.add_row(key, escape(" ".join(map(str, value)) if isinstance(value, list) else str(value)))
+            value = _replicates_text(plan[key]) if key == "replicates" else " ".join(map(str, plan[key]))
+            settings.add_row(key, escape(value))
     for key in ("search", "resources"):
         values = (f"{name} {value}" for name, value in plan[key].items() if value not in (None, [], {}))
         settings.add_row(key, escape("  ".join(values)))

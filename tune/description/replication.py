@@ -6,12 +6,13 @@ Replicate r draws its random numbers from seeds of its own: those of the sweep f
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
-from pydantic import ValidationError
+from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
 from supersnn.config import DatasetConfig
-from supersnn.config_model import merge
+from supersnn.config_model import ConfigModel, Count, Integer, Positive, merge
+from supersnn.records.contents import SweepContents
 
 if TYPE_CHECKING:
     from tune.description.sweep import SweepConfig
@@ -21,6 +22,35 @@ Varied = Literal["search", "teacher", "split"]
 SEED_STEP = 10_000_000
 """The distance between the seeds of two replicates: more than any number of seeds that verify or rank."""
 LABEL = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
+
+
+class ReplicatesUntil(ConfigModel):
+    """Replicates that are added one by one until the differences between arms are known well enough.
+
+    After `at_least` replicates, and after each further one, up to `at_most`, the 95 % intervals of all planned
+    comparisons on each data set are computed, valid under this stopping. No replicate is added once half the width of
+    the widest is at most `until` points of accuracy.
+    """
+
+    until: Positive
+    at_least: Integer = Field(3, ge=2)
+    at_most: Integer = Field(12, ge=2)
+
+    @model_validator(mode="after")
+    def _room(self) -> Self:
+        if self.at_most < self.at_least:
+            raise ValueError(f"at_most: expected at least at_least, {self.at_least}, found {self.at_most}")
+        return self
+
+
+def _form(value: Any) -> str:
+    return "ReplicatesUntil" if isinstance(value, Mapping | ReplicatesUntil) else "number"
+
+
+Replicates = Annotated[
+    Annotated[Count, Tag("number")] | Annotated[ReplicatesUntil, Tag("ReplicatesUntil")], Discriminator(_form)
+]
+"""How many replicates there are: a number, or what it depends on."""
 
 
 def complete_datasets(data: Any) -> Any:
@@ -81,14 +111,42 @@ def labels(sweep: "SweepConfig") -> tuple[str | None, ...]:
     return tuple(sweep.datasets) if sweep.datasets else (None,)
 
 
+def until(sweep: "SweepConfig") -> ReplicatesUntil | None:
+    """Return what the number of replicates depends on, None where it is given."""
+    return sweep.replicates if isinstance(sweep.replicates, ReplicatesUntil) else None
+
+
+def least_replicates(sweep: "SweepConfig") -> int:
+    """Return how many replicates a sweep begins with."""
+    return sweep.replicates.at_least if isinstance(sweep.replicates, ReplicatesUntil) else sweep.replicates
+
+
+def most_replicates(sweep: "SweepConfig") -> int:
+    """Return how many replicates a sweep may come to have."""
+    return sweep.replicates.at_most if isinstance(sweep.replicates, ReplicatesUntil) else sweep.replicates
+
+
+def replicates_begun(state: SweepContents) -> int:
+    """Return how many replicates of a sweep have begun, at least one."""
+    return max((search.replicate + 1 for search in state.searches.values()), default=1)
+
+
+def replicates_now(sweep: "SweepConfig", state: SweepContents) -> int:
+    """Return how many replicates a sweep has now: those that it is given, or begins with and has added."""
+    if (wanted := until(sweep)) is None:
+        return least_replicates(sweep)
+    added = min(state.looks[-1].next, wanted.at_most) if state.looks else 0
+    return max(wanted.at_least, added, replicates_begun(state))
+
+
 def searches_per_arm(sweep: "SweepConfig") -> int:
-    """Return how many searches each arm has."""
-    return len(labels(sweep)) * sweep.replicates
+    """Return how many searches each arm has at most."""
+    return len(labels(sweep)) * most_replicates(sweep)
 
 
 def teachers_per_architecture(sweep: "SweepConfig") -> int:
-    """Return how many teachers of each architecture a sweep trains: replicates share them where nothing varies."""
-    return len(labels(sweep)) * (1 if sweep.vary == ("search",) else sweep.replicates)
+    """Return how many teachers of each architecture a sweep trains at most: replicates share what does not vary."""
+    return len(labels(sweep)) * (1 if sweep.vary == ("search",) else most_replicates(sweep))
 
 
 def folder_label(sweep: "SweepConfig", dataset: str | None) -> str | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from supersnn.records.searches import SearchId
 from tune.description.arms import Arm, resolve, resolve_again
-from tune.description.replication import labels, sweep_of_cell
+from tune.description.replication import labels, least_replicates, sweep_of_cell
 from tune.description.sweep import SweepConfig
 
 
@@ -44,19 +44,22 @@ class PlannedSearch:
         return tuple(range(self.sweep.seed, self.sweep.seed + self.sweep.search.seeds_per_trial))
 
 
-def planned(sweep: SweepConfig, arms: Mapping[str, Arm] | None = None) -> dict[str, PlannedSearch]:
+def planned(
+    sweep: SweepConfig, arms: Mapping[str, Arm] | None = None, replicates: int | None = None
+) -> dict[str, PlannedSearch]:
     """Return a sweep's searches by name: replicate by replicate, data set by data set, arm by arm.
 
     Args:
         sweep: the sweep.
         arms: its arms, where they have been resolved already.
+        replicates: how many; by default those that the sweep begins with.
 
     Raises:
         UserError: see `resolve`.
     """
     searches = {}
     first = resolve(sweep) if arms is None else arms
-    for replicate in range(sweep.replicates):
+    for replicate in range(least_replicates(sweep) if replicates is None else replicates):
         for position, label in enumerate(labels(sweep)):
             alone = sweep_of_cell(sweep, label, replicate)
             of_cell = resolve_again(alone) if position or replicate else first

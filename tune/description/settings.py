@@ -3,9 +3,10 @@
 import re
 from collections.abc import Iterable
 
+from analysis.arms import comparisons
 from supersnn.config_model import digest, flatten
 from supersnn.errors import UserError, shortened
-from tune.description.replication import SEED_STEP
+from tune.description.replication import SEED_STEP, most_replicates, until
 from tune.description.sweep import NAME, SweepConfig
 
 LONGEST_NAME = 100
@@ -19,6 +20,8 @@ LARGEST = {
     "dataset.split_seed": 2**53,
     "dataset.validation_seed": 2**53,
     "replicates": 1000,
+    "replicates.at_most": 1000,
+    "replicates.at_least": 1000,
     "search.max_failures": 1_000_000,
     "search.min_epochs": 1_000_000,
     "search.reduction": 1_000_000,
@@ -110,7 +113,8 @@ def _check_seeds(sweep: SweepConfig) -> None:
     verify = sweep.verify
     searched = range(sweep.seed, sweep.seed + sweep.search.seeds_per_trial)
     fresh = range(verify.first_seed, verify.first_seed + verify.seeds)
-    for step in range(1 - sweep.replicates, sweep.replicates):
+    replicates = most_replicates(sweep)
+    for step in range(1 - replicates, replicates):
         drawn = range(searched.start + step * SEED_STEP, searched.stop + step * SEED_STEP)
         if drawn.start < fresh.stop and fresh.start < drawn.stop:
             where = f"of replicate {step}" if step > 0 else ""
@@ -122,6 +126,8 @@ def _check_seeds(sweep: SweepConfig) -> None:
 
 def _check_replicates(sweep: SweepConfig) -> None:
     """Check that what is to vary can vary, and that each data set is there once."""
+    if until(sweep) is not None and not comparisons(list(sweep.arms)):
+        raise UserError("replicates: until needs arms that are compared: direct and another, or both kinds of pairing")
     if "teacher" in sweep.vary and sweep.teacher.weights is not None:
         raise UserError(f"vary: the teacher is {sweep.teacher.weights}, the same in all replicates; remove 'teacher'")
     seen: dict[str, str] = {}

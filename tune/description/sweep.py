@@ -30,7 +30,7 @@ from supersnn.records.metrics import CONSTRAINABLE, OWN
 from tune.description.composition import Paths, compose
 from tune.description.overrides import parse_override, with_override
 from tune.description.relation_ranges import with_weight_ranges
-from tune.description.replication import Varied, complete_datasets, varied
+from tune.description.replication import Replicates, Varied, complete_datasets, varied
 from tune.description.space import DEFAULTS, SearchParameter
 from tune.description.time_span import TimeSpan
 
@@ -214,14 +214,15 @@ class SweepConfig(TrainConfig):
     """A sweep. The keys of a training hold for every arm unless the arm or the search space overrides them.
 
     All arms are searched on each of `datasets`, by label, each merged over `dataset`; without it on `dataset`. The
-    search of every arm is repeated in `replicates`, each with sampler and training seeds of its own; `vary` says what
-    else a replicate draws anew: its teachers' seeds (`teacher`), and the validation images (`split`), to which its own
+    search of every arm is repeated in `replicates`, each with sampler and training seeds of its own; their number is
+    given, or follows from how well the differences are to be known (`ReplicatesUntil`). `vary` says what else a
+    replicate draws anew: its teachers' seeds (`teacher`), and the validation images (`split`), to which its own
     teachers belong. What does not vary is shared.
     """
 
     name: str = Field(pattern=NAME)
     datasets: Annotated[dict[str, DatasetConfig] | None, Field(min_length=1), EXCLUDE_DEFAULT_FROM_DIGEST] = None
-    replicates: Annotated[Count, EXCLUDE_DEFAULT_FROM_DIGEST] = 1
+    replicates: Annotated[Replicates, EXCLUDE_DEFAULT_FROM_DIGEST] = 1
     vary: Annotated[tuple[Varied, ...], EXCLUDE_DEFAULT_FROM_DIGEST] = ("search",)
     arms: dict[str, ArmConfig] = Field(min_length=1)
     space: dict[str, SearchParameter] = {}

@@ -33,7 +33,7 @@ from supersnn.records.state import SweepState
 from supersnn.records.trial_state import TrialRecord
 from tune.description.arms import resolve
 from tune.description.fixed import fixed_digest
-from tune.description.replication import labels
+from tune.description.replication import labels, replicates_now
 from tune.description.searches import PlannedSearch, planned
 from tune.description.sweep import SweepConfig
 from tune.execution.local import LocalExecutor
@@ -65,7 +65,8 @@ class Exporter:
         if self._state.config not in (None, fixed_digest(self.sweep)):
             raise DamagedFile(f"{folder.config}: not the sweep's configuration: `supersnn sweep FILE` writes it again")
         plugins.activate(self.sweep.plugins)
-        self._searches = planned(self.sweep, resolve(self.sweep, str(folder.config)))
+        self._replicates = replicates_now(self.sweep, self._state)
+        self._searches = planned(self.sweep, resolve(self.sweep, str(folder.config)), self._replicates)
         self._data: dict[DatasetConfig, TrainingData] = {}
         self.warnings: dict[str, None] = {}
 
@@ -191,7 +192,7 @@ class Exporter:
                 {
                     "export": f"{search}-{number}",
                     "arm": self._searches[search].arm.name,
-                    **({"replicate": self._searches[search].replicate} if self.sweep.replicates > 1 else {}),
+                    **({"replicate": self._searches[search].replicate} if self._replicates > 1 else {}),
                     "trial": number,
                     "search_accuracy": searched[VAL_ACCURACY.key],
                     "search_synaptic_ops": searched.get(SYNAPTIC_OPS.key),
@@ -277,7 +278,7 @@ class Exporter:
             "trial": record.number,
             "trials": len(self._state.searches[search].trials),
             "replicate": place.replicate,
-            "replicates": self.sweep.replicates,
+            "replicates": self._replicates,
             **self._figures(search, record, results, seed),
             "tolerance": tolerance(min(len(data.validation), *(result.images for result in results))),
             "split": data.fingerprint,

@@ -32,6 +32,8 @@ class FinalResult(BaseModel):
             (`supersnn.anytime.Point`); empty in results of earlier versions.
         int8: weights of 8 bits beside floats on the same images (`supersnn.export_formats.int8_format.compared`); None
             without `export.int8`.
+        right: which test images were classified correctly (`supersnn.records.packed`); None without a test, and in
+            results of earlier versions.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -46,6 +48,7 @@ class FinalResult(BaseModel):
     ended: str
     anytime: list[dict[str, Any]] = []
     int8: dict[str, Any] | None = None
+    right: str | None = None
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -79,7 +82,7 @@ class FinalResult(BaseModel):
         if isinstance(event, TrialRanked):
             pairs: dict[str, tuple[Any, Any]] = {VAL_ACCURACY.key: (self.val, event.value)}
         else:
-            about = ("rates", "seconds", "opened", *(["ended"] if "ended" in event.model_fields_set else []))
+            about = ("rates", "seconds", "opened", "right", *(["ended"] if "ended" in event.model_fields_set else []))
             known = {key for key in (VAL_ACCURACY.key, TEST_ACCURACY.key) if key in event.metrics}
             compared = sorted(known | (event.metrics.keys() & self.metrics.keys()))
             pairs = {key: (self.metrics.get(key), event.metrics[key]) for key in compared}
@@ -104,7 +107,7 @@ class FinalResult(BaseModel):
     def row(self) -> dict[str, Any]:
         """Return the result as `verified.json` has it: metrics under their columns' names."""
         about = {"seed": self.seed, **by_column(self.metrics)}
-        return about | self.model_dump(mode="json", exclude={"seed", "config", "metrics"})
+        return about | self.model_dump(mode="json", exclude={"seed", "config", "metrics", "right"})
 
     def _accuracy(self, key: str) -> float:
         value = self.metrics[key]

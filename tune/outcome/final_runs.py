@@ -198,6 +198,7 @@ class FinalRuns:
                 rates=event.rates or {},
                 anytime=event.anytime or [],
                 int8=event.int8,
+                right=event.right,
                 images=tested["count"],
                 opened=event.opened,
                 seconds=event.seconds,

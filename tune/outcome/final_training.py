@@ -16,6 +16,7 @@ from supersnn.measurement import measure
 from supersnn.networks.build import build
 from supersnn.records.events import WinnerVerified
 from supersnn.records.metrics import VAL_ACCURACY, int8_metrics
+from supersnn.records.packed import packed
 from supersnn.test_set import open_test, opened_at
 from tune.execution.checkpoints import checkpoint_path
 from tune.execution.trial import TrialRunner, check_owner
@@ -106,6 +107,7 @@ def train_final(item: FinalRun) -> FinalResult:
         ended=reports[-1].ended or "finished",
         anytime=rows(anytime(network, images, data.shape, data.mean, data.std)),
         int8=int8,
+        right=packed(measured.evaluation.right) if part == "test" else None,
     )
     result.write(storage.root / folder / RESULT)
     storage.publish(f"{folder}/{RESULT}")

@@ -11,10 +11,19 @@ from rich.text import Text
 
 from supersnn.errors import shortened
 from supersnn.records import steering
-from supersnn.records.events import AnyEvent, SweepClosed, SweepStarted, TeacherTrained, TrialEnd, TrialStarted
+from supersnn.records.events import (
+    AnyEvent,
+    PrecisionLooked,
+    SweepClosed,
+    SweepStarted,
+    TeacherTrained,
+    TrialEnd,
+    TrialStarted,
+)
 from supersnn.records.nodes import slow_text
 from supersnn.records.search_state import SearchRecord
 from supersnn.records.state import SweepState
+from tune.description.replication import replicates_now, until
 from tune.description.sweep import SweepConfig
 from tune.terminal.rows import Row, rows
 from tune.terminal.silence import silent
@@ -102,7 +111,7 @@ class Board:
         yield self._headline()
         yield self._table(options.max_width)
         yield from (Text(line, style="yellow") for line in self.troubles())
-        yield from (Text(line) for line in self._asked())
+        yield from (Text(line) for line in (*self._looked(), *self._asked()))
         yield from (
             Text(fault, style="yellow") for fault in (*slow_text(self.state.nodes.values()), *self.state.faults)
         )
@@ -121,6 +130,10 @@ class Board:
         running = sum(len(search.running) for search in self.state.searches.values())
         return bool(running) and len(silent(self.state, time.time())) == running
 
+    def _looked(self) -> list[str]:
+        """Return how well the differences are known, where the replicates depend on it."""
+        return [look_line(self.state.looks[-1])] if until(self.sweep) and self.state.looks else []
+
     def _asked(self) -> list[str]:
         """Return what people asked for and what holds of it now: paused arms, given trials, pending requests."""
         paused = sorted(steering.paused(self.state))
@@ -134,7 +147,7 @@ class Board:
 
     def _table(self, width: int) -> Table:
         """Return the arms as a table: without ``with``, without the running trials' epochs where they do not fit."""
-        rows, one = self.rows, self.sweep.replicates == 1
+        rows, one = self.rows, replicates_now(self.sweep, self.state) == 1
         for epochs, values in ((True, one), (True, False), (False, False)):
             cells = [self._cells(row, epochs) for row in rows]
             columns = zip([title for title, _ in _COLUMNS], *cells, strict=True)
@@ -223,6 +236,18 @@ _GAP = 2
 """Characters between two columns."""
 _LEAST_VALUES, _LEAST_NAME = 16, 4
 """Characters below which the column ``with`` is left out, and to which an arm's name may be cut."""
+
+
+def look_line(look: PrecisionLooked) -> str:
+    """Return as one line how well a sweep's differences are known after some replicates, and what follows."""
+    known = "no interval yet" if look.half_width is None else f"±{100 * look.half_width:.2f} points"
+    place = f" on {look.dataset}" if look.dataset else ""
+    widest = f", the widest of {look.a} − {look.b}{place}" if look.half_width is not None else ""
+    if look.next > look.replicates:
+        after = "one is added"
+    else:
+        after = "enough" if look.half_width is not None and look.half_width <= look.until else "no more are added"
+    return f"{look.replicates} replicates: {known}{widest}; to be ±{100 * look.until:g} points: {after}"
 
 
 def clock(seconds: float) -> str:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.live import Live
 
 from supersnn.errors import shortened
-from supersnn.records.events import AnyEvent, RequestTaken, TeacherTrained, TrialEnded, WinnerVerified
+from supersnn.records.events import AnyEvent, PrecisionLooked, RequestTaken, TeacherTrained, TrialEnded, WinnerVerified
 from supersnn.records.failure_events import AttemptFailed, DriverWaits
 from supersnn.records.metrics import TEST_ACCURACY
 from tune.execution.failures import KIND_TEXTS
@@ -25,7 +25,7 @@ from tune.notices import (
     StageStarted,
     StudiesRebuilt,
 )
-from tune.terminal.board import Board
+from tune.terminal.board import Board, look_line
 
 PRINT_EVERY = 15.0
 """Seconds between two lines of progress where there is no terminal."""
@@ -124,6 +124,8 @@ def event_line(event: AnyEvent, replicates: int = 1) -> str | None:
             accuracy, where = event.metrics.get(TEST_ACCURACY.key) or 0, _place(event, replicates)
             ended = "" if event.ended == "finished" else f" ({event.ended})"
             return f"{event.arm}{where} seed {event.seed}: test {accuracy:.1%}{ended}"
+        case PrecisionLooked():
+            return look_line(event)
         case RequestTaken():
             return request_line(event)
     return None

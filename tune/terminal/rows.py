@@ -7,7 +7,7 @@ from statistics import fmean
 from supersnn.records.search_state import SearchRecord
 from supersnn.records.searches import SearchId
 from supersnn.records.state import SweepState
-from tune.description.replication import labels
+from tune.description.replication import labels, replicates_now
 from tune.description.sweep import SweepConfig
 
 
@@ -58,9 +58,9 @@ class Row:
 
 def rows(sweep: SweepConfig, state: SweepState) -> Iterator[Row]:
     """Yield a row for each arm on each data set, in the order of the sweep's file."""
-    several = len(labels(sweep)) > 1
+    several, replicates = len(labels(sweep)) > 1, replicates_now(sweep, state)
     for position, label in enumerate(labels(sweep)):
         for arm in sweep.arms:
-            names = [SearchId(arm, label if position else None, replicate) for replicate in range(sweep.replicates)]
+            names = [SearchId(arm, label if position else None, replicate) for replicate in range(replicates)]
             searches = tuple(state.search(str(name)) for name in names)
             yield Row(f"{label} {arm}" if several else arm, arm, label, searches)

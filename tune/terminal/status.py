@@ -42,10 +42,11 @@ def summary(folder: SweepFolder) -> dict[str, Any]:
     the best trial within the constraints. `cost` are the hours of slots and GPUs so far, teachers and final runs
     included; `slow_nodes` says how many times as long the epochs of slow nodes take as those of others. `waiting` is
     what the driver waits for, `silent` has the seconds since the last report of trials that are late, by their names;
-    `left_s` is None while it waits, or all are late. `paused` are
-    the searches that people paused, `requests` what they asked for and the driver has not taken up yet. With several
-    data sets each has its `arms` under `datasets`; with several replicates an arm has the sums over them and the mean
-    of `best_val`, and each of them under `replicates`.
+    `left_s` is None while it waits, or all are late. `paused` are the searches that people paused, `requests` what they
+    asked for and the driver has not taken up yet. `look` is the last `supersnn.records.events.PrecisionLooked` of a
+    sweep whose replicates depend on how well the differences are known, else None. With several data sets each has its
+    `arms` under `datasets`; with several replicates an arm has the sums over them and the mean of `best_val`, and each
+    of them under `replicates`.
     """
     board = board_of(folder)
     drivers = board.state.drivers
@@ -64,6 +65,7 @@ def summary(folder: SweepFolder) -> dict[str, Any]:
         "silent": dict(silent(board.state, time.time())) if board.driven else {},
         "paused": sorted(steering.paused(board.state)),
         "requests": list(board.requests),
+        "look": board.state.looks[-1].model_dump(mode="json", exclude={"event"}) if board.state.looks else None,
         **_arms(board),
     }
 

@@ -30,7 +30,9 @@ Tags, each after `supersnn.`: `key` (unique: sweep @ journal / search / trial / 
 `teacher_parameters`, `student`, `student_family`, `split` (its fingerprint), `seed`, `code` (version),
 `sampled` (the keys that were searched), `end` (finished, stopped, failed:REASON), `feasible` (yes, no; of trials of a
 sweep with `search.constraints`), `traceback` and `export` (paths in the store), `winner`, `test_opened` (when a
-verification opened the test images, UTC). An arm's tags list every distinct value of its trials'.
+verification opened the test images, UTC), `right` (which of them it classified correctly, `supersnn.records.packed`),
+`looks` (of a sweep that adds replicates until the differences are known: its looks, as JSON). An arm's tags list every
+distinct value of its trials'.
 
 Params: the flat dotted keys of the configuration, strings as they are, anything else as JSON. An arm's are its
 section of the sweep file; the sweep's are all but `search`, `verify`, `resources`, `datasets` and `replicates`,

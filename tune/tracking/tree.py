@@ -16,6 +16,7 @@ from supersnn.records.events import (
     AnyEvent,
     DatasetSplit,
     EpochReported,
+    PrecisionLooked,
     SweepClosed,
     SweepStarted,
     TeacherTrained,
@@ -31,7 +32,7 @@ from supersnn.records.search_state import SearchRecord
 from supersnn.records.state import SweepState
 from supersnn.records.trial_state import TrialRecord
 from tune.tracking.changes import Change, Dataset, Export, Run, Status, joined, params
-from tune.tracking.runs import Runs, labels
+from tune.tracking.runs import LONGEST_TAG, Runs, labels
 from tune.tracking.standings import accuracies, mean_costs, summary
 
 CHANGING = ("search.", "verify.", "resources.", "datasets", "replicates")
@@ -92,6 +93,8 @@ class Tree:
                 self._read_winner(event)
             case WinnerExported():
                 self._read_export(event)
+            case PrecisionLooked():
+                self._read_look(event)
             case SweepClosed():
                 self._read_close(event)
             case _:
@@ -260,6 +263,13 @@ class Tree:
             label = search.dataset if len(self.state.datasets) > 1 else None
             export = Export(folder, validation, test, self._name(folder), label)
             self._change(self._runs.verification(verified)).exports.append(export)
+
+    def _read_look(self, event: PrecisionLooked) -> None:
+        """Tag the sweep with all looks, as long as a tag holds them: intervals and p values depend on them."""
+        self.state.apply(event)
+        plain = [look.model_dump(mode="json", exclude={"event"}) for look in self.state.looks]
+        if len(text := json.dumps(plain, separators=(",", ":"))) <= LONGEST_TAG:
+            self._change(self._runs.sweep()).tags["supersnn.looks"] = text
 
     def _export_folder(self, written: str) -> Path:
         """Return an export folder; absolute ones of schema 1 may be from before the store was moved."""

@@ -14,7 +14,7 @@ from analysis.tables import records
 
 LONGEST = 4900
 """Characters of a note: MLflow's tags hold 5,000."""
-SHOWN = ("difference", "low", "high", "p")
+SHOWN = ("difference", "low", "high", "p", "image_se")
 """The columns of a verdict that are metrics."""
 
 
