@@ -51,7 +51,7 @@ class SweepRunner:
         left = True
         while left:
             self._adopt()
-            self._prepare()
+            self._inspect()
             self._search()
             if self._steering.change_waits or self._wait_while_paused():
                 continue
@@ -117,24 +117,16 @@ class SweepRunner:
                 after.mkdir(exist_ok=True)
                 before.rename(after / before.name)
 
-    def _prepare(self) -> None:
-        """Split the images; with one data set and replicate train every teacher and fill its cache as well.
+    def _inspect(self) -> None:
+        """Split the images. Teachers are prepared beside the trials of the searches that have theirs: `Preparations`.
 
-        With several that is done beside the trials of those that have theirs, see `Preparations`. Teachers that an
-        earlier driver had are made available to all nodes, should they not be where nodes look now.
+        Teachers that an earlier driver had are made available to all nodes, should they not be where nodes look now.
         """
-        self._notify(StageStarted("teachers"))
+        self._notify(StageStarted("images"))
         for digest in {*self._state.teachers, *self._state.refitted}:
             self._storage.get_or_create(f"{TEACHERS}/{digest}", lambda: None)
         for search in self._driver.splits_left():
             self._record.write(inspect_dataset(search, self._executor))
-        if self._one_cell:
-            for prepared in prepare(self._driver.searches, self._storage, self._executor, self._notify):
-                self._record_teacher(prepared)
-
-    @property
-    def _one_cell(self) -> bool:
-        return len({search.cell for search in self._driver.searches.values()}) == 1
 
     def _record_teacher(self, prepared: Prepared) -> None:
         """Record a teacher and its cache, unless an earlier driver has."""
@@ -142,10 +134,8 @@ class SweepRunner:
             if event.digest not in self._state.teachers and event.digest not in self._state.caches:
                 self._record.write(event)
 
-    def _preparations(self) -> Preparations | None:
+    def _preparations(self) -> Preparations:
         """Return the teachers that are left to be prepared during the search."""
-        if self._one_cell:
-            return None
         return Preparations(
             needs(self._driver.searches, self._storage),
             find=lookup(self._storage, self._executor),

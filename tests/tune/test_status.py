@@ -251,7 +251,7 @@ def test_values_in_square_brackets_are_shown(folder: SweepFolder) -> None:
 
 def test_teachers_show_their_progress(folder: SweepFolder, capsys: pytest.CaptureFixture[str]) -> None:
     with Display(board_of(write(folder, FIRST[:1]))) as display:
-        display.notice(StageStarted("teachers"))
+        display.notice(StageStarted("search"))
         display.notice(Preparing(("resnet14", "vgg8")))
         display._printed = float("-inf")
         display.notice(Progress("teacher resnet14", 3, 12))
@@ -264,7 +264,7 @@ def test_teachers_show_their_progress(folder: SweepFolder, capsys: pytest.Captur
         display.notice(Preparing(()))
         assert "training" not in drawn(display.board, 120)
     printed = capsys.readouterr().err.splitlines()
-    assert printed == ["teachers", "training teachers resnet14, vgg8", "teacher resnet14: epoch 3 of 12"]
+    assert printed == ["search", "training teachers resnet14, vgg8", "teacher resnet14: epoch 3 of 12"]
 
 
 def test_whether_it_runs_is_told_without_writing(folder: SweepFolder) -> None:

@@ -24,6 +24,7 @@ from tune.description.searches import PlannedSearch
 from tune.execution.device import working_device
 from tune.execution.executor import Executor
 from tune.execution.preparations import Preparation, Prepared
+from tune.execution.progress import advanced
 from tune.execution.teacher_storage import BANKS, TEACHERS, teacher_at
 from tune.notices import Notify, Preparing
 from tune.notices import Progress as ProgressNotice
@@ -201,8 +202,20 @@ def prepare_one(item: Preparation, progress: Progress | None = None) -> Prepared
     config = TrainConfig.model_validate(item.config)
     device = working_device()
     data = training_data(config.dataset, device)
-    teacher = teacher_at(storage_at(item.store), config, data, device, progress)
-    return _prepared(item, config, data, teacher, progress)
+    signs = _signs(progress)
+    teacher = teacher_at(storage_at(item.store), config, data, device, signs)
+    return _prepared(item, config, data, teacher, signs)
+
+
+def _signs(progress: Progress | None) -> Progress:
+    """Return what tells of progress, and of signs of it."""
+
+    def note(what: str, done: int, of: int) -> None:
+        advanced()
+        if progress is not None:
+            progress(what, done, of)
+
+    return note
 
 
 def _prepared(

@@ -191,6 +191,19 @@ class StudyScheduler(_NotSaved, FIFOScheduler):
                 return self._decide(trial, result)
         return TrialScheduler.STOP
 
+    def choose_trial_to_run(self, tune_controller: Any) -> None:
+        """Choose none: Tune starts every trial that waits, in order.
+
+        One that is chosen would get the first process that comes free elsewhere, and the one that is still starting for
+        it would be removed: a node that joins would never work where trials take less time than a process's start.
+
+        A process that is kept for a next trial is ended where the cluster has no room for one: others wait for it.
+        """
+        controller = tune_controller._tune_controller
+        trials = controller.get_live_trials()
+        if len(trials) >= self._cluster.capacity() and all(trial in controller._trial_to_actor for trial in trials):
+            controller._cleanup_cached_actors(force_all=True)
+
     def _decide(self, trial: Any, result: dict[str, Any]) -> str:
         key = trial.config["key"]
         self._watch.heard(trial.trial_id)

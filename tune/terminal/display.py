@@ -19,11 +19,13 @@ from tune.notices import (
     DevicesChosen,
     JournalFault,
     NodeExcluded,
+    NodeUnchecked,
     Notice,
     Preparing,
     Progress,
     StageStarted,
     StudiesRebuilt,
+    TaskRetried,
 )
 from tune.terminal.board import Board
 
@@ -73,6 +75,10 @@ class Display:
                 self._print_above(f"devices: {text}")
             case NodeExcluded(node, reason):
                 self._print_above(f"node {node} is excluded: {reason}")
+            case NodeUnchecked(node):
+                self._print_above(f"node {node} has not answered: it is busy or hangs, and is checked when it works")
+            case TaskRetried(task, node, reason):
+                self._print_above(f"{task} failed{f' on node {node}' if node else ''} and is tried again: {reason}")
             case JournalFault(fault):
                 self._print_above(fault)
             case StudiesRebuilt(arms, trials):
