@@ -39,6 +39,14 @@ class TaskRetried:
 
 
 @dataclass(frozen=True)
+class TaskFailed:
+    """A teacher could not be had: its name, and why. What does not need it goes on."""
+
+    task: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class JournalFault:
     """Something in the sweep's journal could not be read; the rest of it is used, and the line stays there."""
 
@@ -96,6 +104,7 @@ Notice = (
     | NodeExcluded
     | NodeUnchecked
     | TaskRetried
+    | TaskFailed
     | JournalFault
     | StudiesRebuilt
     | ArmWithoutWinner

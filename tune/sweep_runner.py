@@ -15,7 +15,8 @@ from supersnn.records.state import SweepState
 from tune.description.replication import folder_label, labels
 from tune.description.searches import PlannedSearch
 from tune.execution.executor import Executor
-from tune.execution.preparations import Preparations, Prepared
+from tune.execution.failed_teachers import require_none
+from tune.execution.preparations import Preparation, PreparationFailed, Preparations, Prepared
 from tune.execution.prepare import inspect_dataset, lookup, needs, prepare, received, work_of
 from tune.execution.teacher_storage import TEACHERS
 from tune.notices import Notify, StageStarted, ignore
@@ -151,13 +152,16 @@ class SweepRunner:
         driver.studies.claim(driver.sweep_id)
         search.reconcile()
         search.poll, self._steering.search = self._steering.poll, search
+        failed: dict[Preparation, PreparationFailed] = {}
         try:
             if driver.search_left() and not driver.waits():
-                self._executor.search(search, self._preparations())
+                self._executor.search(search, preparations := self._preparations())
+                failed = preparations.failed
         finally:
             self._steering.search = None
         if search.halted is not None:
             raise search.halted
+        require_none(failed, self._storage)
 
     def _verify(self) -> None:
         self._notify(StageStarted("verify"))

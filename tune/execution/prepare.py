@@ -23,7 +23,8 @@ from tune.description.arms import Arm
 from tune.description.searches import PlannedSearch
 from tune.execution.device import working_device
 from tune.execution.executor import Executor
-from tune.execution.preparations import Preparation, Prepared
+from tune.execution.failed_teachers import require_none
+from tune.execution.preparations import Preparation, PreparationFailed, Prepared
 from tune.execution.progress import advanced
 from tune.execution.teacher_storage import BANKS, TEACHERS, teacher_at
 from tune.notices import Notify, Preparing
@@ -73,6 +74,7 @@ def prepare(
 
     Raises:
         UserError: a teacher cannot be trained or read.
+        ExternalError: one has failed; the others are ready.
     """
     missing, look = [], lookup(storage, executor)
     for item in preparations(searches, storage):
@@ -80,16 +82,18 @@ def prepare(
             missing.append(item)
         else:
             yield found
-    left = [item.teacher for item in missing]
+    left, failed = [item.teacher for item in missing], {}
     if notify is not None and left:
         notify(Preparing(tuple(left)))
-    for _, result in executor.tasks(work_of(executor, notify), missing):
-        if isinstance(result, Exception):
-            raise result
-        left.remove(result.teacher.name)
+    for item, result in executor.tasks(work_of(executor, notify), missing):
+        left.remove(item.teacher)
         if notify is not None:
             notify(Preparing(tuple(left)))
-        yield received(result, storage)
+        if isinstance(result, Exception):
+            failed[item] = PreparationFailed.of(result)
+        else:
+            yield received(result, storage)
+    require_none(failed, storage)
 
 
 def lookup(storage: Storage, executor: Executor) -> Callable[[Preparation], Prepared | None]:

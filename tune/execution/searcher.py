@@ -111,7 +111,7 @@ class StudySearcher(_NotSaved, Searcher):
         if self._preparations is None or self._wanted is not None:
             return self._wanted is None
         missing = self._preparations.missing(search.name)
-        self._wanted = next((item for item in missing if not self._preparations.is_running(item)), None)
+        self._wanted = next((item for item in missing if self._preparations.may_start(item)), None)
         return not missing
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:

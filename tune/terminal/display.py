@@ -25,6 +25,7 @@ from tune.notices import (
     Progress,
     StageStarted,
     StudiesRebuilt,
+    TaskFailed,
     TaskRetried,
 )
 from tune.terminal.board import Board
@@ -79,6 +80,8 @@ class Display:
                 self._print_above(f"node {node} has not answered: it is busy or hangs, and is checked when it works")
             case TaskRetried(task, node, reason):
                 self._print_above(f"{task} failed{f' on node {node}' if node else ''} and is tried again: {reason}")
+            case TaskFailed(task, reason):
+                self._print_above(f"{task} could not be prepared, the rest goes on: {reason}")
             case JournalFault(fault):
                 self._print_above(fault)
             case StudiesRebuilt(arms, trials):
