@@ -18,7 +18,7 @@ from tune.execution.failures import Failure
 from tune.execution.preparations import Preparation, PreparationFailed, Preparations, Prepared
 from tune.execution.retries import RetryPolicy
 from tune.execution.trial_watch import TrialWatch
-from tune.notices import Notice, Preparing, TaskFailed
+from tune.notices import Notice, Preparing, TaskFailed, TaskRetried
 from tune.search.messages import Job
 from tune.search.search import Search
 from tune.storage import Storage
@@ -56,7 +56,7 @@ class Prepares:
         return result(one.teacher) if one.teacher in complete else None
 
     def _show(self, notice: Notice) -> None:
-        if isinstance(notice, TaskFailed):
+        if isinstance(notice, TaskFailed | TaskRetried):
             self.failures.append(f"{notice.task}: {notice.reason}")
         else:
             assert isinstance(notice, Preparing)
@@ -191,6 +191,8 @@ def test_a_teacher_takes_the_place_of_the_trial_that_waits_for_it_and_others_go_
     assert third["job"]["key"] == "direct/0"
     assert suggests.suggest("t4") is None  # the cluster is full
     ended = SimpleNamespace(trial_id="t", config=first)
+    assert decides.on_trial_result(None, ended, {"advanced": 2.5, "node": "n"}) == "CONTINUE"
+    assert prepares.them.slowest() == 2.5
     assert decides.on_trial_result(None, ended, {"prepared": result("shared").as_text()}) == "STOP"
     suggests.on_trial_complete("t1")
     fourth = suggests.suggest("t4")

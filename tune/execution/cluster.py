@@ -41,7 +41,7 @@ from tune.execution.executor import PAGES
 from tune.execution.holder import Keeper
 from tune.execution.nodes import bundle, gpus_of
 from tune.execution.preflight import preflight, require_capacity
-from tune.execution.preparations import PREFIX, Preparations
+from tune.execution.preparations import Preparations
 from tune.execution.searcher import DriverWork, SearchStopper, StudyScheduler, StudySearcher
 from tune.execution.task_pool import TaskPool
 from tune.execution.trial_watch import TrialWatch
@@ -163,7 +163,7 @@ class RayExecutor:
             Exception: what the driver's own bookkeeping has raised; what is under way stays interrupted.
         """
         self._pool.close()
-        driver, watch = DriverWork(), TrialWatch(search, self._cluster, _no_epochs)
+        driver, watch = DriverWork(), TrialWatch(search, self._cluster, partial(_slowest, search, preparations))
         search.gpus = self._resources.gpus_taken / self._resources.places
         self._searches += 1
         if self._resources.places > 1 and self._cluster.keeper is None:
@@ -227,9 +227,11 @@ class RayExecutor:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _no_epochs(key: str) -> bool:
-    """Whether a key is that of work that reports once, when it has ended."""
-    return key.startswith(PREFIX)
+def _slowest(search: Search, preparations: Preparations | None, key: str) -> float | None:
+    """Return the seconds of the slowest epoch of a trial's search, or between two signs of a preparation."""
+    if preparations is not None and preparations.has(key):
+        return preparations.slowest()
+    return search.slowest_epoch(key)
 
 
 def _placement(resources: dict[str, float], config: dict[str, Any]) -> ray.tune.PlacementGroupFactory:

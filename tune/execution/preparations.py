@@ -12,7 +12,7 @@ from typing import Any, Self
 from supersnn.errors import UserError, described
 from supersnn.records.events import TeacherCached, TeacherTrained
 from supersnn.teacher_outputs import OutputKind
-from tune.notices import Notify, Preparing, TaskFailed, ignore
+from tune.notices import Notify, Preparing, TaskFailed, TaskRetried, ignore
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,6 +137,7 @@ class Preparations:
         self._started = 0
         self._running: dict[str, Preparation] = {}
         self.failed: dict[Preparation, PreparationFailed] = {}
+        self._slowest: float | None = None
 
     def missing(self, search: str) -> list[Preparation]:
         """Return what a search still needs, preparations that run now among it."""
@@ -171,6 +172,21 @@ class Preparations:
     def requeue(self, key: str) -> None:
         """Take a preparation back that could not run where it was sent."""
         self._running.pop(key, None)
+
+    def retried(self, key: str, node: str | None, reason: str) -> None:
+        """Take a preparation back that has failed on a node, and say so."""
+        if (item := self._running.get(key)) is not None:
+            self._notify(TaskRetried(item.label, node, reason))
+        self.requeue(key)
+
+    def advanced(self, key: str, seconds: float) -> None:
+        """Note the longest time between two signs of progress of a preparation."""
+        if key in self._running:
+            self._slowest = max(self._slowest or 0.0, seconds)
+
+    def slowest(self) -> float | None:
+        """Return the longest time between two signs of progress so far, None before any."""
+        return self._slowest
 
     def ended(self, key: str, result: Prepared | PreparationFailed) -> None:
         """Record the result of a preparation once: the searches that needed it no longer do.

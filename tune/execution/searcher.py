@@ -134,9 +134,10 @@ class StudySearcher(_NotSaved, Searcher):
         """Prepare a teacher again, elsewhere, whose worker failed; nothing where it has ended."""
         if (name := preparations.name_of(key)) is None:
             return
-        decision = self._cluster.policy.failed(name, failure, node, self._cluster.able_nodes())
+        nodes = self._cluster.able_nodes()
+        decision = self._cluster.policy.failed(name, failure, node, nodes)
         if isinstance(decision, Retry):
-            preparations.requeue(key)
+            preparations.retried(key, nodes.get(node or "", node), failure.text)
         elif isinstance(decision, Stop):
             self._search.halt(UserError(decision.text))
         else:
@@ -215,6 +216,10 @@ class StudyScheduler(_NotSaved, FIFOScheduler):
                 self._search.requeue(key)
             return TrialScheduler.STOP
         if self._preparations is not None and self._preparations.has(key):
+            if "advanced" in result:
+                self._preparations.advanced(key, result["advanced"])
+                self._cluster.policy.succeeded(self._preparations.name_of(key) or key, result["node"])
+                return TrialScheduler.CONTINUE
             failed = json.loads(result["failed"]) if "failed" in result else None
             ended = PreparationFailed(**failed) if failed else Prepared.from_text(result["prepared"])
             self._preparations.ended(key, ended)
