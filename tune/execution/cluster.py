@@ -130,7 +130,7 @@ class RayExecutor:
             max_failures=max_failures,
             occupied=nobody_else if address is None else occupancy,
         )
-        self._pool = TaskPool(self._cluster, notify)
+        self._pool, self._notify = TaskPool(self._cluster, notify), notify
         if gpus := gpus_of(living_nodes()):
             notify(DevicesChosen(devices_text(resources, shards, gpus)))
 
@@ -211,7 +211,11 @@ class RayExecutor:
         """Return the function's result: from this process where it sees the workers' files, else from a task."""
         if self._on_this_machine:
             return run_on(self._cluster.device, function, item)
-        ((_, result),) = self.tasks(function, [item])
+        pool = TaskPool(self._cluster, self._notify, light=True)
+        try:
+            ((_, result),) = pool.run(function, [item], lambda: self.idle())
+        finally:
+            pool.close()
         if isinstance(result, Exception):
             raise result
         return result

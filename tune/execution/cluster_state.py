@@ -156,12 +156,16 @@ class ClusterState:
         self._excluded[mismatch.node], self._counted = mismatch.reason, {}
         self._notify(NodeExcluded(self._name(mismatch.node), mismatch.reason))
 
-    def label_selector(self, avoid: Collection[str] = ()) -> dict[str, str]:
+    def label_selector(self, avoid: Collection[str] = (), among_able: bool = False) -> dict[str, str]:
         """Return the labels that a node must have for work: the sweep's own, and the id of no closed node.
 
         Args:
             avoid: nodes that this work is not to be sent to, where there are others.
+            among_able: name the nodes instead, as is needed for work that takes less than a trial.
         """
+        if among_able:
+            able = self.open_nodes()
+            return {NODE_ID: f"in({','.join(sorted(able.keys() - set(avoid) or able))})"}
         closed, left = self._closed(), self.open_nodes() if avoid else {}
         if any(node not in avoid for node in left):
             closed |= left.keys() & set(avoid)

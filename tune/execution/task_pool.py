@@ -55,9 +55,15 @@ class _Work(Generic[T]):
 class TaskPool:
     """Processes for tasks; those of the last call are kept for the next one, until `close`."""
 
-    def __init__(self, cluster: ClusterState, notify: Notify) -> None:
-        """Start none yet."""
-        self._cluster, self._policy, self._notify = cluster, cluster.policy, notify
+    def __init__(self, cluster: ClusterState, notify: Notify, light: bool = False) -> None:
+        """Start none yet.
+
+        Args:
+            cluster: whose nodes are used.
+            notify: is told what is tried again.
+            light: for work that takes no slot of a trial: one process, which also starts where all slots are taken.
+        """
+        self._cluster, self._policy, self._notify, self._light = cluster, cluster.policy, notify, light
         self._slots: list[TaskSlot] = []
         self._tasks = 0
 
@@ -109,9 +115,9 @@ class TaskPool:
                 slot.run(work.function, task.item)
         starting = [slot for slot in self._slots if slot.node is None]
         for task in list(work.waiting)[len(starting) :]:
-            if len(self._slots) >= self._cluster.capacity(whole=True):
+            if len(self._slots) >= self._capacity():
                 break
-            self._slots.append(TaskSlot(self._cluster, task.avoid))
+            self._slots.append(TaskSlot(self._cluster, task.avoid, self._light))
 
     def _task_for(self, work: _Work[T], slot: TaskSlot) -> _Task[T] | None:
         """Take the first task that may run on a process's node; a process that no task may use makes room."""
@@ -210,8 +216,11 @@ class TaskPool:
         nodes = self._cluster.open_nodes()
         for slot in [slot for slot in self._slots if slot not in work.running]:
             nowhere = slot.node is None and (not work.waiting or (bool(nodes) and nodes.keys() <= slot.avoid))
-            if nowhere or len(self._slots) > max(1, self._cluster.capacity(whole=True)):
+            if nowhere or len(self._slots) > max(1, self._capacity()):
                 self._end(slot)
+
+    def _capacity(self) -> int:
+        return 1 if self._light else self._cluster.capacity(whole=True)
 
     def _end(self, slot: TaskSlot) -> None:
         slot.end()

@@ -15,6 +15,9 @@ from tune.execution.task_process import WATCH, TaskProcess
 WATCH_EVERY = 10.0
 """Seconds between two questions to a process for its signs of progress."""
 
+_NEXT_TO_NOTHING = {"memory": 1.0}
+"""A placement group cannot be empty."""
+
 T = TypeVar("T")
 
 
@@ -30,10 +33,15 @@ class TaskSlot:
         longest: the longest time between two signs of its task so far, in seconds.
     """
 
-    def __init__(self, cluster: ClusterState, avoid: Collection[str]) -> None:
-        """Ask for the resources, on none of the nodes `avoid`, and start a process as soon as they are there."""
+    def __init__(self, cluster: ClusterState, avoid: Collection[str], light: bool = False) -> None:
+        """Ask for the resources, on none of the nodes `avoid`, and start a process as soon as they are there.
+
+        A `light` one asks for as good as nothing, on a node that could hold a trial.
+        """
         self.avoid = frozenset(avoid)
         amounts, labels = cluster.bundle(), cluster.label_selector(avoid)
+        if light and cluster.open_nodes():
+            amounts, labels = _NEXT_TO_NOTHING, cluster.label_selector(avoid, among_able=True)
         self._group = placement_group([amounts], **({"bundle_label_selector": [labels]} if labels else {}))
         rest = {name: amount for name, amount in amounts.items() if name not in ("CPU", "GPU", "memory")}
         remote = ray.remote(concurrency_groups={WATCH: 1})(TaskProcess).options(
