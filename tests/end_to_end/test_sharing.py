@@ -11,7 +11,7 @@ from ray.cluster_utils import Cluster
 from tests.support import invariants, plugins
 from tests.support.driver import ON_A_CLUSTER, Driver
 
-pytestmark = ON_A_CLUSTER
+pytestmark = [*ON_A_CLUSTER, pytest.mark.chaos]
 
 SICK = "SUPERSNN_TEST_SICK"
 """The environment variable of a raylet, and so of its workers, with the file that makes its node sick."""
@@ -69,7 +69,7 @@ def test_two_sweeps_side_by_side_have_equal_shares(cluster: Cluster, config: Pat
     """The second begins on a full cluster: it waits with one trial, and has half of the slots as trials end."""
     for _ in range(2):
         cluster.add_node(num_cpus=2)
-    options = ("--address", cluster.address, "--set", "verify.seeds=1", "--set", "train.epochs=60")
+    options = ("--address", cluster.address, "--set", "verify.seeds=1", "--set", "train.epochs=40")
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
     first = Driver(config, tmp_path / "first" / "store", *options)

@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import ray
@@ -20,12 +21,16 @@ from tune.execution.node_check import (
     node_mismatch,
 )
 from tune.execution.nodes import Node
-from tune.execution.preflight import probe, require_capacity
+from tune.execution.preflight import preflight, probe, require_capacity
+from tune.notices import NodeUnchecked, Notice
 from tune.storage import RemoteStorage, storage_at
+from tune.store import Store
 from tune.versions import PACKAGES, source_digest
 
 VERSIONS = {"python": "3.11.7", "torch": "2.14.1"}
 REPORT = NodeReport(VERSIONS, "digest")
+LATE = "1" * 56
+"""Ray's id of a node that does not answer."""
 
 
 def test_compare_accepts_a_node_like_the_driver() -> None:
@@ -119,6 +124,44 @@ def test_an_actor_imports_no_torch_before_it_compares_its_node() -> None:
     modules = "tune.execution.actor, tune.execution.task_process"
     code = f"import sys, {modules}; assert not {{'torch', 'optuna'}} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+class LateNodes:
+    """Ray with two nodes, of which one does not answer."""
+
+    def __init__(self, driver: NodeReport, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.driver, self.cancelled = driver, list[Any]()
+        record = {"NodeManagerHostname": "host", "Resources": {"CPU": 1.0}, "Alive": True}
+        nodes = [{**record, "NodeID": name, "NodeManagerAddress": f"10.0.0.{name[0]}"} for name in (LATE, "2" * 56)]
+        monkeypatch.setattr(ray, "nodes", lambda: nodes)
+        monkeypatch.setattr(ray, "remote", lambda **options: lambda _: self if options["num_cpus"] == 0 else None)
+        monkeypatch.setattr(ray, "get", self._get)
+        monkeypatch.setattr(ray, "cancel", lambda answer, force: self.cancelled.append((answer, force)))
+
+    def options(self, scheduling_strategy: Any) -> "LateNodes":
+        assert not scheduling_strategy.soft
+        return self
+
+    def remote(self, address: str, folder: str, node: str, *_: object) -> str:
+        Path(address, folder).mkdir(exist_ok=True)
+        Path(address, folder, node).write_text(node, encoding="utf-8")
+        return node
+
+    def _get(self, answer: str, timeout: float) -> NodeReport:
+        assert timeout > 0
+        if answer == LATE:
+            raise ray.exceptions.GetTimeoutError
+        return self.driver
+
+
+def test_a_node_that_does_not_answer_is_named_and_checked_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes, notices = LateNodes(local_report(None, gpus=0), monkeypatch), list[Notice]()
+    requirements = preflight(Store.at(tmp_path).storage, ResourcesConfig(), "owner", notify=notices.append)
+    assert notices == [NodeUnchecked("host (10.0.0.1)")]
+    assert nodes.cancelled == [(LATE, True)]
+    assert requirements.check_file == "owner"
 
 
 def test_require_capacity_names_what_the_nodes_have() -> None:
