@@ -26,6 +26,8 @@ EPOCHS = 10.0
 """A task may take so many times the longest time between two signs of progress so far for its next one."""
 FIRST_SIGN = 12.0
 """Before the first sign it may take so many times `resources.stall`, as nothing is known of its length."""
+TOO_MANY = 3.0
+"""Seconds with more processes than the share, after which idle ones are ended."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -65,7 +67,7 @@ class TaskPool:
         """
         self._cluster, self._policy, self._notify, self._light = cluster, cluster.policy, notify, light
         self._slots: list[TaskSlot] = []
-        self._tasks = 0
+        self._tasks, self._right = 0, 0.0
 
     def run(
         self, function: Callable[[T], R], items: Sequence[T], idle: Callable[[], None]
@@ -80,6 +82,7 @@ class TaskPool:
             UserError: no usable nodes are left.
             ExternalError: everything fails; what was under way has ended.
         """
+        self._right = time.monotonic()
         work: _Work[T] = _Work(function, deque(self._named(function, item) for item in items))
         try:
             while work.waiting or work.running:
@@ -89,6 +92,7 @@ class TaskPool:
                 elif error := self._cluster.no_usable_nodes():
                     raise error
                 idle()
+                self._cluster.look_again()
                 yield from self._end_hanging(work)
                 self._shrink(work)
         finally:
@@ -216,8 +220,14 @@ class TaskPool:
         nodes = self._cluster.open_nodes()
         for slot in [slot for slot in self._slots if slot not in work.running]:
             nowhere = slot.node is None and (not work.waiting or (bool(nodes) and nodes.keys() <= slot.avoid))
-            if nowhere or len(self._slots) > max(1, self._capacity()):
+            if nowhere or self._too_many():
                 self._end(slot)
+
+    def _too_many(self) -> bool:
+        """Return whether there have been more processes than the share for a while: counts lag behind each other."""
+        if len(self._slots) <= max(1, self._capacity()):
+            self._right = time.monotonic()
+        return time.monotonic() - self._right > TOO_MANY
 
     def _capacity(self) -> int:
         return 1 if self._light else self._cluster.capacity(whole=True)

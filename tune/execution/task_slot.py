@@ -15,6 +15,8 @@ from tune.execution.task_process import WATCH, TaskProcess
 WATCH_EVERY = 10.0
 """Seconds between two questions to a process for its signs of progress."""
 
+LONGEST_STEP = 30.0
+"""Seconds that count between two looks at most: a driver that was away itself has heard nothing."""
 _NEXT_TO_NOTHING = {"memory": 1.0}
 """A placement group cannot be empty."""
 
@@ -56,13 +58,12 @@ class TaskSlot:
         self.pending: Any = self._process.start.remote()
         self._watch: Any = None
         self._signs = 0
-        self._last = self._asked = time.monotonic()
-        self.longest = 0.0
+        self._silent = self.longest = 0.0
+        self._looked = self._asked = time.monotonic()
 
     def run(self, function: Callable[[T], Any], item: T) -> None:
         """Start a task."""
-        self._last = self._asked = time.monotonic()
-        self.longest = 0.0
+        self._begin()
         work = ray.cloudpickle.dumps((function, item))
         name = getattr(function, "__name__", type(function).__name__)
         self.pending = self._process.run.options(name=name).remote(work)
@@ -89,8 +90,10 @@ class TaskSlot:
         return next(iter(nodes.values()), None) or None
 
     def watch(self) -> bool:
-        """Ask for signs of progress now and then; return whether there are new ones."""
-        advanced = False
+        """Ask for signs of progress now and then; return whether there are new ones. It is called often."""
+        advanced, now = False, time.monotonic()
+        self._silent += min(now - self._looked, LONGEST_STEP)
+        self._looked = now
         if self._watch is not None and ray.wait([self._watch], timeout=0)[0]:
             reference, self._watch = self._watch, None
             with suppress(ray.exceptions.RayError):
@@ -99,13 +102,13 @@ class TaskSlot:
                 self._signs = signs
             if advanced:
                 self._note_sign()
-        if self._watch is None and time.monotonic() - self._asked >= WATCH_EVERY:
-            self._watch, self._asked = self._process.signs.remote(), time.monotonic()
+        if self._watch is None and now - self._asked >= WATCH_EVERY:
+            self._watch, self._asked = self._process.signs.remote(), now
         return advanced
 
     def silent(self) -> float:
-        """Return the seconds since its task's last sign of progress."""
-        return time.monotonic() - self._last
+        """Return the seconds since its task's last sign of progress, as far as the driver has looked."""
+        return self._silent
 
     def end(self) -> None:
         """End the process at once, and give its resources back."""
@@ -114,6 +117,9 @@ class TaskSlot:
         with suppress(ray.exceptions.RayError):
             remove_placement_group(self._group)
 
+    def _begin(self) -> None:
+        self._looked = self._asked = time.monotonic()
+        self._silent = self.longest = 0.0
+
     def _note_sign(self) -> None:
-        now = time.monotonic()
-        self.longest, self._last = max(self.longest, now - self._last), now
+        self.longest, self._silent = max(self.longest, self._silent), 0.0
