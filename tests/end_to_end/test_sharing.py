@@ -65,16 +65,16 @@ def begun(driver: Driver) -> set[tuple[str, int]]:
     return {(event["arm"], event["trial"]) for event in driver.events("epoch")} - driver.ended_trials()
 
 
-def test_two_sweeps_side_by_side_have_equal_shares(cluster: Cluster, config: Path, tmp_path: Path) -> None:
+def test_two_sweeps_side_by_side_have_equal_shares(cluster: Cluster, short: Path, tmp_path: Path) -> None:
     """The second begins on a full cluster: it waits with one trial, and has half of the slots as trials end."""
     for _ in range(2):
         cluster.add_node(num_cpus=2)
-    options = ("--address", cluster.address, "--set", "verify.seeds=1", "--set", "train.epochs=40")
+    options = ("--address", cluster.address, "--set", "train.epochs=16", "--set", "search.trials=40")
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
-    first = Driver(config, tmp_path / "first" / "store", *options)
+    first = Driver(short, tmp_path / "first" / "store", *options)
     first.wait(lambda: len(first.running_trials()) == 4)
-    second = Driver(config, tmp_path / "second" / "store", *options)
+    second = Driver(short, tmp_path / "second" / "store", *options)
     most = 0
 
     def shared() -> bool:
