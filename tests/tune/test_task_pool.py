@@ -11,7 +11,7 @@ import psutil
 import pytest
 import ray.cloudpickle
 
-from supersnn.errors import ExternalError, UserError
+from supersnn.errors import UserError
 from tune.description.sweep import ResourcesConfig
 from tune.execution import task_pool, task_slot
 from tune.execution.cluster import RayExecutor
@@ -161,8 +161,6 @@ def faulty(_: object) -> None:
 
 
 def test_where_everything_fails_the_sweep_ends_with_a_reason(executor: RayExecutor) -> None:
-    with pytest.raises(
-        ExternalError, match=r"everything fails: \d attempts.*Input/output error.*rerun the same command"
-    ):
+    with pytest.raises(UserError, match=r"everything fails: \d attempts.*Input/output error.*rerun the same command"):
         list(executor.tasks(faulty, range(3)))
     assert set(dict(executor.tasks(process, range(2))).values())  # the next call begins anew

@@ -202,8 +202,7 @@ class RayExecutor:
         """Yield each item with its result or its exception, as the tasks end.
 
         Raises:
-            UserError: no usable nodes are left.
-            ExternalError: everything fails.
+            UserError: no usable nodes are left, or everything fails.
         """
         yield from self._pool.run(function, items, lambda: self.idle())
 

@@ -79,8 +79,7 @@ class TaskPool:
             idle: is called every few seconds.
 
         Raises:
-            UserError: no usable nodes are left.
-            ExternalError: everything fails; what was under way has ended.
+            UserError: no usable nodes are left, or everything fails; then what was under way has ended.
         """
         self._right = time.monotonic()
         work: _Work[T] = _Work(function, deque(self._named(function, item) for item in items))
@@ -99,7 +98,7 @@ class TaskPool:
             for slot in list(work.running):
                 self._end(slot)
         if work.stopped is not None:
-            raise ExternalError(work.stopped)
+            raise UserError(work.stopped)
 
     def close(self) -> None:
         """End all processes, and give their resources back."""
