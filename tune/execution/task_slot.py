@@ -53,7 +53,8 @@ class TaskSlot:
             resources=rest or None,
             scheduling_strategy=PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=0),
         )
-        self._process = remote.remote(cluster.requirements, cluster.device, cluster.gpus)
+        on = ("cpu", 0.0) if light else (cluster.device, cluster.gpus)
+        self._process = remote.remote(cluster.requirements, *on)
         self.node: str | None = None
         self.pending: Any = self._process.start.remote()
         self._watch: Any = None
