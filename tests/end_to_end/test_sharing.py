@@ -75,16 +75,9 @@ def test_two_sweeps_side_by_side_have_equal_shares(cluster: Cluster, short: Path
     first = Driver(short, tmp_path / "first" / "store", *options)
     first.wait(lambda: len(first.running_trials()) == 4)
     second = Driver(short, tmp_path / "second" / "store", *options)
-    most = 0
-
-    def shared() -> bool:
-        nonlocal most
-        waiting = second.running_trials() - begun(second)
-        most = max(most, len(waiting) if not begun(second) else 0)
-        return (len(begun(first)), len(begun(second))) == (2, 2)
-
-    first.wait(shared)
-    assert most <= 1
+    first.wait(lambda: (len(begun(first)), len(begun(second))) == (2, 2))
+    given_up = min(event["time"] for event in first.events("end"))
+    assert len([event for event in second.events("start") if event["time"] < given_up]) <= 1
     for driver in (first, second):
         driver.finish()
         assert driver.failures() == []
