@@ -12,6 +12,7 @@ import pytest
 import ray.cloudpickle
 
 from supersnn.errors import UserError
+from supersnn.parts import raised_by
 from tune.description.sweep import ResourcesConfig
 from tune.execution import task_pool, task_slot
 from tune.execution.cluster import RayExecutor
@@ -79,6 +80,11 @@ def full_memory() -> None:
     raise MemoryError("no memory left")
 
 
+def own_part() -> None:
+    with raised_by("mypkg.it:network"):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
 def wrong() -> None:
     raise ValueError("a mistake")
 
@@ -94,6 +100,7 @@ def test_processes_stay_between_tasks_and_calls(executor: RayExecutor) -> None:
     ("do", "reason"),
     [
         (full_memory, "MemoryError: no memory left"),
+        (own_part, "'mypkg.it:network' raises RuntimeError: CUDA error"),
         (wrong, "ValueError: a mistake"),
         (killed, ""),
         pytest.param(stopped, "no progress", marks=pytest.mark.slow),

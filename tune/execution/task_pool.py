@@ -14,7 +14,7 @@ import ray
 
 from supersnn.errors import ExternalError, UserError
 from tune.execution.cluster_state import ClusterState, living_nodes
-from tune.execution.failures import KIND_TEXTS, Failure, failure_of, lost_worker
+from tune.execution.failures import KIND_TEXTS, Failure, SystemFailure, failure_of, lost_worker
 from tune.execution.node_check import NodeMismatch
 from tune.execution.retries import GiveUp, Retry
 from tune.execution.task_slot import TaskSlot
@@ -167,7 +167,9 @@ class TaskPool:
         """Take a task's error, or the loss of a process."""
         own = error.cause if isinstance(error, ray.exceptions.RayTaskError) else None
         node = slot.where()
-        if own is not None:
+        if isinstance(own, SystemFailure):
+            failure, own = Failure(own.kind, own.text), None
+        elif own is not None:
             failure = failure_of(own)
         else:
             living = {one.id for one in living_nodes()}

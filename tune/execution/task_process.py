@@ -5,6 +5,7 @@ from typing import Any
 
 import ray
 
+from tune.execution.failures import SystemFailure, failure_of
 from tune.execution.node_check import NodeMismatch, NodeRequirements, node_mismatch
 from tune.execution.progress import counting
 
@@ -36,6 +37,7 @@ class TaskProcess:
         """Return the result of a pickled function and its item.
 
         Raises:
+            SystemFailure: the machine has failed. What an error follows from is told here: it is lost on its way.
             Exception: what the function has raised.
         """
         from tune.execution.device import run_on
@@ -45,8 +47,14 @@ class TaskProcess:
             import torch
 
             torch.cuda.empty_cache()
-        with counting(self._count):
-            return run_on(self._device, function, item)
+        try:
+            with counting(self._count):
+                return run_on(self._device, function, item)
+        except Exception as error:
+            failure = failure_of(error)
+            if failure.of_system:
+                raise SystemFailure(failure.kind, failure.text, ray.get_runtime_context().get_node_id()) from error
+            raise
 
     @ray.method(concurrency_group=WATCH)
     def signs(self) -> int:
