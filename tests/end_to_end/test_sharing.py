@@ -23,6 +23,9 @@ def sickly(layers, shape, classes):
     if os.path.exists(os.environ.get("{SICK}", "")):
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
     return tiny(layers, shape, classes)
+
+def sickly_too(layers, shape, classes):
+    return sickly(layers, shape, classes)
 '''
 
 
@@ -129,14 +132,15 @@ def test_a_final_run_that_fails_on_a_node_is_trained_elsewhere(
 def test_a_teacher_that_fails_on_a_node_is_trained_elsewhere(
     cluster: Cluster, sickly: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two teachers begin at once, one on each node; the arm without one begins before they are ready."""
+    """Two teachers begin at once, one on each node."""
     sick = tmp_path / "sick"
     sick.touch()
     add_nodes(cluster, monkeypatch, sick)
     plain = yaml.safe_load(sickly.read_text(encoding="utf-8"))
     own = plain["student"]["architecture"]
     plain["student"], plain["teacher"] = {"architecture": "resnet8"}, {"epochs": 40}
-    plain["arms"] = {"taught": {"teachers": [own]}, "also": {"teachers": [own], "set": {"teacher.seed": 1}}}
+    plain["arms"] = {"one": {"teachers": [own]}, "two": {"teachers": [f"{own}_too"]}}
+    plain["verify"] = {"seeds": 1}
     sickly.write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
     driver = Driver(sickly, tmp_path / "store", "--address", cluster.address)
     driver.finish()
