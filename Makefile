@@ -50,7 +50,7 @@ fuzz: install-test  ## mutate sweep files, stores, images and the environment; a
 	$(BIN)/python -m tests.fuzz --minutes 15
 
 chaos: install-test  ## kill drivers and workers, and break nodes, in real sweeps; minutes
-	$(BIN)/python -m pytest -m chaos tests/end_to_end/test_chaos.py tests/end_to_end/test_failures.py
+	$(BIN)/python -m pytest -m chaos tests/end_to_end/test_chaos.py tests/end_to_end/test_failures.py tests/end_to_end/test_sharing.py
 
 gpu-check:  ## check all that runs on a GPU, with the method's own requirements and pytest; at most 6 minutes
 	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m tests.gpu --json gpu-check.json $(GPU_CHECK)

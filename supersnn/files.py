@@ -2,9 +2,14 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+_ASK_EVERY = 5.0
+"""Seconds between two calls of what waits for a lock."""
 
 
 class DamagedFile(Exception):
@@ -30,6 +35,22 @@ def atomic_file(path: Path) -> Iterator[Path]:
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path, waits: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold a file lock in the block; `waits` is called every few seconds while another process has it."""
+    lock = FileLock(path)
+    while not lock.is_locked:
+        try:
+            lock.acquire(timeout=_ASK_EVERY if waits is not None else -1)
+        except Timeout:
+            if waits is not None:
+                waits()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def sha256(path: Path) -> str:

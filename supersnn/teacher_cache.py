@@ -24,7 +24,7 @@ from supersnn.augment import normalise
 from supersnn.config import TrainConfig
 from supersnn.config_model import digest, digested
 from supersnn.data import TrainingData
-from supersnn.files import DamagedFile, atomic_file, sha256, write_atomically
+from supersnn.files import DamagedFile, atomic_file, locked, sha256, write_atomically
 from supersnn.losses import TeacherOutputs
 from supersnn.streams import to_device
 from supersnn.teacher_outputs import OutputKind, as_teacher_outputs, compute_outputs
@@ -88,7 +88,8 @@ class TeacherCache:
         stage = f"teacher cache {teacher.config.student.architecture}"
         if not _has_manifest(own) or _missing(own, kinds, views, images):
             own.mkdir(parents=True, exist_ok=True)
-            with FileLock(own / ".lock"):
+            waits = None if progress is None else functools.partial(progress, f"{stage} in another process", 0, views)
+            with locked(own / ".lock", waits):
                 _delete_unfinished(own)
                 _write_manifest(own, {**identity, "images": images, "seconds": 0.0, "checksums": _CHECKSUM})
                 for view, missing in _missing(own, kinds, views, images).items():

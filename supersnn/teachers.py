@@ -6,11 +6,11 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 from torch import Tensor
 
 from supersnn import checkpoint, teacher_fit, teacher_weights
@@ -18,7 +18,7 @@ from supersnn.config import DEFAULT_WEIGHTS, LoopConfig, NetworkConfig, NeuronCo
 from supersnn.config_model import digest, to_yaml, with_values
 from supersnn.data import TrainingData
 from supersnn.errors import UserError, prefix_errors
-from supersnn.files import DamagedFile, sha256, write_atomically
+from supersnn.files import DamagedFile, locked, sha256, write_atomically
 from supersnn.measurement import measure
 from supersnn.networks.base import ImageShape, Network
 from supersnn.networks.build import build, build_trained, family, require_buildable
@@ -150,7 +150,9 @@ class TeacherStore:
         folder = self.folder / name
         if not folder.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.folder / f".{name}.lock"):
+            waiting = f"teacher {own.student.architecture} in another process", 0, own.train.epochs
+            waits = None if progress is None else partial(progress, *waiting)
+            with locked(self.folder / f".{name}.lock", waits):
                 if not folder.exists():
                     unfinished = self.folder / f".{name}"
                     unfinished.mkdir(exist_ok=True)

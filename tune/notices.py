@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-Stage = Literal["starting", "teachers", "search", "paused", "verify", "export"]
+Stage = Literal["starting", "images", "search", "paused", "verify", "export"]
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,30 @@ class NodeExcluded:
     """A node gets no more work from this driver: its name for people, and the reason."""
 
     node: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class NodeUnchecked:
+    """A node has not answered before the sweep started: its processes make the check when they work."""
+
+    node: str
+
+
+@dataclass(frozen=True)
+class TaskRetried:
+    """A final run or a teacher has failed and is tried again: its name, the node that it failed on, and why."""
+
+    task: str
+    node: str | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class TaskFailed:
+    """A teacher could not be had: its name, and why. What does not need it goes on."""
+
+    task: str
     reason: str
 
 
@@ -78,6 +102,9 @@ class DevicesChosen:
 Notice = (
     StageStarted
     | NodeExcluded
+    | NodeUnchecked
+    | TaskRetried
+    | TaskFailed
     | JournalFault
     | StudiesRebuilt
     | ArmWithoutWinner

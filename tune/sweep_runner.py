@@ -15,7 +15,8 @@ from supersnn.records.state import SweepState
 from tune.description.replication import folder_label, labels
 from tune.description.searches import PlannedSearch
 from tune.execution.executor import Executor
-from tune.execution.preparations import Preparations, Prepared
+from tune.execution.failed_teachers import require_none
+from tune.execution.preparations import Preparation, PreparationFailed, Preparations, Prepared
 from tune.execution.prepare import inspect_dataset, lookup, needs, prepare, received, work_of
 from tune.execution.teacher_storage import TEACHERS
 from tune.notices import Notify, StageStarted, ignore
@@ -51,7 +52,7 @@ class SweepRunner:
         left = True
         while left:
             self._adopt()
-            self._prepare()
+            self._inspect()
             self._search()
             if self._steering.change_waits or self._wait_while_paused():
                 continue
@@ -118,24 +119,16 @@ class SweepRunner:
                 after.mkdir(exist_ok=True)
                 before.rename(after / before.name)
 
-    def _prepare(self) -> None:
-        """Split the images; with one data set and replicate train every teacher and fill its cache as well.
+    def _inspect(self) -> None:
+        """Split the images. Teachers are prepared beside the trials of the searches that have theirs: `Preparations`.
 
-        With several that is done beside the trials of those that have theirs, see `Preparations`. Teachers that an
-        earlier driver had are made available to all nodes, should they not be where nodes look now.
+        Teachers that an earlier driver had are made available to all nodes, should they not be where nodes look now.
         """
-        self._notify(StageStarted("teachers"))
+        self._notify(StageStarted("images"))
         for digest in {*self._state.teachers, *self._state.refitted}:
             self._storage.get_or_create(f"{TEACHERS}/{digest}", lambda: None)
         for search in self._driver.splits_left():
             self._record.write(inspect_dataset(search, self._executor))
-        if self._one_cell:
-            for prepared in prepare(self._driver.searches, self._storage, self._executor, self._notify):
-                self._record_teacher(prepared)
-
-    @property
-    def _one_cell(self) -> bool:
-        return len({search.cell for search in self._driver.searches.values()}) == 1
 
     def _record_teacher(self, prepared: Prepared) -> None:
         """Record a teacher and its cache, unless an earlier driver has."""
@@ -143,10 +136,8 @@ class SweepRunner:
             if event.digest not in self._state.teachers and event.digest not in self._state.caches:
                 self._record.write(event)
 
-    def _preparations(self) -> Preparations | None:
+    def _preparations(self) -> Preparations:
         """Return the teachers that are left to be prepared during the search."""
-        if self._one_cell:
-            return None
         return Preparations(
             needs(self._driver.searches, self._storage),
             find=lookup(self._storage, self._executor),
@@ -162,14 +153,17 @@ class SweepRunner:
         driver.studies.claim(driver.sweep_id)
         search.reconcile()
         search.poll, self._steering.search = self._steering.poll, search
+        failed: dict[Preparation, PreparationFailed] = {}
         try:
             if driver.search_left() and not driver.waits():
-                self._executor.search(search, self._preparations())
+                self._executor.search(search, preparations := self._preparations())
+                failed = preparations.failed
                 search.tidy()
         finally:
             self._steering.search = None
         if search.halted is not None:
             raise search.halted
+        require_none(failed, self._storage)
 
     def _verify(self) -> None:
         self._notify(StageStarted("verify"))

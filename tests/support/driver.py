@@ -14,7 +14,6 @@ import pytest
 
 from tests.support import records
 from tune.execution.actor import StudentTrial
-from tune.execution.prepare import prepare_one
 from tune.outcome.final_training import train_final
 
 ON_A_CLUSTER = [
@@ -26,8 +25,10 @@ ON_A_CLUSTER = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 """The marks of the tests on clusters: slow, and with warnings that are Ray's own."""
-TRAININGS = {StudentTrial.__name__, prepare_one.__name__, train_final.__name__}
+TRAININGS = {StudentTrial.__name__, train_final.__name__}
 """The Ray tasks and actors that train."""
+_WRAPPED = "ResourceTrainable"
+"""What Ray calls a trial's actor while it trains: the class that gives it its resources."""
 
 
 def may_mount() -> bool:
@@ -42,7 +43,7 @@ def ray_task(process: psutil.Process) -> str | None:
     except (psutil.Error, IndexError):
         return None
     task = re.match(r"ray::(\w+)", title)
-    return task and task[1]
+    return StudentTrial.__name__ if task and task[1] == _WRAPPED else task and task[1]
 
 
 class Driver:
@@ -65,7 +66,10 @@ class Driver:
         return [event for event in self.events("end") if event["end"].startswith("failed")]
 
     def running_trials(self) -> set[tuple[str, int]]:
-        return self._trials("start") - self._trials("end")
+        return self._trials("start") - self.ended_trials()
+
+    def ended_trials(self) -> set[tuple[str, int]]:
+        return self._trials("end")
 
     def _trials(self, kind: str) -> set[tuple[str, int]]:
         return {(event["arm"], event["trial"]) for event in self.events(kind)}

@@ -13,9 +13,10 @@ from supersnn.config_model import parse
 from supersnn.errors import UserError
 from tune.description.sweep import ResourcesConfig, SweepConfig
 from tune.execution import searcher
-from tune.execution.cluster_state import NODE_ID, ClusterState
+from tune.execution.cluster_state import IN_VAIN, NODE_ID, ClusterState
 from tune.execution.node_check import NodeMismatch, NodeRequirements
 from tune.execution.nodes import Node
+from tune.execution.share import Claim, Occupancy
 from tune.notices import NodeExcluded, Notice
 from tune.search.messages import Job, Report
 from tune.search.search import Search
@@ -43,6 +44,22 @@ class Cluster:
     def _list(self) -> list[Node]:
         self.counted += 1
         return self.nodes
+
+
+class Shared(Cluster):
+    """Nodes that other jobs use as well: their claims, and what Ray reports as free."""
+
+    def __init__(self, *names: str, **resources: Any) -> None:
+        self.claims: list[Claim] = []
+        super().__init__(*names, **resources)
+        needs = ResourcesConfig(**resources)
+        self.state = ClusterState(needs, REQUIREMENTS, self.notices.append, self._list, occupied=self._occupied)
+
+    def _occupied(self) -> Occupancy:
+        return Occupancy("me", {node.id: {"CPU": 99.0} for node in self.nodes}, self.claims)
+
+    def hold(self, job: str, node: str | None) -> None:
+        self.claims.append(Claim(job, {"CPU": 1.0}, node))
 
 
 class FakeSearch:
@@ -108,6 +125,75 @@ def test_capacity_is_counted_at_most_once_a_second(clock: list[float]) -> None:
     assert cluster.counted == 1
     clock[0] += 0.5
     assert cluster.state.capacity() == 4
+
+
+def test_capacity_is_what_is_free_and_what_the_sweep_holds(clock: list[float]) -> None:
+    cluster = Shared("a", "b")
+    assert cluster.state.capacity() == 4
+    cluster.hold("other", "a")
+    cluster.hold("me", "a")
+    assert cluster.state.capacity() == 4
+    clock[0] += 1.0
+    assert cluster.state.capacity() == 3
+    cluster.state.exclude(NodeMismatch("b", "other torch"))
+    assert cluster.state.capacity() == 1
+
+
+@pytest.mark.parametrize("at_once", [None, 8])
+def test_a_slot_is_given_up_to_a_job_that_waits_unless_it_waits_for_something_else(
+    at_once: int | None, clock: list[float]
+) -> None:
+    cluster = Shared("a", "b", trials_at_once=at_once)
+    for node in ("a", "a", "b", "b"):
+        cluster.hold("me", node)
+    cluster.hold("other", None)
+    assert cluster.state.capacity() == 3
+    del cluster.claims[0]  # it is free now, and the other one does not take it
+    clock[0] += 1.0
+    assert cluster.state.capacity() == 2
+    clock[0] += IN_VAIN
+    assert cluster.state.capacity() == at_once or 4
+
+
+def test_tasks_take_a_whole_process_where_trials_are_packed() -> None:
+    cluster = Cluster("a", pack=4, gpus=0)
+    assert (cluster.state.capacity(), cluster.state.capacity(whole=True)) == (8, 2)
+    assert cluster.state.bundle() == {"CPU": 1.0}
+
+
+def test_work_that_takes_less_than_a_trial_names_its_nodes() -> None:
+    cluster = Cluster("a", "b")
+    cluster.nodes.append(Node("head", "head (10.0.0.9)", {"CPU": 0.0}, {}))
+    assert cluster.state.label_selector(among_able=True) == {NODE_ID: "in(a,b)"}
+    assert cluster.state.label_selector({"a"}, among_able=True) == {NODE_ID: "in(b)"}
+    assert cluster.state.label_selector({"a", "b"}, among_able=True) == {NODE_ID: "in(a,b)"}
+
+
+class Controller:
+    """What a scheduler sees of Tune: trials, those that have a process, and whether idle processes were ended."""
+
+    def __init__(self, live: int, started: int) -> None:
+        self._tune_controller = self
+        self.trials = [f"t{number}" for number in range(live)]
+        self._trial_to_actor = dict.fromkeys(self.trials[:started], "actor")
+        self.ended: list[bool] = []
+
+    def get_live_trials(self) -> list[str]:
+        return self.trials
+
+    def _cleanup_cached_actors(self, force_all: bool) -> None:
+        self.ended.append(force_all)
+
+
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize(("live", "started", "ended"), [(2, 2, [True]), (2, 1, []), (1, 1, [])])
+def test_tune_keeps_processes_that_start_and_ends_idle_ones_where_there_is_no_room(
+    live: int, started: int, ended: list[bool]
+) -> None:
+    scheduler = searcher.StudyScheduler(as_search(FakeSearch()), Cluster("a").state, searcher.DriverWork())
+    controller = Controller(live, started)
+    scheduler.choose_trial_to_run(controller)
+    assert controller.ended == ended
 
 
 def test_capacity_is_trials_at_once_where_that_is_set() -> None:

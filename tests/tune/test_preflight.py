@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import ray
@@ -18,16 +19,19 @@ from tune.execution.node_check import (
     compare,
     local_report,
     node_mismatch,
-    run_if_node_matches,
 )
 from tune.execution.nodes import Node
-from tune.execution.preflight import probe, require_capacity
+from tune.execution.preflight import preflight, probe, require_capacity
+from tune.notices import NodeUnchecked, Notice
 from tune.remote_storage import RemoteStorage
 from tune.storage import storage_at
+from tune.store import Store
 from tune.versions import PACKAGES, source_digest
 
 VERSIONS = {"python": "3.11.7", "torch": "2.14.1"}
 REPORT = NodeReport(VERSIONS, "digest")
+LATE = "1" * 56
+"""Ray's id of a node that does not answer."""
 
 
 def test_compare_accepts_a_node_like_the_driver() -> None:
@@ -107,10 +111,8 @@ def test_node_mismatch_before_any_work(tmp_path: Path, monkeypatch: pytest.Monke
     assert unseen is not None
     assert unseen.node == "id"
     assert "it does not see what the driver writes to --store" in unseen.reason
-    assert run_if_node_matches(b"torn", vars(expected)) == unseen
     (tmp_path / "owner").write_text("token", encoding="utf-8")
     assert node_mismatch(expected) is None
-    assert run_if_node_matches(ray.cloudpickle.dumps((len, "four")), vars(expected)) == 4
     older = node_mismatch(replace(expected, versions={**driver.versions, "torch": "1.0"}))
     assert older is not None
     assert "torch" in older.reason
@@ -120,8 +122,47 @@ def test_node_mismatch_before_any_work(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_an_actor_imports_no_torch_before_it_compares_its_node() -> None:
-    code = "import sys, tune.execution.actor; assert not {'torch', 'optuna'} & sys.modules.keys()"
+    modules = "tune.execution.actor, tune.execution.task_process"
+    code = f"import sys, {modules}; assert not {{'torch', 'optuna'}} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+class LateNodes:
+    """Ray with two nodes, of which one does not answer."""
+
+    def __init__(self, driver: NodeReport, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.driver, self.cancelled = driver, list[Any]()
+        record = {"NodeManagerHostname": "host", "Resources": {"CPU": 1.0}, "Alive": True}
+        nodes = [{**record, "NodeID": name, "NodeManagerAddress": f"10.0.0.{name[0]}"} for name in (LATE, "2" * 56)]
+        monkeypatch.setattr(ray, "nodes", lambda: nodes)
+        monkeypatch.setattr(ray, "remote", lambda **options: lambda _: self if options["num_cpus"] == 0 else None)
+        monkeypatch.setattr(ray, "get", self._get)
+        monkeypatch.setattr(ray, "cancel", lambda answer, force: self.cancelled.append((answer, force)))
+
+    def options(self, scheduling_strategy: Any) -> "LateNodes":
+        assert not scheduling_strategy.soft
+        return self
+
+    def remote(self, address: str, folder: str, node: str, *_: object) -> str:
+        Path(address, folder).mkdir(exist_ok=True)
+        Path(address, folder, node).write_text(node, encoding="utf-8")
+        return node
+
+    def _get(self, answer: str, timeout: float) -> NodeReport:
+        assert timeout > 0
+        if answer == LATE:
+            raise ray.exceptions.GetTimeoutError
+        return self.driver
+
+
+def test_a_node_that_does_not_answer_is_named_and_checked_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes, notices = LateNodes(local_report(None, gpus=0), monkeypatch), list[Notice]()
+    requirements = preflight(Store.at(tmp_path).storage, ResourcesConfig(), "owner", notify=notices.append)
+    assert notices == [NodeUnchecked("host (10.0.0.1)")]
+    assert nodes.cancelled == [(LATE, True)]
+    assert requirements.check_file == "owner"
 
 
 def test_require_capacity_names_what_the_nodes_have() -> None:

@@ -2,23 +2,26 @@
 
 import json
 from collections.abc import Collection
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from ray.tune.search import Searcher
 
-from supersnn.errors import UserError
+from supersnn.errors import ExternalError, UserError
 from supersnn.records.events import TeacherCached, TeacherTrained
 from tune.execution import searcher
 from tune.execution.cluster_state import ClusterState
+from tune.execution.failed_teachers import require_none
 from tune.execution.failures import Failure
 from tune.execution.preparations import Preparation, PreparationFailed, Preparations, Prepared
 from tune.execution.retries import RetryPolicy
 from tune.execution.trial_watch import TrialWatch
-from tune.notices import Notice, Preparing
+from tune.notices import Notice, Preparing, TaskFailed, TaskRetried
 from tune.search.messages import Job
 from tune.search.search import Search
+from tune.storage import Storage
 
 
 def item(teacher: str) -> Preparation:
@@ -38,6 +41,7 @@ class Prepares:
         self.recorded: list[str] = []
         self.shown: list[tuple[str, ...]] = []
         self.looked: list[str] = []
+        self.failures: list[str] = []
         needs = {"direct": [], "a": [self.shared], "b": [self.shared, self.own]}
         self.them = Preparations(
             needs,
@@ -52,8 +56,11 @@ class Prepares:
         return result(one.teacher) if one.teacher in complete else None
 
     def _show(self, notice: Notice) -> None:
-        assert isinstance(notice, Preparing)
-        self.shown.append(notice.teachers)
+        if isinstance(notice, TaskFailed | TaskRetried):
+            self.failures.append(f"{notice.task}: {notice.reason}")
+        else:
+            assert isinstance(notice, Preparing)
+            self.shown.append(notice.teachers)
 
 
 def test_a_shared_teacher_is_prepared_and_recorded_once() -> None:
@@ -62,7 +69,8 @@ def test_a_shared_teacher_is_prepared_and_recorded_once() -> None:
     assert them.missing("direct") == []
     assert (them.missing("a"), them.missing("b")) == ([prepares.shared], [prepares.shared, prepares.own])
     key = them.start(prepares.shared)
-    assert them.is_running(prepares.shared)
+    assert not them.may_start(prepares.shared)
+    assert them.may_start(prepares.own)
     assert them.has(key)
     for _ in range(2):
         them.ended(key, result("shared"))
@@ -79,14 +87,34 @@ def test_what_is_complete_is_found_when_it_is_needed() -> None:
     assert prepares.recorded == ["shared"]
 
 
-@pytest.mark.parametrize("error", [UserError("teacher.weights: no file"), OSError("No space left on device")])
-def test_a_failure_ends_the_search_with_its_words(error: Exception) -> None:
+def test_a_failure_that_the_user_can_mend_ends_the_search() -> None:
     prepares = Prepares()
     key = prepares.them.start(prepares.shared)
-    failed = PreparationFailed(**json.loads(json.dumps(vars(PreparationFailed.of(error)))))
-    with pytest.raises((UserError, RuntimeError), match=str(error)) as raised:
+    failed = PreparationFailed(**json.loads(json.dumps(vars(PreparationFailed.of(UserError("weights: no file"))))))
+    with pytest.raises(UserError, match="weights: no file"):
         prepares.them.ended(key, failed)
-    assert isinstance(raised.value, UserError) == isinstance(error, UserError)
+
+
+def test_another_failure_leaves_the_rest_to_go_on_and_is_one_line_at_its_end(tmp_path: Path) -> None:
+    prepares = Prepares()
+    require_none(prepares.them.failed, Storage(tmp_path))
+    try:
+        raise ValueError("expected 3 channels,\nfound 1")
+    except ValueError as error:
+        failed = PreparationFailed.of(error)
+    prepares.them.ended(prepares.them.start(prepares.own), PreparationFailed(**json.loads(json.dumps(vars(failed)))))
+    assert not prepares.them.may_start(prepares.own)
+    assert prepares.them.may_start(prepares.shared)
+    assert prepares.them.missing("b") == [prepares.shared, prepares.own]
+    assert prepares.failures == ["teacher own: ValueError: expected 3 channels, found 1"]
+    with pytest.raises(ExternalError) as raised:
+        require_none(prepares.them.failed, Storage(tmp_path))
+    trace = tmp_path / "teachers" / "own-traceback.txt"
+    assert str(raised.value) == (
+        f"teacher own could not be prepared: ValueError: expected 3 channels, found 1; its traceback is in {trace} "
+        "(the same command tries again what is missing)"
+    )
+    assert "raise ValueError" in trace.read_text(encoding="utf-8")
 
 
 def test_a_result_survives_its_message() -> None:
@@ -163,6 +191,8 @@ def test_a_teacher_takes_the_place_of_the_trial_that_waits_for_it_and_others_go_
     assert third["job"]["key"] == "direct/0"
     assert suggests.suggest("t4") is None  # the cluster is full
     ended = SimpleNamespace(trial_id="t", config=first)
+    assert decides.on_trial_result(None, ended, {"advanced": 2.5, "node": "n"}) == "CONTINUE"
+    assert prepares.them.slowest() == 2.5
     assert decides.on_trial_result(None, ended, {"prepared": result("shared").as_text()}) == "STOP"
     suggests.on_trial_complete("t1")
     fourth = suggests.suggest("t4")

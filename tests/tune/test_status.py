@@ -14,7 +14,7 @@ from supersnn.records.events import SweepStarted
 from supersnn.records.events import parse as parse_event
 from supersnn.records.state import SweepState
 from tune.description.sweep import SweepConfig
-from tune.notices import NodeExcluded, Preparing, Progress, StageStarted
+from tune.notices import NodeExcluded, NodeUnchecked, Preparing, Progress, StageStarted, TaskFailed, TaskRetried
 from tune.store import Store, SweepFolder
 from tune.terminal.board import Board
 from tune.terminal.display import Display, event_line
@@ -251,7 +251,7 @@ def test_values_in_square_brackets_are_shown(folder: SweepFolder) -> None:
 
 def test_teachers_show_their_progress(folder: SweepFolder, capsys: pytest.CaptureFixture[str]) -> None:
     with Display(board_of(write(folder, FIRST[:1]))) as display:
-        display.notice(StageStarted("teachers"))
+        display.notice(StageStarted("search"))
         display.notice(Preparing(("resnet14", "vgg8")))
         display._printed = float("-inf")
         display.notice(Progress("teacher resnet14", 3, 12))
@@ -263,8 +263,19 @@ def test_teachers_show_their_progress(folder: SweepFolder, capsys: pytest.Captur
         assert "training teacher vgg8 for 0:00" in drawn(display.board, 120)
         display.notice(Preparing(()))
         assert "training" not in drawn(display.board, 120)
-    printed = capsys.readouterr().err.splitlines()
-    assert printed == ["teachers", "training teachers resnet14, vgg8", "teacher resnet14: epoch 3 of 12"]
+        display.notice(Preparing(("vgg8", "resnet8")))
+        display.notice(TaskRetried("teacher vgg8", "b (10.0.0.2)", "CUDA error"))
+        display.notice(TaskFailed("teacher vgg8", "ValueError: 3 channels"))
+        display.notice(NodeUnchecked("c (10.0.0.3)"))
+    assert capsys.readouterr().err.splitlines() == [
+        "search",
+        "training teachers resnet14, vgg8",
+        "teacher resnet14: epoch 3 of 12",
+        "training teachers vgg8, resnet8",
+        "teacher vgg8 failed on node b (10.0.0.2) and is tried again: CUDA error",
+        "teacher vgg8 could not be prepared, the rest goes on: ValueError: 3 channels",
+        "node c (10.0.0.3) has not answered: it is busy or hangs, and is checked when it works",
+    ]
 
 
 def test_whether_it_runs_is_told_without_writing(folder: SweepFolder) -> None:

@@ -22,10 +22,6 @@ from tune.search.search import Search
 STALL = 60.0
 
 
-def _is_preparation(key: str) -> bool:
-    return key.startswith("~")
-
-
 class Watched:
     """A search with what a watch asks of it, a cluster of one node, and a clock."""
 
@@ -50,10 +46,10 @@ class Watched:
         patch.setattr(time, "monotonic", lambda: self.now)
         cluster = ClusterState(ResourcesConfig(), None, ignore, lambda: self.nodes)
         search = cast(Search, self)
-        self.watch = TrialWatch(search, cluster, _is_preparation, self.killed.append, lambda actor: f"of {actor}")
+        self.watch = TrialWatch(search, cluster, self._slowest, self.killed.append, lambda actor: f"of {actor}")
 
-    def slowest_epoch(self, key: str) -> float | None:
-        return self.slowest if key else None
+    def _slowest(self, key: str) -> float | None:
+        return self.slowest if not key.startswith("~") else None
 
     def waits(self, reason: str) -> None:
         self.waiting = reason
@@ -95,6 +91,11 @@ def test_a_worker_that_reports_nothing_is_ended_once(watched: Watched) -> None:
     failure, node = watched.watch.drop("t1")
     assert (failure.kind, node) == ("stall", "of actor t1")
     assert failure.text.startswith("no report for 6")
+    watched.watch.drop("t2")
+    watched.later(trial_watch.FIRST_EPOCH * STALL - 250.0)
+    assert watched.killed == ["actor t1"]
+    watched.later(100.0)
+    assert watched.killed == ["actor t1", "actor t3"]  # a teacher without a sign of progress
 
 
 def test_a_deadline_is_ten_of_the_slowest_epochs_and_longer_before_the_first(watched: Watched) -> None:

@@ -98,16 +98,20 @@ class StudentTrial(ray.tune.Trainable):
         if self._mismatch is not None or self._unusable is not None:
             return True
         self._failed = None
-        self._device, self._preparation = new_config["device"], new_config.get("preparation")
-        if self._preparation is None:
-            try:
+        self._preparing: Any = None
+        try:
+            if (task := new_config.get("preparation")) is not None:
+                from tune.execution.preparing import Preparing
+
+                self._preparing = Preparing(task, new_config["device"])
+            else:
                 self._course.start(new_config["job"])
-            except Exception as error:
-                self._failed = error
+        except Exception as error:
+            self._failed = error
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train an epoch and return its report, or prepare a teacher; as JSON because Tune would flatten mappings.
+        """Train an epoch and return its report, or part of a teacher; as JSON because Tune would flatten mappings.
 
         A trial never reports that it is done: Tune would not pass that last result to the scheduler. An error of the
         trial's own is its last result.
@@ -121,8 +125,8 @@ class StudentTrial(ray.tune.Trainable):
         try:
             if (error := self._unusable or self._failed) is not None:
                 raise error
-            if self._preparation is not None:
-                return _prepare(self._preparation, self._device)
+            if self._preparing is not None:
+                return {**self._preparing.next(), "node": node}
             return {"report": self._course.next(), "node": node}
         except Exception as error:
             failure = failure_of(error)
@@ -141,17 +145,3 @@ class StudentTrial(ray.tune.Trainable):
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Do nothing: the runner reads the trial's checkpoints."""
-
-
-def _prepare(task: dict[str, Any], device: str) -> dict[str, Any]:
-    """Prepare a teacher on a device; return the result, or the failure where it is no failure of the machine."""
-    from tune.execution.device import run_on
-    from tune.execution.preparations import Preparation, PreparationFailed
-    from tune.execution.prepare import prepare_one
-
-    try:
-        return {"prepared": run_on(device, prepare_one, Preparation(**task)).as_text()}
-    except Exception as error:
-        if failure_of(error).of_system:
-            raise
-        return {"failed": json.dumps(vars(PreparationFailed.of(error)))}

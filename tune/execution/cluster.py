@@ -35,15 +35,15 @@ from supersnn.sources.base import data_root
 from tune.description.devices import devices_text
 from tune.description.sweep import ResourcesConfig
 from tune.execution.actor import StudentTrial
-from tune.execution.cluster_state import ClusterState, living_nodes
+from tune.execution.cluster_state import ClusterState, living_nodes, nobody_else, occupancy
 from tune.execution.device import run_on
 from tune.execution.executor import PAGES
 from tune.execution.holder import Keeper
-from tune.execution.node_check import NodeMismatch, run_if_node_matches
 from tune.execution.nodes import bundle, gpus_of
 from tune.execution.preflight import preflight, require_capacity
-from tune.execution.preparations import PREFIX, Preparations
+from tune.execution.preparations import Preparations
 from tune.execution.searcher import DriverWork, SearchStopper, StudyScheduler, StudySearcher
+from tune.execution.task_pool import TaskPool
 from tune.execution.trial_watch import TrialWatch
 from tune.notices import DevicesChosen, Notify
 from tune.own_code import NO_OWN_CODE, OwnCode
@@ -62,9 +62,6 @@ LONGEST_SOCKET = 107
 """Bytes that Linux allows for the path of a socket."""
 SOCKET = "/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 """The longest path of a socket that Ray makes in its folder."""
-
-IDLE_EVERY = 2.0
-"""Seconds after which a driver that waits for tasks looks at other things."""
 
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
 
@@ -119,12 +116,21 @@ class RayExecutor:
             resources = self._resolved(resources)
             if address is None or resources.trials_at_once is None:
                 require_capacity(living_nodes(), resources)
-            requirements = None if address is None else preflight(storage, resources, check_file, own.identities)
+            requirements = (
+                None if address is None else preflight(storage, resources, check_file, own.identities, notify)
+            )
         except BaseException:
             self.close()
             raise
         self._resources = resources
-        self._cluster = ClusterState(resources, requirements, notify, max_failures=max_failures)
+        self._cluster = ClusterState(
+            resources,
+            requirements,
+            notify,
+            max_failures=max_failures,
+            occupied=nobody_else if address is None else occupancy,
+        )
+        self._pool, self._notify = TaskPool(self._cluster, notify), notify
         if gpus := gpus_of(living_nodes()):
             notify(DevicesChosen(devices_text(resources, shards, gpus)))
 
@@ -147,8 +153,9 @@ class RayExecutor:
         if self._on_this_machine or resources.trials_at_once is None:
             require_capacity(living_nodes(), resources)
         self._resources, self._max_failures = resources, max_failures
-        self._cluster.policy.max_failures = max_failures
+        self._pool.close()
         self._cluster.adopt(resources)
+        self._cluster.policy.max_failures = max_failures
 
     def search(self, search: Search, preparations: Preparations | None = None) -> None:
         """Run all searches as one Tune run; it is halted where no usable nodes are left.
@@ -160,7 +167,8 @@ class RayExecutor:
             ExternalError: the Ray cluster has failed.
             Exception: what the driver's own bookkeeping has raised; what is under way stays interrupted.
         """
-        driver, watch = DriverWork(), TrialWatch(search, self._cluster, _no_epochs)
+        self._pool.close()
+        driver, watch = DriverWork(), TrialWatch(search, self._cluster, partial(_slowest, search, preparations))
         search.gpus = self._resources.gpus_taken / self._resources.places
         self._searches += 1
         if self._resources.places > 1 and self._cluster.keeper is None:
@@ -199,52 +207,19 @@ class RayExecutor:
         """Yield each item with its result or its exception, as the tasks end.
 
         Raises:
-            UserError: no usable nodes are left.
+            UserError: no usable nodes are left, or everything fails.
         """
-        running = {self._submit(function, item): item for item in items}
-        while running:
-            ended, _ = ray.wait(list(running), num_returns=1, timeout=IDLE_EVERY)
-            self.idle()
-            if not ended:
-                if error := self._cluster.no_usable_nodes():
-                    raise error
-                continue
-            (task,) = ended
-            item = running.pop(task)
-            try:
-                result = ray.get(task)
-                if isinstance(result, NodeMismatch):
-                    self._cluster.exclude(result)
-                    running[self._submit(function, item)] = item
-                    continue
-                yield item, result
-            except ray.exceptions.RayError as error:
-                yield item, getattr(error, "cause", None) or error
-
-    def _submit(self, function: Callable[[T], R], item: T) -> Any:
-        """Start a task on a usable node; return its reference."""
-        need = self._resources
-        options = {
-            "num_cpus": need.cpus,
-            "num_gpus": need.gpus_taken,
-            "memory": need.memory,
-            "accelerator_type": need.accelerator,
-            "max_retries": self._max_failures,
-            "label_selector": self._cluster.label_selector() or None,
-        }
-        remote = ray.remote(**{name: value for name, value in options.items() if value is not None})
-        on_device = partial(run_on, self._cluster.device, function)
-        if self._cluster.requirements is None:
-            return remote(run_on).options(name=_name(function)).remote(self._cluster.device, function, item)
-        work = ray.cloudpickle.dumps((on_device, item))
-        guarded = remote(run_if_node_matches).options(name=_name(function))
-        return guarded.remote(work, self._cluster.requirements)
+        yield from self._pool.run(function, items, lambda: self.idle())
 
     def call(self, function: Callable[[T], R], item: T) -> R:
         """Return the function's result: from this process where it sees the workers' files, else from a task."""
         if self._on_this_machine:
             return run_on(self._cluster.device, function, item)
-        ((_, result),) = self.tasks(function, [item])
+        pool = TaskPool(self._cluster, self._notify, light=True)
+        try:
+            ((_, result),) = pool.run(function, [item], lambda: self.idle())
+        finally:
+            pool.close()
         if isinstance(result, Exception):
             raise result
         return result
@@ -255,18 +230,16 @@ class RayExecutor:
 
     def close(self) -> None:
         """Leave the cluster, or end the one that was started; remove Tune's files."""
-        ray.shutdown()
+        ray.shutdown()  # it ends all processes of this driver
         for folder in self._scratch.glob(f"{self._run}-*"):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _no_epochs(key: str) -> bool:
-    """Whether a key is that of work that reports once, when it has ended."""
-    return key.startswith(PREFIX)
-
-
-def _name(function: Callable[..., Any]) -> str:
-    return getattr(function, "__name__", type(function).__name__)
+def _slowest(search: Search, preparations: Preparations | None, key: str) -> float | None:
+    """Return the seconds of the slowest epoch of a trial's search, or between two signs of a preparation."""
+    if preparations is not None and preparations.has(key):
+        return preparations.slowest()
+    return search.slowest_epoch(key)
 
 
 def _placement(resources: dict[str, float], config: dict[str, Any]) -> ray.tune.PlacementGroupFactory:

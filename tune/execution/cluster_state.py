@@ -1,6 +1,5 @@
 """The state of a Ray cluster during a sweep: its usable nodes, the trials that they hold, and the excluded nodes."""
 
-import math
 import time
 from collections.abc import Callable, Collection
 from typing import Any
@@ -12,8 +11,9 @@ from tune.description.sweep import ResourcesConfig
 from tune.execution.device import device_of
 from tune.execution.node_check import NodeMismatch, NodeRequirements
 from tune.execution.node_looks import NodeLooks
-from tune.execution.nodes import Node, living, slots, slots_on
+from tune.execution.nodes import Node, bundle, living, slots, slots_on
 from tune.execution.retries import RetryPolicy
+from tune.execution.share import Occupancy, allowance, claims_of, in_vain, kept, unoccupied
 from tune.notices import NodeExcluded, Notify
 
 NODE_ID = "ray.io/node-id"
@@ -22,10 +22,25 @@ NODE_ID = "ray.io/node-id"
 COUNT_EVERY = 1.0
 """Seconds for which the capacity is not counted again: the searcher asks for it in every step of Tune's loop."""
 
+IN_VAIN = 5.0
+"""Seconds after which a job that waits beside free resources is taken to wait for others."""
+
+
+def nobody_else() -> Occupancy | None:
+    """Return None: a Ray of our own has no other jobs."""
+    return None
+
 
 def living_nodes() -> list[Node]:
     """Return the living nodes of the cluster that this process has joined."""
     return living(ray.nodes())
+
+
+def occupancy() -> Occupancy:
+    """Return what is taken of the cluster that this process has joined: placement groups, and what Ray has left."""
+    table = claims_of(ray.util.placement_group_table())
+    available = ray._private.state.available_resources_per_node()
+    return Occupancy(ray.get_runtime_context().get_job_id(), available, table)
 
 
 class ClusterState:
@@ -44,14 +59,16 @@ class ClusterState:
         notify: Notify,
         nodes: Callable[[], list[Node]] = living_nodes,
         max_failures: int = 0,
+        occupied: Callable[[], Occupancy | None] = nobody_else,
     ) -> None:
         self.requirements = None if requirements is None else vars(requirements)
         self.device, self.gpus = device_of(resources.gpus_taken), resources.gpus_taken
         self.keeper: Any = None
-        self._resources, self._notify, self._nodes = resources, notify, nodes
+        self._resources, self._notify, self._nodes, self._occupied = resources, notify, nodes, occupied
         self.policy, self._looks = RetryPolicy(max_failures, self._leave_out), NodeLooks(requirements)
         self._excluded: dict[str, str] = {}
-        self._capacity, self._counted = 0, -math.inf
+        self._counted: dict[bool, tuple[int, float]] = {}
+        self._in_vain: dict[str, float] = {}
 
     def open_nodes(self) -> dict[str, str]:
         """Return the living nodes that hold a trial and get work: their names by their ids."""
@@ -82,7 +99,7 @@ class ClusterState:
         return {*self._excluded, *self.policy.breaker.left_out}
 
     def _leave_out(self, node: str, reason: str) -> None:
-        self._counted = -math.inf
+        self._counted = {}
         self._notify(NodeExcluded(self._name(node), f"{reason}; it is looked at again later"))
 
     def _name(self, node: str) -> str:
@@ -90,31 +107,65 @@ class ClusterState:
 
     def adopt(self, resources: ResourcesConfig) -> None:
         """Go on with other resources of a trial."""
-        self._resources, self._counted = resources, -math.inf
+        self._resources, self._counted = resources, {}
 
-    def capacity(self) -> int:
-        """Return how many trials may be under way: `trials_at_once`, else what the usable nodes hold."""
-        if self._resources.trials_at_once is not None:
-            return self._resources.trials_at_once
-        if time.monotonic() - self._counted >= COUNT_EVERY:
-            closed = self._closed()
-            usable = (node for node in self._nodes() if node.id not in closed)
-            self._capacity, self._counted = slots(usable, self._resources), time.monotonic()
-        return self._capacity
+    def capacity(self, whole: bool = False) -> int:
+        """Return how many trials may be under way.
+
+        That is `trials_at_once`; else what the usable nodes hold, on a cluster that others use this sweep's share of it
+        (`share.py`). A sweep with `trials_at_once` gives up slots like any other.
+
+        Args:
+            whole: count tasks, which share their process with no other.
+        """
+        counted = self._counted.get(whole)
+        if counted is None or time.monotonic() - counted[1] >= COUNT_EVERY:
+            counted = self._counted[whole] = self._count(self._need(whole)), time.monotonic()
+        return counted[0]
+
+    def _need(self, whole: bool) -> ResourcesConfig:
+        return self._resources.model_copy(update={"pack": 1}) if whole else self._resources
+
+    def _count(self, need: ResourcesConfig) -> int:
+        at_once, nodes, occupied = need.trials_at_once, self._nodes(), self._occupied()
+        closed = self._closed()
+        usable = [node for node in nodes if node.id not in closed]
+        if occupied is None:
+            return slots(usable, need) if at_once is None else at_once
+        slot, now = bundle(need), time.monotonic()
+        self._in_vain = {job: self._in_vain.get(job, now) for job in in_vain(nodes, occupied)}
+        ignored = {job for job, since in self._in_vain.items() if now - since >= IN_VAIN}
+        if (fewer := kept(nodes, occupied, slot, ignored)) is not None:
+            return fewer
+        free = slots(unoccupied(usable, occupied), need)
+        return allowance(nodes, occupied, slot, free) if at_once is None else at_once
+
+    @property
+    def stall(self) -> float:
+        """Seconds without a sign of work after which it may be taken to hang."""
+        return self._resources.stall
+
+    def bundle(self) -> dict[str, float]:
+        """Return the resources of a task by Ray's names."""
+        return bundle(self._need(whole=True))
 
     def exclude(self, mismatch: NodeMismatch) -> None:
         """Send no more work to a node, and notify once."""
         if mismatch.node in self._excluded:
             return
-        self._excluded[mismatch.node], self._counted = mismatch.reason, -math.inf
+        self._excluded[mismatch.node], self._counted = mismatch.reason, {}
         self._notify(NodeExcluded(self._name(mismatch.node), mismatch.reason))
 
-    def label_selector(self, avoid: Collection[str] = ()) -> dict[str, str]:
+    def label_selector(self, avoid: Collection[str] = (), among_able: bool = False) -> dict[str, str]:
         """Return the labels that a node must have for work: the sweep's own, and the id of no closed node.
 
         Args:
             avoid: nodes that this work is not to be sent to, where there are others.
+            among_able: name the nodes instead, as is needed for work that takes less than a trial.
         """
+        if among_able:
+            able = self.open_nodes()
+            return {NODE_ID: f"in({','.join(sorted(able.keys() - set(avoid) or able))})"}
         closed, left = self._closed(), self.open_nodes() if avoid else {}
         if any(node not in avoid for node in left):
             closed |= left.keys() & set(avoid)

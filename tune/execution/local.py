@@ -13,7 +13,7 @@ from tune.execution.device import device_of, run_on
 from tune.execution.failures import failure_of
 from tune.execution.pack import Failed, Pack
 from tune.execution.places import Places
-from tune.execution.preparations import Preparations
+from tune.execution.preparations import PreparationFailed, Preparations, Prepared
 from tune.execution.retries import RetryPolicy
 from tune.execution.trial import StaleDriverError, TrialRunner
 from tune.execution.trial_failures import TrialFailures
@@ -76,12 +76,17 @@ class LocalExecutor:
                     may_start = True
 
     def _prepared(self, preparations: Preparations | None, planned: PlannedSearch) -> bool:
-        """Prepare the teachers that a search lacks; it is ready then."""
-        if preparations is not None:
-            for item in preparations.missing(planned.name):
-                key = preparations.start(item)
-                preparations.ended(key, run_on(self._device, preparations.work, item))
-        return True
+        """Prepare the teachers that a search lacks; return whether it is ready then."""
+        if preparations is None:
+            return True
+        for item in filter(preparations.may_start, preparations.missing(planned.name)):
+            key = preparations.start(item)
+            try:
+                result: Prepared | PreparationFailed = run_on(self._device, preparations.work, item)
+            except Exception as error:
+                result = PreparationFailed.of(error)
+            preparations.ended(key, result)
+        return not preparations.missing(planned.name)
 
     def _take(self, search: Search, pack: Pack, failures: TrialFailures, key: str, outcome: Report | Failed) -> None:
         """Take what a trial's turn has brought: it goes on, is requeued, or has ended."""

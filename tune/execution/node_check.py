@@ -6,7 +6,6 @@ This module imports nothing that trains: a node whose libraries differ must be f
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import ray
 
@@ -69,18 +68,6 @@ def node_mismatch(required: NodeRequirements) -> NodeMismatch | None:
     found = local_report(check_file_fault(storage, required.check_file), required.gpus, required.plugins)
     reason = compare(found, required.versions, required.code)
     return NodeMismatch(ray.get_runtime_context().get_node_id(), reason) if reason else None
-
-
-def run_if_node_matches(work: bytes, required: Mapping[str, Any]) -> Any:
-    """Return the result of a pickled function and its argument, or the `NodeMismatch` of this node.
-
-    They are unpickled after the comparison, because that imports what trains.
-    """
-    mismatch = node_mismatch(NodeRequirements(**required))
-    if mismatch is not None:
-        return mismatch
-    function, item = ray.cloudpickle.loads(work)
-    return function(item)
 
 
 def local_report(storage_fault: str | None, gpus: float, own: Mapping[str, str] | None = None) -> NodeReport:

@@ -48,8 +48,9 @@ def slots_on(node: Node, need: ResourcesConfig) -> int:
         return 0
     each = {name: _times(node.resources.get(name, 0.0), amount) for name, amount in bundle(need).items()}
     if taken := need.gpus_taken / need.places:
-        gpus = int(node.resources.get("GPU", 0))
-        each["GPU"] = gpus // int(taken) if taken > 1 else gpus * _times(1.0, taken)
+        gpus = node.resources.get("GPU", 0.0)
+        whole = int(gpus + 1e-9)
+        each["GPU"] = whole // int(taken) if taken > 1 else whole * _times(1.0, taken) + _times(gpus - whole, taken)
     return min(each.values())
 
 

@@ -11,19 +11,27 @@ from supersnn.errors import UserError
 from tune.description.sweep import ResourcesConfig
 from tune.execution.node_check import NodeReport, NodeRequirements, check_file_fault, compare, local_report, unusable
 from tune.execution.nodes import Node, living, offered, slots_on, wanted
+from tune.notices import NodeUnchecked, Notify, ignore
 from tune.storage import Storage, storage_at
 
-ANSWER_WITHIN = 120.0
-"""Seconds that a node has for its answer; a new node unpacks our sources first."""
+ANSWER_WITHIN = 60.0
+"""Seconds that a node has for its answer; a new node unpacks our sources first. One that is late is checked later."""
 
 SEEN_WITHIN = 10.0
 """Seconds in which a file that a node has written must appear to the driver: network file systems lag behind."""
 
 
 def preflight(
-    storage: Storage, need: ResourcesConfig, check_file: str, own: Mapping[str, str] | None = None
+    storage: Storage,
+    need: ResourcesConfig,
+    check_file: str,
+    own: Mapping[str, str] | None = None,
+    notify: Notify = ignore,
 ) -> NodeRequirements:
     """Check every node that may run a trial: shared storage, library versions, our code and the user's own, GPUs.
+
+    The probes take neither a slot nor a GPU. A node that does not answer in time is named by `notify`; each process
+    makes the same comparison before it works there.
 
     Returns:
         what each process compares its node with later; the driver will have written the text `check_file` by then.
@@ -39,7 +47,7 @@ def preflight(
     except OSError as error:
         raise UserError(f"{storage}: the driver cannot write to it: {error}") from error
     try:
-        for node, found in _probed(nodes, storage, folder, need, own or {}):
+        for node, found in _probed(nodes, storage, folder, need, own or {}, notify):
             reason = compare(found, driver.versions, driver.code) or _unseen(storage, folder, node)
             if reason:
                 raise UserError(f"node {node.name}: {reason}")
@@ -68,9 +76,9 @@ def probe(address: str, folder: str, node: str, gpus: float = 0.0, own: Mapping[
 
 
 def _probed(
-    nodes: Iterable[Node], storage: Storage, folder: str, need: ResourcesConfig, own: Mapping[str, str]
+    nodes: Iterable[Node], storage: Storage, folder: str, need: ResourcesConfig, own: Mapping[str, str], notify: Notify
 ) -> Iterator[tuple[Node, NodeReport]]:
-    """Yield each node with its report; a node that is lost meanwhile is left out."""
+    """Yield each node with its report; one that is lost meanwhile, or late, is left out."""
     remote = ray.remote(num_cpus=0, num_gpus=0, max_retries=1)(probe)  # it sees all GPUs, also those in use
     answers = []
     for node in nodes:
@@ -82,8 +90,9 @@ def _probed(
     for node, answer in answers:
         try:
             yield node, ray.get(answer, timeout=max(1.0, deadline - time.monotonic()))
-        except ray.exceptions.GetTimeoutError as error:
-            raise UserError(f"node {node.name}: no answer within {ANSWER_WITHIN:.0f} s; it is busy or hangs") from error
+        except ray.exceptions.GetTimeoutError:
+            ray.cancel(answer, force=True)
+            notify(NodeUnchecked(node.name))
         except ray.exceptions.RayError as error:
             if node.id in {other.id for other in living(ray.nodes())}:
                 text = " ".join(str(error).split())

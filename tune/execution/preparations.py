@@ -4,14 +4,15 @@ Every method is called in the driver's own thread: what is prepared is recorded 
 """
 
 import json
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from supersnn.errors import UserError
+from supersnn.errors import UserError, described
 from supersnn.records.events import TeacherCached, TeacherTrained
 from supersnn.teacher_outputs import OutputKind
-from tune.notices import Notify, Preparing, ignore
+from tune.notices import Notify, Preparing, TaskFailed, TaskRetried, ignore
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +36,11 @@ class Preparation:
     def teacher(self) -> str:
         """The teacher's architecture."""
         return str(self.config["teacher"]["name"])
+
+    @property
+    def label(self) -> str:
+        """Its name for people."""
+        return f"teacher {self.teacher}"
 
     @property
     def name(self) -> str:
@@ -85,20 +91,24 @@ class Prepared:
 
 @dataclass(frozen=True)
 class PreparationFailed:
-    """Why a teacher could not be prepared, in a worker's words; `by_user` is whether the user can mend it."""
+    """Why a teacher could not be prepared, in a worker's words.
+
+    Attributes:
+        text: one line.
+        by_user: whether the user can mend that: nothing else is done then.
+        trace: the traceback, empty where there is none.
+    """
 
     text: str
     by_user: bool
+    trace: str = ""
 
     @classmethod
     def of(cls, error: Exception) -> Self:
         """Return the failure that an error is."""
         by_user = isinstance(error, UserError)
-        return cls(str(error) if by_user else f"{type(error).__name__}: {error}", by_user)
-
-    def error(self) -> Exception:
-        """Return it as an error again."""
-        return UserError(self.text) if self.by_user else RuntimeError(self.text)
+        trace = "".join(traceback.format_exception(error))
+        return cls(str(error) if by_user else described(error, 300), by_user, trace)
 
 
 PREFIX = "~teachers/"
@@ -112,6 +122,7 @@ class Preparations:
 
     Attributes:
         work: prepares one in a worker, or in this process.
+        failed: those that could not be had, which are not tried again: their searches wait for the next driver.
     """
 
     def __init__(
@@ -137,6 +148,8 @@ class Preparations:
         self._looked: set[Preparation] = set()
         self._started = 0
         self._running: dict[str, Preparation] = {}
+        self.failed: dict[Preparation, PreparationFailed] = {}
+        self._slowest: float | None = None
 
     def missing(self, search: str) -> list[Preparation]:
         """Return what a search still needs, preparations that run now among it."""
@@ -147,9 +160,9 @@ class Preparations:
                     self._finish(item, found)
         return list(self._left[search])
 
-    def is_running(self, item: Preparation) -> bool:
-        """Return whether a preparation has been started and has not ended."""
-        return item in self._running.values()
+    def may_start(self, item: Preparation) -> bool:
+        """Return whether a preparation does not run now, and has not failed for good."""
+        return item not in self._running.values() and item not in self.failed
 
     def start(self, item: Preparation) -> str:
         """Note that a preparation runs now; return its name, which no trial has."""
@@ -172,20 +185,40 @@ class Preparations:
         """Take a preparation back that could not run where it was sent."""
         self._running.pop(key, None)
 
+    def retried(self, key: str, node: str | None, reason: str) -> None:
+        """Take a preparation back that has failed on a node, and say so."""
+        if (item := self._running.get(key)) is not None:
+            self._notify(TaskRetried(item.label, node, reason))
+        self.requeue(key)
+
+    def advanced(self, key: str, seconds: float) -> None:
+        """Note the longest time between two signs of progress of a preparation."""
+        if key in self._running:
+            self._slowest = max(self._slowest or 0.0, seconds)
+
+    def slowest(self) -> float | None:
+        """Return the longest time between two signs of progress so far, None before any."""
+        return self._slowest
+
     def ended(self, key: str, result: Prepared | PreparationFailed) -> None:
         """Record the result of a preparation once: the searches that needed it no longer do.
 
+        One that has failed is kept in `failed`; what needs no such teacher goes on.
+
         Raises:
             UserError: it has failed, and the user can mend that.
-            RuntimeError: it has failed.
         """
         item = self._running.pop(key, None)
         if item is None:
             return
         self._show()
-        if isinstance(result, PreparationFailed):
-            raise result.error()
-        self._finish(item, result)
+        if isinstance(result, Prepared):
+            self._finish(item, result)
+            return
+        if result.by_user:
+            raise UserError(result.text)
+        self.failed[item] = result
+        self._notify(TaskFailed(item.label, result.text))
 
     def _finish(self, item: Preparation, result: Prepared) -> None:
         self._record(result)

@@ -24,7 +24,9 @@ from tune.description.arms import Arm
 from tune.description.searches import PlannedSearch
 from tune.execution.device import working_device
 from tune.execution.executor import Executor
-from tune.execution.preparations import Preparation, Prepared
+from tune.execution.failed_teachers import require_none
+from tune.execution.preparations import Preparation, PreparationFailed, Prepared
+from tune.execution.progress import advanced
 from tune.execution.teacher_storage import BANKS, TEACHERS, teacher_at
 from tune.notices import Notify, Preparing
 from tune.notices import Progress as ProgressNotice
@@ -73,6 +75,7 @@ def prepare(
 
     Raises:
         UserError: a teacher cannot be trained or read.
+        ExternalError: one has failed; the others are ready.
     """
     missing, look = [], lookup(storage, executor)
     for item in preparations(searches, storage):
@@ -80,16 +83,18 @@ def prepare(
             missing.append(item)
         else:
             yield found
-    left = [item.teacher for item in missing]
+    left, failed = [item.teacher for item in missing], {}
     if notify is not None and left:
         notify(Preparing(tuple(left)))
-    for _, result in executor.tasks(work_of(executor, notify), missing):
-        if isinstance(result, Exception):
-            raise result
-        left.remove(result.teacher.name)
+    for item, result in executor.tasks(work_of(executor, notify), missing):
+        left.remove(item.teacher)
         if notify is not None:
             notify(Preparing(tuple(left)))
-        yield received(result, storage)
+        if isinstance(result, Exception):
+            failed[item] = PreparationFailed.of(result)
+        else:
+            yield received(result, storage)
+    require_none(failed, storage)
 
 
 def lookup(storage: Storage, executor: Executor) -> Callable[[Preparation], Prepared | None]:
@@ -203,10 +208,22 @@ def prepare_one(item: Preparation, progress: Progress | None = None) -> Prepared
     config = TrainConfig.model_validate(item.config)
     device = working_device()
     data = training_data(config.dataset, device)
-    teacher = teacher_at(storage_at(item.store), config, data, device, progress)
+    signs = _signs(progress)
+    teacher = teacher_at(storage_at(item.store), config, data, device, signs)
     taught = time.perf_counter()
-    prepared = _prepared(item, config, data, teacher, progress)
+    prepared = _prepared(item, config, data, teacher, signs)
     return prepared.taking(taught - began, time.perf_counter() - taught)
+
+
+def _signs(progress: Progress | None) -> Progress:
+    """Return what tells of progress, and of signs of it."""
+
+    def note(what: str, done: int, of: int) -> None:
+        advanced()
+        if progress is not None:
+            progress(what, done, of)
+
+    return note
 
 
 def _prepared(

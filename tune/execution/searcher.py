@@ -111,7 +111,7 @@ class StudySearcher(_NotSaved, Searcher):
         if self._preparations is None or self._wanted is not None:
             return self._wanted is None
         missing = self._preparations.missing(search.name)
-        self._wanted = next((item for item in missing if not self._preparations.is_running(item)), None)
+        self._wanted = next((item for item in missing if self._preparations.may_start(item)), None)
         return not missing
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -134,9 +134,10 @@ class StudySearcher(_NotSaved, Searcher):
         """Prepare a teacher again, elsewhere, whose worker failed; nothing where it has ended."""
         if (name := preparations.name_of(key)) is None:
             return
-        decision = self._cluster.policy.failed(name, failure, node, self._cluster.able_nodes())
+        nodes = self._cluster.able_nodes()
+        decision = self._cluster.policy.failed(name, failure, node, nodes)
         if isinstance(decision, Retry):
-            preparations.requeue(key)
+            preparations.retried(key, nodes.get(node or "", node), failure.text)
         elif isinstance(decision, Stop):
             self._search.halt(UserError(decision.text))
         else:
@@ -191,6 +192,19 @@ class StudyScheduler(_NotSaved, FIFOScheduler):
                 return self._decide(trial, result)
         return TrialScheduler.STOP
 
+    def choose_trial_to_run(self, tune_controller: Any) -> None:
+        """Choose none: Tune starts every trial that waits, in order.
+
+        One that is chosen would get the first process that comes free elsewhere, and the one that is still starting for
+        it would be removed: a node that joins would never work where trials take less time than a process's start.
+
+        A process that is kept for a next trial is ended where the cluster has no room for one: others wait for it.
+        """
+        controller = tune_controller._tune_controller
+        trials = controller.get_live_trials()
+        if len(trials) >= self._cluster.capacity() and all(trial in controller._trial_to_actor for trial in trials):
+            controller._cleanup_cached_actors(force_all=True)
+
     def _decide(self, trial: Any, result: dict[str, Any]) -> str:
         key = trial.config["key"]
         self._watch.heard(trial.trial_id)
@@ -202,6 +216,10 @@ class StudyScheduler(_NotSaved, FIFOScheduler):
                 self._search.requeue(key)
             return TrialScheduler.STOP
         if self._preparations is not None and self._preparations.has(key):
+            if "advanced" in result:
+                self._preparations.advanced(key, result["advanced"])
+                self._cluster.policy.succeeded(self._preparations.name_of(key) or key, result["node"])
+                return TrialScheduler.CONTINUE
             failed = json.loads(result["failed"]) if "failed" in result else None
             ended = PreparationFailed(**failed) if failed else Prepared.from_text(result["prepared"])
             self._preparations.ended(key, ended)

@@ -42,13 +42,13 @@ class _Watched:
 
 
 class TrialWatch(ray.tune.Callback):
-    """The trials of one Tune run, by Tune's names. Preparations have no deadline: they report when they have ended."""
+    """The trials of one Tune run, by Tune's names; a preparation's epoch is the time between its signs of progress."""
 
     def __init__(
         self,
         search: Search,
         cluster: ClusterState,
-        exempt: Callable[[str], bool] = lambda _key: False,
+        slowest: Callable[[str], float | None] | None = None,
         kill: Callable[[Any], None] = ray.kill,
         node_of: Callable[[Any], str | None] | None = None,
     ) -> None:
@@ -57,11 +57,12 @@ class TrialWatch(ray.tune.Callback):
         Args:
             search: whose trials these are.
             cluster: whose nodes are looked at again, and waited for.
-            exempt: whether there is no deadline for a key.
+            slowest: returns the seconds of the slowest epoch so far of what a key is of, None before any.
             kill: ends an actor.
             node_of: returns the id of an actor's node.
         """
-        self._search, self._cluster, self._exempt = search, cluster, exempt
+        self._search, self._cluster = search, cluster
+        self._slowest = slowest or (lambda key: search.slowest_epoch(key))
         self._kill, self._node_of = kill, node_of or node_of_actor
         self._watched: dict[str, _Watched] = {}
         self._now, self._looked = 0.0, time.monotonic()
@@ -126,7 +127,7 @@ class TrialWatch(ray.tune.Callback):
         self._cluster.look_again()
         for watched in self._watched.values():
             self._note_actor(watched)
-            if watched.actor is None or watched.stalled is not None or self._exempt(watched.key):
+            if watched.actor is None or watched.stalled is not None:
                 continue
             silent = self._now - watched.heard
             if silent > self._search.settings.resources.stall and silent > self._deadline(watched.key):
@@ -137,7 +138,7 @@ class TrialWatch(ray.tune.Callback):
 
     def _deadline(self, key: str) -> float:
         """Return the seconds within which a trial must report."""
-        stall, slowest = self._search.settings.resources.stall, self._search.slowest_epoch(key)
+        stall, slowest = self._search.settings.resources.stall, self._slowest(key)
         return FIRST_EPOCH * stall if slowest is None else max(stall, EPOCHS * slowest)
 
     def _note_waiting(self) -> None:

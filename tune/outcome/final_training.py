@@ -19,6 +19,7 @@ from supersnn.records.metrics import VAL_ACCURACY, int8_metrics
 from supersnn.records.packed import packed
 from supersnn.test_set import open_test, opened_at
 from tune.execution.checkpoints import checkpoint_path
+from tune.execution.progress import advanced
 from tune.execution.trial import TrialRunner, check_owner
 from tune.outcome.final_result import RETRAIN, FinalResult, Recorded
 from tune.search.messages import CHECKPOINTS, Job
@@ -51,6 +52,11 @@ class FinalRun:
     keep: bool
 
     @property
+    def label(self) -> str:
+        """Its name for people."""
+        return f"the final run {self.search}/{self.trial} with seed {self.seed}"
+
+    @property
     def config(self) -> TrainConfig:
         """What is trained."""
         return parse(TrainConfig, self.job.config, self.job.key)
@@ -71,7 +77,10 @@ def train_final(item: FinalRun) -> FinalResult:
         return done
     runner, folder = _runner(), item.job.folder
     config = item.config
-    reports = list(runner.run(item.job))
+    reports = []
+    for report in runner.run(item.job):
+        reports.append(report)
+        advanced()
     tensors, meta = checkpoint.load(storage.fetch(checkpoint_path(Path(folder), item.seed).as_posix()))
     weights = checkpoint.student_weights(tensors)
     data = runner.data(config.dataset)

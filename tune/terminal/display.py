@@ -19,11 +19,14 @@ from tune.notices import (
     DevicesChosen,
     JournalFault,
     NodeExcluded,
+    NodeUnchecked,
     Notice,
     Preparing,
     Progress,
     StageStarted,
     StudiesRebuilt,
+    TaskFailed,
+    TaskRetried,
 )
 from tune.terminal.board import Board, look_line
 
@@ -38,6 +41,7 @@ class Display:
         self.board = board
         self._console = Console(stderr=True)
         self._printed = time.monotonic()
+        self._teachers: Sequence[str] = ()
         self._live = Live(board, console=self._console, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> Self:
@@ -73,6 +77,12 @@ class Display:
                 self._print_above(f"devices: {text}")
             case NodeExcluded(node, reason):
                 self._print_above(f"node {node} is excluded: {reason}")
+            case NodeUnchecked(node):
+                self._print_above(f"node {node} has not answered: it is busy or hangs, and is checked when it works")
+            case TaskRetried(task, node, reason):
+                self._print_above(f"{task} failed{f' on node {node}' if node else ''} and is tried again: {reason}")
+            case TaskFailed(task, reason):
+                self._print_above(f"{task} could not be prepared, the rest goes on: {reason}")
             case JournalFault(fault):
                 self._print_above(fault)
             case StudiesRebuilt(arms, trials):
@@ -82,11 +92,12 @@ class Display:
                 self._print_above(f"{arm}: no winner: {reason}")
 
     def _prepare(self, teachers: Sequence[str]) -> None:
-        """Show which teachers are being trained; without a terminal once, when they begin."""
-        text = f"training {'teacher' if len(teachers) == 1 else 'teachers'} {', '.join(teachers)}" if teachers else ""
-        if text and not self.board.working and not self._console.is_terminal:
-            print_line(text)
-        self.board.work_on(text)
+        """Show which teachers are being trained; without a terminal each once, when it begins."""
+        new = [teacher for teacher in teachers if teacher not in self._teachers]
+        self._teachers = teachers
+        if new and not self._console.is_terminal:
+            print_line(_training(new))
+        self.board.work_on(_training(teachers))
 
     def _progress(self, progress: Progress) -> None:
         """Show how far a teacher or its cache is; without a terminal a line every few seconds."""
@@ -103,6 +114,10 @@ class Display:
             self._console.print(line, markup=False)
         else:
             print_line(line)
+
+
+def _training(teachers: Sequence[str]) -> str:
+    return f"training {'teacher' if len(teachers) == 1 else 'teachers'} {', '.join(teachers)}" if teachers else ""
 
 
 def event_line(event: AnyEvent, replicates: int = 1) -> str | None:

@@ -1,0 +1,173 @@
+"""Tasks in a pool of processes, on a real Ray of this machine: they stay, and what fails is tried again elsewhere."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import ray.cloudpickle
+
+from supersnn.errors import UserError
+from supersnn.parts import raised_by
+from tune.description.sweep import ResourcesConfig
+from tune.execution import task_pool, task_slot
+from tune.execution.cluster import RayExecutor
+from tune.execution.progress import advanced
+from tune.notices import Notice, TaskRetried
+from tune.store import Store
+
+notices: list[Notice] = []
+
+
+@pytest.fixture(scope="module")
+def executor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayExecutor]:
+    """Ray with a slot a core, and a deadline of three seconds."""
+    folder = tmp_path_factory.mktemp("pool")
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # its imports would take the processes seconds
+    started = RayExecutor(
+        resources=ResourcesConfig(gpus=0, stall=3.0),
+        max_failures=1,
+        scratch=folder,
+        run="run",
+        storage=Store.at(folder).storage,
+        check_file="",
+        notify=notices.append,
+    )
+    yield started
+    started.close()
+    ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look and ask often; begin without notices."""
+    monkeypatch.setattr(task_pool, "IDLE_EVERY", 0.2)
+    monkeypatch.setattr(task_pool, "FIRST_SIGN", 5.0)
+    monkeypatch.setattr(task_pool, "EPOCHS", 0.0)
+    monkeypatch.setattr(task_slot, "WATCH_EVERY", 0.2)
+    notices.clear()
+
+
+def process(_: object) -> int:
+    return os.getpid()
+
+
+def once(do: Callable[[], None]) -> Callable[[Path], int]:
+    """Return a task that does something in its first attempt, and returns its process in the next one."""
+
+    def run(path: Path) -> int:
+        if not path.exists():
+            path.write_text(str(os.getpid()), encoding="utf-8")
+            do()
+        return os.getpid()
+
+    return run
+
+
+def killed() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def stopped() -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def full_memory() -> None:
+    raise MemoryError("no memory left")
+
+
+def own_part() -> None:
+    with raised_by("mypkg.it:network"):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
+def wrong() -> None:
+    raise ValueError("a mistake")
+
+
+def test_processes_stay_between_tasks_and_calls(executor: RayExecutor) -> None:
+    first = dict(executor.tasks(process, range(6)))
+    assert 1 <= len(set(first.values())) <= (os.cpu_count() or 1)
+    assert set(dict(executor.tasks(process, range(2))).values()) <= set(first.values())
+    assert notices == []
+
+
+@pytest.mark.parametrize(
+    ("do", "reason"),
+    [
+        (full_memory, "MemoryError: no memory left"),
+        (own_part, "'mypkg.it:network' raises RuntimeError: CUDA error"),
+        (wrong, "ValueError: a mistake"),
+        (killed, ""),
+        pytest.param(stopped, "no progress", marks=pytest.mark.slow),
+    ],
+)
+def test_what_has_failed_is_tried_again(
+    do: Callable[[], None], reason: str, executor: RayExecutor, tmp_path: Path
+) -> None:
+    path = tmp_path / "first"
+    ((item, second),) = executor.tasks(once(do), [path])
+    first = int(path.read_text(encoding="utf-8"))
+    assert item == path
+    assert isinstance(second, int)
+    (notice,) = notices
+    assert isinstance(notice, TaskRetried)
+    assert reason in notice.reason
+    assert notice.node
+    if do is wrong:
+        return
+    assert second != first  # a process whose machine has failed is used no more
+    deadline = time.monotonic() + 20
+    while psutil.pid_exists(first) and psutil.Process(first).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def always_wrong(number: int) -> int:
+    if number == 1:
+        raise ValueError("a mistake")
+    return number
+
+
+def test_an_error_of_its_own_ends_a_task_after_max_failures_and_no_other(executor: RayExecutor) -> None:
+    results = dict(executor.tasks(always_wrong, range(4)))
+    assert isinstance(results.pop(1), ValueError)
+    assert results == {0: 0, 2: 2, 3: 3}
+    assert len(notices) == 1
+
+
+def mistaken(_: object) -> None:
+    raise UserError("teacher.weights: no file")
+
+
+def test_a_mistake_of_the_user_is_not_tried_again(executor: RayExecutor) -> None:
+    ((_, error),) = executor.tasks(mistaken, [0])
+    assert isinstance(error, UserError)
+    assert notices == []
+
+
+def steady(seconds: float) -> float:
+    for _ in range(16):
+        time.sleep(seconds / 16)
+        advanced()
+    return seconds
+
+
+@pytest.mark.slow
+def test_a_task_that_advances_has_all_its_time(executor: RayExecutor) -> None:
+    assert list(executor.tasks(steady, [8.0])) == [(8.0, 8.0)]
+    assert notices == []
+
+
+def faulty(_: object) -> None:
+    raise OSError(5, "Input/output error")
+
+
+def test_where_everything_fails_the_sweep_ends_with_a_reason(executor: RayExecutor) -> None:
+    with pytest.raises(UserError, match=r"everything fails: \d attempts.*Input/output error.*rerun the same command"):
+        list(executor.tasks(faulty, range(3)))
+    assert set(dict(executor.tasks(process, range(2))).values())  # the next call begins anew

@@ -1,0 +1,239 @@
+"""Tasks on a cluster's nodes, in processes that stay: final runs, and teachers and caches outside of a search.
+
+A process takes a trial's resources on a usable node. The pool has as many as there are tasks, and as the sweep's share
+of the cluster allows; it grows and shrinks while it works. What fails is sent elsewhere as `retries.py` decides.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import ray
+
+from supersnn.errors import ExternalError, UserError
+from tune.execution.cluster_state import ClusterState, living_nodes
+from tune.execution.failures import KIND_TEXTS, Failure, SystemFailure, failure_of, lost_worker
+from tune.execution.node_check import NodeMismatch
+from tune.execution.retries import GiveUp, Retry
+from tune.execution.task_slot import TaskSlot
+from tune.notices import Notify, TaskRetried
+
+IDLE_EVERY = 2.0
+"""Seconds after which a driver that waits for tasks looks at other things."""
+EPOCHS = 10.0
+"""A task may take so many times the longest time between two signs of progress so far for its next one."""
+FIRST_SIGN = 12.0
+"""Before the first sign it may take so many times `resources.stall`, as nothing is known of its length."""
+TOO_MANY = 3.0
+"""Seconds with more processes than the share, after which idle ones are ended."""
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(eq=False)
+class _Task(Generic[T]):
+    """A task that has not ended: its name in the retry policy, and the nodes that it is not sent to."""
+
+    item: T
+    key: str
+    label: str
+    avoid: frozenset[str] = frozenset()
+
+
+@dataclass(eq=False)
+class _Work(Generic[T]):
+    """What one call of `TaskPool.run` has left."""
+
+    function: Callable[[T], Any]
+    waiting: deque[_Task[T]]
+    running: dict[TaskSlot, _Task[T]] = field(default_factory=dict)
+    slowest: float | None = None
+    stopped: str | None = None
+
+
+class TaskPool:
+    """Processes for tasks; those of the last call are kept for the next one, until `close`."""
+
+    def __init__(self, cluster: ClusterState, notify: Notify, light: bool = False) -> None:
+        """Start none yet.
+
+        Args:
+            cluster: whose nodes are used.
+            notify: is told what is tried again.
+            light: for work that takes no slot of a trial: one process, which also starts where all slots are taken.
+        """
+        self._cluster, self._policy, self._notify, self._light = cluster, cluster.policy, notify, light
+        self._slots: list[TaskSlot] = []
+        self._tasks, self._right = 0, 0.0
+
+    def run(
+        self, function: Callable[[T], R], items: Sequence[T], idle: Callable[[], None]
+    ) -> Iterator[tuple[T, R | Exception]]:
+        """Yield each item with its result, or the error that it has failed with for good, as they end.
+
+        Args:
+            function, items: what is run; an item's `label`, if it has one, names it for people.
+            idle: is called every few seconds.
+
+        Raises:
+            UserError: no usable nodes are left, or everything fails; then what was under way has ended.
+        """
+        self._right = time.monotonic()
+        work: _Work[T] = _Work(function, deque(self._named(function, item) for item in items))
+        try:
+            while work.waiting or work.running:
+                self._fill(work)
+                if ended := self._wait():
+                    yield from self._take(work, ended)
+                elif error := self._cluster.no_usable_nodes():
+                    raise error
+                idle()
+                self._cluster.look_again()
+                yield from self._end_hanging(work)
+                self._shrink(work)
+        finally:
+            for slot in list(work.running):
+                self._end(slot)
+        if work.stopped is not None:
+            raise UserError(work.stopped)
+
+    def close(self) -> None:
+        """End all processes, and give their resources back."""
+        for slot in list(self._slots):
+            self._end(slot)
+
+    def _named(self, function: Callable[..., Any], item: T) -> _Task[T]:
+        self._tasks += 1
+        name = getattr(function, "__name__", type(function).__name__)
+        return _Task(item, f"~tasks/{self._tasks}", str(getattr(item, "label", name)))
+
+    def _fill(self, work: _Work[T]) -> None:
+        """Give tasks to the processes that have none, and start processes for the others."""
+        for slot in [slot for slot in self._slots if slot.node is not None and slot not in work.running]:
+            if (task := self._task_for(work, slot)) is not None:
+                work.running[slot] = task
+                slot.run(work.function, task.item)
+        starting = [slot for slot in self._slots if slot.node is None]
+        for task in list(work.waiting)[len(starting) :]:
+            if len(self._slots) >= self._capacity():
+                break
+            self._slots.append(TaskSlot(self._cluster, task.avoid, self._light))
+
+    def _task_for(self, work: _Work[T], slot: TaskSlot) -> _Task[T] | None:
+        """Take the first task that may run on a process's node; a process that no task may use makes room."""
+        nodes = self._cluster.open_nodes()
+        for task in work.waiting:
+            if slot.node in nodes and (slot.node not in task.avoid or nodes.keys() <= task.avoid):
+                work.waiting.remove(task)
+                return task
+        if work.waiting:
+            self._end(slot)
+        return None
+
+    def _wait(self) -> list[TaskSlot]:
+        """Return the slots whose processes have started, or whose tasks have ended, after a while at most."""
+        pending = {slot.pending: slot for slot in self._slots if slot.pending is not None}
+        if not pending:
+            time.sleep(IDLE_EVERY)  # there is no room for a process now
+            return []
+        ready, _ = ray.wait(list(pending), num_returns=len(pending), timeout=0)
+        if not ready:
+            ready, _ = ray.wait(list(pending), num_returns=1, timeout=IDLE_EVERY)
+        return [pending[reference] for reference in ready]
+
+    def _take(self, work: _Work[T], ended: Collection[TaskSlot]) -> Iterator[tuple[T, Any]]:
+        for slot in ended:
+            task = work.running.pop(slot, None)
+            try:
+                result = slot.result()
+            except ray.exceptions.RayError as error:
+                yield from self._failed(work, slot, task, error)
+                continue
+            if isinstance(result, NodeMismatch):
+                self._end(slot)
+                self._cluster.exclude(result)
+            elif task is not None:
+                work.slowest = max(work.slowest or 0.0, slot.longest)
+                self._policy.succeeded(task.key, slot.node)
+                self._policy.ended(task.key)
+                yield task.item, result
+
+    def _failed(
+        self, work: _Work[T], slot: TaskSlot, task: _Task[T] | None, error: Exception
+    ) -> Iterator[tuple[T, Any]]:
+        """Take a task's error, or the loss of a process."""
+        own = error.cause if isinstance(error, ray.exceptions.RayTaskError) else None
+        node = slot.where()
+        if isinstance(own, SystemFailure):
+            failure, own = Failure(own.kind, own.text), None
+        elif own is not None:
+            failure = failure_of(own)
+        else:
+            living = {one.id for one in living_nodes()}
+            failure = lost_worker(" ".join(str(error).split()), node_lost=node is not None and node not in living)
+        if failure.of_system or own is None:
+            self._end(slot)  # a process whose machine or GPU has failed is used no more
+        if task is None:
+            if not work.waiting:
+                return
+            task = work.waiting.popleft()  # for which the process was started
+        yield from self._decide(work, task, failure, node, own)
+
+    def _decide(
+        self, work: _Work[T], task: _Task[T], failure: Failure, node: str | None, own: Exception | None
+    ) -> Iterator[tuple[T, Any]]:
+        """Send a task again that has failed, or end it."""
+        if isinstance(own, UserError) or type(own).__name__ == "StaleDriverError":
+            yield task.item, own
+            return
+        nodes = self._cluster.able_nodes()
+        decision = self._policy.failed(task.key, failure, node, nodes)
+        if work.stopped is not None:
+            return
+        if isinstance(decision, Retry):
+            self._notify(TaskRetried(task.label, nodes.get(node or "", node), failure.text))
+            task.avoid = decision.avoid
+            work.waiting.append(task)
+        elif isinstance(decision, GiveUp):
+            yield task.item, own or ExternalError(f"{KIND_TEXTS[failure.kind]}: {failure.text}")
+        else:
+            work.stopped = decision.text
+            work.waiting.clear()
+
+    def _end_hanging(self, work: _Work[T]) -> Iterator[tuple[T, Any]]:
+        """End the processes whose tasks have given no sign for too long; the tasks go on elsewhere."""
+        for slot, task in list(work.running.items()):
+            if slot.watch():
+                self._policy.succeeded(task.key, slot.node)
+                work.slowest = max(work.slowest or 0.0, slot.longest)
+            stall, slowest = self._cluster.stall, work.slowest
+            if slot.silent() > (FIRST_SIGN * stall if slowest is None else max(stall, EPOCHS * slowest)):
+                del work.running[slot]
+                self._end(slot)
+                failure = Failure("stall", f"no progress for {slot.silent():.0f} s")
+                yield from self._decide(work, task, failure, slot.node, None)
+
+    def _shrink(self, work: _Work[T]) -> None:
+        """Give up processes without a task: others wait for their resources, or they have not started and need not."""
+        nodes = self._cluster.open_nodes()
+        for slot in [slot for slot in self._slots if slot not in work.running]:
+            nowhere = slot.node is None and (not work.waiting or (bool(nodes) and nodes.keys() <= slot.avoid))
+            if nowhere or self._too_many():
+                self._end(slot)
+
+    def _too_many(self) -> bool:
+        """Return whether there have been more processes than the share for a while: counts lag behind each other."""
+        if len(self._slots) <= max(1, self._capacity()):
+            self._right = time.monotonic()
+        return time.monotonic() - self._right > TOO_MANY
+
+    def _capacity(self) -> int:
+        return 1 if self._light else self._cluster.capacity(whole=True)
+
+    def _end(self, slot: TaskSlot) -> None:
+        slot.end()
+        if slot in self._slots:
+            self._slots.remove(slot)
