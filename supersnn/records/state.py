@@ -195,7 +195,7 @@ class SweepState(SweepContents):
                 if trial.gpu is not None and trial.gpu not in node.gpus:
                     node.gpus.append(trial.gpu)
         elif trial.node is not None:
-            self.nodes[trial.node].add(f"{trial.kind} {trial.gpu or 'CPU'} {trial.gpus}", seconds)
+            self.nodes[trial.node].add(trial.timed_as, seconds)
 
     def _attempt(self, event: AttemptFailed) -> None:
         """Note that an attempt has failed: the trial is not under way until it is started again."""

@@ -67,6 +67,11 @@ class TrialRecord:
     heard: float | None = None
 
     @property
+    def timed_as(self) -> str:
+        """What its epochs' seconds can be compared by: its kind, and its GPU or the part of it."""
+        return f"{self.kind} {self.gpu or 'CPU'} {self.gpus}"
+
+    @property
     def state(self) -> TrialEnd | None:
         """How it ended, without the reason; None before."""
         return None if self.end is None else end_state(self.end)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import psutil
@@ -17,6 +18,8 @@ pytestmark = [*ON_A_CLUSTER, pytest.mark.chaos]
 
 SICK = "SUPERSNN_TEST_SICK"
 """The environment variable of a raylet, and so of its workers, with what is wrong there."""
+AWAY = 60.0
+"""Seconds without the head."""
 STUDENT = f'''
 import os, signal, time
 from torch import nn
@@ -146,13 +149,15 @@ def test_a_worker_that_hangs_or_is_killed(
 
 
 def test_a_node_that_is_ten_times_slower(cluster: Cluster, sickly: Path, tmp_path: Path) -> None:
-    add_node(cluster, "slow")
+    slow = add_node(cluster, "slow")
     for _ in range(2):
         add_node(cluster)
     driver = Driver(sickly, tmp_path / "store", "--address", cluster.address)
     assert_done(driver, tmp_path / "store")
     assert attempts(driver) == []
-    assert "is excluded" not in driver.output()
+    (named,) = [line for line in driver.output().splitlines() if "is excluded" in line]
+    assert slow in named
+    assert "times as long as those of the other nodes" in named
 
 
 def test_all_nodes_gone_and_back(cluster: Cluster, sickly: Path, tmp_path: Path) -> None:
@@ -170,6 +175,23 @@ def test_all_nodes_gone_and_back(cluster: Cluster, sickly: Path, tmp_path: Path)
     assert_done(driver, tmp_path / "store")
     assert {kind for kind, _ in attempts(driver)} <= {"node", "worker"}
     assert driver.events("wait")[-1]["reason"] == ""
+
+
+def test_the_head_away_for_a_minute(cluster: Cluster, sickly: Path, tmp_path: Path) -> None:
+    """The head's server answers nobody: nodes train on, and the driver waits."""
+    for _ in range(2):
+        add_node(cluster)
+    driver = Driver(sickly, tmp_path / "store", "--address", cluster.address)
+    driver.wait_for_epochs(3)
+    (server,) = cluster.head_node.all_processes["gcs_server"]
+    head = psutil.Process(server.process.pid)
+    head.suspend()
+    try:
+        time.sleep(AWAY)
+    finally:
+        head.resume()
+    assert_done(driver, tmp_path / "store")
+    assert {kind for kind, _ in attempts(driver)} <= {"node", "worker"}
 
 
 def test_where_every_node_is_sick_the_sweep_stops_with_the_reason(

@@ -167,6 +167,26 @@ def test_a_failed_attempt_is_recorded_and_its_trial_is_the_next_or_the_last(tmp_
     assert search.next_job() is None
 
 
+def test_a_trial_on_a_node_that_is_much_slower_than_the_others_goes_on_elsewhere(tmp_path: Path) -> None:
+    search, _ = begin(tmp_path, sweep(), optuna.storages.InMemoryStorage())
+    policy = RetryPolicy(0)
+    failures = TrialFailures(search, policy, lambda: {"fast": "node-1", "slow": "node-2"})
+    first, _, second = search.next_job(), search.next_job(), search.next_job()
+    assert first is not None
+    assert second is not None
+    for number in range(1, 4):
+        assert not failures.slow(first.key, "fast", Report(number, {"time/epoch_s": 1.0}, None))
+    place = {"node": "node-2"}
+    assert not failures.slow(second.key, "slow", Report(1, {"time/epoch_s": 90.0}, None, place)), "it has just begun"
+    slow = [failures.slow(second.key, "slow", Report(number, {"time/epoch_s": 9.0}, None)) for number in range(2, 5)]
+    assert slow == [False, False, True]
+    assert policy.breaker.left_out == {"slow": "its epochs take 9.0 times as long as those of the other nodes"}
+    again = search.next_job()
+    assert again is not None
+    assert again.key == second.key
+    assert events_of(tmp_path, "attempt") == []
+
+
 def test_where_everything_fails_the_search_is_halted_and_no_budget_is_spent(tmp_path: Path) -> None:
     search, _ = begin(tmp_path, sweep(), optuna.storages.InMemoryStorage())
     failures = TrialFailures(search, RetryPolicy(0))

@@ -67,9 +67,19 @@ class NodeBreaker:
             return False
         if len(entry.failed) < (1 if entry.probation else IN_A_ROW):
             return False
+        self._leave_out(node, reason)
+        return True
+
+    def leave_out(self, node: str, reason: str, usable: Collection[str]) -> bool:
+        """Leave out a node for another reason than failures, but not the last usable one; return whether it is now."""
+        if node in self._left_out or not any(other != node and other not in self._left_out for other in usable):
+            return False
+        self._leave_out(node, reason)
+        return True
+
+    def _leave_out(self, node: str, reason: str) -> None:
         wait = self._waits.get(node, FIRST_LOOK)
         self._left_out[node] = _LeftOut(reason, wait, self._clock() + wait)
-        return True
 
     def succeeded(self, node: str) -> None:
         """Count a success: the failures before it were not the node's."""

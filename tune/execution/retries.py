@@ -156,6 +156,13 @@ class RetryPolicy:
         if node is not None:
             self.breaker.succeeded(node)
 
+    def leave_out(self, node: str, reason: str, usable: Collection[str]) -> bool:
+        """Leave out a node for another reason than failures, but not the last usable one; return whether it is now."""
+        left = self.breaker.leave_out(node, reason, usable)
+        if left:
+            self._note_left_out(node, reason)
+        return left
+
     def ended(self, key: str) -> None:
         """Forget work that needs no further attempt."""
         self._work.pop(key, None)

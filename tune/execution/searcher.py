@@ -232,7 +232,8 @@ class StudyScheduler(_NotSaved, FIFOScheduler):
             self._failures.failed(key, Failure("own", result["failure"]), result["node"])
             return TrialScheduler.STOP
         self._failures.reported(key, result["node"])
-        stop = self._search.reported(key, Report(**json.loads(result["report"])))
+        report = Report(**json.loads(result["report"]))
+        stop = self._search.reported(key, report) or self._failures.slow(key, result["node"], report)
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
 
 

@@ -3,8 +3,11 @@
 from collections.abc import Callable, Mapping
 
 from supersnn.errors import UserError
+from supersnn.records.metrics import EPOCH_SECONDS
 from tune.execution.failures import Failure
 from tune.execution.retries import Attempt, GiveUp, Retry, RetryPolicy
+from tune.execution.stragglers import Stragglers
+from tune.search.messages import Report
 from tune.search.search import Search
 
 
@@ -22,10 +25,26 @@ class TrialFailures:
             nodes: returns the living nodes that could hold a trial: their ids, and their names for people.
         """
         self._search, self._policy, self._nodes = search, policy, nodes
+        self._stragglers = Stragglers()
 
     def reported(self, key: str, node: str | None = None) -> None:
         """Take a sign that a trial gets on."""
         self._policy.succeeded(key, node)
+
+    def slow(self, key: str, node: str, report: Report) -> bool:
+        """Take a trial's epoch; return whether it is requeued, because its node is many times slower than others."""
+        seconds = report.metrics.get(EPOCH_SECONDS.key)
+        if report.place is not None or seconds is None:  # the first epoch of a process loads and compiles
+            return False
+        ratio = self._stragglers.epoch(node, self._search.comparable(key), seconds)
+        if ratio is None:
+            return False
+        reason = f"its epochs take {ratio:.1f} times as long as those of the other nodes"
+        if not self._policy.leave_out(node, reason, self._nodes()) and node not in self._policy.breaker.left_out:
+            return False
+        self._stragglers.forget(node)
+        self._search.requeue(key)
+        return True
 
     def failed(self, key: str, failure: Failure, node: str | None = None) -> None:
         """Take a failed attempt: the trial is requeued, or has failed, or the search is halted.

@@ -163,6 +163,11 @@ class Search:
         times = (trial.metrics.get(EPOCH_SECONDS.key) for trial in search.trials.values())
         return max((seconds for seconds in times if seconds is not None), default=None)
 
+    def comparable(self, key: str) -> str:
+        """Return what a trial's times can be compared by: its kind of training, and its GPU."""
+        trial = self._record.state.trial(*split_key(key))
+        return "" if trial is None else trial.timed_as
+
     def halt(self, reason: UserError) -> None:
         """End the search at once: what is under way is requeued, for the next driver to continue."""
         self.halted = self.halted or reason
