@@ -202,7 +202,7 @@ def test_a_lost_result_file_is_written_again_from_the_journal(finals: Made, tmp_
     assert result.metrics["int8/accuracy"] == result.int8["int8"]["accuracy"]
     assert result.int8["float"]["accuracy"] == pytest.approx(result.test)
     assert len((tmp_path / "sweeps" / "s" / "test-ledger.jsonl").read_text().splitlines()) == 1
-    facts = result.model_dump(include={"metrics", "rates", "seconds", "opened", "ended", "anytime", "int8"})
+    facts = result.model_dump(include={"metrics", "rates", "seconds", "opened", "ended", "anytime", "int8", "right"})
     one = finals(ONE, verified(item, **facts), seeds=1)
     (tmp_path / item.job.folder / RESULT).unlink()
     assert one.left()
