@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 _ASK_EVERY = 5.0
 """Seconds between two calls of what waits for a lock."""
 
@@ -40,6 +38,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
 @contextmanager
 def locked(path: Path, waits: Callable[[], None] | None = None) -> Iterator[None]:
     """Hold a file lock in the block; `waits` is called every few seconds while another process has it."""
+    from filelock import FileLock, Timeout  # what only reads exports does not need it
+
     lock = FileLock(path)
     while not lock.is_locked:
         try:

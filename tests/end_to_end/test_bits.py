@@ -49,6 +49,7 @@ def ray_with_tune() -> Iterator[None]:
     ray.shutdown()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning:ray")
 @pytest.mark.usefixtures("ray_with_tune")
 def test_interrupted_under_ray_uninterrupted_and_a_fresh_process_agree(tmp_path: Path) -> None:

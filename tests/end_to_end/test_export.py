@@ -194,6 +194,7 @@ def test_verify_adds_missing_seeds_and_searches_nothing(store: Path, tmp_path: P
     assert "its search has not ended" in str(error)
 
 
+@pytest.mark.slow
 def test_a_final_training_on_all_images_is_exported_with_its_own_teacher(tmp_path: Path) -> None:
     config = SWEEP | {"name": "all", "verify": {"seeds": 2, "train_on": "train+validation"}}
     (tmp_path / "all.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")

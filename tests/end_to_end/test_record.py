@@ -86,6 +86,7 @@ def row_of(page: str, arm: str) -> list[str]:
     raise AssertionError(f"no table has {arm}")
 
 
+@pytest.mark.slow
 def test_every_view_names_the_same_pairing_with_torchvisions_teachers(tmp_path: Path) -> None:
     config = {
         "name": "pairings",

@@ -26,6 +26,7 @@ def run(file: Path, store: Store, *changed: str) -> None:
     report.write_html([load.sweep(done.folder.path)], done.folder.report)
 
 
+@pytest.mark.slow
 def test_a_sweep_moves_to_an_object_store_and_its_results_are_copied_back(
     tiny: Path, tmp_path: Path, s3: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -90,6 +90,7 @@ def test_the_digest_of_a_sweep_is_as_before_the_default_was_auto() -> None:
         "accelerator": None,
         "labels": {},
         "trials_at_once": None,
+        "stall": 600.0,
     }
 
 

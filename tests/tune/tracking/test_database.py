@@ -76,7 +76,7 @@ def test_nothing_in_the_database_but_mlflows_own_addresses_is_absolute(store: Pa
     assert not [path for path in models if str(store) in path.read_text(encoding="utf-8")]
 
 
-@pytest.mark.parametrize("how", ["moved", "copied"])
+@pytest.mark.parametrize("how", [pytest.param("moved", marks=pytest.mark.slow), "copied"])
 def test_a_store_in_another_place_is_repaired(how: str, store: Path, make_sweep: Any, tmp_path: Path) -> None:
     """Nothing is written to its old place, and its champion loads from the new one."""
     from mlflow.tracking._tracking_service.utils import _artifact_repos_cache

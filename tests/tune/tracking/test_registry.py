@@ -91,6 +91,7 @@ def test_same_weights_are_one_version(connection: Connection, export: WriteExpor
     assert len(client.search_model_versions("name = 'digits'")) == 1
 
 
+@pytest.mark.slow
 def test_version_loads_in_a_new_process(connection: Connection, uri: str, export: WriteExport, tmp_path: Path) -> None:
     """It uses its own copy of the code, and contains no pickle."""
     client, run = connection.client, connection.client.create_run(connection.experiment_id).info.run_id

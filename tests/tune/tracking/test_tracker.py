@@ -267,7 +267,14 @@ def test_driver_prints_nothing(sweep: "TrackedSweep", events: Events, tmp_path: 
     assert (printed, process.returncode) == ("", 0)
 
 
-@pytest.mark.parametrize("killed_in", [("log_batch", 1), ("log_batch", 9), ("set_terminated", 5)])
+@pytest.mark.parametrize(
+    "killed_in",
+    [
+        ("log_batch", 9),
+        pytest.param(("log_batch", 1), marks=pytest.mark.slow),
+        pytest.param(("set_terminated", 5), marks=pytest.mark.slow),
+    ],
+)
 def test_driver_killed_while_it_sends(
     killed_in: tuple[str, int],
     sweep: "TrackedSweep",
