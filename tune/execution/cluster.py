@@ -306,15 +306,23 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _own_sigterm_handler() -> Iterator[None]:
-    """Restore this process's handler of SIGTERM afterwards: Ray sets its own, by which the process exits at once."""
+    """Keep this process's handler of SIGTERM: Ray sets its own, by which the process exits at once.
+
+    A signal that Ray's handler has received already is passed on.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
-    finally:
+    except SystemExit:
         signal.signal(signal.SIGTERM, before)
+        signal.raise_signal(signal.SIGTERM)
+        raise
+    finally:
+        if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:  # as it is once the process is closing
+            signal.signal(signal.SIGTERM, before)
 
 
 def join(address: str, own: OwnCode = NO_OWN_CODE) -> None:

@@ -1,0 +1,41 @@
+"""SIGTERM while Ray starts: it sets a handler of its own, which must not be the one that answers."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from supersnn_cli.termination import Termination
+from tune.execution import cluster
+
+
+@pytest.fixture
+def handler() -> Iterator[Termination]:
+    """The handler of a command, until the test ends."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield Termination()
+    signal.signal(signal.SIGTERM, before)
+
+
+def exits(_number: int, _frame: object) -> None:
+    sys.exit(1)
+
+
+@pytest.mark.parametrize("rays", [False, True])
+def test_a_signal_while_ray_starts_interrupts_the_command(rays: bool, handler: Termination) -> None:
+    with pytest.raises(KeyboardInterrupt), cluster._own_sigterm_handler():
+        if rays:
+            signal.signal(signal.SIGTERM, exits)
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert handler.exit_code(130) == 143
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN, "while the command closes"
+
+
+@pytest.mark.usefixtures("handler")
+def test_rays_handler_does_not_stay() -> None:
+    ours = signal.getsignal(signal.SIGTERM)
+    with cluster._own_sigterm_handler():
+        signal.signal(signal.SIGTERM, exits)
+    assert signal.getsignal(signal.SIGTERM) == ours
