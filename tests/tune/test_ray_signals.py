@@ -20,15 +20,22 @@ def handler() -> Iterator[Termination]:
 
 
 def exits(_number: int, _frame: object) -> None:
+    """Ray's handler, in short."""
     sys.exit(1)
+
+
+def start_that_is_terminated(rays: bool) -> None:
+    """Get the signal before, or after Ray has set its handler."""
+    with cluster._own_sigterm_handler():
+        if rays:
+            signal.signal(signal.SIGTERM, exits)
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 @pytest.mark.parametrize("rays", [False, True])
 def test_a_signal_while_ray_starts_interrupts_the_command(rays: bool, handler: Termination) -> None:
-    with pytest.raises(KeyboardInterrupt), cluster._own_sigterm_handler():
-        if rays:
-            signal.signal(signal.SIGTERM, exits)
-        os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        start_that_is_terminated(rays)
     assert handler.exit_code(130) == 143
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN, "while the command closes"
 
