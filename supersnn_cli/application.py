@@ -104,4 +104,5 @@ def main() -> None:
             print_message(f"supersnn: {message(error)}")
         sys.exit(code)
     finally:
+        termination.close()
         output.close()

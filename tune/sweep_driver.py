@@ -105,7 +105,7 @@ class SweepDriver:
 
         All replicates have their final runs.
         """
-        exhausted = self.budget.exhausted() is not None
+        exhausted = self.budget.spent() is not None
         if not look_due(self.sweep, self.record.state, exhausted):
             return False
         looked = look(self.sweep, self.folder, self.record.state, exhausted)
@@ -119,7 +119,7 @@ class SweepDriver:
         drivers = self.record.state.drivers
         if self.search_left() or self._unrecorded() or self.final_runs.left() or (drivers and drivers[-1].end is None):
             return True
-        if look_due(self.sweep, self.record.state, self.budget.exhausted() is not None):
+        if look_due(self.sweep, self.record.state, self.budget.spent() is not None):
             return True
         winners = self.final_runs.winners()
         cells = {self.searches[name].dataset for name in winners}

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +54,12 @@ class SweepRunner:
         while left:
             self._adopt()
             self._inspect()
-            self._search()
+            failed = self._search()
             if self._steering.change_waits or self._wait_while_paused():
                 continue
             before = self._steering.taken
             self._verify()
+            require_none(failed, self._storage)
             self._steering.take_up()
             asked = self._steering.taken > before and (self._steering.change_waits or self._left())
             left = asked or self._driver.add_replicate()
@@ -146,7 +148,8 @@ class SweepRunner:
             notify=self._notify,
         )
 
-    def _search(self) -> None:
+    def _search(self) -> Mapping[Preparation, PreparationFailed]:
+        """Run the search; return the teachers that could not be had."""
         self._notify(StageStarted("search"))
         driver = self._driver
         search = Search(driver.studies, self._record, driver.budget, driver.folder.path, self._storage, driver.token)
@@ -163,7 +166,7 @@ class SweepRunner:
             self._steering.search = None
         if search.halted is not None:
             raise search.halted
-        require_none(failed, self._storage)
+        return failed
 
     def _verify(self) -> None:
         self._notify(StageStarted("verify"))

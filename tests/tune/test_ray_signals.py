@@ -14,9 +14,13 @@ from tune.execution import cluster
 @pytest.fixture
 def handler() -> Iterator[Termination]:
     """The handler of a command, until the test ends."""
-    before = signal.getsignal(signal.SIGTERM)
-    yield Termination()
-    signal.signal(signal.SIGTERM, before)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGALRM)}
+    hook, termination = sys.unraisablehook, Termination()
+    yield termination
+    termination.close()
+    sys.unraisablehook = hook
+    for number, earlier in before.items():
+        signal.signal(number, earlier)
 
 
 def exits(_number: int, _frame: object) -> None:

@@ -43,6 +43,7 @@ class NodeBreaker:
         self._nodes: dict[str, _Node] = {}
         self._left_out: dict[str, _LeftOut] = {}
         self._waits: dict[str, float] = {}
+        self._slow: set[str] = set()
 
     @property
     def left_out(self) -> dict[str, str]:
@@ -75,6 +76,7 @@ class NodeBreaker:
         if node in self._left_out or not any(other != node and other not in self._left_out for other in usable):
             return False
         self._leave_out(node, reason)
+        self._slow.add(node)  # its successes do not mean that it has become sound
         return True
 
     def _leave_out(self, node: str, reason: str) -> None:
@@ -87,7 +89,7 @@ class NodeBreaker:
         entry.failed.clear()
         entry.successes += 1
         entry.probation = False
-        if node not in self._left_out:
+        if node not in self._left_out and node not in self._slow:
             self._waits.pop(node, None)
 
     def all_failed(self, usable: Collection[str]) -> bool:

@@ -35,6 +35,14 @@ class Budget:
 
     def exhausted(self) -> str | None:
         """Return why no further trial may start, None while one may."""
+        if (spent := self.spent()) is not None:
+            return spent
+        if self._studies.stagnant():
+            return f"search.stagnation: nothing better in {self.sweep.search.stagnation} trials of any arm"
+        return None
+
+    def spent(self) -> str | None:
+        """Return which budget of hours is spent, None while none is."""
         search = self.sweep.search
         hours = (self._spent_before + time.monotonic() - self._started) / 3600
         unknown = self.sweep.resources.gpus_taken * self._state.costs.unknown / 3600
@@ -43,8 +51,6 @@ class Budget:
             return f"search.hours: {hours:.2f} of {search.hours:g} are spent"
         if search.gpu_hours is not None and gpu_hours >= search.gpu_hours:
             return f"search.gpu_hours: {gpu_hours:.2f} of {search.gpu_hours:g} are spent"
-        if self._studies.stagnant():
-            return f"search.stagnation: nothing better in {search.stagnation} trials of any arm"
         return None
 
     def disk_full(self) -> str | None:

@@ -143,6 +143,8 @@ class Studies:
         return max(self._sweep.search.trials, *(self._spent(study) for study in self._studies.values()))
 
     def _full(self, study: ArmStudy) -> bool:
+        if self._stagnant(study.search.cell):
+            return True
         if self._sweep.search.fair == "trials":
             return self._spent(study) >= self._target()
         return self._spent(study) >= self._sweep.search.trials * self._sweep.trial_epochs()
@@ -172,8 +174,13 @@ class Studies:
 
     def stagnant(self) -> bool:
         """Return whether in every search the last `search.stagnation` trials were no better than those before."""
+        return all(self._stagnant(study.search.cell) for study in self._studies.values())
+
+    def _stagnant(self, cell: tuple[str | None, int]) -> bool:
+        """Return whether that holds of the searches of one data set and replicate, which get no more trials then."""
         patience = self._sweep.search.stagnation
-        return patience is not None and all(study.since_best >= patience for study in self._studies.values())
+        arms = (study for study in self._studies.values() if study.search.cell == cell)
+        return patience is not None and all(study.since_best >= patience for study in arms)
 
     def ended(self) -> dict[str, Outcome]:
         """Return how every trial that has ended did, by its key."""
