@@ -75,14 +75,24 @@ def test_drivers_of_replicates_on_data_sets_killed(options: tuple[str, ...], rep
     invariants.assert_sweep(store, "tiny")
 
 
+def progress(driver: Driver) -> int:
+    """How much the sweep has got done so far, in events."""
+    return sum(len(driver.events(kind)) for kind in ("epoch", "teacher", "bank", "ranked", "verified"))
+
+
 def kill_workers(driver: Driver, kills: int, dice: random.Random) -> int:
-    """Kill workers that train, up to `kills` of them, until the sweep is done. Return the deaths."""
-    deaths = 0
+    """Kill workers that train, up to `kills` of them, until the sweep is done. Return the deaths.
+
+    Between two deaths something is got done: where everything fails a sweep stops.
+    """
+    deaths, done = 0, -1
     while driver.process.poll() is None:
         time.sleep(dice.uniform(0.2, 3.0))
-        if deaths < kills and (worker := random_worker(driver, dice)) is not None:
-            kill_all([worker])
-            deaths += 1
+        if deaths >= kills or progress(driver) == done or (worker := random_worker(driver, dice)) is None:
+            continue
+        done = progress(driver)
+        kill_all([worker])
+        deaths += 1
     driver.finish()
     return deaths
 
