@@ -49,7 +49,7 @@ class SweepRunner:
 
         Requests are taken up all the while; where one leaves more to be done, it begins again.
         """
-        self._executor.idle = self._steering.poll
+        self._executor.idle = self._idle
         left = True
         while left:
             self._adopt()
@@ -63,6 +63,12 @@ class SweepRunner:
             self._steering.take_up()
             asked = self._steering.taken > before and (self._steering.change_waits or self._left())
             left = asked or self._driver.add_replicate()
+
+    def _idle(self) -> None:
+        """Take up requests while tasks run."""
+        self._steering.poll()
+        sweep = self._driver.sweep
+        self._executor.tune(sweep.resources.stall, sweep.search.max_failures)
 
     def _adopt(self) -> None:
         """Let changes hold that had to wait until nothing runs."""
@@ -132,19 +138,19 @@ class SweepRunner:
         for search in self._driver.splits_left():
             self._record.write(inspect_dataset(search, self._executor))
 
-    def _record_teacher(self, prepared: Prepared) -> None:
-        """Record a teacher and its cache, unless an earlier driver has."""
-        for event in prepared.with_gpus(self._executor.gpus).events():
+    def _record_teacher(self, prepared: Prepared, gpus: float) -> None:
+        """Record a teacher and its cache, which took so many GPUs, unless an earlier driver has."""
+        for event in prepared.with_gpus(gpus).events():
             if event.digest not in self._state.teachers and event.digest not in self._state.caches:
                 self._record.write(event)
 
-    def _preparations(self) -> Preparations:
-        """Return the teachers that are left to be prepared during the search."""
+    def _preparations(self, search: Search) -> Preparations:
+        """Return the teachers that are left to be prepared during the search, each in a trial's place."""
         return Preparations(
             needs(self._driver.searches, self._storage),
             find=lookup(self._storage, self._executor),
             work=work_of(self._executor, self._notify),
-            record=lambda prepared: self._record_teacher(received(prepared, self._storage)),
+            record=lambda prepared: self._record_teacher(received(prepared, self._storage), search.gpus or 0.0),
             notify=self._notify,
         )
 
@@ -159,7 +165,7 @@ class SweepRunner:
         failed: dict[Preparation, PreparationFailed] = {}
         try:
             if driver.search_left() and not driver.waits():
-                self._executor.search(search, preparations := self._preparations())
+                self._executor.search(search, preparations := self._preparations(search))
                 failed = preparations.failed
                 search.tidy()
         finally:

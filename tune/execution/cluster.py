@@ -157,6 +157,10 @@ class RayExecutor:
         self._cluster.adopt(resources)
         self._cluster.policy.max_failures = max_failures
 
+    def tune(self, stall: float, max_failures: int) -> None:
+        """Let changed `resources.stall` and `search.max_failures` hold at once, for what runs now too."""
+        self._cluster.stall, self._cluster.policy.max_failures = stall, max_failures
+
     def search(self, search: Search, preparations: Preparations | None = None) -> None:
         """Run all searches as one Tune run; it is halted where no usable nodes are left.
 

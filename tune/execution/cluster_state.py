@@ -49,6 +49,7 @@ class ClusterState:
     requirements: what each process compares its node with before it works, as plain values; None on a Ray of our own.
     device, gpus: that trials train on, and how many.
     keeper: of the processes in which trials are packed, None where each trial has its own.
+    stall: seconds without a sign of work after which it may be taken to hang.
     policy: what follows failures, of trials and of tasks, and which nodes are left out for them.
     """
 
@@ -64,6 +65,7 @@ class ClusterState:
         self.requirements = None if requirements is None else vars(requirements)
         self.device, self.gpus = device_of(resources.gpus_taken), resources.gpus_taken
         self.keeper: Any = None
+        self.stall = resources.stall
         self._resources, self._notify, self._nodes, self._occupied = resources, notify, nodes, occupied
         self.policy, self._looks = RetryPolicy(max_failures, self._leave_out), NodeLooks(requirements)
         self._excluded: dict[str, str] = {}
@@ -107,7 +109,7 @@ class ClusterState:
 
     def adopt(self, resources: ResourcesConfig) -> None:
         """Go on with other resources of a trial."""
-        self._resources, self._counted = resources, {}
+        self._resources, self._counted, self.stall = resources, {}, resources.stall
 
     def capacity(self, whole: bool = False) -> int:
         """Return how many trials may be under way.
@@ -139,11 +141,6 @@ class ClusterState:
             return fewer
         free = slots(unoccupied(usable, occupied), need)
         return allowance(nodes, occupied, slot, free) if at_once is None else at_once
-
-    @property
-    def stall(self) -> float:
-        """Seconds without a sign of work after which it may be taken to hang."""
-        return self._resources.stall
 
     def bundle(self) -> dict[str, float]:
         """Return the resources of a task by Ray's names."""

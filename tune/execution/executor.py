@@ -33,6 +33,9 @@ class Executor(Protocol):
     def adopt(self, resources: ResourcesConfig, max_failures: int) -> None:
         """Go on with other settings, while nothing runs."""
 
+    def tune(self, stall: float, max_failures: int) -> None:
+        """Let changed `resources.stall` and `search.max_failures` hold at once, for what runs now too."""
+
     def search(self, search: Search, preparations: Preparations | None = None) -> None:
         """Run trials until the search suggests no more; every report has been passed to it when this returns.
 

@@ -50,6 +50,11 @@ class LocalExecutor:
         del resources
         self._policy.max_failures = max_failures
 
+    def tune(self, stall: float, max_failures: int) -> None:
+        """Let a changed `search.max_failures` hold at once; what hangs here is the driver itself."""
+        del stall
+        self._policy.max_failures = max_failures
+
     def search(self, search: Search, preparations: Preparations | None = None) -> None:
         """Run the search's trials, `resources.pack` at once; one that raises is retried from its checkpoint.
 
