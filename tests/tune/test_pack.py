@@ -16,7 +16,7 @@ from tune.description.sweep import ResourcesConfig
 from tune.execution.checkpoints import checkpoint_path
 from tune.execution.pack import Failed, Pack
 from tune.execution.places import Places
-from tune.execution.trial import TrialRunner
+from tune.execution.trial import Repeated, TrialRunner
 from tune.search.messages import OWNER, Job, Report
 
 
@@ -87,6 +87,17 @@ def test_a_trial_without_memory_and_without_neighbours_has_failed() -> None:
     ((key, outcome),) = turns(pack)
     assert key == "large"
     assert isinstance(outcome, Failed)
+
+
+def test_who_waits_for_a_place_and_who_repeats_epochs_is_known() -> None:
+    repeats: list[str] = []
+    pack = Pack(Places(1, "cpu"), repeats.append)
+    pack.add("a", lambda: iter([Repeated(1), None, Repeated(2), epoch(3)]))
+    pack.add("b", partial(parts, [], "b", epoch(1)))
+    assert (pack.turn(), repeats) == (None, ["a"])
+    assert [pack.waits(key) for key in "abc"] == [False, True, False]
+    assert turns(pack) == [("a", epoch(3)), ("b", epoch(1))]
+    assert repeats == ["a", "a"]
 
 
 def test_a_removed_trial_is_closed() -> None:

@@ -11,7 +11,7 @@ import pytest
 from supersnn.config import TrainConfig
 from supersnn.config_model import parse
 from supersnn.records.metrics import MEAN
-from tune.execution.trial import StaleDriverError, TrialRunner
+from tune.execution.trial import Repeated, StaleDriverError, TrialRunner
 from tune.search.messages import OWNER, Job
 from tune.storage import Storage
 
@@ -39,6 +39,8 @@ def test_the_last_epoch_of_a_seed_has_its_own_metrics_and_the_means(tmp_path: Pa
     assert "val/seed_accuracy" not in last
     resumed = list(TrialRunner().run(job(tmp_path, reported=3)))
     assert [(report.epoch, report.metrics) for report in resumed] == [(4, last)]
+    signs = [part for part in TrialRunner().run_in_parts(job(tmp_path, reported=3)) if isinstance(part, Repeated)]
+    assert signs == [Repeated(1), Repeated(2), Repeated(3)]
 
 
 def test_the_first_report_of_a_worker_says_where_it_runs(tmp_path: Path) -> None:

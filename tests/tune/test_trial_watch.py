@@ -11,7 +11,7 @@ import ray.exceptions
 
 from supersnn.config_model import parse
 from tune.description.sweep import ResourcesConfig, SweepConfig
-from tune.execution import trial_watch
+from tune.execution import searcher, trial_watch
 from tune.execution.cluster_state import ClusterState
 from tune.execution.failures import Failure, SystemFailure
 from tune.execution.nodes import Node
@@ -44,9 +44,9 @@ class Watched:
         self.nodes = [Node("a", "node a", {"CPU": 2.0}, {})]
         self.now = 1000.0
         patch.setattr(time, "monotonic", lambda: self.now)
-        cluster = ClusterState(ResourcesConfig(), None, ignore, lambda: self.nodes)
+        self.cluster = ClusterState(ResourcesConfig(), None, ignore, lambda: self.nodes)
         search = cast(Search, self)
-        self.watch = TrialWatch(search, cluster, self._slowest, self.killed.append, lambda actor: f"of {actor}")
+        self.watch = TrialWatch(search, self.cluster, self._slowest, self.killed.append, lambda actor: f"of {actor}")
 
     def _slowest(self, key: str) -> float | None:
         return self.slowest if not key.startswith("~") else None
@@ -96,6 +96,21 @@ def test_a_worker_that_reports_nothing_is_ended_once(watched: Watched) -> None:
     assert watched.killed == ["actor t1"]
     watched.later(100.0)
     assert watched.killed == ["actor t1", "actor t3"]  # a teacher without a sign of progress
+
+
+def test_a_trial_that_gives_signs_is_heard_and_is_no_success(watched: Watched) -> None:
+    trial, policy = watched.start("t"), watched.cluster.policy
+    policy.failed("x/0", Failure("gpu", "CUDA error"), "a", ["a"])
+    work = policy._work["x/0"]
+    driver = searcher.DriverWork()
+    scheduler = searcher.StudyScheduler(cast(Search, watched), watched.cluster, driver, watch=watched.watch)
+    for _ in range(5):
+        watched.later(STALL - 5.0)
+        assert scheduler.on_trial_result(None, trial, {"waits": True, "node": "a"}) == "CONTINUE"
+    assert (watched.killed, driver.error) == ([], None)
+    assert (work.stuck, policy._successes) == (1, 0)
+    watched.later(STALL + 5.0)
+    assert watched.killed == ["actor t"]
 
 
 def test_a_deadline_is_ten_of_the_slowest_epochs_and_longer_before_the_first(watched: Watched) -> None:

@@ -1,6 +1,7 @@
 """A trial's process on a node: it compares the node with the driver before it imports anything that trains."""
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol
@@ -17,8 +18,8 @@ class Course(Protocol):
     def start(self, job: Mapping[str, Any]) -> None:
         """Start a trial instead of the last one."""
 
-    def next(self) -> str:
-        """Return the report of the trial's next epoch as JSON."""
+    def next(self) -> str | None:
+        """Return the report of the trial's next epoch as JSON; None where it only waits, or repeats epochs, so far."""
         ...
 
     def stop(self) -> None:
@@ -38,7 +39,7 @@ class Own:
         if device == "cuda" and 0 < gpus < 1:
             torch.cuda.set_per_process_memory_fraction(gpus)
         self._runner = TrialRunner(device)
-        self._reports: Any = None
+        self._parts: Any = None
 
     def start(self, job: Mapping[str, Any]) -> None:
         """Start a trial instead of the last one, whose memory on the GPU is given back."""
@@ -49,16 +50,26 @@ class Own:
             import torch
 
             torch.cuda.empty_cache()
-        self._reports = self._runner.run(Job(**job))
+        self._parts = self._runner.run_in_parts(Job(**job))
 
-    def next(self) -> str:
-        """Return the report of the trial's next epoch as JSON."""
-        return json.dumps(vars(next(self._reports)))
+    def next(self) -> str | None:
+        """Return the report of the trial's next epoch as JSON; None where it has repeated epochs for a while."""
+        from tune.execution.holder import SIGN_EVERY
+        from tune.execution.trial import Repeated
+        from tune.search.messages import Report
+
+        began = time.monotonic()
+        while True:
+            part = next(self._parts)
+            if isinstance(part, Report):
+                return json.dumps(vars(part))
+            if isinstance(part, Repeated) and time.monotonic() - began >= SIGN_EVERY:
+                return None
 
     def stop(self) -> None:
         """Close the last trial."""
-        if self._reports is not None:
-            self._reports.close()
+        if self._parts is not None:
+            self._parts.close()
 
 
 class StudentTrial(ray.tune.Trainable):
@@ -103,6 +114,7 @@ class StudentTrial(ray.tune.Trainable):
             if (task := new_config.get("preparation")) is not None:
                 from tune.execution.preparing import Preparing
 
+                self._course.stop()  # its memory would stay taken beside the teacher
                 self._preparing = Preparing(task, new_config["device"])
             else:
                 self._course.start(new_config["job"])
@@ -114,20 +126,26 @@ class StudentTrial(ray.tune.Trainable):
         """Train an epoch and return its report, or part of a teacher; as JSON because Tune would flatten mappings.
 
         A trial never reports that it is done: Tune would not pass that last result to the scheduler. An error of the
-        trial's own is its last result.
+        trial's own is its last result. One that has waited, or repeated epochs, for a while gives a sign, `waits`.
 
         Raises:
-            SystemFailure: the machine has failed. Tune ends this process then, in which nothing more may work.
+            SystemFailure: the machine has failed, or this process could not begin, whatever the error. Tune ends this
+                process then, in which nothing more may work.
         """
         if self._mismatch is not None:
             return {"node_mismatch": json.dumps(vars(self._mismatch))}
         node = ray.get_runtime_context().get_node_id()
+        if self._unusable is not None:
+            failure = failure_of(self._unusable)
+            kind = failure.kind if failure.of_system else "worker"
+            raise SystemFailure(kind, failure.text, node) from self._unusable
         try:
-            if (error := self._unusable or self._failed) is not None:
-                raise error
+            if self._failed is not None:
+                raise self._failed
             if self._preparing is not None:
                 return {**self._preparing.next(), "node": node}
-            return {"report": self._course.next(), "node": node}
+            report = self._course.next()
+            return {"waits": True, "node": node} if report is None else {"report": report, "node": node}
         except Exception as error:
             failure = failure_of(error)
             if failure.of_system:

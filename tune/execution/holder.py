@@ -9,8 +9,9 @@ import json
 import os
 import threading
 import time
-from collections.abc import Mapping
-from queue import SimpleQueue
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
 import ray
@@ -18,12 +19,27 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 ABANDONED = 300.0
 """Seconds after which a trial whose client has not asked for its next epoch is dropped: the client was lost."""
+HANGS = 1800.0
+"""Seconds after which a turn of one trial is taken to hang, and the holder with it; a first turn loads the images."""
+SIGN_EVERY = 10.0
+"""Seconds without a report after which a trial that waits for a place, or repeats epochs, gives a sign."""
 _CALLS = 64
 """Calls that a holder answers at once: each client waits in one."""
 
 
+class TrialLost(ray.exceptions.WorkerCrashedError):
+    """A trial is not in its holder any more, or its holder hangs: as where a worker was lost, it is no fault of its."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._text = text
+
+    def __str__(self) -> str:
+        return self._text
+
+
 class Keeper:
-    """Starts the holders, each once, and again where one was lost."""
+    """Starts the holders, each once, and again where one was lost or hangs."""
 
     def __init__(self, pack: int | Literal["auto"], device: str) -> None:
         self._pack, self._device = pack, device
@@ -59,15 +75,33 @@ class Holder:
         from tune.execution.trial import TrialRunner
 
         self._device = device
-        self._runner, self._pack = TrialRunner(device), Pack(Places(pack, device))
+        self._runner, self._pack = TrialRunner(device), Pack(Places(pack, device), self._repeated)
         self._reports: dict[str, SimpleQueue[Any]] = {}
         self._asked: dict[str, float] = {}
         self._changed = threading.Condition()
+        self._turn_began: float | None = None
         threading.Thread(target=self._work, daemon=True).start()
 
     def alive(self) -> bool:
-        """Return that this process answers."""
+        """Return that this process answers.
+
+        Raises:
+            TrialLost: a turn lasts so long that its training hangs.
+        """
+        began = self._turn_began
+        if began is not None and (seconds := time.monotonic() - began) > HANGS:
+            raise TrialLost(f"a training has hung for {seconds:.0f} s in the process of its GPU")
         return True
+
+    @contextmanager
+    def _between_turns(self) -> Iterator[None]:
+        """Hold the lock, which a turn has; raise `TrialLost` where that hangs."""
+        while not self._changed.acquire(timeout=min(1.0, HANGS)):
+            self.alive()
+        try:
+            yield
+        finally:
+            self._changed.release()
 
     def fault(self) -> str | None:
         """Return why trials cannot run here, None where they can."""
@@ -84,31 +118,49 @@ class Holder:
         from tune.search.messages import Job
 
         plain = Job(**job)
-        with self._changed:
+        with self._between_turns():
             self._drop(plain.key)
             self._reports[plain.key], self._asked[plain.key] = SimpleQueue(), time.monotonic()
             self._pack.add(plain.key, partial(self._runner.run_in_parts, plain))
             self._changed.notify()
 
-    def next(self, key: str) -> str:
-        """Train a trial for an epoch, and return its report as JSON.
+    def next(self, key: str) -> str | None:
+        """Train a trial for an epoch, and return its report as JSON; None where it waits, or repeats epochs, for long.
 
         Raises:
+            TrialLost: it is not here any more, or a training hangs.
             Exception: what the training has raised.
         """
-        with self._changed:
-            reports = self._reports[key]
-            self._pack.held.discard(key)
+        with self._between_turns():
+            if (reports := self._reports.get(key)) is None:
+                raise TrialLost(f"{key} was dropped, as its worker had not asked for {ABANDONED:.0f} s")
+            if reports.empty():  # else it came after a sign, and the next epoch has not been asked for
+                self._pack.held.discard(key)
             self._asked[key] = time.monotonic()
             self._changed.notify()
-        outcome = reports.get()
-        if isinstance(outcome, Exception):
-            raise outcome
-        return str(outcome)
+        began = time.monotonic()
+        while True:
+            try:
+                outcome = reports.get(timeout=SIGN_EVERY)
+            except Empty:
+                self.alive()
+                if self._pack.waits(key):
+                    return None
+                continue
+            if isinstance(outcome, Exception):
+                raise outcome
+            if outcome is not None:
+                return str(outcome)
+            if time.monotonic() - began >= SIGN_EVERY:
+                return None
+
+    def _repeated(self, key: str) -> None:
+        """Take a sign that a trial has repeated an epoch."""
+        self._reports[key].put(None)
 
     def stop(self, key: str) -> None:
         """Drop a trial, if it is still here."""
-        with self._changed:
+        with self._between_turns():
             self._drop(key)
 
     def _drop(self, key: str) -> None:
@@ -116,7 +168,7 @@ class Holder:
         self._pack.held.discard(key)
         self._asked.pop(key, None)
         if (reports := self._reports.pop(key, None)) is not None:
-            reports.put(RuntimeError(f"{key} was stopped"))
+            reports.put(TrialLost(f"{key} was stopped"))
 
     def _work(self) -> None:
         """Let the trials take their turns; those whose clients have not asked for more are held."""
@@ -127,7 +179,9 @@ class Holder:
                 if not self._pack.ready():
                     self._changed.wait(timeout=1.0)
                     continue
+                self._turn_began = time.monotonic()
                 happened = self._pack.turn()
+                self._turn_began = None
                 if happened is not None:
                     self._take(*happened)
             time.sleep(0)  # the clients' calls
@@ -139,9 +193,7 @@ class Holder:
             self._pack.held.add(key)
             self._reports[key].put(json.dumps(vars(outcome)))
             return
-        reports = self._reports.pop(key)
-        self._asked.pop(key, None)
-        reports.put(outcome.error)
+        self._reports[key].put(outcome.error)  # its client may ask later, after a sign
         if self._device == "cuda":
             _require_context()
 
@@ -177,13 +229,14 @@ class Client:
         self._key = str(job["key"])
         ray.get(self._holder.start.remote(dict(job)))
 
-    def next(self) -> str:
-        """Return the report of the trial's next epoch as JSON.
+    def next(self) -> str | None:
+        """Return the report of the trial's next epoch as JSON; None as a sign, see `Holder.next`.
 
         Raises:
             Exception: what the training has raised, or that the holder was lost.
         """
-        return str(ray.get(self._holder.next.remote(self._key)))
+        report = ray.get(self._holder.next.remote(self._key))
+        return None if report is None else str(report)
 
     def stop(self) -> None:
         """Drop the trial."""

@@ -15,10 +15,11 @@ from traceback import clear_frames
 import torch
 
 from tune.execution.places import Places
+from tune.execution.trial import Repeated
 from tune.search.messages import Report
 
-Parts = Iterator[Report | None]
-"""A trial under way: its reports, and None wherever another may take its turn."""
+Parts = Iterator[Report | Repeated | None]
+"""A trial under way: its reports, signs of epochs that it repeats, and None wherever another may take its turn."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,14 @@ class Pack:
     held: the trials that get no turn for the time being; they keep their places.
     """
 
-    def __init__(self, places: Places) -> None:
-        self._places = places
+    def __init__(self, places: Places, repeated: Callable[[str], None] = lambda _key: None) -> None:
+        """Begin without trials.
+
+        Args:
+            places: see above.
+            repeated: is called with a trial's key after each epoch that the trial repeats without a report.
+        """
+        self._places, self._repeated = places, repeated
         self._waiting: deque[tuple[str, Callable[[], Parts]]] = deque()
         self._running: deque[tuple[str, Callable[[], Parts], Parts]] = deque()
         self.held: set[str] = set()
@@ -53,6 +60,10 @@ class Pack:
         """Return whether a trial could take a turn now."""
         place = bool(self._waiting) and len(self._running) < self._places.count
         return place or any(key not in self.held for key, _, _ in self._running)
+
+    def waits(self, key: str) -> bool:
+        """Return whether a trial waits for a place; any thread may ask."""
+        return any(waiting == key for waiting, _ in tuple(self._waiting))
 
     def add(self, key: str, start: Callable[[], Parts]) -> None:
         """Take a trial in; `start` begins it, or begins it again from its last checkpoint."""
@@ -82,7 +93,9 @@ class Pack:
             clear_frames(error.__traceback__)
             return key, Failed(error, start)
         self._running.append((key, start, parts))
-        if report is None:
+        if isinstance(report, Repeated):
+            self._repeated(key)
+        if not isinstance(report, Report):
             time.sleep(0)  # other threads of the process
             return None
         self._places.reported(report.epoch, len(self._running))

@@ -224,6 +224,8 @@ class StudyScheduler(_NotSaved, FIFOScheduler):
             ended = PreparationFailed(**failed) if failed else Prepared.from_text(result["prepared"])
             self._preparations.ended(key, ended)
             return TrialScheduler.STOP
+        if "waits" in result:  # it lives, but has brought nothing: no success for the retry policy
+            return TrialScheduler.CONTINUE
         if "failure" in result:
             if result["stale"]:
                 from tune.execution.trial import StaleDriverError

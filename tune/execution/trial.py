@@ -5,7 +5,7 @@ import platform
 import traceback
 from collections.abc import Generator
 from contextlib import closing, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from supersnn import checkpoint
@@ -27,6 +27,13 @@ class StaleDriverError(RuntimeError):
     """Another driver has taken over the sweep: this worker must write nothing more."""
 
 
+@dataclass(frozen=True)
+class Repeated:
+    """A trial gets on, but has nothing new: an epoch was reported already, and is trained or read once more."""
+
+    epoch: int
+
+
 class TrialRunner:
     """Runs trials one after another in this process; images stay loaded between trials."""
 
@@ -42,16 +49,17 @@ class TrialRunner:
         return self._data[config]
 
     def run(self, job: Job) -> Generator[Report]:
-        """Yield the reports of a job; see `run_in_parts`."""
+        """Yield the reports of a job, and nothing else; see `run_in_parts`."""
         with closing(self.run_in_parts(job)) as parts:
-            yield from (report for report in parts if report is not None)
+            yield from (part for part in parts if isinstance(part, Report))
 
-    def run_in_parts(self, job: Job) -> Generator[Report | None]:
+    def run_in_parts(self, job: Job) -> Generator[Report | Repeated | None]:
         """Yield the reports of a job's epochs after the first `job.reported`.
 
         The training resumes from the checkpoint of an earlier worker. Epochs after it that were reported already are
-        trained again, with the same results, and not reported again. The report that ends the trial is always yielded,
-        because the driver may have missed it. It is in a checkpoint by then, and so is that of a rung.
+        trained again, with the same results, and not reported again: each is a `Repeated`. The report that ends the
+        trial is always yielded, because the driver may have missed it. It is in a checkpoint by then, and so is that of
+        a rung.
 
         Between reports there is a None wherever another job may take its turn in this thread.
 
@@ -67,8 +75,8 @@ class TrialRunner:
             place: dict[str, str] | None = place_of(self.device)
             with closing(self._seeds(parse(TrainConfig, job.config, job.key), job, storage)) as reports:
                 for report in reports:
-                    if report is None:
-                        yield None
+                    if not isinstance(report, Report):
+                        yield report
                         continue
                     yield replace(report, place=place)
                     place = None
@@ -82,7 +90,7 @@ class TrialRunner:
             if current:
                 storage.evict(job.folder)
 
-    def _seeds(self, config: TrainConfig, job: Job, storage: Storage) -> Generator[Report | None]:
+    def _seeds(self, config: TrainConfig, job: Job, storage: Storage) -> Generator[Report | Repeated | None]:
         finals: list[dict[str, float]] = []
         for position, seed in enumerate(job.seeds):
             seeded = with_values(config, {"seed": seed})
@@ -101,6 +109,8 @@ class TrialRunner:
                     epoch = position * config.train.epochs + report.epoch
                     if epoch > job.reported or ended is not None:
                         yield Report(epoch, metrics, ended)
+                    else:
+                        yield Repeated(epoch)
                     if ended is not None:
                         return
 

@@ -88,7 +88,7 @@ class TrialWatch(ray.tune.Callback):
             watched.actor, watched.heard = actor, self._now
 
     def heard(self, trial_id: str) -> None:
-        """Note that a trial has reported."""
+        """Note that a trial has reported, or given a sign."""
         if (watched := self._watched.get(trial_id)) is not None:
             watched.heard = self._now
 
