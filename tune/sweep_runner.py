@@ -164,6 +164,9 @@ class SweepRunner:
         if search.halted is not None:
             raise search.halted
         require_none(failed, self._storage)
+        if not driver.search_left() and (left := driver.teachers_left()):
+            for prepared in prepare(left, self._storage, self._executor, self._notify):
+                self._record_teacher(prepared)
 
     def _verify(self) -> None:
         self._notify(StageStarted("verify"))
