@@ -130,13 +130,22 @@ class SweepDriver:
 
     def _unrecorded(self) -> bool:
         """Return whether the journal lacks an event of something done: it lost a line, or a driver died before one."""
-        state, trials = self.record.state, (self.record.state.trial(*split_key(key)) for key in self.studies.ended())
-        taught = {(name, search.cell) for search in self.searches.values() for name in search.arm.teachers}
+        trials = (self.record.state.trial(*split_key(key)) for key in self.studies.ended())
         return (
             bool(self.splits_left())
-            or any(state.teacher_named(name, False, *cell) is None for name, cell in taught)
+            or bool(self.teachers_left())
             or any(trial is None or trial.end is None for trial in trials)
         )
+
+    def teachers_left(self) -> dict[str, PlannedSearch]:
+        """Return the searches that have had trials, and so their teachers, of which one is not recorded."""
+        begun = {split_key(key)[0] for key in self.studies.ended()}
+        return {
+            name: search
+            for name, search in self.searches.items()
+            if name in begun
+            and any(self.record.state.teacher_named(one, False, *search.cell) is None for one in search.arm.teachers)
+        }
 
     def splits_left(self) -> list[PlannedSearch]:
         """Return the first search of each split of images that is not recorded."""

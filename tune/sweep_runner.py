@@ -172,6 +172,9 @@ class SweepRunner:
             self._steering.search = None
         if search.halted is not None:
             raise search.halted
+        if not failed and not driver.search_left() and (left := driver.teachers_left()):
+            for prepared in prepare(left, self._storage, self._executor, self._notify):
+                self._record_teacher(prepared, self._executor.gpus)
         return failed
 
     def _verify(self) -> None:

@@ -220,10 +220,15 @@ def test_a_line_that_is_no_event_stops_nothing(folder: Path, garbage: bytes) -> 
     assert "nothing left to do" in run("sweep", folder / "sweep.yaml", "--local", "--store", folder / "store").stderr
 
 
-@pytest.mark.parametrize("kind", ["sweep", "data", "start", "end", "winner", "verified", "export", "close"])
+@pytest.mark.parametrize("kind", ["sweep", "data", "teacher", "start", "end", "winner", "verified", "export", "close"])
 def test_a_damaged_event_is_recorded_again(folder: Path, kind: str) -> None:
     """What the studies and the results know is not lost with a line of the journal."""
     store = folder / "store"
+    arm = "homogeneous" if kind == "teacher" else "direct"
+    if kind == "teacher":
+        shutil.rmtree(store)
+        taught: dict[str, Any] = {"arms": {arm: {"teachers": ["resnet8"]}}, "verify": {"seeds": 1}}
+        run("sweep", written(folder, teacher={"epochs": 1, "views": 2}, **taught), "--local", "--store", store)
     journal = store / "sweeps" / "one" / "journal.jsonl"
     before = run_json("report", "one", "--store", store)
     ledger = (journal.parent / "test-ledger.jsonl").read_text(encoding="utf-8")
@@ -234,10 +239,11 @@ def test_a_damaged_event_is_recorded_again(folder: Path, kind: str) -> None:
     run("status", "one", "--store", store)
     run("sweep", folder / "sweep.yaml", "--local", "--store", store)
     after = run_json("report", "one", "--store", store)
-    assert after["arms"]["direct"]["verified"] == before["arms"]["direct"]["verified"]
-    assert after["arms"]["direct"]["best_val"] == before["arms"]["direct"]["best_val"]
+    assert after["arms"][arm]["verified"] == before["arms"][arm]["verified"]
+    assert after["arms"][arm]["best_val"] == before["arms"][arm]["best_val"]
     assert (journal.parent / "test-ledger.jsonl").read_text(encoding="utf-8") == ledger
     run("export", "one", "--store", store, "--to", folder / "e")
+    assert events(journal, kind)
     again = run("sweep", folder / "sweep.yaml", "--local", "--store", store)
     assert "nothing left to do" in again.stderr
 

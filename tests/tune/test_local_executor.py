@@ -2,15 +2,19 @@
 
 import sqlite3
 from collections.abc import Generator
-from typing import cast
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from supersnn.config_model import parse
 from supersnn.errors import UserError
+from supersnn.records.events import TeacherTrained
 from tune.description.sweep import SweepConfig
 from tune.execution.local import LocalExecutor
+from tune.execution.preparations import Preparation, Preparations, Prepared
 from tune.execution.trial import StaleDriverError
+from tune.notices import Notice, TaskFailed, TaskRetried
 from tune.search.messages import Job, Report
 from tune.search.search import Search
 
@@ -33,6 +37,7 @@ class OneTrial:
     """A search of one trial; `error` is raised by its bookkeeping."""
 
     over = False
+    halted: UserError | None = None
     settings = parse(
         SweepConfig,
         {"name": "x", "dataset": {"name": "digits"}, "student": {"architecture": "resnet8"}, "arms": {"x": {}}},
@@ -73,7 +78,7 @@ class OneTrial:
 
     def halt(self, reason: UserError) -> None:
         self.calls.append(f"halted: {reason}")
-        self.over = True
+        self.over, self.halted = True, reason
 
     def ended(self, key: str, end: str) -> None:
         self.calls.append(f"{key} {end}")
@@ -118,6 +123,50 @@ def test_failures_of_the_machine_never_end_a_trial_and_stop_the_search_where_not
 
 def test_a_full_disk_of_the_store_halts_the_search() -> None:
     assert searched(OneTrial(), OSError(28, "No space left on device", "/store/x")) == ["halted: the store is full"]
+
+
+class Teachers:
+    """The preparation of one teacher, which raises these errors first."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors, self.notices = list(errors), list[str]()
+        self.item = Preparation({"teacher": {"name": "vgg8"}}, (), "/store")
+        self.them = Preparations(
+            {"x": [self.item]}, lambda _: None, self._work, lambda _: self.notices.append("ready"), self._note
+        )
+
+    def _work(self, _: Preparation) -> Prepared:
+        if self.errors:
+            raise self.errors.pop(0)
+        return Prepared(TeacherTrained(name="vgg8", digest="d", family="vgg"), None)
+
+    def _note(self, notice: Notice) -> None:
+        if isinstance(notice, TaskRetried | TaskFailed):
+            self.notices.append(f"{type(notice).__name__} {notice.reason}")
+
+
+def taught(teachers: Teachers, max_failures: int = 1) -> tuple[bool, list[str]]:
+    """Return whether the search is ready, and what it was told."""
+    search = OneTrial(max_failures=max_failures)
+    ready = LocalExecutor()._prepared(cast(Search, search), teachers.them, cast(Any, SimpleNamespace(name="x")))
+    return ready, search.calls
+
+
+def test_teachers_are_tried_again_as_trials_are() -> None:
+    teachers = Teachers(ValueError("one"), MemoryError("full"))
+    assert taught(teachers) == (True, [])
+    assert teachers.notices == ["TaskRetried ValueError: one", "TaskRetried MemoryError: full", "ready"]
+    teachers = Teachers(ValueError("one"), ValueError("two"))
+    assert taught(teachers) == (False, [])
+    assert teachers.notices == ["TaskRetried ValueError: one", "TaskFailed ValueError: two"]
+    assert "ValueError: two" in teachers.them.failed[teachers.item].trace
+    ready, calls = taught(Teachers(*[MemoryError()] * 9))
+    assert (ready, len(calls)) == (False, 1)
+    assert calls[0].startswith("halted: everything fails: 6 attempts")
+    full = OSError(28, "No space left on device", "/store/x")
+    assert taught(Teachers(full)) == (False, ["halted: the store is full"])
+    with pytest.raises(UserError, match="weights: no file"):
+        taught(Teachers(UserError("weights: no file")))
 
 
 def test_a_stale_driver_ends() -> None:

@@ -11,9 +11,10 @@ from ray.tune.search import Searcher
 
 from supersnn.errors import ExternalError, UserError
 from supersnn.records.events import TeacherCached, TeacherTrained
+from supersnn.teacher_outputs import OutputKind
 from tune.execution import searcher
 from tune.execution.cluster_state import ClusterState
-from tune.execution.failed_teachers import require_none
+from tune.execution.failed_teachers import TeacherFailures, require_none
 from tune.execution.failures import Failure
 from tune.execution.preparations import Preparation, PreparationFailed, Preparations, Prepared
 from tune.execution.retries import RetryPolicy
@@ -22,6 +23,8 @@ from tune.notices import Notice, Preparing, TaskFailed, TaskRetried
 from tune.search.messages import Job
 from tune.search.search import Search
 from tune.storage import Storage
+
+KINDS = (OutputKind("logits"),)
 
 
 def item(teacher: str) -> Preparation:
@@ -109,7 +112,8 @@ def test_another_failure_leaves_the_rest_to_go_on_and_is_one_line_at_its_end(tmp
     assert prepares.failures == ["teacher own: ValueError: expected 3 channels, found 1"]
     with pytest.raises(ExternalError) as raised:
         require_none(prepares.them.failed, Storage(tmp_path))
-    trace = tmp_path / "teachers" / "own-traceback.txt"
+    trace = tmp_path / "teachers" / f"{prepares.own.name}-traceback.txt"
+    assert trace.name.startswith("own-")
     assert str(raised.value) == (
         f"teacher own could not be prepared: ValueError: expected 3 channels, found 1; its traceback is in {trace} "
         "(the same command tries again what is missing)"
@@ -123,14 +127,27 @@ def test_a_result_survives_its_message() -> None:
     assert Preparation(**item("x").task()).task() == item("x").task()
 
 
+def ready(teacher: str) -> dict[str, Any]:
+    return {"prepared": result(teacher).as_text(), "node": "id"}
+
+
+def failed(error: Exception) -> dict[str, Any]:
+    return {"failed": json.dumps(vars(PreparationFailed.of(error))), "node": "id"}
+
+
 class Wants:
     """A search whose next trials are of some searches, in that order, as soon as these are ready."""
 
     def __init__(self, *searches: str) -> None:
         self.left, self.calls = list(searches), list[str]()
 
+        self.settings = SimpleNamespace(search=SimpleNamespace(max_failures=0))
+
     def poll(self) -> None:
         pass
+
+    def store_full(self, text: str) -> UserError | None:
+        return UserError("the store is full") if "/store" in text else None
 
     def waits(self, reason: str) -> None:
         assert reason == ""
@@ -193,12 +210,12 @@ def test_a_teacher_takes_the_place_of_the_trial_that_waits_for_it_and_others_go_
     ended = SimpleNamespace(trial_id="t", config=first)
     assert decides.on_trial_result(None, ended, {"advanced": 2.5, "node": "n"}) == "CONTINUE"
     assert prepares.them.slowest() == 2.5
-    assert decides.on_trial_result(None, ended, {"prepared": result("shared").as_text()}) == "STOP"
+    assert decides.on_trial_result(None, ended, ready("shared")) == "STOP"
     suggests.on_trial_complete("t1")
     fourth = suggests.suggest("t4")
     assert isinstance(fourth, dict)
     assert fourth["job"]["key"] == "a/0"
-    decides.on_trial_result(None, SimpleNamespace(trial_id="t", config=second), {"prepared": result("own").as_text()})
+    decides.on_trial_result(None, SimpleNamespace(trial_id="t", config=second), ready("own"))
     suggests.on_trial_complete("t2")
     fifth = suggests.suggest("t5")
     assert isinstance(fifth, dict)
@@ -269,7 +286,62 @@ def test_a_failed_teacher_ends_the_run() -> None:
     suggests, decides = searcher.StudySearcher(*common), searcher.StudyScheduler(*common)
     first = suggests.suggest("t1")
     assert isinstance(first, dict)
-    failed = json.dumps(vars(PreparationFailed.of(UserError("teacher.weights: no file"))))
-    assert decides.on_trial_result(None, SimpleNamespace(trial_id="t", config=first), {"failed": failed}) == "STOP"
+    told = failed(UserError("teacher.weights: no file"))
+    assert decides.on_trial_result(None, SimpleNamespace(trial_id="t", config=first), told) == "STOP"
     assert isinstance(driver.error, UserError)
     assert suggests.suggest("t2") == Searcher.FINISHED
+
+
+def test_a_teachers_own_error_is_tried_again_as_a_trials_is() -> None:
+    prepares, wants = Prepares(), Wants("a")
+    wants.settings.search.max_failures = 2
+    suggests, decides = hooks(wants, 2, prepares.them)
+    policy = cast(Any, suggests)._cluster.policy
+    results = [failed(ValueError("odd")), {"failure": "ValueError: early", "stale": False, "node": "id"}]
+    for number, told in enumerate([*results, failed(ValueError("last"))]):
+        suggested = suggests.suggest(f"t{number}")
+        assert isinstance(suggested, dict)
+        assert suggested["preparation"]["config"]["teacher"]["name"] == "shared"
+        assert suggested["labels"] == {"avoid": "id" if number == 2 else ""}
+        assert prepares.them.failed == {}
+        decides.on_trial_result(None, SimpleNamespace(trial_id="t", config=suggested), told)
+        suggests.on_trial_complete(f"t{number}")
+    assert prepares.failures == [f"teacher shared: ValueError: {text}" for text in ("odd", "early", "last")]
+    assert "ValueError: last" in prepares.them.failed[prepares.shared].trace
+    assert policy.attempts(prepares.shared.name) == 0
+    assert suggests.suggest("t3") == Searcher.FINISHED
+    assert wants.calls == []
+
+
+def test_a_teacher_that_is_ready_has_no_failures_any_more() -> None:
+    prepares, wants = Prepares(), Wants("a")
+    wants.settings.search.max_failures = 1
+    suggests, decides = hooks(wants, 2, prepares.them)
+    policy = cast(Any, suggests)._cluster.policy
+    for number, told in enumerate([failed(ValueError("odd")), ready("shared")]):
+        suggested = suggests.suggest(f"t{number}")
+        decides.on_trial_result(None, SimpleNamespace(trial_id="t", config=suggested), told)
+        suggests.on_trial_complete(f"t{number}")
+        assert policy.attempts(prepares.shared.name) == (number == 0)
+    assert prepares.recorded == ["shared"]
+
+
+def test_a_full_disk_of_the_store_halts_the_search() -> None:
+    prepares, wants = Prepares(), Wants("a")
+    failures = TeacherFailures(cast(Search, wants), prepares.them, RetryPolicy(2))
+    failures.failed(prepares.them.start(prepares.shared), Failure("disk", "OSError: No space left: '/store/x'"), "id")
+    assert wants.calls == ["halt the store is full"]
+    assert prepares.failures == []
+    failures.failed(prepares.them.start(prepares.shared), Failure("disk", "OSError: No space left: '/tmp/x'"), "id")
+    assert prepares.failures == ["teacher shared: OSError: No space left: '/tmp/x'"]
+
+
+def test_two_recipes_of_one_architecture_are_told_apart(tmp_path: Path) -> None:
+    one, two = (Preparation({"teacher": {"name": "vgg8", "epochs": epochs}}, KINDS, "/store") for epochs in (1, 2))
+    assert one.name != two.name
+    assert one.name == Preparation(**one.task()).name
+    assert one.label == two.label == "teacher vgg8"
+    failures = {one: PreparationFailed("x", False, "first"), two: PreparationFailed("y", False, "second")}
+    with pytest.raises(ExternalError, match="teacher vgg8 could not be prepared, and 1 more: x"):
+        require_none(failures, Storage(tmp_path))
+    assert {path.read_text(encoding="utf-8") for path in (tmp_path / "teachers").iterdir()} == {"first", "second"}

@@ -4,8 +4,10 @@ import os
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import psutil
 import pytest
@@ -17,6 +19,8 @@ from tune.description.sweep import ResourcesConfig
 from tune.execution import task_pool, task_slot
 from tune.execution.cluster import RayExecutor
 from tune.execution.progress import advanced
+from tune.execution.task_process import TaskProcess
+from tune.execution.task_slot import TaskSlot
 from tune.notices import Notice, TaskRetried
 from tune.store import Store
 
@@ -160,6 +164,56 @@ def steady(seconds: float) -> float:
 @pytest.mark.slow
 def test_a_task_that_advances_has_all_its_time(executor: RayExecutor) -> None:
     assert list(executor.tasks(steady, [8.0])) == [(8.0, 8.0)]
+    assert notices == []
+
+
+class Broken(TaskProcess):
+    """A process that cannot start, for a reason that is not the machine's."""
+
+    def start(self) -> None:
+        raise ValueError("cannot start")
+
+
+def test_a_process_that_cannot_start_is_not_waited_for(executor: RayExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(task_slot, "TaskProcess", Broken)
+    pool = task_pool.TaskPool(executor._cluster, notices.append, light=True)
+    ((_, error),) = pool.run(process, [0], lambda: None)
+    assert isinstance(error, ValueError)
+    assert [type(notice) for notice in notices] == [TaskRetried]
+    assert pool._slots == []
+
+
+class Slot:
+    """A process at work: whether its task has given a sign, whether any has, the longest time between two."""
+
+    def __init__(self, advanced: bool, proven: bool, longest: float) -> None:
+        self.advanced, self.proven, self.longest = advanced, proven, longest
+
+
+def test_deadlines_are_learned_from_signs_of_progress_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(task_pool, "EPOCHS", 10.0)
+    work = task_pool._Work[int](process, deque())
+    found, new, known = (
+        cast(TaskSlot, Slot(*values)) for values in ((False, True, 0.1), (False, False, 0.0), (True, True, 2.0))
+    )
+    work.learn(found)
+    before = work.slowest
+    assert before is None
+    assert [work.deadline(slot, 3.0) for slot in (found, new)] == [15.0, 15.0]
+    work.learn(known)
+    assert work.slowest == 2.0
+    assert [work.deadline(slot, 3.0) for slot in (known, new)] == [20.0, 20.0]
+    assert [work.deadline(slot, 30.0) for slot in (known, new)] == [30.0, 150.0]
+
+
+def silent(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+@pytest.mark.slow
+def test_results_found_at_once_shorten_no_deadline(executor: RayExecutor) -> None:
+    assert list(executor.tasks(silent, [0.0, 6.0])) == [(0.0, 0.0), (6.0, 6.0)]
     assert notices == []
 
 

@@ -72,6 +72,7 @@ _TEXTS: tuple[tuple[Kind, str], ...] = (
         "gpu",
         r"CUDA error|CUDA driver|CUDA_ERROR|cuDNN error|CUDNN_STATUS|CUBLAS_STATUS|NCCL error|Triton Error \[CUDA\]",
     ),
+    ("gpu", r"CUDA unknown error|cudaGetDeviceCount|No CUDA GPUs are available|Found no NVIDIA driver"),
     ("gpu", r"HIP error|Failed to find C compiler"),
     (
         "node",

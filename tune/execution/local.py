@@ -10,10 +10,11 @@ import torch
 from tune.description.searches import PlannedSearch
 from tune.description.sweep import ResourcesConfig
 from tune.execution.device import device_of, run_on
+from tune.execution.failed_teachers import TeacherFailures
 from tune.execution.failures import failure_of
 from tune.execution.pack import Failed, Pack
 from tune.execution.places import Places
-from tune.execution.preparations import PreparationFailed, Preparations, Prepared
+from tune.execution.preparations import PreparationFailed, Preparations
 from tune.execution.retries import RetryPolicy
 from tune.execution.trial import StaleDriverError, TrialRunner
 from tune.execution.trial_failures import TrialFailures
@@ -65,6 +66,7 @@ class LocalExecutor:
         """
         search.gpus = self._gpus
         failures = TrialFailures(search, self._policy)
+        ready = partial(self._prepared, search, preparations)
         with closing(Pack(Places(self._pack, self._device))) as pack:
             may_start = True
             while may_start or pack:
@@ -72,7 +74,7 @@ class LocalExecutor:
                 if search.over:
                     return
                 while may_start and pack.free:
-                    if (job := search.next_job(partial(self._prepared, preparations))) is None:
+                    if (job := search.next_job(ready)) is None:
                         may_start = False
                     else:
                         pack.add(job.key, partial(self._runner.run_in_parts, job))
@@ -80,17 +82,24 @@ class LocalExecutor:
                     self._take(search, pack, failures, *happened)
                     may_start = True
 
-    def _prepared(self, preparations: Preparations | None, planned: PlannedSearch) -> bool:
-        """Prepare the teachers that a search lacks; return whether it is ready then."""
+    def _prepared(self, search: Search, preparations: Preparations | None, planned: PlannedSearch) -> bool:
+        """Prepare the teachers that one of the searches lacks; return whether it is ready then."""
         if preparations is None:
             return True
-        for item in filter(preparations.may_start, preparations.missing(planned.name)):
-            key = preparations.start(item)
-            try:
-                result: Prepared | PreparationFailed = run_on(self._device, preparations.work, item)
-            except Exception as error:
-                result = PreparationFailed.of(error)
-            preparations.ended(key, result)
+        teachers = TeacherFailures(search, preparations, self._policy)
+        for item in preparations.missing(planned.name):
+            while search.halted is None and preparations.may_start(item) and item in preparations.missing(planned.name):
+                key = preparations.start(item)
+                try:
+                    result = run_on(self._device, preparations.work, item)
+                except Exception as error:
+                    failure, told = failure_of(error), PreparationFailed.of(error)
+                    if told.by_user and not failure.of_system:
+                        preparations.ended(key, told)
+                    else:
+                        teachers.failed(key, failure, trace=told.trace)
+                else:
+                    teachers.prepared(key, result)
         return not preparations.missing(planned.name)
 
     def _take(self, search: Search, pack: Pack, failures: TrialFailures, key: str, outcome: Report | Failed) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+from supersnn.config_model import digest
 from supersnn.errors import UserError, described
 from supersnn.records.events import TeacherCached, TeacherTrained
 from supersnn.teacher_outputs import OutputKind
@@ -44,8 +45,8 @@ class Preparation:
 
     @property
     def name(self) -> str:
-        """The name of this work, the same in all attempts."""
-        return f"teacher {self.teacher} {self.dataset or ''} {self.replicate}"
+        """The name of this work, the same in all attempts, and that of no other work, of its traceback's file too."""
+        return f"{self.teacher}-{digest(self.config, repr(self.kinds), self.store, self.dataset, self.replicate)}"
 
     def task(self) -> dict[str, Any]:
         """Return its fields as a message to a worker."""

@@ -8,13 +8,12 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
-from supersnn.errors import UserError
 from tune.description.searches import PlannedSearch
 from tune.execution.cluster_state import ClusterState
+from tune.execution.failed_teachers import TeacherFailures
 from tune.execution.failures import Failure
 from tune.execution.node_check import NodeMismatch
 from tune.execution.preparations import Preparation, PreparationFailed, Preparations, Prepared
-from tune.execution.retries import Retry, Stop
 from tune.execution.trial_failures import TrialFailures
 from tune.execution.trial_watch import TrialWatch
 from tune.search.messages import Report
@@ -48,6 +47,10 @@ class DriverWork:
             self.error = self.error or error
             return True
         return False
+
+
+def _teacher_failures(search: Search, cluster: ClusterState, preparations: Preparations) -> TeacherFailures:
+    return TeacherFailures(search, preparations, cluster.policy, cluster.able_nodes)
 
 
 class StudySearcher(_NotSaved, Searcher):
@@ -132,16 +135,7 @@ class StudySearcher(_NotSaved, Searcher):
 
     def _preparation_failed(self, preparations: Preparations, key: str, failure: Failure, node: str | None) -> None:
         """Prepare a teacher again, elsewhere, whose worker failed; nothing where it has ended."""
-        if (name := preparations.name_of(key)) is None:
-            return
-        nodes = self._cluster.able_nodes()
-        decision = self._cluster.policy.failed(name, failure, node, nodes)
-        if isinstance(decision, Retry):
-            preparations.retried(key, nodes.get(node or "", node), failure.text)
-        elif isinstance(decision, Stop):
-            self._search.halt(UserError(decision.text))
-        else:
-            preparations.ended(key, PreparationFailed(failure.text, by_user=False))
+        _teacher_failures(self._search, self._cluster, preparations).failed(key, failure, node)
 
     def save(self, checkpoint_path: str) -> None:
         """Do nothing: the studies are on disk."""
@@ -215,28 +209,38 @@ class StudyScheduler(_NotSaved, FIFOScheduler):
             else:
                 self._search.requeue(key)
             return TrialScheduler.STOP
-        if self._preparations is not None and self._preparations.has(key):
-            if "advanced" in result:
-                self._preparations.advanced(key, result["advanced"])
-                self._cluster.policy.succeeded(self._preparations.name_of(key) or key, result["node"])
-                return TrialScheduler.CONTINUE
-            failed = json.loads(result["failed"]) if "failed" in result else None
-            ended = PreparationFailed(**failed) if failed else Prepared.from_text(result["prepared"])
-            self._preparations.ended(key, ended)
-            return TrialScheduler.STOP
         if "waits" in result:  # it lives, but has brought nothing: no success for the retry policy
             return TrialScheduler.CONTINUE
-        if "failure" in result:
-            if result["stale"]:
-                from tune.execution.trial import StaleDriverError
+        if "failure" in result and result["stale"]:
+            from tune.execution.trial import StaleDriverError
 
-                raise StaleDriverError(result["failure"])
+            raise StaleDriverError(result["failure"])
+        if self._preparations is not None and self._preparations.has(key):
+            return self._decide_on_teacher(self._preparations, key, result)
+        if "failure" in result:
             self._failures.failed(key, Failure("own", result["failure"]), result["node"])
             return TrialScheduler.STOP
         self._failures.reported(key, result["node"])
         report = Report(**json.loads(result["report"]))
         stop = self._search.reported(key, report) or self._failures.slow(key, result["node"], report)
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
+
+    def _decide_on_teacher(self, preparations: Preparations, key: str, result: dict[str, Any]) -> str:
+        node, failures = result["node"], _teacher_failures(self._search, self._cluster, preparations)
+        if "advanced" in result:
+            failures.advanced(key, result["advanced"], node)
+            return TrialScheduler.CONTINUE
+        if "prepared" in result:
+            failures.prepared(key, Prepared.from_text(result["prepared"]), node)
+        elif "failure" in result:
+            failures.failed(key, Failure("own", result["failure"]), node)
+        else:
+            failed = PreparationFailed(**json.loads(result["failed"]))
+            if failed.by_user:
+                preparations.ended(key, failed)
+            else:
+                failures.failed(key, Failure("own", failed.text), node, failed.trace)
+        return TrialScheduler.STOP
 
 
 class SearchStopper(_NotSaved, Stopper):

@@ -25,7 +25,7 @@ IDLE_EVERY = 2.0
 EPOCHS = 10.0
 """A task may take so many times the longest time between two signs of progress so far for its next one."""
 FIRST_SIGN = 12.0
-"""Before the first sign it may take so many times `resources.stall`, as nothing is known of its length."""
+"""Before its process's first sign it may take so many times `resources.stall`: it loads and compiles."""
 TOO_MANY = 3.0
 """Seconds with more processes than the share, after which idle ones are ended."""
 
@@ -52,6 +52,16 @@ class _Work(Generic[T]):
     running: dict[TaskSlot, _Task[T]] = field(default_factory=dict)
     slowest: float | None = None
     stopped: str | None = None
+
+    def learn(self, slot: TaskSlot) -> None:
+        """Take the times between the signs of a process's task; one that found its result at once has given none."""
+        if slot.advanced:
+            self.slowest = max(self.slowest or 0.0, slot.longest)
+
+    def deadline(self, slot: TaskSlot, stall: float) -> float:
+        """Return the seconds that a process may give no sign for."""
+        known = EPOCHS * (self.slowest or 0.0)
+        return max(stall if slot.proven and self.slowest is not None else FIRST_SIGN * stall, known)
 
 
 class TaskPool:
@@ -156,7 +166,7 @@ class TaskPool:
                 self._end(slot)
                 self._cluster.exclude(result)
             elif task is not None:
-                work.slowest = max(work.slowest or 0.0, slot.longest)
+                work.learn(slot)
                 self._policy.succeeded(task.key, slot.node)
                 self._policy.ended(task.key)
                 yield task.item, result
@@ -174,8 +184,8 @@ class TaskPool:
         else:
             living = {one.id for one in living_nodes()}
             failure = lost_worker(" ".join(str(error).split()), node_lost=node is not None and node not in living)
-        if failure.of_system or own is None:
-            self._end(slot)  # a process whose machine or GPU has failed is used no more
+        if failure.of_system or own is None or slot.node is None:
+            self._end(slot)  # a process that has not started, or whose machine or GPU has failed, is used no more
         if task is None:
             if not work.waiting:
                 return
@@ -208,9 +218,8 @@ class TaskPool:
         for slot, task in list(work.running.items()):
             if slot.watch():
                 self._policy.succeeded(task.key, slot.node)
-                work.slowest = max(work.slowest or 0.0, slot.longest)
-            stall, slowest = self._cluster.stall, work.slowest
-            if slot.silent() > (FIRST_SIGN * stall if slowest is None else max(stall, EPOCHS * slowest)):
+                work.learn(slot)
+            if slot.silent() > work.deadline(slot, self._cluster.stall):
                 del work.running[slot]
                 self._end(slot)
                 failure = Failure("stall", f"no progress for {slot.silent():.0f} s")

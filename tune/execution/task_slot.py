@@ -33,6 +33,8 @@ class TaskSlot:
         avoid: the nodes that it is not to be on.
         pending: what it is awaited for, its start or its task; None while it is idle.
         longest: the longest time between two signs of its task so far, in seconds.
+        advanced: whether its task has given a sign of progress.
+        proven: whether any of its tasks has.
     """
 
     def __init__(self, cluster: ClusterState, avoid: Collection[str], light: bool = False) -> None:
@@ -58,7 +60,8 @@ class TaskSlot:
         self.node: str | None = None
         self.pending: Any = self._process.start.remote()
         self._watch: Any = None
-        self._signs = 0
+        self._signs: int | None = 0
+        self.advanced = self.proven = False
         self._silent = self.longest = 0.0
         self._looked = self._asked = time.monotonic()
 
@@ -99,9 +102,11 @@ class TaskSlot:
             reference, self._watch = self._watch, None
             with suppress(ray.exceptions.RayError):
                 signs = ray.get(reference)
-                advanced = signs > self._signs
+                advanced = self._signs is not None and signs > self._signs
+                self.proven = self.proven or signs > 0
                 self._signs = signs
             if advanced:
+                self.advanced = True
                 self._note_sign()
         if self._watch is None and now - self._asked >= WATCH_EVERY:
             self._watch, self._asked = self._process.signs.remote(), now
@@ -121,6 +126,8 @@ class TaskSlot:
     def _begin(self) -> None:
         self._looked = self._asked = time.monotonic()
         self._silent = self.longest = 0.0
+        self.advanced = False
+        self._signs, self._watch = None, self._process.signs.remote()  # those of the tasks before are not its own
 
     def _note_sign(self) -> None:
         self.longest, self._silent = max(self.longest, self._silent), 0.0
