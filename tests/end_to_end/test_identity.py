@@ -4,6 +4,7 @@ import errno
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -220,6 +221,15 @@ def test_a_line_that_is_no_event_stops_nothing(folder: Path, garbage: bytes) -> 
     assert "nothing left to do" in run("sweep", folder / "sweep.yaml", "--local", "--store", folder / "store").stderr
 
 
+def readable(journal: Path) -> list[str]:
+    """The kinds of the events whose lines can be read."""
+    found = []
+    for line in journal.read_text(encoding="utf-8").splitlines():
+        with suppress(ValueError):
+            found.append(json.loads(line)["event"])
+    return found
+
+
 @pytest.mark.parametrize("kind", ["sweep", "data", "teacher", "start", "end", "winner", "verified", "export", "close"])
 def test_a_damaged_event_is_recorded_again(folder: Path, kind: str) -> None:
     """What the studies and the results know is not lost with a line of the journal."""
@@ -243,7 +253,7 @@ def test_a_damaged_event_is_recorded_again(folder: Path, kind: str) -> None:
     assert after["arms"][arm]["best_val"] == before["arms"][arm]["best_val"]
     assert (journal.parent / "test-ledger.jsonl").read_text(encoding="utf-8") == ledger
     run("export", "one", "--store", store, "--to", folder / "e")
-    assert events(journal, kind)
+    assert kind in readable(journal)
     again = run("sweep", folder / "sweep.yaml", "--local", "--store", store)
     assert "nothing left to do" in again.stderr
 
