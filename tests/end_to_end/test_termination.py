@@ -56,6 +56,7 @@ def test_drivers_terminated_under_ray_at_random_moments(tiny: Path, tmp_path: Pa
         else:
             driver.finish()
             trials += 4
-    Driver(tiny, store).finish()
-    assert not Driver(tiny, store).failures()
+    last = Driver(tiny, store)
+    last.finish()
+    assert not last.failures()
     invariants.assert_sweep(store, "tiny")
