@@ -17,6 +17,7 @@ from typing import Any
 
 from analysis.load import sweep
 from analysis.results import results
+from analysis.sentences import percent, signed
 from benchmarks.common import write_section
 
 EVIDENCE = Path(__file__).parent / "evidence" / "arms"
@@ -52,22 +53,16 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
     yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
     for row in found["verdicts"]:
         yield (
-            f"| {row['dataset']} | {row['a']} − {row['b']} | {row['n']} | {_points(row['difference'])} | "
-            f"{_points(row['low'])} … {_points(row['high'])} | {_p(row['p'])} | {_p(row['p_flip'])} | "
+            f"| {row['dataset']} | {row['a']} − {row['b']} | {row['n']} | {signed(row['difference'])} | "
+            f"{signed(row['low'])} … {signed(row['high'])} | {_p(row['p'])} | {_p(row['p_flip'])} | "
             f"{row['verdict']} |"
         )
 
 
 def _accuracy(row: dict[str, Any] | None) -> str:
-    if row is None or row["mean"] is None:
-        return "–"
-    if row["low"] is None:
-        return f"{100 * row['mean']:.2f}"
-    return f"{100 * row['mean']:.2f} ({100 * row['low']:.2f} … {100 * row['high']:.2f})"
-
-
-def _points(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:+.2f}".replace("-", "−")
+    if row is None or row["low"] is None:
+        return percent(row and row["mean"])
+    return f"{percent(row['mean'])} ({percent(row['low'])} … {percent(row['high'])})"
 
 
 def _p(value: float | None) -> str:
@@ -82,6 +77,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.keep:
         keep(options.keep)
+    if not (EVIDENCE / PACKED).exists():
+        raise SystemExit(f"{EVIDENCE}: no sweep is packed there; see --keep")
     text = ["    supersnn sweep configs/arms.yaml", "", *lines(kept())]
     print("\n".join(text))
     if options.write:

@@ -1,6 +1,7 @@
-"""A real S3 server (moto's) on the loopback, and plugins that no test leaves active."""
+"""A real S3 server (moto's) on the loopback; plugins and handlers of signals that no test leaves active."""
 
 import os
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from supersnn import plugins
+from supersnn_cli.termination import Termination
 from tests.support.servers import free_port, running
 
 
@@ -20,6 +22,18 @@ def no_plugins_left() -> Iterator[None]:
     yield
     plugins._FINDER.folders = folders
     os.environ[plugins.VARIABLE] = variable
+
+
+@pytest.fixture
+def termination() -> Iterator[Termination]:
+    """The handler of SIGTERM that commands have, until the test ends."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGALRM)}
+    hook, handler = sys.unraisablehook, Termination()
+    yield handler
+    handler.close()
+    sys.unraisablehook = hook
+    for number, earlier in before.items():
+        signal.signal(number, earlier)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from ray.cluster_utils import Cluster
 
 from tests.support import invariants, plugins
 from tests.support.cli import run_json
-from tests.support.driver import ON_A_CLUSTER, Driver
+from tests.support.driver import ON_A_CLUSTER, Driver, is_gone
 
 pytestmark = [*ON_A_CLUSTER, pytest.mark.chaos]
 
@@ -123,14 +123,6 @@ def process_of(driver: Driver) -> tuple[int, str]:
 
     driver.wait(reached)
     return found[-1]
-
-
-def is_gone(process: int) -> bool:
-    """Whether a process has ended."""
-    try:
-        return psutil.Process(process).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 @pytest.mark.parametrize(("number", "kind"), [(signal.SIGSTOP, "stall"), (signal.SIGKILL, "worker")])

@@ -4,7 +4,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,17 +15,6 @@ import os, signal
 os.kill(os.getpid(), signal.SIGTERM)
 loaded = True
 """
-
-
-@pytest.fixture
-def termination() -> Iterator[Termination]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGALRM)}
-    hook, made = sys.unraisablehook, Termination()
-    yield made
-    made.close()
-    sys.unraisablehook = hook
-    for number, earlier in before.items():
-        signal.signal(number, earlier)
 
 
 def test_an_import_ends_first(termination: Termination, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,6 +46,14 @@ def ray_task(process: psutil.Process) -> str | None:
     return StudentTrial.__name__ if task and task[1] == _WRAPPED else task and task[1]
 
 
+def is_gone(process: int) -> bool:
+    """Whether a process has ended."""
+    try:
+        return psutil.Process(process).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 class Driver:
     """`supersnn sweep` on the sweep ``tiny``, in a process and a session of its own, and its journal."""
 

@@ -3,24 +3,11 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator
 
 import pytest
 
 from supersnn_cli.termination import Termination
 from tune.execution import cluster
-
-
-@pytest.fixture
-def handler() -> Iterator[Termination]:
-    """The handler of a command, until the test ends."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGALRM)}
-    hook, termination = sys.unraisablehook, Termination()
-    yield termination
-    termination.close()
-    sys.unraisablehook = hook
-    for number, earlier in before.items():
-        signal.signal(number, earlier)
 
 
 def exits(_number: int, _frame: object) -> None:
@@ -37,14 +24,14 @@ def start_that_is_terminated(rays: bool) -> None:
 
 
 @pytest.mark.parametrize("rays", [False, True])
-def test_a_signal_while_ray_starts_interrupts_the_command(rays: bool, handler: Termination) -> None:
+def test_a_signal_while_ray_starts_interrupts_the_command(rays: bool, termination: Termination) -> None:
     with pytest.raises(KeyboardInterrupt):
         start_that_is_terminated(rays)
-    assert handler.exit_code(130) == 143
+    assert termination.exit_code(130) == 143
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN, "while the command closes"
 
 
-@pytest.mark.usefixtures("handler")
+@pytest.mark.usefixtures("termination")
 def test_rays_handler_does_not_stay() -> None:
     ours = signal.getsignal(signal.SIGTERM)
     with cluster._own_sigterm_handler():

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
 
-import psutil
 import pytest
 import ray.cloudpickle
 
 from supersnn.errors import UserError
 from supersnn.parts import raised_by
+from tests.support.driver import is_gone
 from tune.description.sweep import ResourcesConfig
 from tune.execution import task_pool, task_slot
 from tune.execution.cluster import RayExecutor
@@ -126,7 +126,7 @@ def test_what_has_failed_is_tried_again(
         return
     assert second != first  # a process whose machine has failed is used no more
     deadline = time.monotonic() + 20
-    while psutil.pid_exists(first) and psutil.Process(first).status() != psutil.STATUS_ZOMBIE:
+    while not is_gone(first):
         assert time.monotonic() < deadline
         time.sleep(0.1)
 

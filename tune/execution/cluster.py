@@ -105,7 +105,7 @@ class RayExecutor:
             ExternalError: Ray does not start on this machine.
             UserError: the cluster cannot be joined, a node differs from the driver, or none can hold a trial.
         """
-        self._max_failures, self._scratch, self._run, self._shards = max_failures, scratch, run, shards
+        self._scratch, self._run, self._shards = scratch, run, shards
         self.idle: Callable[[], None] = lambda: None
         self._searches = 0
         for name in ("ray", "ray.tune", "ray.data", "ray.train"):
@@ -152,7 +152,7 @@ class RayExecutor:
         resources = self._resolved(resources)
         if self._on_this_machine or resources.trials_at_once is None:
             require_capacity(living_nodes(), resources)
-        self._resources, self._max_failures = resources, max_failures
+        self._resources = resources
         self._pool.close()
         self._cluster.adopt(resources)
         self._cluster.policy.max_failures = max_failures
