@@ -61,7 +61,7 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
 
 def _accuracy(row: dict[str, Any] | None) -> str:
     if row is None or row["low"] is None:
-        return percent(row and row["mean"])
+        return percent(None if row is None else row["mean"])
     return f"{percent(row['mean'])} ({percent(row['low'])} … {percent(row['high'])})"
 
 

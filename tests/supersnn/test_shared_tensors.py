@@ -76,8 +76,10 @@ def _private_memory() -> int:
 def _load_and_measure(pipe: Connection) -> None:
     shared: Any = pipe.recv()
     before = _private_memory()
-    total = float(shared.load(CPU).sum())
+    loaded = shared.load(CPU)
+    total = float(loaded.sum())
     pipe.send((total, _private_memory() - before))
+    del loaded  # it was there while the memory was measured
 
 
 def test_a_process_has_no_copy_of_the_tensors() -> None:

@@ -169,6 +169,18 @@ def test_a_stagnant_search_is_told_only_when_every_arm_is() -> None:
     assert live.counts["direct"].suggested == 5
 
 
+def test_the_searches_of_one_replicate_are_stagnant_by_themselves() -> None:
+    several = sweep(trials=9, stagnation=2).model_copy(update={"replicates": 2})
+    live = studies(several)
+    while (assignment := live.next()) is not None:
+        rising = 0.1 * assignment.number if assignment.search.cell[1] else 0.05
+        end(live, assignment.key, rising)
+        assert not live.stagnant() or assignment.search.cell[1]
+    suggested = {name: counts.suggested for name, counts in live.counts.items()}
+    assert {suggested[name] for name, search in live.searches.items() if search.cell[1] == 0} == {3}
+    assert {suggested[name] for name, search in live.searches.items() if search.cell[1] == 1} == {9}
+
+
 def test_wilcoxon_stops_a_trial_whose_seeds_are_all_worse() -> None:
     live = studies(sweep(trials=2, scheduler="wilcoxon", epochs=1, seeds_per_trial=8, sampler="random"))
     best = live.next()
