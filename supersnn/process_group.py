@@ -137,8 +137,10 @@ def _send(pipes: Sequence[Connection], proceed: bool) -> None:
 
 def _failures(workers: Workers) -> Iterator[str]:
     """Yield a description of every worker's failure."""
-    wait([process.sentinel for _, process in workers.values()], timeout=1.0)
+    ended = wait([process.sentinel for _, process in workers.values()], timeout=1.0)
     for shard, (pipe, process) in workers.items():
+        if process.sentinel in ended:
+            process.join(EXIT_TIMEOUT)  # its files, the sentinel among them, are closed before it can be waited for
         with suppress(EOFError, OSError):
             if pipe.poll() and (error_text := pipe.recv()) is not None:
                 yield f"shard {shard.rank} of {shard.count} failed:\n{error_text}"
