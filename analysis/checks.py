@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.journal import SweepRecord
 from analysis.stored import StoredArm
-from supersnn.records.metrics import TEST_ACCURACY, VAL_ACCURACY, by_column, judged
+from supersnn.records.metrics import OF_MACHINES, TEST_ACCURACY, VAL_ACCURACY, by_column, judged
 from supersnn.records.search_state import SearchRecord
 from supersnn.records.state import SweepState
 
@@ -57,7 +57,7 @@ def _of_epochs(epochs: pd.DataFrame) -> Iterator[Problem]:
         if last != count:
             yield _about(_named(*search), trial, f"{last - count} of its {last} epochs are missing")
     repeated = epochs[epochs.duplicated(keys, keep=False)]
-    steady = [column for column in repeated.columns if "/" in column and not column.startswith("time/")]
+    steady = [column for column in repeated.columns if "/" in column and not column.startswith(OF_MACHINES)]
     if len(repeated) and steady:
         groups = repeated.groupby(keys, dropna=False)[steady]
         spread = (groups.max() - groups.min()).max(axis=1).reset_index(name="spread")

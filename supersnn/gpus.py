@@ -3,6 +3,7 @@
 import torch
 
 from supersnn.kernels.choice import trial_launch
+from supersnn.nvml import driver_version
 
 _SIDE = 256
 
@@ -27,7 +28,7 @@ def gpu_facts(device: torch.device | str) -> dict[str, str]:
         "cuda": str(torch.version.cuda),
         "cudnn": str(torch.backends.cudnn.version()),
     }
-    driver = _driver_version()
+    driver = driver_version()
     return facts | ({"driver": driver} if driver else {})
 
 
@@ -50,15 +51,3 @@ def product_fault(device: torch.device) -> str | None:
     expected = _SIDE * row.unsqueeze(1) * row  # small integers, exact in every precision of the matrix units
     wrong = int((product != expected).sum())
     return f"a product of matrices has {wrong} wrong values of {_SIDE**2}" if wrong else None
-
-
-def _driver_version() -> str | None:
-    """Return the driver's version where nvidia-ml-py is installed."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-    except Exception:  # not installed, or no library of the driver's
-        return None
-    version = pynvml.nvmlSystemGetDriverVersion()
-    return version.decode() if isinstance(version, bytes) else str(version)

@@ -15,7 +15,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from supersnn.records.event_base import Event, Located
 from supersnn.records.failure_events import AttemptFailed, DriverWaits
-from supersnn.records.metrics import MEAN, VAL_ACCURACY
+from supersnn.records.metrics import MEAN, OF_MACHINES, VAL_ACCURACY
 
 SCHEMA = 2
 """The version of the schema that this module writes."""
@@ -377,7 +377,7 @@ def upgrade(event: AnyEvent) -> AnyEvent:
         return event
     means = {key: value for key, value in event.metrics.items() if key != _SEED_ACCURACY}
     own = means | {VAL_ACCURACY.key: event.metrics[_SEED_ACCURACY]}
-    judged = {MEAN + key: value for key, value in means.items() if not key.startswith("time/")}
+    judged = {MEAN + key: value for key, value in means.items() if not key.startswith(OF_MACHINES)}
     return event.model_copy(update={"metrics": own | judged})
 
 

@@ -23,7 +23,7 @@ class Metric:
         key: its name in the journal and in MLflow, as ``spikes/rate``.
         column: its name in tables, `result.json`, `verified.json` and an export's `metrics.json`, as ``spike_rate``.
         title: its name for people.
-        unit: ``fraction`` (shown in percent), ``nJ``, ``s``, or empty.
+        unit: ``fraction`` (shown in percent), ``nJ``, ``s``, ``GB``, ``W``, or empty.
         direction: which values are better, None where neither is.
         cost: whether it is a cost of inference, which verified results average and the report sets against accuracy.
         constrainable: whether `search.constraints` may bound it from above.
@@ -32,7 +32,7 @@ class Metric:
     key: str
     column: str
     title: str
-    unit: Literal["fraction", "nJ", "s", ""] = ""
+    unit: Literal["fraction", "nJ", "s", "GB", "W", ""] = ""
     direction: Literal["maximize", "minimize"] | None = None
     cost: bool = False
     constrainable: bool = False
@@ -61,6 +61,11 @@ INT8 = (
 )
 """What final runs with `export.int8` measure on the images of the run."""
 EPOCH_SECONDS = Metric("time/epoch_s", "epoch_s", "time of an epoch", "s", "minimize")
+GPU_UTILIZATION = Metric("gpu/utilization", "gpu_utilization", "utilization of the GPU", "fraction")
+GPU_MEMORY = Metric("gpu/memory_gb", "gpu_memory_gb", "memory of the GPU that is taken", "GB")
+GPU_POWER = Metric("gpu/power_w", "gpu_power_w", "power of the GPU", "W")
+OF_MACHINES = ("time/", "gpu/")
+"""The prefixes of metrics that are measured of the machine: other values when the same training is repeated."""
 
 METRICS: dict[str, Metric] = {
     metric.key: metric
@@ -86,6 +91,9 @@ METRICS: dict[str, Metric] = {
             if term != "label" or not suffix
         ),
         EPOCH_SECONDS,
+        GPU_UTILIZATION,
+        GPU_MEMORY,
+        GPU_POWER,
     )
 }
 """All metrics by key."""
@@ -133,9 +141,10 @@ def with_means(metrics: Mapping[str, float], finals: Sequence[Mapping[str, float
 
     Args:
         metrics: of the seed's last epoch.
-        finals: the last metrics of every seed so far, this one among them. Times, and what a seed lacks, have no mean.
+        finals: the last metrics of every seed so far, this one among them. What is measured of the machine has no
+            mean, nor has what a seed lacks.
     """
-    shared = (key for key in metrics if not key.startswith("time/") and all(key in final for final in finals))
+    shared = (key for key in metrics if not key.startswith(OF_MACHINES) and all(key in final for final in finals))
     return {**metrics, **{MEAN + key: statistics.fmean(final[key] for final in finals) for key in shared}}
 
 

@@ -32,10 +32,10 @@ class Part:
 
 
 PARTS: dict[str, Part] = {
-    "sweep_files": Part(share=0.15, most=5000, limit=40, renew=400),
-    "images": Part(share=0.1, most=0, limit=60, renew=100),
-    "damages": Part(share=0.5, most=1000, limit=120, renew=25),
-    "environment": Part(share=0.25, most=0, limit=600, renew=1000),
+    "sweep_files": Part(share=0.22, most=5000, limit=40, renew=400),
+    "images": Part(share=0.05, most=0, limit=60, renew=100),
+    "damages": Part(share=0.63, most=1000, limit=120, renew=25),
+    "environment": Part(share=0.1, most=0, limit=600, renew=1000),
 }
 """The fuzzers in the order in which they run. What a part does not need of its time the next ones get."""
 

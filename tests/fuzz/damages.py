@@ -329,7 +329,7 @@ def try_damage(sound: Pristine, store: Path, done: Damage, random: Random) -> It
         yield from _export_commands(sound, store, done)
     yield from judge(call(["status", *at], SECONDS))
     yield from judge(call(["status", "--json", *at], SECONDS))
-    if random.random() < 0.5:
+    if random.random() < 0.2:
         yield from judge(call(["report", SWEEP, *at], SECONDS))
     reported = call(["report", SWEEP, "--json", *at], SECONDS)
     yield from judge(reported)
@@ -347,15 +347,15 @@ def try_damage(sound: Pristine, store: Path, done: Damage, random: Random) -> It
         yield from judge(reported)
         if not _words(again):
             yield from _same_report(sound, done, reported)
-        for arm in ("direct", "homogeneous", "overall") if "best/" not in done.told and random.random() < 0.4 else ():
+        for arm in ("direct", "homogeneous", "overall") if "best/" not in done.told and random.random() < 0.2 else ():
             checked = call(["check", folder / "best" / arm], SECONDS)
             yield from judge(checked)
             if checked.code:
                 what = "an export fails its check after a sweep that ended well"
                 yield Finding(PART, what, Path(done.file).name, done.told, checked.err[-300:])
-    if random.random() < 0.15:
+    if random.random() < 0.1:
         yield from judge(call(["verify", SWEEP, "--local", *at], SECONDS))
-    if "/best/" not in done.file and random.random() < (0.4 if done.file.startswith(("teachers", "banks")) else 0.08):
+    if "/best/" not in done.file and random.random() < (0.2 if done.file.startswith(("teachers", "banks")) else 0.04):
         more = ["--set", "search.trials=3"]
         yield from judge(call(["sweep", sound.folder / "sweep.yaml", "--local", *more, *at], SECONDS))
     if done.file.startswith(("teachers", "banks")):

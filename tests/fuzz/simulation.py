@@ -13,6 +13,7 @@ from optuna.storages import BaseStorage, InMemoryStorage
 from supersnn.config import TrainConfig
 from supersnn.config_model import parse, with_values
 from supersnn.records.events import SweepStarted
+from supersnn.records.metrics import OF_MACHINES
 from tune.description.arms import Arm
 from tune.description.replication import least_replicates
 from tune.description.searches import planned
@@ -141,7 +142,7 @@ def _train(search: Search, job: Job, sweep: SweepConfig, random: Random) -> None
             "time/epoch_s": 1.0,
         }
         if epoch % epochs == 0:
-            metrics |= {f"mean/{key}": value for key, value in metrics.items() if not key.startswith("time/")}
+            metrics |= {f"mean/{key}": value for key, value in metrics.items() if not key.startswith(OF_MACHINES)}
         if random.random() < 0.02:
             search.ended(job.key, "failed:nan")
             return

@@ -19,4 +19,4 @@ def events(journal: Path, *kinds: str) -> list[dict[str, Any]]:
 
 def timeless(metrics: Mapping[str, T]) -> dict[str, T]:
     """Return metrics without those that depend on the machine's speed."""
-    return {key: value for key, value in metrics.items() if not key.startswith("time/")}
+    return {key: value for key, value in metrics.items() if not key.startswith(("time/", "gpu/"))}

@@ -10,7 +10,8 @@ import pytest
 
 from supersnn.config import TrainConfig
 from supersnn.config_model import parse
-from supersnn.records.metrics import MEAN
+from supersnn.nvml import GpuReadings
+from supersnn.records.metrics import GPU_POWER, MEAN
 from tune.execution.trial import Repeated, StaleDriverError, TrialRunner
 from tune.search.messages import OWNER, Job
 from tune.storage import Storage
@@ -47,6 +48,13 @@ def test_the_first_report_of_a_worker_says_where_it_runs(tmp_path: Path) -> None
     reports = list(TrialRunner("cpu").run(job(tmp_path)))
     assert reports[0].place == {"node": platform.node(), "process": str(os.getpid())}
     assert [report.place for report in reports[1:]] == [None] * 3
+
+
+def test_every_epoch_has_the_readings_of_its_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(GpuReadings, "take", lambda _self: {GPU_POWER.key: 250.0})
+    reports = list(TrialRunner("cpu").run(job(tmp_path)))
+    assert [report.metrics[GPU_POWER.key] for report in reports] == [250.0] * 4
+    assert MEAN + GPU_POWER.key not in reports[-1].metrics
 
 
 def test_a_worker_of_an_earlier_driver_writes_nothing(tmp_path: Path) -> None:

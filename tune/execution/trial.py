@@ -14,6 +14,7 @@ from supersnn.config_model import parse, with_values
 from supersnn.data import TrainingData, training_data
 from supersnn.files import write_atomically
 from supersnn.gpus import gpu_facts
+from supersnn.nvml import GpuReadings
 from supersnn.records.metrics import with_means
 from supersnn.training import Snapshot, is_snapshot_of, train_in_parts
 from tune.execution.checkpoints import CheckpointWriter, checkpoint_path, stored_checkpoint
@@ -133,13 +134,14 @@ class TrialRunner:
             checkpoint.save(storage.root / name, *snapshot)
             storage.publish(name)
 
+        readings = GpuReadings(self.device)
         with CheckpointWriter(write, job.save_every) as writer:
             for report in train_in_parts(config, data, teacher_source, resume, self.device):
                 if report is None:
                     yield None
                     continue
                 writer.take(report, wait=report.ended is not None or report.epoch in job.rungs)
-                yield Report(report.epoch, report.metrics, report.ended)
+                yield Report(report.epoch, report.metrics | readings.take(), report.ended)
 
 
 def place_of(device: str) -> dict[str, str]:

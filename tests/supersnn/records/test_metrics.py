@@ -47,6 +47,8 @@ def test_a_trial_is_judged_by_its_means_where_it_has_any() -> None:
     assert judged(metrics) == {"val/accuracy": 0.6, "spikes/rate": pytest.approx(0.3), "time/epoch_s": 3.0}
     assert judged(first) == first
     assert "mean/spikes/rate" not in with_means(second, [{"val/accuracy": 0.5}, second])
+    busy = [{"val/accuracy": 0.5, "gpu/power_w": 300.0}] * 2
+    assert "mean/gpu/power_w" not in with_means(busy[1], busy)
 
 
 def test_bounds_are_upper_bounds_on_what_a_trial_is_judged_by() -> None:
