@@ -23,7 +23,8 @@ from supersnn.networks.build import build
 from supersnn.relation_loss import RelationLoss
 from supersnn.teacher_outputs import as_teacher_outputs, compute_outputs, output_kinds
 from supersnn.teachers import TeacherStore
-from supersnn.training import augmented, train
+from supersnn.training import train
+from supersnn.views import augmented
 
 BATCH, POOLS = 64, (1, 4)
 KINDS: tuple[str, ...] = get_args(RelationLossConfig.model_fields["kind"].annotation)

@@ -29,7 +29,7 @@ from supersnn.losses import TeacherOutputs
 from supersnn.streams import to_device
 from supersnn.teacher_outputs import OutputKind, as_teacher_outputs, compute_outputs
 from supersnn.teachers import Progress, Teacher
-from supersnn.training import augmented
+from supersnn.views import augmented
 
 _CHUNK_ON_GPU = 1024
 _CHUNK = 128  # images in one forward pass of the teacher; the stored bits depend on it

@@ -13,7 +13,7 @@ from supersnn.data import TrainingData
 from supersnn.networks.base import Network
 from supersnn.optimisation import learning_rate, optimiser
 from supersnn.randomness import permutation
-from supersnn.training import augmented, view_of
+from supersnn.views import augmented, view_of
 
 _ORDER = 9  # stream of the teacher's seed
 Fit = Literal["head", "all"]

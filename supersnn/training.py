@@ -1,8 +1,7 @@
 """A training as a generator of epoch reports, without callbacks and logging; its only side effect is the thread count.
 
 Everything random is a pure function of (seed, epoch, index): the initial weights depend on the seed, the order of the
-images on (seed, epoch), the augmented views on (`dataset.split_seed`, view, index). Views do not depend on the
-training's seed, so that all trainings of a sweep share one cache of a teacher's outputs.
+images on (seed, epoch), the augmented views (`supersnn.views`) on (`dataset.split_seed`, view, index).
 """
 
 import math
@@ -14,12 +13,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from supersnn.augment import Normaliser, augment
+from supersnn.augment import Normaliser
 from supersnn.averaging import WeightAverage
 from supersnn.checkpoint import STUDENT, under_prefix, with_prefix
-from supersnn.config import AugmentConfig, TrainConfig
+from supersnn.config import TrainConfig
 from supersnn.config_model import digest
-from supersnn.data import Images, TrainingData
+from supersnn.data import TrainingData
 from supersnn.device_steps import DeviceSteps
 from supersnn.errors import UserError, prefix_errors
 from supersnn.evaluation import Evaluator
@@ -27,7 +26,6 @@ from supersnn.generators import Generators
 from supersnn.layer_names import LAST
 from supersnn.losses import FeatureLoss, TeacherOutputs, total
 from supersnn.measurement import measure
-from supersnn.mixing import Mixture, is_mixed, mixture
 from supersnn.networks.base import Output
 from supersnn.networks.build import build
 from supersnn.networks.stages import Taps
@@ -40,6 +38,7 @@ from supersnn.records.metrics import SPIKE_RATE
 from supersnn.relation_loss import RelationLoss
 from supersnn.shards import Shard
 from supersnn.streams import Turn, to_device, to_host
+from supersnn.views import augmented, targets, view_of
 
 SILENT, SATURATED = 0.001, 0.99  # mean firing rates below and above which a training has failed
 
@@ -199,42 +198,6 @@ def _worker_loop(
     for _ in epochs:
         for _ in training.steps_in_parts():
             pass
-
-
-def augmented(images: Images, rows: Tensor, view: int, config: TrainConfig) -> Tensor:
-    """Return a view uint8 [B, C, H, W] of the images in rows int64 [B]; it does not depend on `config.seed`."""
-    options, seed = config.dataset.augment, config.dataset.split_seed
-    if options.views == 1:
-        return images.pixels[rows]
-    pixels = augment(images.pixels[rows], images.index[rows], view, seed, options)
-    if not is_mixed(options):
-        return pixels
-    mixed = _mixture(images, rows, view, config)
-    partner = mixed.partner.to(images.pixels.device)
-    partners = augment(images.pixels[partner], images.index[partner], view, seed, options)
-    return mixed.images(pixels, partners)
-
-
-def targets(images: Images, rows: Tensor, view: int, config: TrainConfig, classes: int) -> Tensor:
-    """Return the labels int64 [B] of a view of the images in rows, or distributions float32 [B, K] if it is mixed."""
-    labels = images.labels[rows]
-    if config.dataset.augment.views == 1 or not is_mixed(config.dataset.augment):
-        return labels
-    mixed = _mixture(images, rows, view, config)
-    others = images.labels[mixed.partner.to(labels.device)]
-    mixtures = mixed.targets(labels.cpu(), others.cpu(), classes, images.pixels[0, 0].numel())
-    return mixtures.to(labels.device)
-
-
-def _mixture(images: Images, rows: Tensor, view: int, config: TrainConfig) -> Mixture:
-    height, width = images.pixels.shape[-2:]
-    size = (len(images), height, width)
-    return mixture(config.dataset.augment, rows, images.index[rows], view, config.dataset.split_seed, size)
-
-
-def view_of(epoch: int, config: AugmentConfig) -> int:
-    """Return the view that is trained on in an epoch, counted from 0."""
-    return epoch if config.views == "off" else epoch % config.views
 
 
 def is_snapshot_of(snapshot: Snapshot, config: TrainConfig, data: TrainingData) -> bool:

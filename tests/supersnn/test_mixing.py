@@ -10,7 +10,8 @@ from scipy.stats import beta, kstest
 from supersnn.config import AugmentConfig, TrainConfig
 from supersnn.data import TrainingData
 from supersnn.mixing import mixture
-from supersnn.training import augmented, targets, train
+from supersnn.training import train
+from supersnn.views import augmented, targets
 
 Configured = Callable[..., TrainConfig]
 

@@ -24,7 +24,8 @@ from supersnn.teacher_cache import TeacherCache, is_complete
 from supersnn.teacher_outputs import FEATURES, LOGITS, OutputKind, compute_outputs, needed_outputs, output_kinds
 from supersnn.teacher_sources import OnlineTeacher, teacher_source_for
 from supersnn.teachers import Teacher, TeacherStore
-from supersnn.training import TeacherSource, augmented, train
+from supersnn.training import TeacherSource, train
+from supersnn.views import augmented
 
 Configured = Callable[..., TrainConfig]
 TAUGHT: dict[str, Any] = {

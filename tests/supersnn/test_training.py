@@ -18,6 +18,7 @@ from supersnn.measurement import measure
 from supersnn.networks.base import ImageShape
 from supersnn.networks.build import build
 from supersnn.training import EpochReport, train
+from supersnn.views import augmented
 
 Configured = Callable[..., TrainConfig]
 
@@ -250,17 +251,17 @@ def test_views_are_cycled_and_the_teacher_gets_the_students_images(
     list(train(config, bars, teacher_source))
     assert [view for _, view, _ in teacher_source.calls[1::4]] == expected
     for position, view, images in teacher_source.calls[1:]:
-        seen = training.augmented(bars.train, position, view, config)
+        seen = augmented(bars.train, position, view, config)
         assert torch.equal(images, normalise(seen, bars.mean, bars.std))
         assert torch.equal(seen, bars.train.pixels[position]) == (views == 1)
 
 
 def test_views_do_not_depend_on_the_seed(configured: Configured, bars: TrainingData) -> None:
     rows = torch.arange(5)
-    one, other = (training.augmented(bars.train, rows, 1, configured(seed=seed)) for seed in (0, 1))
+    one, other = (augmented(bars.train, rows, 1, configured(seed=seed)) for seed in (0, 1))
     assert torch.equal(one, other)
     cut = configured(dataset__split_seed=1)
-    assert not torch.equal(one, training.augmented(bars.train, rows, 1, cut))
+    assert not torch.equal(one, augmented(bars.train, rows, 1, cut))
 
 
 class Broken(Echo):
