@@ -10,6 +10,11 @@
     quality.py      the share of random search's budget that the search needs, on two formulas and on digits
     capacity.py     how far one driver reaches, simulated
     method.py       the effect of a teacher: arms paired by seed on two data sets
+    arms.py         what the sweep of configs/arms.yaml found, from its journal
+    sides.py        feature matching and relations at equal sides of the maps
+    relation_scale.py  gradients of the relational terms, for their default ranges
+    gpu             one GPU: steps, epochs, packed trials
+    recompute.py    the tables of RESULTS.md from the committed evidence
     common.py       shared code: machine, repeats, table and JSON
 
 RESULTS.md has the measured figures, with the machine, the versions and the command.

@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import statistics
 import sys
 import time
@@ -141,8 +142,13 @@ def origin(document: Mapping[str, Any]) -> Iterator[str]:
     yield f"    {document['command']}"
     yield ""
     yield f"{about['processor']}, {about['cores']} cores, {about['memory_gb']} GB{load}; " + ", ".join(
-        f"{package} {version}" for package, version in document["versions"].items() if version
+        f"{package} {_short(version)}" for package, version in document["versions"].items() if version
     )
+
+
+def _short(version: str) -> str:
+    """Return a version as it is, and a platform without its kernel's."""
+    return re.sub(r"^(\w+)-.*-(\w+)-with-glibc", r"\1 \2 glibc ", version)
 
 
 def write_section(path: Path, name: str, lines: Iterable[str]) -> None:

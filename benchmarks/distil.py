@@ -83,7 +83,11 @@ def measure(quick: bool) -> Result:
     return Result(
         name="distil",
         unit="s an epoch",
-        ratios={"ratio": cached / direct, "live": online / direct, "bank_share": filling / (filling + sweep)},
+        ratios={
+            "ratio": cached / direct,
+            "online_teacher": online / direct,
+            "cache_share": filling / (filling + sweep),
+        },
         measured=measured,
         notes={
             "teacher cache": f"{filling:.1f} s for {SWEEP_VIEWS} views of {images} images, "

@@ -1,4 +1,4 @@
-"""A training step of one network with our neurons, snntorch's, spikingjelly's, and ReLU as the lower bound ("floor").
+"""A training step of one network with our neurons, snntorch's, spikingjelly's, and ReLU as the lower bound.
 
 All sides are the same ResNet-14 with the same weights on the same images, time folded into the batch; only the
 neurons differ. The three spiking ones compute the same: LIF with a hard, detached reset and the arctangent surrogate,
@@ -29,7 +29,7 @@ ALPHA = 2.0
 LAYOUTS = {"plain": torch.contiguous_format, "channels-last": torch.channels_last}
 
 
-class Floor(nn.Module):
+class Relu(nn.Module):
     """ReLU instead of our neurons, on the same folded batch."""
 
     def forward(self, current: Tensor, constant: bool = False) -> Tensor:
@@ -90,7 +90,7 @@ SIDES: dict[str, Callable[[], nn.Module] | None] = {
     "ours": None,
     "spikingjelly": Spikingjelly,
     "snntorch": Snntorch,
-    "floor": Floor,
+    "relu": Relu,
 }
 """The constructor of each side's neurons; None keeps ours."""
 
@@ -193,8 +193,8 @@ def measure(quick: bool) -> Result:
         ratios={
             "spikingjelly": measured["spikingjelly, plain"].median / ours,
             "snntorch": measured["snntorch, plain"].median / ours,
-            "floor": ours / measured["floor, plain"].median,
-            "best_floor": ours / best("floor"),
+            "relu": ours / measured["relu, plain"].median,
+            "relu_best": ours / best("relu"),
             "spikingjelly_best": best("spikingjelly") / ours,
             "snntorch_best": best("snntorch") / ours,
         },

@@ -19,7 +19,7 @@ def init(file: Annotated[Path, typer.Argument(help="The file to write.")] = Path
 
 
 def doctor(store: StoreOption = None, as_json: JsonOption = False) -> None:
-    """Check Python, packages, devices, store, data, databases and Ray; exit code 1 if something must be fixed."""
+    """Check Python, packages, devices, store, data, databases, MLflow and Ray; exit code 1 if a check fails."""
     from tune.store import Store
     from tune.terminal.doctor import examine, verdict
 

@@ -45,7 +45,5 @@ AddressOption = Annotated[
     ),
 ]
 LocalOption = Annotated[bool, typer.Option("--local", help="Run in this process, without Ray.")]
-TrustOption = Annotated[
-    bool, typer.Option("--trust", help="Import code of its own from the export, after you have read it.")
-]
+TrustOption = Annotated[bool, typer.Option("--trust", help="Import the code that the export contains; read it first.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]

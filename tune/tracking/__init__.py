@@ -31,6 +31,7 @@ Tags, each after `supersnn.`: `key` (unique: sweep @ journal / search / trial / 
 `sampled` (the keys that were searched), `end` (finished, stopped, failed:REASON), `feasible` (yes, no; of trials of a
 sweep with `search.constraints`), `traceback` and `export` (paths in the store), `winner`, `test_opened` (when a
 verification opened the test images, UTC), `right` (which of them it classified correctly, `supersnn.records.packed`),
+`node`, `process`, `gpu`, `gpu_number` and the facts that results on a GPU depend on (of where a trial ran last),
 `looks` (of a sweep that adds replicates until the differences are known: its looks, as JSON). An arm's tags list every
 distinct value of its trials'.
 
@@ -42,15 +43,15 @@ Metrics of a trial, step = epoch: those of the epoch reports (`val/accuracy`, `l
 several seeds a trial also their means over the seeds so far (`mean/val/accuracy`, …). Of a verification, step = the
 last epoch: the same, and `test/accuracy`. Of an arm and of the sweep, step = number of ended trials: `trials/started`,
 `trials/finished`, `trials/stopped`, `trials/failed`, and `val/best`, the validation accuracy of the best trial that
-finished within the constraints; step = number of verified seeds: `test/mean`, `test/sd` (of the sample),
-`test/seeds`, and on arms the means of `spikes/rate`, `ops/synaptic`, `energy/nj`. With several replicates an arm's
-`test/mean` and `test/sd` are those of its winners' means, of which there are `test/replicates`. The sweep's `test/…`
-are those of the arm with the best mean validation accuracy of fresh seeds (tag `best_arm`); with several data sets
-each data set's run has them instead, and its `val/best`. Of the sweep, too:
-`teacher/NAME/{val_accuracy,parameters,seconds}`, step 0, and `system/…` where MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
-asks for them.
+finished within the constraints; step = number of verified seeds: `test/mean`, `test/sd` (of the sample), `test/seeds`,
+and on arms the means of `spikes/rate`, `ops/synaptic`, `energy/nj`. With several replicates an arm's `test/mean` and
+`test/sd` are those of its winners' means, of which there are `test/replicates`. The sweep's `test/…` are those of the
+arm with the best mean validation accuracy of fresh seeds (tag `best_arm`); with several data sets each data set's run
+has them instead, and its `val/best`. Of the sweep, too: `teacher/NAME/{val_accuracy,parameters,seconds}`, step 0,
+`cost/slot_hours`, `cost/gpu_hours`, the verdicts (`verdict/A-B/{difference,low,high,p,image_se}`, with several data
+sets `verdict/DATASET/A-B/…`), and `system/…` where MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING asks for them.
 
-Dataset input: its name and the split's fingerprint. Artifacts of the sweep's run: `config.yaml`, `environment.json`.
-Registered model: the sweep's name; one version for each exported winner, tagged `supersnn.val_mean` and
+Dataset input: its name and the split's fingerprint. Artifacts of the sweep's run: `config.yaml`, `environment.json`,
+`report.html`. Registered model: the sweep's name; one version for each exported winner, tagged `supersnn.val_mean` and
 `supersnn.test_mean`; alias `champion`, by validation. With several data sets there is a model for each: SWEEP-DATASET.
 """
