@@ -1,8 +1,12 @@
 """What all events have: the base classes of the models in `events.py`."""
 
 import time
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
+
+Seconds = Annotated[float, Field(ge=0, le=1e9)]
+"""A duration; above some thirty years it is no measured one."""
 
 
 def now() -> float:

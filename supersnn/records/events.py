@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from supersnn.records.event_base import Event, Located
+from supersnn.records.event_base import Event, Located, Seconds
 from supersnn.records.failure_events import AttemptFailed, DriverWaits
 from supersnn.records.metrics import MEAN, OF_MACHINES, VAL_ACCURACY
 
@@ -95,10 +95,10 @@ class _TeacherFacts(Located):
     parameters: int | None = None
     val_accuracy: float | None = None
     epochs: int | None = None
-    seconds: float | None = None
+    seconds: Seconds | None = None
     split: str | None = None
     known_split: bool | None = None
-    took: float | None = None
+    took: Seconds | None = None
     gpus: float | None = None
 
     def left_out(self) -> set[str]:
@@ -116,7 +116,7 @@ class TeacherRefitted(_TeacherFacts):
     """A winner's teacher, trained again on what the final runs see; `bank_seconds` is what its cache took."""
 
     event: Literal["refit"] = "refit"
-    bank_seconds: float = 0.0
+    bank_seconds: Seconds = 0.0
 
 
 class TeacherCached(Located):
@@ -129,9 +129,9 @@ class TeacherCached(Located):
     teacher: str
     digest: str
     views: int | None = None
-    seconds: float = 0.0
+    seconds: Seconds = 0.0
     bytes: int | None = None
-    took: float | None = None
+    took: Seconds | None = None
     gpus: float | None = None
 
     def left_out(self) -> set[str]:
@@ -213,7 +213,7 @@ class TrialRanked(Located):
     trial: int
     seed: int
     value: float | None = None
-    seconds: float = 0.0
+    seconds: Seconds = 0.0
     gpus: float | None = None
 
     def left_out(self) -> set[str]:
@@ -248,7 +248,7 @@ class WinnerVerified(Located):
     config: dict[str, Any] = {}
     metrics: dict[str, float | None]
     rates: dict[str, float] | None = None
-    seconds: float | None = None
+    seconds: Seconds | None = None
     opened: float | None = None
     ended: str = "finished"
     anytime: list[dict[str, Any]] | None = None

@@ -94,7 +94,7 @@ IMPORTED = (
 )
 """The modules that commands import when they run: every process would spend seconds on them."""
 _UNSTABLE = re.compile(
-    r"(^|\.)(cpu_s|gpu_s|teacher_s|seconds|bank_seconds|provenance|sha256|metrics_sha256|versions|code)($|\.)"
+    r"(^|\.)(cpu_s|gpu_s|teacher_s|seconds|bank_seconds|slot_hours\w*|gpu_hours\w*|provenance|sha256|metrics_sha256|versions|code)($|\.)"
 )
 _QUIET = ("nothing left to do",)
 

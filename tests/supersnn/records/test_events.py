@@ -40,6 +40,8 @@ def test_fields_and_kinds_of_a_later_version_are_left_alone() -> None:
         (b"\xff\xfe", "JSON|utf"),
         ('{"event":"end","time":1.0,"arm":"a","end":"finished"}', "trial: Field required"),
         ('{"event":"epoch","arm":"a","trial":0,"epoch":1,"metrics":{"val/accuracy":"x"}}', "val/accuracy"),
+        ('{"event":"ranked","arm":"a","trial":0,"seed":1,"metrics":{},"seconds":1e308}', "seconds"),
+        ('{"event":"ranked","arm":"a","trial":0,"seed":1,"metrics":{},"seconds":-1}', "seconds"),
     ],
 )
 def test_a_line_that_is_no_event_is_one_line_of_complaint(line: str | bytes, words: str) -> None:
