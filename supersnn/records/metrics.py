@@ -53,6 +53,16 @@ EFFECTIVE_MACS = Metric(
     "ops/effective_mac", "effective_macs", "effective MACs an image (NeuroBench)", "", "minimize", constrainable=True
 )
 DENSE_OPS = Metric("ops/dense", "dense_ops", "dense operations an image (NeuroBench)", "", "minimize")
+FOOTPRINT = Metric("model/footprint", "footprint", "footprint in bytes (NeuroBench)", "", "minimize")
+CONNECTION_SPARSITY = Metric(
+    "model/connection_sparsity", "connection_sparsity", "connection sparsity (NeuroBench)", "fraction", "maximize"
+)
+ACTIVATION_SPARSITY = Metric(
+    "spikes/activation_sparsity", "activation_sparsity", "activation sparsity (NeuroBench)", "fraction", "maximize"
+)
+MEMBRANE_UPDATES = Metric(
+    "ops/membrane_updates", "membrane_updates", "membrane updates an image (NeuroBench)", "", "minimize"
+)
 INT8 = (
     Metric("int8/accuracy", "int8_accuracy", "accuracy with weights of 8 bits", "fraction", "maximize"),
     Metric("int8/spike_rate", "int8_spike_rate", "firing rate with weights of 8 bits", "", "minimize"),
@@ -81,6 +91,10 @@ METRICS: dict[str, Metric] = {
         EFFECTIVE_ACS,
         EFFECTIVE_MACS,
         DENSE_OPS,
+        FOOTPRINT,
+        CONNECTION_SPARSITY,
+        ACTIVATION_SPARSITY,
+        MEMBRANE_UPDATES,
         ENERGY,
         *INT8,
         Metric("train/loss", "train_loss", "training loss", "", "minimize"),
@@ -100,7 +114,10 @@ METRICS: dict[str, Metric] = {
 
 COSTS: tuple[Metric, ...] = tuple(metric for metric in METRICS.values() if metric.cost)
 """The costs of inference, the first of which the report shows first."""
-INFERENCE: tuple[Metric, ...] = (*COSTS, MAC_OPS, EFFECTIVE_ACS, EFFECTIVE_MACS, DENSE_OPS)
+INFERENCE: tuple[Metric, ...] = (
+    *(*COSTS, MAC_OPS, EFFECTIVE_ACS, EFFECTIVE_MACS, DENSE_OPS),
+    *(FOOTPRINT, CONNECTION_SPARSITY, ACTIVATION_SPARSITY, MEMBRANE_UPDATES),
+)
 """What exports report of an inference besides its accuracy."""
 CONSTRAINABLE: tuple[str, ...] = tuple(metric.key for metric in METRICS.values() if metric.constrainable)
 """The keys that `search.constraints` may bound."""

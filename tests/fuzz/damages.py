@@ -220,12 +220,12 @@ def damage(store: Path, files: tuple[str, ...], random: Random) -> Damage:
             new = content[:at] + b"\xe9" + content[at:]
         case "swapped":
             other = random.choice([one for one in files if one != file and Path(one).name == path.name] or list(files))
-            told = f"swapped with {other}"
+            told, equal = f"swapped with {other}", content == (store / other).read_bytes()
             aside = path.with_name(path.name + ".aside")
             path.rename(aside)
             (store / other).rename(path)
             aside.rename(store / other)
-            return Damage(file, kind, f"{file}: {told}")
+            return Damage(file, "none" if equal else kind, f"{file}: {told}")
         case "other content":
             new = random.choice(
                 (b"null\n", b"5\n", b"{}\n", b"[]\n", b'"x"\n', b"[[1]]\n", b'{"arms": null}\n', b"\0" * 100, b"a: b\n")

@@ -14,6 +14,7 @@ from supersnn.export_formats import int8_format
 from supersnn.files import DamagedFile, sha256
 from supersnn.measurement import measure
 from supersnn.networks.build import build
+from supersnn.neurobench import neurobench
 from supersnn.records.events import WinnerVerified
 from supersnn.records.metrics import VAL_ACCURACY, int8_metrics
 from supersnn.records.packed import packed
@@ -104,7 +105,8 @@ def train_final(item: FinalRun) -> FinalResult:
     int8 = None
     if config.export.int8 and item.keep:
         int8 = int8_format.compared(network, images, data.shape, data.mean, data.std)
-    metrics = {**measured.metrics("test" if part == "test" else "val"), VAL_ACCURACY.key: val, **int8_metrics(int8)}
+    metrics = measured.metrics("test" if part == "test" else "val") | {VAL_ACCURACY.key: val}
+    metrics |= neurobench(network, images, data.mean, data.std) | int8_metrics(int8)
     result = FinalResult(
         seed=item.seed,
         config=digest(config),

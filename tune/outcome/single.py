@@ -10,6 +10,7 @@ from supersnn.config import TrainConfig
 from supersnn.data import TrainingData
 from supersnn.errors import UserError
 from supersnn.measurement import measure
+from supersnn.neurobench import neurobench
 from supersnn.operations import AC_PJ, MAC_PJ
 from supersnn.records.metrics import INFERENCE, VAL_ACCURACY
 from supersnn.teacher_cache import TeacherCache
@@ -57,7 +58,7 @@ def export_training(
     weights = student_weights(tensors)
     network = exported.network(config, exported.Preprocessing.of(data), weights).to(data.validation.pixels.device)
     measured = measure(network, data.validation, data)
-    inference = measured.costs()
+    inference = measured.costs() | neurobench(network, data.validation, data.mean, data.std)
     metrics: dict[str, Any] = {
         **dict.fromkeys(UNKNOWN),
         "seed": config.seed,

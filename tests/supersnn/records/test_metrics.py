@@ -30,6 +30,7 @@ def test_keys_and_columns_are_unique_and_inverse() -> None:
 def test_the_columns_that_users_have() -> None:
     assert [metric.column for metric in COSTS] == ["spike_rate", "synaptic_ops", "energy_nj"]
     neurobench = ["effective_acs", "effective_macs", "dense_ops"]
+    neurobench += ["footprint", "connection_sparsity", "activation_sparsity", "membrane_updates"]
     assert [metric.column for metric in INFERENCE] == ["spike_rate", "synaptic_ops", "energy_nj", "mac", *neurobench]
     bounded = {"spikes/rate", "ops/synaptic", "ops/mac", "energy/nj", "val/loss"}
     assert set(CONSTRAINABLE) == bounded | {"ops/effective_ac", "ops/effective_mac"}

@@ -1,0 +1,104 @@
+"""NeuroBench's other metrics, against its definitions applied to the potentials before and after firing."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from supersnn.augment import normalise
+from supersnn.config import NetworkConfig, NeuronConfig
+from supersnn.data import Images
+from supersnn.networks.base import ImageShape, Network
+from supersnn.networks.build import build
+from supersnn.neurobench import connection_sparsity, footprint, neurobench
+from supersnn.neurons import LIF
+
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.2, 0.2)
+
+
+def network(architecture: str = "resnet8", **neuron: object) -> Network:
+    with torch.random.fork_rng([]):
+        torch.manual_seed(1)
+        config = NeuronConfig.model_validate({"threshold": 0.3, **neuron})
+        return build(NetworkConfig(architecture=architecture, time_steps=3), config, ImageShape(3, 16), 10)
+
+
+@pytest.fixture
+def images() -> Images:
+    with torch.random.fork_rng([]):
+        torch.manual_seed(2)
+        return Images(torch.randint(0, 256, (6, 3, 16, 16), dtype=torch.uint8), torch.arange(6), torch.arange(6))
+
+
+def potentials(layer: LIF, current: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """Return a layer's potentials [B, ...] before and after firing at each step, for currents [T, B, ...]."""
+    after, befores, afters = torch.zeros_like(current[0]), [], []
+    for step in current:
+        before = layer.decay * after + step
+        spikes = (before >= layer.threshold).to(before.dtype)
+        after = before * (1 - spikes) if layer.reset == "hard" else before - layer.threshold * spikes
+        befores.append(before)
+        afters.append(after)
+    return befores, afters
+
+
+def slow_membrane_updates(student: Network, pixels: Tensor) -> float:
+    """Count as NeuroBench does: the first step's potentials, and later those that firing has changed."""
+    updates = 0
+
+    def count(layer: LIF, inputs: tuple[Any, ...], keywords: dict[str, bool]) -> None:
+        nonlocal updates
+        constant = bool(keywords.get("constant")) or inputs[1:] == (True,)
+        current = inputs[0].clone()
+        steps = current.expand(3, *current.shape) if constant else current.unflatten(0, (3, -1))
+        befores, afters = potentials(layer, steps)
+        updates += afters[0].numel()
+        updates += sum(int((before != after).sum()) for before, after in zip(befores[1:], afters[1:], strict=True))
+
+    layers = [module for module in student.modules() if isinstance(module, LIF)]
+    hooks = [layer.register_forward_pre_hook(count, with_kwargs=True) for layer in layers]
+    student.eval()
+    with torch.no_grad():
+        student(normalise(pixels, MEAN, STD))
+    for hook in hooks:
+        hook.remove()
+    return updates / len(pixels)
+
+
+@pytest.mark.parametrize("reset", ["hard", "soft"])
+@pytest.mark.parametrize("architecture", ["resnet8", "vgg8"])
+def test_membrane_updates_are_the_potentials_that_firing_has_changed(
+    images: Images, architecture: str, reset: str
+) -> None:
+    student = network(architecture, reset=reset)
+    expected = slow_membrane_updates(student, images.pixels)
+    student.train()
+    found = neurobench(student, images, MEAN, STD, batch_size=4)
+    assert found["ops/membrane_updates"] == expected
+    assert found == neurobench(student, images, MEAN, STD)
+    assert student.training
+
+
+def test_activation_sparsity_is_of_all_neurons_and_steps(images: Images) -> None:
+    student, outputs = network(), []
+    hooks = [
+        layer.register_forward_hook(lambda _layer, _inputs, output: outputs.append(output.clone()))
+        for layer in student.spiking_layers().values()
+    ]
+    found = neurobench(student, images, MEAN, STD)
+    for hook in hooks:
+        hook.remove()
+    zeros = sum(int((output == 0).sum()) for output in outputs)
+    assert found["spikes/activation_sparsity"] == pytest.approx(zeros / sum(output.numel() for output in outputs))
+
+
+def test_footprint_and_connection_sparsity_of_weights(images: Images) -> None:
+    layer = nn.Linear(4, 3)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[0.0, 1.0, 0.0, 2.0]] * 3))
+    model = nn.Sequential(layer, nn.BatchNorm1d(3))
+    assert connection_sparsity(model) == 0.5
+    assert footprint(model) == 4 * (12 + 3 + 4 * 3) + 8, "with the normalisation's count of batches, an integer"
+    found = neurobench(network(kind="relu"), images, MEAN, STD)
+    assert sorted(found) == ["model/connection_sparsity", "model/footprint"], "nothing spikes"
