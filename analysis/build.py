@@ -1,6 +1,5 @@
 """From a sweep's `SweepState` to its tables."""
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -9,6 +8,7 @@ import pandas as pd
 
 from analysis.checks import problems
 from analysis.journal import SweepRecord
+from analysis.look_numbers import LookNumbers, timeline_of
 from analysis.questions import question_of
 from analysis.stored import StoredArm
 from analysis.tables import ANYTIME, LAYERS, LEDGER, PROBLEMS, RANKED, TEACHERS, TRIALS, VERIFIED, Sweep, typed
@@ -20,6 +20,8 @@ from supersnn.records.state import SweepState
 from supersnn.records.trial_state import TrialRecord
 
 Row = dict[str, Any]
+_OF_RUN = ("winner", "images", "time", "look", "at_most")
+"""What the rows of `anytime` have from their final run's."""
 
 
 def build(
@@ -140,7 +142,8 @@ def _ranked(state: SweepState, only: str | None) -> Iterator[Row]:
 def _verified(state: SweepState, only: str | None, config: Mapping[str, Any], ledger: Iterable[Row]) -> Iterator[Row]:
     """A row for each fresh seed, in the order of the arms, then by replicate, trial and seed."""
     images = {line["purpose"]: line["count"] for line in ledger}
-    looks = _Looks(state, config)
+    own = timeline_of(state, config)
+    looks = LookNumbers([own])
     order = {name: position for position, name in enumerate(config.get("arms") or {})}
     for search in sorted(state.searches.values(), key=lambda one: (order.get(one.arm, len(order)), one.replicate)):
         winner = search.verified_trial
@@ -156,28 +159,9 @@ def _verified(state: SweepState, only: str | None, config: Mapping[str, Any], le
                 run = search.verified[number][seed]
                 yield {**_where(search, only), "trial": number, "seed": seed, "winner": won, **about,
                        "seconds": run.seconds, **by_column(run.metrics), "ended": run.ended,
-                       **looks.of(run.time), "right": run.right,
+                       "time": run.time, "look": looks.of(run.time), "at_most": own.at_most(run.time),
+                       "right": run.right,
                        "images": images.get(f"verify {search.name}/{number}/{seed}") or _images(run)}  # fmt: skip
-
-
-class _Looks:
-    """The looks at a sweep's final runs: ends of drivers that were done, and their own looks, each with new runs."""
-
-    def __init__(self, state: SweepState, config: Mapping[str, Any]) -> None:
-        ends = [(driver.last, 0) for driver in state.drivers if driver.end == "done"]
-        looked = [(look.time, look.at_most) for look in state.looks]
-        self._ends = sorted([*looked, *ends, (math.inf, _at_most(config))], key=lambda end: end[0])
-        verified = [runs for search in state.searches.values() for runs in search.verified.values()]
-        times = [run.time for runs in verified for run in runs.values()]
-        self._numbers = {end: look for look, end in enumerate(sorted({self._end(time) for time in times}), start=1)}
-
-    def of(self, time: float) -> Row:
-        """Return the number of the first look at a final run, by its time, and the most replicates planned then."""
-        end = self._end(time)
-        return {"look": self._numbers[end], "at_most": end[1]}
-
-    def _end(self, time: float) -> tuple[float, int]:
-        return next(end for end in self._ends if end[0] >= time)
 
 
 def _images(run: WinnerVerified) -> int | None:
@@ -185,13 +169,6 @@ def _images(run: WinnerVerified) -> int | None:
     with suppress(ValueError):
         return bits_of(run.right or "")[0]
     return None
-
-
-def _at_most(config: Mapping[str, Any]) -> int:
-    """Return how many replicates a sweep that looks after each may have, 0 for any other."""
-    replicates = config.get("replicates")
-    most = replicates.get("at_most", 12) if isinstance(replicates, Mapping) else 0
-    return most if isinstance(most, int) and 0 < most < 2**31 else 0
 
 
 def _layers(state: SweepState, only: str | None) -> Iterator[Row]:
@@ -215,7 +192,7 @@ def _anytime(state: SweepState, only: str | None, runs: Iterable[Row]) -> Iterat
                 known = about[tuple(place[key] for key in keys)]
                 for point in run.anytime or []:
                     points = {key: point.get(key) for key in ANYTIME if key in point}
-                    yield {**points, **place, **{key: known[key] for key in ("winner", "images", "look")}}
+                    yield {**points, **place, **{key: known[key] for key in _OF_RUN}}
 
 
 def _teachers(state: SweepState, only: str | None) -> Iterator[Row]:

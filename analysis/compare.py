@@ -80,9 +80,10 @@ def verdicts(
 
     Args:
         verified: rows with `arm`, `seed` and `score`, of one data set or several (`dataset`), of one search of each
-            arm or several (`sweep`, `replicate`); with a column `winner`, winners' count. `images` has the number of
-            images that a row was tested on, `look` the look at which it was first complete, `at_most` the replicates of
-            a sweep that looks after each. Rows with another `question` are compared apart.
+            arm or several (`sweep`, `replicate`); with a column `winner`, winners' scores count, and of all others (by
+            `trial`) that they were looked at. `images` has the number of images that a row was tested on, `look` the
+            look at which it was first complete, `at_most` the replicates of a sweep that looks after each. Rows with
+            another `question` are compared apart.
         compared: pairs of arms; `analysis.arms.comparisons` of all arms by default.
         score: the column that is compared, a fraction.
         margin: half width of the range that counts as equivalent.

@@ -27,12 +27,28 @@ COLUMNS = (
     "low", "high", "p", "verdict", "unit", "n", "seeds", "datasets", "iqm", "se", "look",
 )  # fmt: skip
 _OTHERWISE: Mapping[str, Any] = {
-    "question": "", "dataset": "", "sweep": "", "replicate": 0, "look": 0, "images": math.nan, "winner": True,
+    "question": "", "dataset": "", "sweep": "", "replicate": 0, "trial": 0, "look": 0, "at_most": 0,
+    "images": math.nan, "winner": True,
 }  # fmt: skip
 """The columns that may be missing, and what is assumed then."""
-_KEYS = ["question", "dataset", "sweep", "replicate"]
+_OF_RUN = ["trial", "seed", "winner", "look", "at_most", "images"]
+"""The columns of a final run that `compare.verdicts` takes."""
 _BETWEEN = "\t"
 """Between the rule, the two arms of a comparison and the side, which are one arm's name for `compare.verdicts`."""
+
+
+class Search(NamedTuple):
+    """A search's rows of its winner, and the final runs of it and of earlier winners, with the columns of `_OF_RUN`."""
+
+    points: pd.DataFrame
+    runs: list[dict[str, Any]]
+
+    def unit(self, seed: int | None) -> "Search":
+        """Return the part that is one seed's, with all of the earlier winners' runs; None is the whole search."""
+        if seed is None:
+            return self
+        runs = [run for run in self.runs if run["seed"] == seed or not run["winner"]]
+        return Search(self.points[self.points["seed"] == seed], runs)
 
 
 class Curve(NamedTuple):
@@ -59,7 +75,7 @@ def verdicts(
 
     Args:
         anytime: rows with `arm`, `seed`, `rule`, `at`, `accuracy` and `energy_nj`; `question`, `dataset`, `sweep`,
-            `replicate`, `look`, `images` and `winner` are used where there are any.
+            `replicate`, `trial`, `look`, `at_most`, `images` and `winner` are used where there are any.
         compared: pairs of arms; `analysis.arms.comparisons` of all arms by default.
         margin: half width of the range that counts as equivalent.
     """
@@ -92,48 +108,52 @@ def _compared(anytime: pd.DataFrame, compared: Iterable[tuple[str, str]] | None)
 
 
 def _complete(anytime: pd.DataFrame) -> pd.DataFrame:
-    """Return the winners' rows that have values, with every column that is used."""
+    """Return the rows that have values, with every column that is used."""
     rows = anytime.copy()
     for name, value in _OTHERWISE.items():
         if name not in rows:
             rows[name] = value
-    return rows[rows["winner"].astype(bool)].dropna(subset=["at", "accuracy", "energy_nj"])
+    return rows.dropna(subset=["at", "accuracy", "energy_nj"])
 
 
 def _units(rows: pd.DataFrame, compared: list[tuple[str, str]]) -> Iterator[list[dict[str, Any]]]:
     """Yield the units of each comparison, data set and rule."""
     for (question, dataset, rule), part in rows.groupby(["question", "dataset", "rule"], sort=False):
-        searches: dict[Any, pd.DataFrame] = dict(iter(part.groupby(["sweep", "replicate", "arm"], sort=False)))
+        searches = _searches(part)
         for a, b in compared:
             both = [key[:2] for key in searches if key[2] == a and (*key[:2], b) in searches]
             several = len(both) > 1
             found = []
             for sweep, replicate in both:
-                of_a, of_b = searches[sweep, replicate, a], searches[sweep, replicate, b]
-                for seed, energy, values, runs, last in _pairs(of_a, of_b, whole=several):
-                    place = {"question": question, "dataset": dataset, "sweep": sweep, "replicate": replicate}
-                    found.append({**place, "rule": rule, "a": a, "b": b, "seed": seed, "energy_nj": energy,
-                                  "accuracy_a": values[0], "accuracy_b": values[1], "runs": runs,
-                                  "look": last["look"].max(), "images": last["images"].min()})  # fmt: skip
+                sides = searches[sweep, replicate, a], searches[sweep, replicate, b]
+                place = {"question": question, "dataset": dataset, "sweep": sweep, "replicate": replicate}
+                found += [{**place, "rule": rule, "a": a, "b": b, **unit} for unit in _pairs(*sides, whole=several)]
             yield found
 
 
-def _pairs(
-    of_a: pd.DataFrame, of_b: pd.DataFrame, whole: bool
-) -> Iterator[tuple[int, float, tuple[float, float], int, pd.DataFrame]]:
-    """Yield seed, energy, accuracies, final runs and their rows of the units of two searches in one replicate.
+def _searches(rows: pd.DataFrame) -> dict[Any, Search]:
+    """Return the searches of a data set, by sweep, replicate and arm, that have rows of their winner."""
+    found = {}
+    for key, part in rows.groupby(["sweep", "replicate", "arm"], sort=False):
+        points = part[part["winner"].astype(bool)]
+        if len(points):
+            found[key] = Search(points, records(part[_OF_RUN].drop_duplicates()))
+    return found
 
-    The energy is NaN where the two have none in common. `whole` searches are one unit, whose seed is 0.
+
+def _pairs(of_a: Search, of_b: Search, whole: bool) -> Iterator[dict[str, Any]]:
+    """Yield energy, accuracies and final runs of the units of two searches in one replicate.
+
+    The energy is NaN where the two have none in common. `whole` searches are one unit.
     """
-    seeds = [0] if whole else sorted(set(of_a["seed"]) & set(of_b["seed"]))
-    for seed in seeds:
-        sides = [side if whole else side[side["seed"] == seed] for side in (of_a, of_b)]
-        first, second = (_curve(side) for side in sides)
+    for seed in [None] if whole else sorted(set(of_a.points["seed"]) & set(of_b.points["seed"])):
+        sides = of_a.unit(seed), of_b.unit(seed)
+        first, second = (_curve(side.points) for side in sides)
         energy = min(first.energy[-1], second.energy[-1])
         if energy < max(first.energy[0], second.energy[0]):
             energy = math.nan
-        values = (first.at(energy), second.at(energy))
-        yield seed, float(energy), values, min(first.runs, second.runs), pd.concat(sides)
+        yield {"energy_nj": float(energy), "accuracy_a": first.at(energy), "accuracy_b": second.at(energy),
+               "runs": min(first.runs, second.runs), "runs_a": sides[0].runs, "runs_b": sides[1].runs}  # fmt: skip
 
 
 def _curve(rows: pd.DataFrame) -> Curve:
@@ -143,10 +163,17 @@ def _curve(rows: pd.DataFrame) -> Curve:
 
 
 def _two_arms(units: pd.DataFrame) -> pd.DataFrame:
-    """Return the units as final runs of two arms for each comparison and rule, as `compare.verdicts` takes them."""
-    name = units["rule"] + _BETWEEN + units["a"] + _BETWEEN + units["b"] + _BETWEEN
-    kept = units[[*_KEYS, "seed", "look", "images"]]
-    return pd.concat([kept.assign(arm=name + side, test=units[f"accuracy_{side}"]) for side in ("a", "b")])
+    """Return the units as final runs of two arms for each comparison and rule, as `compare.verdicts` takes them.
+
+    Each final run of a unit has the unit's accuracy, so that the looks are those of the final runs.
+    """
+    rows = []
+    for unit in records(units):
+        place = {key: unit[key] for key in ("question", "dataset", "sweep", "replicate")}
+        for side in ("a", "b"):
+            arm = _BETWEEN.join((unit["rule"], unit["a"], unit["b"], side))
+            rows += [{**place, "arm": arm, "test": unit[f"accuracy_{side}"], **run} for run in unit[f"runs_{side}"]]
+    return pd.DataFrame(rows)
 
 
 def _row(verdict: Mapping[str, Any], units: pd.DataFrame) -> dict[str, Any]:

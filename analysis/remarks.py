@@ -53,12 +53,13 @@ def _same_seed(answer: Answer) -> Iterator[str]:
 
 
 def _looks(answer: Answer) -> Iterator[str]:
-    """Say which look it is, where it is not the first, nor one of the looks of `_until`."""
+    """Say which look it is, where it is not the first, nor one of the looks of `_until` at a sweep alone."""
     looks = int(answer.verdicts["look"].max()) if len(answer.verdicts) else 1
-    if looks > 1 and not any(sweep.state.looks for sweep in answer.sweeps):
-        yield (f"This is look {looks} at these results: final runs were added after a verdict could be seen. The error "
-               "rate of 5 % is shared by all looks, so that a later one needs a smaller p and a wider interval; the "
-               "figures above are adjusted for it.")  # fmt: skip
+    several = len(answer.sweeps) > 1
+    if looks > 1 and (several or not any(sweep.state.looks for sweep in answer.sweeps)):
+        yield (f"This is look {looks} at these results: {'sweeps or ' if several else ''}final runs were added after a "
+               "verdict could be seen. The error rate of 5 % is shared by all looks, so that a later one needs a "
+               "smaller p and a wider interval; the figures above are adjusted for it.")  # fmt: skip
 
 
 def _until(answer: Answer) -> Iterator[str]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.look_numbers import LookNumbers, Timeline, timeline_of
 from analysis.questions import asked, datasets_of
 from supersnn.errors import UserError
 from supersnn.records.metrics import COSTS, TEST_ACCURACY, VAL_ACCURACY
@@ -31,14 +32,14 @@ TRIALS = {  # `feasible`, `eligible`, `gpus`, `attempts`: as in `TrialRecord`; `
     "question": "str",
 }  # fmt: skip
 VERIFIED = {  # `images`: how many it was tested on, if known; `right`: which of them it classified correctly, see
-    # `supersnn.records.packed`; `ended`: ``finished`` or ``failed:REASON``; `look`: the number of the orderly end of a
-    # driver, or the driver's own look, among those with new final runs, from which on it could be looked at; `at_most`:
-    # the most replicates of a sweep that looks after each, else 0
+    # `supersnn.records.packed`; `ended`: ``finished`` or ``failed:REASON``; `time`: when, in Unix seconds; `look`: the
+    # number of the first look at it, of this sweep alone, or where it was collected with others over all of its
+    # question (`analysis.look_numbers`); `at_most`: the most replicates of a sweep that looks after each, else 0
     "sweep": "str", "arm": "str", "replicate": "int64", "trial": "int64", "seed": "int64",
     VAL_ACCURACY.column: "float64",
     TEST_ACCURACY.column: "float64", "search_value": "float64", **{cost.column: "float64" for cost in COSTS},
     "seconds": "float64", "dataset": "str", "student": "str", "teacher": "str", "pairing": "str", "winner": "bool",
-    "images": "float64", "ended": "str", "look": "int64", "at_most": "int64", "right": "str",
+    "images": "float64", "ended": "str", "time": "float64", "look": "int64", "at_most": "int64", "right": "str",
     "question": "str",
 }  # fmt: skip
 RANKED = {
@@ -55,10 +56,12 @@ LAYERS = {  # `position` from the input on; `rate`: the share of a layer's time 
     "sweep": "str", "arm": "str", "replicate": "int64", "trial": "int64", "seed": "int64", "position": "int64",
     "layer": "str", "rate": "float64", "dataset": "str",
 }  # fmt: skip
-ANYTIME = {  # a final run's accuracy and cost if it stops earlier: after `at` steps, or at a confidence (`rule`)
+ANYTIME = {  # a final run's accuracy and cost if it stops earlier: after `at` steps, or at a confidence (`rule`);
+    # `winner`, `images`, `time`, `look` and `at_most` are the run's, as in `VERIFIED`
     "sweep": "str", "arm": "str", "replicate": "int64", "trial": "int64", "seed": "int64", "rule": "str",
     "at": "float64", "steps": "float64", "accuracy": "float64", "synaptic_ops": "float64", "energy_nj": "float64",
-    "dataset": "str", "winner": "bool", "images": "float64", "look": "int64", "question": "str",
+    "dataset": "str", "winner": "bool", "images": "float64", "time": "float64", "look": "int64", "at_most": "int64",
+    "question": "str",
 }  # fmt: skip
 PROBLEMS = {"sweep": "str", "arm": "str", "trial": "float64", "problem": "str"}
 
@@ -150,7 +153,7 @@ class SweepCollection(Tables):
 
 
 def collect(sweeps: Iterable[Sweep]) -> SweepCollection:
-    """Return the tables of all `sweeps`, concatenated.
+    """Return the tables of all `sweeps`, concatenated; looks are numbered over all sweeps of a question.
 
     Raises:
         UserError: two sweeps have the same name, which identifies their rows.
@@ -163,6 +166,13 @@ def collect(sweeps: Iterable[Sweep]) -> SweepCollection:
     questions = dict(zip(names, asked((sweep.name, sweep.config) for sweep in parts), strict=True))
     for table in ("trials", "verified", "anytime"):
         tables[table]["question"] = tables[table]["sweep"].map(questions).astype("str")
+    timelines: dict[str, list[Timeline]] = {}
+    for sweep in parts:
+        timelines.setdefault(questions[sweep.name], []).append(timeline_of(sweep.state, sweep.config))
+    numbers = {question: LookNumbers(own) for question, own in timelines.items()}
+    for table in (tables["verified"], tables["anytime"]):
+        runs = zip(table["question"], table["time"], strict=True)
+        table["look"] = pd.Series([numbers[question].of(time) for question, time in runs], dtype="int64")
     return SweepCollection(**tables, sweeps=parts)
 
 

@@ -7,8 +7,10 @@ on their fresh seeds.
 """
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -32,14 +34,17 @@ Group = tuple[str, str]
 class FinalRuns:
     """A winner's final runs: score by seed, and the look at which each was first complete.
 
-    `right` says which test images each classified correctly, as text, where that is known. `at_most` is how many
-    replicates the sweep was to have at most when it first looked at them, 0 where it does not look after each.
+    `right` says which test images each classified correctly, as text, where that is known. `earlier` has the looks of
+    the final runs of the search's earlier winners, by trial and seed: their scores count no more, but verdicts on them
+    could be seen. `at_most` is how many replicates the sweep was to have at most when it first looked at any of these
+    final runs, 0 where it does not look after each.
     """
 
     scores: dict[int, float]
     looks: dict[int, int]
     at_most: int = 0
     right: dict[int, str] = field(default_factory=dict)
+    earlier: dict[tuple[int, int], int] = field(default_factory=dict)
 
     @property
     def mean(self) -> float:
@@ -55,8 +60,9 @@ def groups(verified: pd.DataFrame, score: str) -> dict[Group, Searches]:
     """Return the winners' final runs by group and search. Several of one arm and seed are averaged.
 
     Args:
-        verified: rows with `arm`, `seed` and `score`; the columns `question`, `dataset`, `sweep`, `replicate`, `look`,
-            `at_most`, `right` and `winner` are used where there are any.
+        verified: rows with `arm`, `seed` and `score`; the columns `question`, `dataset`, `sweep`, `replicate`, `trial`,
+            `look`, `at_most`, `right` and `winner` are used where there are any. Rows that are not the winner's are
+            those of its search's earlier winners.
         score: a column; rows where it is missing are left out.
     """
 
@@ -64,16 +70,21 @@ def groups(verified: pd.DataFrame, score: str) -> dict[Group, Searches]:
         return verified[name].tolist() if name in verified else [otherwise] * len(verified)
 
     names = ("question", ""), ("dataset", ""), ("sweep", ""), ("replicate", 0), ("look", NOT_KNOWN), ("winner", True)
-    columns = (column(name, otherwise) for name, otherwise in (*names, ("at_most", 0), ("right", None)))
+    more = ("at_most", 0), ("right", None), ("trial", 0)
+    columns = (column(name, otherwise) for name, otherwise in (*names, *more))
     rows = zip(*columns, *(verified[name].tolist() for name in ("arm", "seed", score)), strict=True)
     found: dict[Group, Searches] = {}
     repeated: dict[tuple[Group, Search, str, int], list[float]] = {}
-    for question, dataset, sweep, replicate, look, won, most, right, arm, seed, value in rows:
-        if not won or not math.isfinite(value):
+    for question, dataset, sweep, replicate, look, won, most, right, trial, arm, seed, value in rows:
+        if not math.isfinite(value):
             continue
         group, search, seed = (str(question), str(dataset)), (sweep, int(replicate)), int(seed)
         runs = found.setdefault(group, {}).setdefault(search, {}).setdefault(arm, FinalRuns({}, {}))
         runs.at_most = max(runs.at_most, int(most))
+        if not won:
+            key = int(trial), seed
+            runs.earlier[key] = max(int(look), runs.earlier.get(key, NOT_KNOWN))
+            continue
         if isinstance(right, str):
             runs.right[seed] = right
         if seed in runs.scores:
@@ -81,11 +92,22 @@ def groups(verified: pd.DataFrame, score: str) -> dict[Group, Searches]:
             values.append(float(value))
             value = float(np.mean(values))
         runs.scores[seed], runs.looks[seed] = float(value), max(int(look), runs.looks.get(seed, 0))
-    return found
+    return _with_winners(found)
+
+
+def _with_winners(found: Mapping[Group, Searches]) -> dict[Group, Searches]:
+    """Return the groups, searches and arms that have final runs of a present winner."""
+    kept: dict[Group, Searches] = {}
+    for group, searches in found.items():
+        for search, arms in searches.items():
+            for arm, runs in arms.items():
+                if runs.scores:
+                    kept.setdefault(group, {}).setdefault(search, {})[arm] = runs
+    return kept
 
 
 class AtLook(NamedTuple):
-    """What there was at a look: units, paired final runs, and the planned number of units (`Look.most`)."""
+    """What there was at a look: units, final runs (see `_own`), and the planned number of units (`Look.most`)."""
 
     units: int
     runs: int
@@ -145,7 +167,8 @@ def pair(searches: Searches, a: str, b: str) -> Paired:
         unpaired = len(of_a.scores.keys() ^ of_b.scores.keys())
         scores = np.array([[of_a.scores[seed], of_b.scores[seed]] for seed in seeds]).reshape(-1, 2)
         at = [max(of_a.looks[seed], of_b.looks[seed]) for seed in seeds]
-        counts = {look: sum(1 for other in at if other <= look) for look in sorted(set(at))}
+        paired = {look: _until(at, look) for look in sorted(set(at))}
+        counts = _own(_of_seeds(of_a, seeds), _of_seeds(of_b, seeds), paired)
         looks = {look: AtLook(count, count) for look, count in counts.items()}
         return Paired("seed", scores[:, 0], scores[:, 1], tuple(seeds), runs_a, runs_b, unpaired, looks)
     means_a, means_b = (np.array([runs.mean for runs in side]) for side in (runs_a, runs_b))
@@ -155,7 +178,8 @@ def pair(searches: Searches, a: str, b: str) -> Paired:
 def units_at_looks(parts: list[Paired]) -> tuple[Look, ...]:
     """Return the looks at which there were more units than before, over all parts.
 
-    More final runs of the same searches count like more searches, in proportion. Empty where no look is known.
+    More final runs of the same searches count like more searches, in proportion, and so do those of other winners of
+    the same searches. Empty where no look is known.
     """
     totals = []
     for number in sorted({look for part in parts for look in part.looks} - {NOT_KNOWN}):
@@ -172,10 +196,11 @@ def _total(known: list[AtLook]) -> AtLook:
 
 
 def _at_looks(both: Mapping[Search, tuple[FinalRuns, FinalRuns]]) -> dict[int, AtLook]:
-    """Return the searches and their paired final runs at each look at which there were two searches."""
+    """Return the searches and their final runs at each look at which there were two searches."""
     found = {}
-    for number in sorted({look for pair in both.values() for runs in pair for look in runs.looks.values()}):
-        pairs = {name: min(_until(a, number), _until(b, number)) for name, (a, b) in both.items()}
+    own = {name: _own(a, b, _paired(a, b)) for name, (a, b) in both.items()}
+    for number in sorted({look for counts in own.values() for look in counts}):
+        pairs = {name: max((counts[at] for at in counts if at <= number), default=0) for name, counts in own.items()}
         seen = [name for name, count in pairs.items() if count]
         if len(seen) < 2:
             continue
@@ -186,8 +211,37 @@ def _at_looks(both: Mapping[Search, tuple[FinalRuns, FinalRuns]]) -> dict[int, A
     return found
 
 
-def _until(runs: FinalRuns, look: int) -> int:
-    return sum(1 for other in runs.looks.values() if other <= look)
+def _of_seeds(runs: FinalRuns, seeds: Iterable[int]) -> FinalRuns:
+    """Return final runs with the looks of these seeds alone."""
+    return replace(runs, looks={seed: runs.looks[seed] for seed in seeds})
+
+
+def _paired(a: FinalRuns, b: FinalRuns) -> dict[int, int]:
+    """Return the winners' paired final runs up to each look: as many as the arm with fewer has."""
+    looks = a.looks.values(), b.looks.values()
+    return {number: min(_until(one, number) for one in looks) for number in sorted({*looks[0], *looks[1]})}
+
+
+def _own(a: FinalRuns, b: FinalRuns, paired: Mapping[int, int]) -> dict[int, int]:
+    """Return the final runs of two searches up to each look, by its number.
+
+    Args:
+        a, b: of the searches.
+        paired: those up to each look that are paired, of the present winners alone.
+
+    Where an arm has had another winner, each look has the new final runs of whichever arm has more of them, over all
+    winners. So each change of a winner is a look with more information, although the present winners' paired final
+    runs are as many as before, and the looks before the change stay what they were.
+    """
+    if not (a.earlier or b.earlier):
+        return dict(paired)
+    new_a, new_b = (Counter([*runs.looks.values(), *runs.earlier.values()]) for runs in (a, b))
+    numbers = sorted(new_a | new_b)
+    return dict(zip(numbers, accumulate(max(new_a[look], new_b[look]) for look in numbers), strict=True))
+
+
+def _until(looks: Iterable[int], look: int) -> int:
+    return sum(1 for other in looks if other <= look)
 
 
 def _variance(runs: FinalRuns) -> float:

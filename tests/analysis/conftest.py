@@ -36,7 +36,7 @@ class Synthetic:
     """A sweep to write. `gains` are the arms' true advantages, `noise` the standard deviation over seeds.
 
     With `datasets` (labels) and `replicates` every arm is searched on each of them, that often; `search_noise` is the
-    standard deviation between the winners of an arm.
+    standard deviation between the winners of an arm. The sweep begins at `start`, in Unix seconds.
 
     Of every sixteen trials of an arm one fails as silent and four are stopped early; the score falls off around a
     threshold of 0.9 and a learning rate of 0.08 and depends on no other parameter. The firing rate is about 0.25 by the
@@ -62,10 +62,11 @@ class Synthetic:
     replicates: int = 1
     search_noise: float = 0.0
     anytime: bool = False
+    start: float = START
 
     def __post_init__(self) -> None:
         self.rng = np.random.default_rng(self.seed)
-        self.clock = START
+        self.clock = self.start
         self.lines: list[str] = []
         self.configs: dict[tuple[str, int], dict[str, Any]] = {}
         self.best: dict[str, tuple[float, int]] = {}

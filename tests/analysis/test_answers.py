@@ -69,6 +69,27 @@ def test_extending_after_a_verdict_is_a_look(synthetic: Write) -> None:
     assert any(line.startswith("This is look 2 at these results") for line in remarks(answer))
 
 
+@pytest.mark.parametrize("replicates", [1, 3])
+def test_other_winners_after_a_verdict_are_a_look(synthetic: Write, replicates: int) -> None:
+    folder = synthetic(seeds=4, replicates=replicates, trials=4, anytime=True)
+    lines = (folder / "journal.jsonl").read_text().splitlines()
+    events = [json.loads(line) for line in lines]
+    later = [event | {"trial": 100, "time": events[-1]["time"] + 1}
+             for event in events if event["event"] in ("winner", "verified")]  # fmt: skip
+    start = {"event": "sweep", "driver": "d2", "time": events[-1]["time"] + 0.5, "resumed": True}
+    more = [*lines, *map(json.dumps, (start, *later, events[-1] | {"time": events[-1]["time"] + 2}))]
+    before = answers([load.sweep(folder)])[0]
+    (folder / "journal.jsonl").write_text("\n".join(more) + "\n")
+    after = answers([load.sweep(folder)])[0]
+    assert after.verified.groupby("winner")["look"].unique().map(list).to_dict() == {False: [1], True: [2]}
+    for was, now in ((before.verdicts, after.verdicts), (before.equal_energy, after.equal_energy)):
+        assert (was["n"] == now["n"]).all()
+        assert (set(was["look"]), set(now["look"])) == ({1}, {2})
+        assert ((now["p"] > was["p"]) | (was["p"] == 1)).all()
+        assert (now["high"] > was["high"]).all()
+    assert any(line.startswith("This is look 2 at these results: final runs were added") for line in remarks(after))
+
+
 def test_several_searches_answer_whether_a_teacher_helps(synthetic: Write) -> None:
     gains = {"homogeneous": 0.03, "heterogeneous": 0.03}
     sweeps = [load.sweep(synthetic(f"s{seed}", seed=seed, gains=gains, noise=0.002)) for seed in range(5)]

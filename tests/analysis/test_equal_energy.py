@@ -100,10 +100,66 @@ def test_both_rules_and_all_comparisons_share_the_error_rate() -> None:
     assert together["p"].min() == pytest.approx(min(1.0, 2 * alone["p"].min()))
 
 
+def looked_at(replicates: int, seeds: int) -> pd.DataFrame:
+    """Return random final runs of two arms, without looks."""
+    rng = np.random.default_rng(3)
+    return pd.DataFrame([
+        {"sweep": "s", "dataset": "digits", "arm": arm, "replicate": replicate, "trial": 0, "seed": seed,
+         "test": rng.normal(0.9, 0.01), "images": 1000.0, "winner": True}
+        for arm in ("direct", "logit") for replicate in range(replicates) for seed in range(seeds)
+    ])  # fmt: skip
+
+
+def seeds_added() -> pd.DataFrame:
+    """Four replicates, whose seeds 3 to 5 were added after a look."""
+    table = looked_at(4, 6)
+    return table.assign(look=1 + (table["seed"] > 2))
+
+
+def until_known() -> pd.DataFrame:
+    """A sweep with `replicates: {until: 1.0}` that looked at three replicates, and then after each."""
+    table = looked_at(6, 2)
+    return table.assign(look=np.maximum(1, table["replicate"] - 1), at_most=12)
+
+
+def other_winners() -> pd.DataFrame:
+    """Five replicates with other winners after a look, then seeds of these."""
+    table, later = looked_at(5, 3).assign(look=1, winner=False), looked_at(5, 4).assign(trial=1)
+    return pd.concat([table, later.assign(look=2 + (later["seed"] > 2))], ignore_index=True)
+
+
+def one_search_each() -> pd.DataFrame:
+    """Another winner of the only search of each arm, and seeds of one arm that the other lacks."""
+    table = pd.concat([looked_at(1, 5).assign(look=1, winner=False), looked_at(1, 7).assign(trial=1, look=2)])
+    return table[~(table["arm"].eq("logit") & table["seed"].eq(6))]
+
+
+@pytest.mark.parametrize(("made", "looks"), [
+    (seeds_added, 2), (until_known, 4), (other_winners, 3), (one_search_each, 2),
+])  # fmt: skip
+def test_looks_are_those_of_the_final_runs(made: Callable[[], pd.DataFrame], looks: int) -> None:
+    """All arms spend the same, so that the verdicts at equal energy are those on the final runs."""
+    verified = made()
+    steps = ((1, 1.0, verified["test"] - 0.1), (2, 10.0, verified["test"]))
+    anytime = pd.concat([verified.assign(rule="steps", at=at, energy_nj=energy, accuracy=accuracy)
+                         for at, energy, accuracy in steps])  # fmt: skip
+    (row,) = equal_energy.verdicts(anytime.drop(columns="test")).to_dict("records")
+    same = compare.verdicts(verified).iloc[0]
+    assert (row["unit"], row["n"], row["seeds"], row["look"]) == (same["unit"], same["n"], same["seeds"], looks)
+    assert same["look"] == looks
+    for column in ("difference", "low", "high", "p", "se"):
+        assert row[column] == pytest.approx(same[column]), column
+    planned = compare.verdicts(verified.drop(columns=["look", "at_most"], errors="ignore")).iloc[0]
+    assert row["high"] - row["low"] > planned["high"] - planned["low"]
+
+
 def test_reports_have_them(synthetic: Callable[..., Path], tmp_path: Path) -> None:
     folder = synthetic(anytime=True, replicates=2, seeds=2, trials=2)
     sweep = load.sweep(folder)
     assert len(sweep.anytime) == 2 * len(sweep.verified)
+    keys, more = ["arm", "replicate", "trial", "seed"], ["time", "look", "at_most", "winner", "images"]
+    runs = sweep.anytime[keys].merge(sweep.verified[keys + more], on=keys, validate="many_to_one")
+    pd.testing.assert_frame_equal(runs[more], sweep.anytime[more])
     found = results(sweep)
     assert [row["energy_nj"] for row in found["equal_energy"]] == [12_720.0] * len(found["verdicts"])
     of_all = {(row["a"], row["b"]): row["difference"] for row in found["verdicts"]}  # equal energies, so the same

@@ -1,6 +1,6 @@
 """Verdicts on searches: their unit, coverage, false alarms and looks, on simulated sweeps."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from scipy import stats
 
 from analysis import compare
 from analysis.looks import Look, grown, levels
+from analysis.units import AtLook, groups, pair, units_at_looks
 from tests.support.simulated_searches import SEED_SD, alarms, searches
 
 SWEEPS = 400
@@ -158,6 +159,71 @@ def test_more_seeds_of_the_same_searches_are_another_look() -> None:
     assert once["p"] == pytest.approx(once["p_raw"] / (1 - 1 / 3))
     unseen = compare.verdicts(table.assign(look=1 + (table["replicate"] > 0))).iloc[0]
     assert unseen["look"] == 1  # one search at the first look, so that nothing could be said about arms
+
+
+def with_winners(looks: Mapping[str, Sequence[int]], replicates: int, seeds: int) -> pd.DataFrame:
+    """Return a table of arm → the look at the final runs of each of its searches' winners, the present one last."""
+    rng = np.random.default_rng(2)
+    tables = [
+        final_runs({arm: rng.normal(0.9, 0.01, (replicates, seeds))}, trial=trial, look=look, winner=look == of_arm[-1])
+        for arm, of_arm in looks.items() for trial, look in enumerate(of_arm)
+    ]  # fmt: skip
+    return pd.concat(tables, ignore_index=True)
+
+
+@pytest.mark.parametrize("unit", ["search", "seed"])
+@pytest.mark.parametrize(("direct", "logit", "multiples"), [
+    ((1,), (1,), (1,)), ((1, 2), (1, 2), (1, 2)), ((1,), (1, 2), (1, 2)), ((1, 3), (1, 2), (1, 2, 3)),
+    ((1, 2, 3), (1, 3), (1, 2, 3)),
+])  # fmt: skip
+def test_another_winner_is_a_look_with_more_information(
+    unit: str, direct: tuple[int, ...], logit: tuple[int, ...], multiples: tuple[int, ...]
+) -> None:
+    """Each look has the final runs of the first one once more; scores are those of the present winners."""
+    replicates, seeds = (5, 3) if unit == "search" else (1, 6)
+    table = with_winners({"direct": direct, "logit": logit}, replicates, seeds)
+    row = compare.verdicts(table).iloc[0]
+    alone = compare.verdicts(table[table["winner"]].assign(look=1)).iloc[0]
+    n = max(replicates, seeds * (unit == "seed"))
+    assert (row["unit"], row["n"], row["seeds"], row["look"]) == (unit, n, seeds, len(multiples))
+    for column in ("difference", "p_raw", "sd", "se"):
+        assert row[column] == alone[column]
+    level = levels(grown(Look(n * many) for many in multiples), 0.05)[-1]
+    assert row["p"] == pytest.approx(min(1.0, row["p_raw"] * 0.05 / level))
+    assert bool(row["high"] > alone["high"]) is (len(multiples) > 1)
+
+
+def test_looks_before_a_change_of_winner_stay_what_they_were() -> None:
+    """Five searches, then more of them, then other winners of some: the verdicts before the change are seen again."""
+    table = with_winners({"direct": (1,), "logit": (1,)}, 8, 2)
+    table["look"] += table["replicate"] > 4
+    extended = pair(groups(table, "test")["", "digits"], "logit", "direct")
+    changed = table["arm"].eq("logit") & (table["replicate"] < 3)
+    later = table[changed].assign(trial=1, look=3, test=0.9)
+    both = pd.concat([table.assign(winner=~changed), later])
+    found = pair(groups(both, "test")["", "digits"], "logit", "direct")
+    assert {look: found.looks[look] for look in (1, 2)} == dict(extended.looks)
+    assert found.looks[3] == AtLook(8, 16 + 3 * 2)
+    assert [look.units for look in units_at_looks([found])] == [5, 8, 5 * 22 / 10]
+
+
+def test_earlier_winners_without_a_present_one_are_no_search() -> None:
+    table = with_winners({"direct": (1, 2), "logit": (1, 2)}, 4, 2)
+    unfinished = table[~(table["winner"] & table["arm"].eq("logit") & table["replicate"].eq(3))]
+    row = compare.verdicts(unfinished).iloc[0]
+    assert (row["n"], row["unpaired"], row["look"]) == (3, 1, 2)
+    assert not len(compare.verdicts(table[~table["winner"]]))
+
+
+def test_a_change_of_winner_keeps_the_error_rate() -> None:
+    """All searches get other winners again and again, whose scores have nothing to do with the earlier ones'."""
+    rng, seen = np.random.default_rng(0), np.zeros(40_000, dtype=bool)
+    looks = grown(Look(6.0 * number) for number in range(1, 5))
+    for level in levels(looks, 0.05):
+        differences = rng.standard_normal((len(seen), 6))
+        t = differences.mean(1) / differences.std(1, ddof=1) * np.sqrt(6)
+        seen |= 2 * stats.t.sf(np.abs(t), 5) < level
+    assert seen.mean() <= 0.06
 
 
 def test_rounding_to_test_images_raises_no_alarms() -> None:
