@@ -29,6 +29,7 @@ from tune.description.sweep import SweepConfig
 from tune.search.constrained_rungs import ConstrainedRungs
 from tune.search.pruning import pruner
 from tune.search.samplers import DESIGNED, sampler
+from tune.search.tasks import task
 
 STOP, END, WARM, OPS, BOUNDED = "stopped_after", "end", "warm_start", "synaptic_ops", "bounded_metrics"
 """User attributes of a trial: the epoch after which it was to stop, how it ended, the sweep it was taken over from,
@@ -107,7 +108,7 @@ class ArmStudy:
             pruner=pruner(sweep),
         )
         if TASK not in self._study.user_attrs:
-            self._study.set_user_attr(TASK, task(sweep))
+            self._study.set_user_attr(TASK, task(search))
         if SPACE not in self._study.user_attrs:
             self._study.set_user_attr(SPACE, space_digest(search.arm))
         self._rungs = self._study
@@ -407,21 +408,24 @@ class ArmStudy:
         eligible = ((trial.values[0], trial.number) for trial in complete if _is_feasible(trial))
         return sorted(eligible, key=lambda pair: rank(*pair))
 
-    def warm_start(self, earlier: Study, sweep: str) -> None:
-        """Learn from an earlier sweep's study of this search, once; values outside this arm's space are left out.
+    def warm_start(self, earlier: Study, sweep: str, same_images: bool = True) -> None:
+        """Learn from an earlier sweep's study of this search; values outside this arm's space are left out.
 
-        Of the same task (`task`) the sampler gets its finished trials with their values, marked and never counted.
-        Of another task, whose values say little of this one's, the best three trials are start designs and nothing
-        else is taken.
+        Of the same task (`tasks.task`) and the same images the sampler gets its finished trials with their values,
+        marked and never counted. Of another task, whose values say little of this one's, the best three trials are
+        start designs and nothing else is taken.
+
+        Args:
+            earlier: the study.
+            sweep: the name of the earlier sweep.
+            same_images: False where both splits' fingerprints are known, and differ.
         """
         attributes = self._study.user_attrs
-        known = [trial for trial in self._study.get_trials(deepcopy=False) if trial.user_attrs.get(WARM) == sweep]
-        if sweep in attributes.get(WARM, []) or any(SOURCE not in trial.user_attrs for trial in known):
-            return  # done, the latter by a version that noted it on its trials alone
         complete = [trial for trial in earlier.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
         usable = [(trial, params) for trial in complete if (params := self._within(trial.params))]
-        if earlier.user_attrs.get(TASK) == task(self._sweep):
-            there = {trial.user_attrs[SOURCE] for trial in known}  # a driver may have died half-way
+        if same_images and earlier.user_attrs.get(TASK) == task(self.search):
+            known = self._taken_from(sweep)  # a driver may have died half-way
+            there = {trial.user_attrs[SOURCE] for trial in known}
             for trial, params in usable:
                 if trial.number not in there:
                     self._study.add_trial(self._known_trial(trial, params, sweep))
@@ -432,6 +436,15 @@ class ArmStudy:
             designs = [params for _, params in eligible[:TRANSFERRED]]
             self._study.set_user_attr(DESIGNS, {**attributes.get(DESIGNS, {}), sweep: designs})
         self._study.set_user_attr(WARM, [*attributes.get(WARM, []), sweep])
+
+    def warm_started(self, sweep: str) -> bool:
+        """Return whether a warm start from an earlier sweep is complete."""
+        if sweep in self._study.user_attrs.get(WARM, []):
+            return True
+        return any(SOURCE not in trial.user_attrs for trial in self._taken_from(sweep))  # noted there alone, formerly
+
+    def _taken_from(self, sweep: str) -> list[FrozenTrial]:
+        return [trial for trial in self._study.get_trials(deepcopy=False) if trial.user_attrs.get(WARM) == sweep]
 
     def _known_trial(self, trial: FrozenTrial, params: dict[str, Any], sweep: str) -> FrozenTrial:
         distributions = {key: self.arm.parameters[key].distribution() for key in params}
@@ -465,19 +478,6 @@ def start_designs(sweep: SweepConfig, study: Study) -> list[dict[str, Any]]:
 def space_digest(arm: Arm) -> str:
     """Return a digest of an arm's search space."""
     return digest({key: parameter.model_dump(mode="json") for key, parameter in arm.parameters.items()})
-
-
-def task(sweep: SweepConfig) -> str:
-    """Return a digest of what makes the values of two sweeps comparable.
-
-    It is of the split of the images, the student, the epochs, the seeds a trial, objectives and constraints.
-    """
-    images, student = sweep.dataset, sweep.student.model_dump(mode="json")
-    unset = {"validation_seed"} if images.validation_seed is None else set()
-    split = images.model_dump(mode="json", exclude={"augment", *unset})
-    search = sweep.search
-    judged_by = [list(search.objectives), dict(search.constraints), search.seeds_per_trial]
-    return digest(split, student, sweep.train.epochs, judged_by)
 
 
 def _end(trial: FrozenTrial) -> str:
