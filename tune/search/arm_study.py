@@ -34,6 +34,8 @@ from tune.search.tasks import task
 STOP, END, WARM, OPS, BOUNDED = "stopped_after", "end", "warm_start", "synaptic_ops", "bounded_metrics"
 """User attributes of a trial: the epoch after which it was to stop, how it ended, the sweep it was taken over from,
 and (of a rung's trial), by step: its accuracy, synaptic operations and feasibility; its constrained metrics."""
+EXCESS = "predicted_excess"
+"""The user attribute of a rung's trial that is to stop with by how much it exceeds each bound, as its rung predicts."""
 SPENT = "epochs"
 """The user attribute of a trial with the epochs that it has had, where it ended between two steps of its rungs."""
 
@@ -162,7 +164,9 @@ class ArmStudy:
             elif trial.state == TrialState.RUNNING:
                 self._rung_values.resume(trial.number, steps)
             if trial.state == TrialState.RUNNING and STOP in rung.user_attrs:
-                Trial(self._study, trial._trial_id).set_user_attr(END, "stopped")
+                stopped = Trial(self._study, trial._trial_id)
+                _constrain(stopped, rung.user_attrs.get(EXCESS, {}))
+                stopped.set_user_attr(END, "stopped")
                 self._study.tell(trial.number, state=TrialState.PRUNED if self._one else TrialState.FAIL)
                 if not self._one:
                     self._rungs.tell(trial.number, state=TrialState.PRUNED)
@@ -303,8 +307,15 @@ class ArmStudy:
         spared = value >= 0 and self._on_front(number, step)
         stop = epoch < self._sweep.trial_epochs() and rung.should_prune() and not spared
         if stop:
+            if excesses := self._excesses_at_stop(number, metrics):
+                rung.set_user_attr(EXCESS, excesses)
             rung.set_user_attr(STOP, epoch)
         return stop
+
+    def _excesses_at_stop(self, number: int, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Return by how much a trial that is stopped exceeds each bound, at its end by what its rung predicts."""
+        predicted = self._rung_values.predicted(number)
+        return violations(metrics if predicted is None else predicted, self._sweep.search.constraints)
 
     def _step(self, epoch: int) -> int | None:
         """The pruner's step of an epoch, None where it has none."""
@@ -337,16 +348,20 @@ class ArmStudy:
         return not any(feasible and a >= accuracy and o <= operations for a, o, feasible in others)
 
     def finish(self, number: int, end: str) -> None:
-        """Close a trial with its last metrics: `end` is ``finished``, ``stopped``, or ``failed:REASON``."""
+        """Close a trial with its last metrics: `end` is ``finished``, ``stopped``, or ``failed:REASON``.
+
+        A stopped trial's constraints are those that its rung compared it by: the metrics predicted for its end.
+        """
         trial, metrics = self._live.pop(number), self._last.pop(number, {})
         rung = self._live_rungs.pop(number)
         if self._step(reported := self._reported.pop(number)) is None:
             trial.set_user_attr(SPENT, reported)
         trial.set_user_attr(END, end)
         state = _STATES.get(end, TrialState.FAIL)
-        if state in (TrialState.COMPLETE, TrialState.PRUNED):
-            for metric, excess in violations(metrics, self._sweep.search.constraints).items():
-                trial.set_constraint(metric, excess)
+        if state == TrialState.COMPLETE:
+            _constrain(trial, violations(metrics, self._sweep.search.constraints))
+        elif state == TrialState.PRUNED:
+            _constrain(trial, self._excesses_at_stop(number, metrics))
         self._rung_values.finish(number, finished=state == TrialState.COMPLETE)
         if state == TrialState.PRUNED and not self._one:
             state = TrialState.FAIL
@@ -483,6 +498,13 @@ def space_digest(arm: Arm) -> str:
 def _end(trial: FrozenTrial) -> str:
     """Return how a trial of this study ended."""
     return str(trial.user_attrs.get(END, "stopped" if trial.state == TrialState.PRUNED else "failed:unknown"))
+
+
+def _constrain(trial: Trial, excesses: Mapping[str, float]) -> None:
+    """Set a trial's constraints, those that a driver has not set that died before it told the trial's end."""
+    for metric, excess in excesses.items():
+        if metric not in trial.constraints:
+            trial.set_constraint(metric, excess)
 
 
 def _is_feasible(trial: FrozenTrial) -> bool:
