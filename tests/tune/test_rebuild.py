@@ -335,7 +335,7 @@ def test_a_warm_start_compares_the_images_that_the_records_have(tmp_path: Path) 
     store = Store(tmp_path)
     driven(described("earlier", scheduler="none"), store, 8, split="before")
     sweep = described(warm_start=["earlier"])
-    assert [key for key, _ in driven(sweep, store, 4, split="after")][0] == "direct/0"
+    assert driven(sweep, store, 4, split="after")[0][0] == "direct/0"
     found = {name: one for name, one in studies(store).items() if name.startswith("tiny/")}
     assert all(len(attributes["start_designs"]["earlier"]) == 3 for attributes, _ in found.values())
     for arm in sweep.arms:
