@@ -2,6 +2,8 @@
 
 import math
 import statistics
+from collections.abc import Mapping
+from typing import Any
 
 import optuna
 import pytest
@@ -123,7 +125,7 @@ def warm(earlier: SweepConfig, later: SweepConfig) -> tuple[int, int]:
     return len(found.get_trials(deepcopy=False)), len(designs)
 
 
-def direct(space: dict[str, object] | None = None, **arm: object) -> SweepConfig:
+def direct(space: Mapping[str, object] | None = None, **arm: Any) -> SweepConfig:
     """Return a sweep with a direct arm."""
     plain = sweep(trials=3).model_dump(mode="json")
     searched = {"optimizer.lr": "default", **(space or {})}
@@ -141,7 +143,7 @@ def direct(space: dict[str, object] | None = None, **arm: object) -> SweepConfig
         ({}, {"set": {"train.batch_size": 32}}),
     ],
 )
-def test_a_task_is_of_the_arms_own_students_and_fixed_keys(before: dict[str, object], now: dict[str, object]) -> None:
+def test_a_task_is_of_the_arms_own_students_and_fixed_keys(before: dict[str, Any], now: dict[str, Any]) -> None:
     assert warm(direct(**before), direct(**now)) == (0, 3)
     assert warm(direct(**now), direct(**now)) == (3, 0)
 
