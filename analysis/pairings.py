@@ -40,7 +40,7 @@ def matrix(trials: pd.DataFrame, teachers: pd.DataFrame) -> pd.DataFrame:
             with_teacher, group = isinstance(teacher, str), every[every["eligible"]]
             key = (arm, teacher if with_teacher else None)
             there = [one[key] for one in replicates if key in one]
-            about = known.get((sweep, _text(dataset), teacher), {}) if with_teacher else {}
+            about = known.get((str(sweep), _text(dataset), str(teacher)), {}) if with_teacher else {}
             rows.append({
                 "sweep": sweep, "arm": arm, "dataset": dataset, "student": student, "teacher": key[1],
                 "trials": len(group), "finished": int((every["state"] == "finished").sum()),
@@ -76,8 +76,8 @@ def _known(teachers: pd.DataFrame) -> dict[tuple[str, str, str], dict[str, float
     """Return accuracy, parameters and cost of each teacher on each data set, as means over replicates."""
     table = teachers[~teachers["refitted"]]
     table = table.assign(cost=table["seconds"] + table["bank_seconds"], dataset=table["dataset"].map(_text))
-    means = table.groupby(["sweep", "dataset", "name"])[["val_accuracy", "parameters", "cost"]].mean()
-    return {key: row.to_dict() for key, row in means.iterrows()}
+    means = table.groupby(["sweep", "dataset", "name"])[["val_accuracy", "parameters", "cost"]].mean().reset_index()
+    return {(row.pop("sweep"), row.pop("dataset"), row.pop("name")): row for row in records(means)}
 
 
 def _text(name: object) -> str:
@@ -95,10 +95,10 @@ def teacher_effect(pairings: pd.DataFrame, response: str = "gain", level: float 
     """Return how much of a pairing's gain its heterogeneity, its teacher's accuracy and its teacher's size explain.
 
     Least squares over pairings with a teacher, each sweep, data set and student a block of its own (block means are
-    subtracted), so that only teachers of the same student are compared; the control with shuffled relations is left out. Terms:
-    `heterogeneous` (0 or 1), `teacher accuracy` (a point), `teacher size` (a tenfold number of parameters). Columns:
-    `term`, `estimate`, `low`, `high`, `p`, `freedom`, `note`. A term that the design cannot separate from the others
-    has no estimate, and its note says so.
+    subtracted), so that only teachers of the same student are compared; the control with shuffled relations is left
+    out. Terms: `heterogeneous` (0 or 1), `teacher accuracy` (a point), `teacher size` (a tenfold number of parameters).
+    Columns: `term`, `estimate`, `low`, `high`, `p`, `freedom`, `note`. A term that the design cannot separate from the
+    others has no estimate, and its note says so.
 
     Args:
         pairings: as `matrix` returns.
