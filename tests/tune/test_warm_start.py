@@ -10,8 +10,11 @@ import pytest
 from optuna.trial import FrozenTrial
 
 from supersnn.config_model import parse, with_values
+from supersnn.records.state import SweepState
 from tests.support.studies import ARMS, end, studies, sweep
+from tune.description.searches import planned
 from tune.description.sweep import SweepConfig
+from tune.search.rebuild import with_other_space
 
 
 def test_a_warm_start_is_known_to_the_sampler_and_counted_by_nobody() -> None:
@@ -146,6 +149,15 @@ def direct(space: Mapping[str, object] | None = None, **arm: Any) -> SweepConfig
 def test_a_task_is_of_the_arms_own_students_and_fixed_keys(before: dict[str, Any], now: dict[str, Any]) -> None:
     assert warm(direct(**before), direct(**now)) == (0, 3)
     assert warm(direct(**now), direct(**now)) == (3, 0)
+
+
+def test_a_study_without_trials_is_made_anew_for_an_arm_that_has_changed() -> None:
+    """Else its trials would count as those of the arm as it was, for later warm starts."""
+    storage = optuna.storages.InMemoryStorage()
+    studies(direct(students=["vgg8"]), storage)
+    for students, left in ((["vgg8"], 1), (["resnet8"], 0)):
+        assert with_other_space(planned(direct(students=students)).values(), storage, SweepState()) == []
+        assert len(optuna.get_all_study_names(storage)) == left
 
 
 def test_a_task_is_the_same_whatever_changes_rounding_or_is_searched() -> None:

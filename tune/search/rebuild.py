@@ -90,17 +90,20 @@ def searches_to_rebuild(
 def with_other_space(searches: Iterable[PlannedSearch], storage: BaseStorage, state: SweepState) -> list[str]:
     """Return the searches with trials whose studies were made for another search space than they have now.
 
-    Studies of searches of which the journal has no trial are removed: they are made anew.
+    Studies of searches of which the journal has no trial are removed: they are made anew. So are those without any
+    trial that were made for another task: the arm has changed since.
     """
     found = []
     for search in searches:
         study = existing_study(f"{search.sweep.name}/{search.name}", storage)
-        known = None if study is None else study.user_attrs.get(SPACE)
-        if study is None or known in (None, space_digest(search.arm)):
+        if study is None:
             continue
-        if state.search(search.name).trials:
+        begun, attributes = state.search(search.name).trials, study.user_attrs
+        other_space = attributes.get(SPACE) not in (None, space_digest(search.arm))
+        other_task = attributes.get(TASK) not in (None, task(search)) and not _own(study)
+        if begun and other_space:
             found.append(search.name)
-        else:
+        elif not begun and (other_space or other_task):
             _delete(study.study_name, storage)
     return found
 
