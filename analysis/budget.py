@@ -50,7 +50,8 @@ def progress(trials: pd.DataFrame, teachers: pd.DataFrame, *, with_teacher: bool
     table["compute"] = spent.groupby(groups).cumsum()
     if with_teacher:
         before = _teacher_seconds(trials, teachers[~teachers["refitted"]], each=True)
-        table["compute"] += [before[pair] for pair in zip(table["sweep"], table["arm"], strict=True)]
+        keys = table.fillna({"dataset": ""})[before.index.names]
+        table["compute"] += [before[tuple(key)] for key in keys.itertuples(index=False)]
     counted = table["value"].where(table["eligible"])
     table["best"] = counted.groupby(groups).cummax().groupby(groups).ffill()
     return table[[*search, "trial", "state", "order", "compute", "value", "eligible", "best"]]
@@ -141,13 +142,13 @@ def _log_choose(n: np.ndarray | int, k: np.ndarray) -> np.ndarray:
 def _teacher_seconds(trials: pd.DataFrame, teachers: pd.DataFrame, each: bool = False) -> pd.Series:
     """Return the seconds of an arm's teachers and their caches, by (sweep, arm); 0 where there are none.
 
-    `each`: of one replicate, on average, where every replicate has teachers of its own.
+    `each`: on one data set in one replicate, by (sweep, data set, arm); on average over the replicates.
     """
-    seconds = teachers.assign(cost=teachers[["seconds", "bank_seconds"]].sum(axis=1)).groupby(["sweep", "name"])["cost"]
-    cost = seconds.mean() if each else seconds.sum()
-    used = trials[["sweep", "arm", "teacher"]].drop_duplicates()
-    used["cost"] = [
-        cost.get((s, t), 0.0) if isinstance(t, str) else 0.0
-        for s, t in zip(used["sweep"], used["teacher"], strict=True)
-    ]
-    return used.groupby(["sweep", "arm"], sort=False)["cost"].sum()
+    place = [name for name in ("sweep", "dataset") if name in teachers and (each or name == "sweep")]
+    used = trials[[*place, "arm", "teacher"]].fillna({"dataset": ""}).drop_duplicates()
+    cost = teachers.assign(cost=teachers[["seconds", "bank_seconds"]].sum(axis=1)).fillna({"dataset": ""})
+    costs = cost.groupby([*place, "name"])["cost"]
+    known = costs.mean() if each else costs.sum()
+    keys = zip(*(used[name] for name in (*place, "teacher")), strict=True)
+    used["cost"] = [known.get(key, 0.0) if isinstance(key[-1], str) else 0.0 for key in keys]
+    return used.groupby([*place, "arm"], sort=False)["cost"].sum()

@@ -1,5 +1,6 @@
 """Findings besides the answer, in sentences: cautions, equal budgets, constraints, teachers, bias, test openings."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ from analysis.arms import CONTROL
 from analysis.build import constraints
 from analysis.nodes import slow
 from analysis.sentences import duration, listed, number, percent, place, sentence, signed
-from analysis.tables import Sweep, records
+from analysis.tables import Sweep, records, search_of
 from supersnn.records.metrics import METRICS
 
 NAMED = 6
@@ -35,9 +36,15 @@ def findings(sweep: Sweep, verdicts: pd.DataFrame) -> list[str]:
 
 
 def cautions(sweep: Sweep, verdicts: pd.DataFrame) -> list[str]:
-    """Return what a reader of the numbers must know first: failed runs, favoured arms, uneven means, slow nodes."""
+    """Return what a reader of the numbers must know first.
+
+    That is failed runs, winners beyond the constraints, replicates that share a warm start, favoured arms, uneven
+    means, slow nodes.
+    """
     return [
         *_failed_final_runs(sweep),
+        *_winners_beyond(sweep),
+        *_shared_warm_start(sweep),
         *steered.caution(sweep),
         *_uneven_arms(sweep),
         *_uneven_differences(verdicts),
@@ -75,6 +82,43 @@ def _search(run: Mapping[str, Any]) -> str:
     """Return the search of a final run: its arm, with the data set and the replicate that it states."""
     where = f" on {run['dataset']}" if "dataset" in run else ""
     return f"{run['arm']}{where}" + (f", replicate {run['replicate']}," if "replicate" in run else "")
+
+
+def _winners_beyond(sweep: Sweep) -> Iterator[str]:
+    """Say which winners' final runs violate the constraints on average: they were feasible on the search's seed."""
+    winners = sweep.verified[sweep.verified["winner"]]
+    bounds = [(key, METRICS[key].column if key in METRICS else key, b) for key, b in constraints(sweep.config).items()]
+    beyond = []
+    for _, runs in winners.groupby(search_of(winners), sort=False, dropna=False):
+        for key, column, bound in bounds:
+            mean = float(pd.to_numeric(runs[column], errors="coerce").mean()) if column in runs else math.nan
+            if mean > bound:
+                where = _which(sweep, records(runs)[0])
+                beyond.append(f"{_search({'arm': runs['arm'].iloc[0], **where})} {_title(key)} {_over(mean, bound)}")
+    if beyond:
+        more = f" and {len(beyond) - NAMED} more" if len(beyond) > NAMED else ""
+        yield (f"Winners are feasible with the search's seed, but the mean of some winners' final runs violates "
+               f"search.constraints: {listed(beyond[:NAMED])}{more}.")  # fmt: skip
+
+
+def _title(key: str) -> str:
+    return METRICS[key].title if key in METRICS else key
+
+
+def _over(mean: float, bound: float) -> str:
+    """Return a mean and the bound that it exceeds, in as many digits as tell them apart."""
+    if number(mean) != number(bound):
+        return f"{number(mean)} (bound {number(bound)})"
+    return f"{mean:.6g} (bound {bound:.6g})"
+
+
+def _shared_warm_start(sweep: Sweep) -> Iterator[str]:
+    """Warn that replicates which begin with the same earlier search are less independent than their number says."""
+    earlier = (sweep.config.get("search") or {}).get("warm_start") or []
+    if earlier and sweep.replicates > 1:
+        yield (f"The searches learned from {listed(map(str, earlier))} (search.warm_start): replicates that an earlier "
+               "sweep did not have take over the same search, an arm's first. They are less independent than separate "
+               "searches, and the intervals over them may be too narrow.")  # fmt: skip
 
 
 def _uneven_arms(sweep: Sweep) -> Iterator[str]:
@@ -116,9 +160,7 @@ def _constraints(sweep: Sweep) -> Iterator[str]:
         return
     finished = sweep.trials[sweep.trials["state"] == "finished"]
     violating = int(finished["feasible"].eq(False).sum())
-    limits = listed(
-        f"{METRICS[key].title if key in METRICS else key} ≤ {number(bound)}" for key, bound in bounds.items()
-    )
+    limits = listed(f"{_title(key)} ≤ {number(bound)}" for key, bound in bounds.items())
     yield (f"{violating} of {len(finished)} finished trials violate the constraints ({limits}): they are not eligible "
            "as the best.")  # fmt: skip
 
@@ -160,20 +202,27 @@ def _teacher_cost(sweep: Sweep) -> Iterator[str]:
 
 
 def _teacher_strength(sweep: Sweep) -> Iterator[str]:
-    """Say whether the effect of heterogeneity can be separated from that of a better teacher."""
+    """Say, of each data set, whether the effect of heterogeneity can be separated from that of a better teacher."""
     table = pairings.matrix(sweep.trials, sweep.teachers)
+    several = len(sweep.datasets) > 1
+    for name, part in table.groupby("dataset", sort=False, dropna=False):
+        yield from _strength(part, f" on {name}" if several else "")
+
+
+def _strength(table: pd.DataFrame, where: str) -> Iterator[str]:
+    """Say it of the pairings of one data set, which `where` names."""
     paired = table[table["teacher"].notna() & (table["arm"] != CONTROL) & (table["trials"] > 0)]
     if paired["pairing"].nunique() < 2:
         return
     effect = records(pairings.teacher_effect(table))[0]
     if pd.notna(effect["low"]):
         interval = f"{signed(effect['low'])} to {signed(effect['high'])}"
-        yield (f"With the teacher's accuracy and size held equal, a heterogeneous pairing gains "
+        yield (f"With the teacher's accuracy and size held equal, a heterogeneous pairing{where} gains "
                f"{signed(effect['estimate'])} points of validation accuracy (95 % interval {interval}).")  # fmt: skip
         return
     means = paired.drop_duplicates("teacher").groupby("pairing")["teacher_val"].mean()
     known = {kind: percent(means.get(kind)) for kind in ("heterogeneous", "homogeneous")}
-    yield (f"With {paired['teacher'].nunique()} teachers, heterogeneity cannot be separated from a stronger or "
+    yield (f"With {paired['teacher'].nunique()} teachers{where}, heterogeneity cannot be separated from a stronger or "
            f"larger teacher: heterogeneous teachers reach {known['heterogeneous']} % themselves, homogeneous ones "
            f"{known['homogeneous']} %.")  # fmt: skip
 

@@ -34,11 +34,25 @@ def favoured(sweep: Sweep) -> dict[str, int]:
 
 
 def caution(sweep: Sweep) -> Iterator[str]:
-    """Say which arms were favoured."""
+    """Say which arms were favoured, or that all were alike."""
     if counts := favoured(sweep):
         given = listed(f"{arm} ({count} trial{'s' * (count > 1)})" for arm, count in counts.items())
-        yield (f"People gave values to trials of {given}, marked *: what they know of a good student went into these "
-               "arms alone, so that the arms differ in more than their teachers.")  # fmt: skip
+        head = f"People gave values to trials of {given}, marked *: what they know of a good student went into"
+        if _equally(sweep):
+            yield f"{head} every arm alike."
+        elif counts.keys() >= set(sweep.arms):
+            yield f"{head} some arms more than into others, so that the arms differ in more than their teachers."
+        else:
+            yield f"{head} these arms alone, so that the arms differ in more than their teachers."
+
+
+def _equally(sweep: Sweep) -> bool:
+    """Return whether people gave as many trials to every arm, on each data set in each replicate."""
+    cells: dict[tuple[str | None, int], dict[str, int]] = {}
+    for search, count in steering.favoured(sweep.state).items():
+        found = SearchId.parse(search)
+        cells.setdefault((found.dataset, found.replicate), {})[found.arm] = count
+    return all(set(given) == set(sweep.arms) and len(set(given.values())) == 1 for given in cells.values())
 
 
 def findings(sweep: Sweep) -> Iterator[str]:

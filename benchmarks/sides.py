@@ -3,8 +3,10 @@
     python -m benchmarks.sides --folder sides --data fashion-mnist cifar10 --epochs 12 --write benchmarks/RESULTS.md
 
 One teacher of the student's family. Learning rate and weight of every arm are tuned together on validation images,
-with seeds that are used for nothing else; then ten seeds an arm are trained and tested once. A line for each training
-goes to DIR/results.jsonl: the same command continues from there.
+with seeds that are used for nothing else; then ten seeds an arm are trained and tested once. The control with shuffled
+relations is tuned like the others, over the settings of the best relations, and the arm without a teacher, which has no
+weight, tries as many rates as they have settings: the best of more settings is better by luck alone. A line for each
+training goes to DIR/results.jsonl: the same command continues from there.
 
 The claim under test, fixed before any training of this file: features lead over relations at every equal side, 1, 2, 4
 and full, by test accuracy on each data set. `claims` has it side by side, with four further comparisons: relations of
@@ -27,20 +29,22 @@ import pandas as pd
 
 from analysis.compare import verdicts
 from benchmarks.common import around_section, machine, origin, write_section
-from benchmarks.method import PROCESSES, SEEDS, TEACHERS, Runs, Study, Training, Values, teach
+from benchmarks.method import PROCESSES, SEEDS, TEACHERS, TUNED_BY, Runs, Study, Training, Values, teach
 from tune.versions import versions
 
 SIDES: tuple[int | str, ...] = (1, 2, 4, "full")
 RATES = (0.1, 0.3, 0.9)
+DIRECT_RATES = (0.1, 0.13, 0.17, 0.23, 0.3, 0.4, 0.52, 0.68, 0.9)
+"""The rates to try without a teacher, from the lowest to the highest of `RATES` in equal ratios."""
 WEIGHTS = {"gram": (0.1, 0.5, 2.5), "feature": (1.0, 3.0, 10.0), "logit": (0.1, 0.3, 1.0)}
 """The weights to try: of `gram` at the relative scale, of the logit term per step."""
 TEACHER = TEACHERS["homogeneous"]
 
 
 def options(arm: str) -> list[Values]:
-    """Return the values to try for an arm: every rate with every weight."""
+    """Return the values to try for an arm: every rate with every weight; as many rates where there is no weight."""
     if arm == "direct":
-        return [{"optimizer.lr": rate} for rate in RATES]
+        return [{"optimizer.lr": rate} for rate in DIRECT_RATES]
     term, _, side = arm.partition("-")
     pool: int | str = int(side) if side.isdigit() else side
     fixed: dict[str, Values] = {
@@ -51,6 +55,11 @@ def options(arm: str) -> list[Values]:
     weight = f"loss.{'relation' if term == 'gram' else term}.weight"
     grid = product(RATES, WEIGHTS[term])
     return [{"teacher.name": TEACHER, **fixed[term], "optimizer.lr": rate, weight: value} for rate, value in grid]
+
+
+def shuffled(best: str) -> list[Values]:
+    """Return the values to try for the control: those of an arm of relations, here the best one, on other samples."""
+    return [values | {"loss.relation.shuffle": True} for values in options(best)]
 
 
 Run = Callable[[Sequence[Training]], list[dict[str, Any]]]
@@ -75,7 +84,7 @@ def tuned(study: Study) -> tuple[dict[str, Values], str]:
     for arm in ARMS:
         chosen[arm], scores[arm] = study.choose(arm, options(arm))
     best = max((arm for arm in ARMS if arm.startswith("gram")), key=scores.__getitem__)
-    chosen["shuffled"] = chosen[best] | {"loss.relation.shuffle": True}
+    chosen["shuffled"], _ = study.choose("shuffled", shuffled(best))
     return chosen, best
 
 
@@ -107,7 +116,8 @@ def findings(study: Study, run: Run, seeds: Sequence[int] = SEEDS) -> Iterator[s
 
 def cost(seeds: Sequence[int] = SEEDS) -> Mapping[str, int]:
     """Return the number of trainings on a data set, by what they are for."""
-    return {"tuning": 2 * sum(len(options(arm)) for arm in ARMS), "final": (len(ARMS) + 1) * len(seeds)}
+    settings = sum(len(options(arm)) for arm in ARMS) + len(shuffled(ARMS[1]))
+    return {"tuning": len(TUNED_BY) * settings, "final": (len(ARMS) + 1) * len(seeds)}
 
 
 def main() -> None:

@@ -99,6 +99,13 @@ class DevicesChosen:
     text: str
 
 
+@dataclass(frozen=True)
+class DescriptionWarned:
+    """The sweep's description allows something that is hardly meant: one line."""
+
+    text: str
+
+
 Notice = (
     StageStarted
     | NodeExcluded
@@ -112,6 +119,7 @@ Notice = (
     | Progress
     | DatabaseChanged
     | DevicesChosen
+    | DescriptionWarned
 )
 Notify = Callable[[Notice], None]
 """Takes a notice; called in the driver's own thread."""

@@ -33,6 +33,7 @@ from tune.search.budget import Budget
 from tune.search.messages import disk_is_full
 from tune.search.rebuild import discard_unused, owner_of, rebuild, searches_to_rebuild, with_other_space
 from tune.search.studies import Studies, open_storage
+from tune.search.tasks import recorded_splits
 from tune.search.wishes import Wishes
 from tune.storage import Storage
 from tune.store import Store, SweepFolder
@@ -86,7 +87,7 @@ class SweepDriver:
         self.sweep, self.searches = sweep, planned(sweep, None, replicates_now(sweep, self.record.state))
         storage = open_storage(self.store.optuna_url)
         incomplete = searches_to_rebuild(sweep, self.searches, storage, self.record.state, str(self.folder.journal))
-        rebuild_studies(self.searches, storage, self.record, self.sweep_id, incomplete)
+        rebuild_studies(self.searches, storage, self.record, self.sweep_id, incomplete, self.store)
         self.studies = _studies(sweep, self.searches, storage, self.record.state)
         self.final_runs = FinalRuns(sweep, self.studies, self.folder, self.store, self.token, self.record.state)
         self.budget = Budget(sweep, self.studies, self.folder.path, self.record.state)
@@ -245,6 +246,7 @@ def rebuild_studies(
     record: SweepRecord,
     sweep_id: str,
     incomplete: Sequence[str],
+    store: Store,
 ) -> tuple[Notice, ...]:
     """Rebuild studies from the journal: those that lack trials of it, and those made for another search space."""
     state = record.state
@@ -252,7 +254,8 @@ def rebuild_studies(
     if not incomplete:
         return ()
     events = record.events(("start", "epoch", "end"))
-    trials = rebuild([searches[name] for name in incomplete], storage, state, events, sweep_id)
+    splits = recorded_splits(store)
+    trials = rebuild([searches[name] for name in incomplete], storage, state, events, sweep_id, splits)
     return (StudiesRebuilt(tuple(incomplete), trials),)
 
 
@@ -290,7 +293,7 @@ def open_sweep(sweep: SweepConfig, store: Store, origin: str = "sweep") -> Itera
         write_atomically(folder.config, to_yaml(sweep))
         if not state.ran:
             discard_unused(searches.values(), storage)
-        notices = rebuild_studies(searches, storage, record, sweep_id, incomplete)
+        notices = rebuild_studies(searches, storage, record, sweep_id, incomplete, store)
         studies = _studies(sweep, searches, storage, state)
         yield SweepDriver(
             sweep=sweep,

@@ -26,6 +26,7 @@ from tune.outcome.final_result import FinalResult
 from tune.outcome.final_runs import Candidate
 from tune.outcome.final_training import FinalRun
 from tune.search.search import Search
+from tune.search.tasks import recorded_splits
 from tune.steering import EVERY, Steering
 from tune.sweep_driver import SweepDriver
 
@@ -160,6 +161,7 @@ class SweepRunner:
         driver = self._driver
         search = Search(driver.studies, self._record, driver.budget, driver.folder.path, self._storage, driver.token)
         driver.studies.claim(driver.sweep_id)
+        driver.studies.warm_start(recorded_splits(driver.store))
         search.reconcile()
         search.poll, self._steering.search = self._steering.poll, search
         failed: dict[Preparation, PreparationFailed] = {}

@@ -45,9 +45,11 @@ def pareto(points: pd.DataFrame, cost: Metric = SYNAPTIC_OPS, arms: Sequence[str
 def pairing_matrix(pairings: pd.DataFrame) -> go.Figure:
     """Return each student's gain with each teacher, in points over the same student without a teacher."""
     paired = pairings[pairings["teacher"].notna()].copy()
-    several = paired.groupby(["sweep", "student", "teacher"]).size().max() > 1
+    several = paired.groupby(["sweep", "dataset", "student", "teacher"], dropna=False).size().max() > 1
     paired["row"] = paired["teacher"] + (" · " + paired["arm"] if several else "")
-    paired["column"] = paired["student"] + (" · " + paired["sweep"] if paired["sweep"].nunique() > 1 else "")
+    paired["column"] = paired["student"]
+    for name in ("dataset", "sweep"):
+        paired["column"] += " · " + paired[name] if paired[name].nunique() > 1 else ""
     rows, columns = list(dict.fromkeys(paired["row"])), list(dict.fromkeys(paired["column"]))
     gain, text = np.full((len(rows), len(columns)), np.nan), np.full((len(rows), len(columns)), "", dtype=object)
     missing: list[tuple[str, str, str]] = []

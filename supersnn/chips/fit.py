@@ -64,6 +64,12 @@ class _Layer:
         return self.inputs[0] * _power_of_two(prod(self.kernel)) * _power_of_two(self.outputs[0])
 
     @property
+    def states(self) -> int:
+        """Entries of neuron memory on Speck: both sides of the map are rounded up to powers of two."""
+        channels, height, width = self.outputs
+        return channels * _power_of_two(height) * _power_of_two(width)
+
+    @property
     def neurons(self) -> int:
         return prod(self.outputs)
 
@@ -249,7 +255,7 @@ def _of_cores(layers: Sequence[_Layer], limits: Chip) -> Iterator[Excess]:
     alone = True
     for limit, needed, most in (
         ("weights of a core", lambda layer: layer.entries, max(core.weights for core in limits.layers)),
-        ("neurons of a core", lambda layer: layer.neurons, max(core.neurons for core in limits.layers)),
+        ("neurons of a core", lambda layer: layer.states, max(core.neurons for core in limits.layers)),
     ):
         worst = sorted((layer for layer in layers if needed(layer) > most), key=needed)[::-1]
         if worst:
@@ -267,7 +273,7 @@ def _without_core(layers: Sequence[_Layer], cores: Sequence[Core]) -> str | None
 
     def place(layer: _Layer, tried: set[int]) -> bool:
         for index, core in enumerate(cores):
-            if index not in tried and layer.entries <= core.weights and layer.neurons <= core.neurons:
+            if index not in tried and layer.entries <= core.weights and layer.states <= core.neurons:
                 tried.add(index)
                 if index not in holder or place(holder[index], tried):
                     holder[index] = layer

@@ -3,7 +3,8 @@
 speck (SynSense Speck 2e and 2f)
     sinabs' documentation, "Overview", section "Chip resources" (layers, map sides, channels, kernel, stride, padding,
     pooling, 8-bit weights, 16-bit states, fan-out 2, entries of kernel memory), and its image "memory constraints",
-    whose numbers are also those of sinabs' `DynapcnnConfigBuilder.get_constraints`; "Available network architecture"
+    whose numbers are also those of sinabs' `DynapcnnConfigBuilder.get_constraints`; its `DynapcnnLayer.memory_summary`
+    (kernel and neuron memory, with sides rounded up to powers of two); "Available network architecture"
     (one convolution, then neurons, then pooling, a core; shortcuts by hand only); "Available operations" (IF neurons
     with a constant leak, which is the bias; sum pooling); samna's documentation, "Speck 2e", section "CNN layer".
 
@@ -27,7 +28,7 @@ KI = 1024
 
 @dataclass(frozen=True)
 class Core:
-    """The memory of a core that holds one layer: entries for weights, and neurons."""
+    """The memory of a core that holds one layer: entries for weights, and entries for neurons."""
 
     weights: int
     neurons: int

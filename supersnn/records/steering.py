@@ -51,9 +51,12 @@ def begun(state: SweepState) -> set[str]:
 
 
 def favoured(state: SweepState) -> dict[str, int]:
-    """Return for each search to which a person gave trials how many these are."""
+    """Return for each search to which a person gave values of trials how many trials these are.
+
+    A trial that is run again has the values that the sampler gave it.
+    """
     counts: dict[str, int] = {}
-    for request in granted(state, "enqueue", "retry"):
+    for request in granted(state, "enqueue"):
         for search in request.searches:
             counts[search] = counts.get(search, 0) + 1
     return counts

@@ -46,6 +46,17 @@ def test_progress_counts_eligible_trials_in_the_order_of_their_ends() -> None:
     assert loaded[loaded["arm"] == "direct"]["compute"].tolist() == [10, 20, 30]
 
 
+def test_a_search_begins_at_the_cost_of_its_own_data_sets_teachers() -> None:
+    trials = pd.concat([TRIALS.assign(dataset=name, replicate=0) for name in ("a", "b")], ignore_index=True)
+    teachers = pd.concat(
+        [TEACHERS.assign(dataset=name, seconds=seconds) for name, seconds in (("a", 12.0), ("a", 14.0), ("b", 97.0))],
+        ignore_index=True,
+    )
+    loaded = budget.progress(trials, teachers, with_teacher=True).query("arm == 'logit'")
+    first = loaded.groupby("dataset")["compute"].first()
+    assert first.to_dict() == {"a": 36.0, "b": 120.0}, "of two replicates' teachers the mean"
+
+
 def test_equal_trials_and_equal_compute() -> None:
     rows = budget.at_equal(TRIALS, TEACHERS, "trials").set_index("arm")
     assert rows["verdict_holds"].all()

@@ -3,8 +3,10 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from analysis import budget, compare, frontier, importance, load, pairings, report
 from analysis.figures import parameters, search
@@ -86,6 +88,37 @@ def test_figures_and_page_show_the_best_feasible_trial(sweep: Sweep, tmp_path: P
     ranking = page.split("Trials, best first", 1)[1].split("<tbody>", 1)[1].split("</tr>", 1)[0]
     assert f"{100 * best:.2f}" in ranking
     assert ">yes<" in ranking
+
+
+def test_winners_whose_final_runs_violate_a_bound_are_named(synthetic: Write) -> None:
+    """Final runs have a firing rate of 0.2 on average, whatever the search's seed had."""
+
+    def said(name: str, **options: Any) -> list[str]:
+        found = report.results(load.sweep(synthetic(name, trials=48, schema=2, **options)))
+        return [text for text in found["cautions"] if "search.constraints" in text]
+
+    assert said("within", constraints=BOUND) == []
+    (one,) = said("beyond", constraints={"spikes/rate": 0.19995, "energy/nj": 1e9})
+    assert "direct firing rate 0.2 (bound 0.19995), homogeneous" in one
+    assert "energy" not in one
+    (several,) = said("several", constraints={"spikes/rate": 0.19}, datasets=["a", "b"], replicates=2)
+    assert "direct on a, replicate 0, firing rate 0.2 (bound 0.19)" in several
+    assert "and 6 more" in several
+
+
+def test_replicates_of_a_warm_start_are_said_to_be_less_independent(synthetic: Write) -> None:
+    def cautions(name: str, warm: bool, **options: Any) -> str:
+        folder = synthetic(name, **options)
+        file = folder / "config.yaml"
+        config = yaml.safe_load(file.read_text())
+        config["search"] |= {"warm_start": ["earlier"]} if warm else {}
+        file.write_text(yaml.safe_dump(config))
+        return " ".join(report.results(load.sweep(folder))["cautions"])
+
+    assert "learned from earlier (search.warm_start)" in cautions("both", True, replicates=2)
+    assert "less independent" in cautions("again", True, replicates=2)
+    assert "warm_start" not in cautions("warm", True)
+    assert "warm_start" not in cautions("replicates", False, replicates=2)
 
 
 def test_a_stated_feasibility_counts_more_than_the_config(synthetic: Write) -> None:

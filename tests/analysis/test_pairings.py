@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import load, pairings
+from analysis import compare, load, pairings
 from analysis.figures import tradeoffs
 from analysis.figures.style import description
+from analysis.findings import findings
 from analysis.tables import records
 
 Write = Callable[..., Path]
@@ -57,6 +58,53 @@ def test_gain_is_taken_at_equal_trials(synthetic: Write) -> None:
     assert matrix.loc[("heterogeneous", "vgg8"), "trials"] == len(vgg)
     assert matrix.loc[("heterogeneous", "vgg8"), "teacher_seconds"] == 32.0
     assert matrix.loc[("heterogeneous", "vgg8"), "seconds"] == pytest.approx(7.5)
+
+
+def test_data_sets_have_rows_of_their_own(synthetic: Write) -> None:
+    """As on their own: a harder data set takes no part in the scores of another, nor do its teachers."""
+    sweep = load.sweep(synthetic(trials=24, datasets=["a", "b"]))
+    trials, teachers = sweep.trials.copy(), sweep.teachers.copy()
+    trials.loc[trials["dataset"] == "b", "value"] -= 0.3
+    teachers.loc[teachers["dataset"] == "b", ["val_accuracy", "seconds"]] = [0.6, 300.0]
+    matrix = pairings.matrix(trials, teachers)
+    for name, part in matrix.groupby("dataset"):
+        own, of_own = (table[table["dataset"] == name] for table in (trials, teachers))
+        pd.testing.assert_frame_equal(part.reset_index(drop=True), pairings.matrix(own, of_own))
+    found = matrix.set_index(["dataset", "teacher"])
+    assert found.loc[("a", "vgg8"), "teacher_val"] == sweep.teachers["val_accuracy"][1]
+    assert [found.loc[("b", "vgg8"), name] for name in ("teacher_val", "teacher_seconds")] == [0.6, 302.0]
+    assert matrix["gain"].abs().max() < 0.1
+    names = [picture.x for picture in tradeoffs.pairing_matrix(matrix).data]
+    assert names == [("resnet8 · a", "resnet8 · b")]
+
+
+def test_scores_and_teachers_are_means_over_replicates(synthetic: Write) -> None:
+    sweep = load.sweep(synthetic(trials=24, replicates=3))
+    again = [sweep.teachers.assign(replicate=k, val_accuracy=0.9 + 0.01 * k, seconds=10.0 * k) for k in range(3)]
+    teachers = pd.concat(again, ignore_index=True)
+    matrix = pairings.matrix(sweep.trials, teachers)
+    each = [pairings.matrix(sweep.trials[sweep.trials["replicate"] == k], teachers) for k in range(3)]
+    for column in ("score", "direct", "gain"):
+        means = np.mean([one[column].to_numpy() for one in each], axis=0)
+        assert matrix[column].to_numpy() == pytest.approx(means)
+    assert matrix["trials"].tolist() == np.sum([one["trials"] for one in each], axis=0).tolist()
+    paired = matrix[matrix["teacher"].notna()]
+    assert paired["teacher_val"].to_numpy() == pytest.approx(0.91)
+    assert paired["teacher_seconds"].to_numpy() == pytest.approx(12.0)
+
+
+def test_teachers_strength_is_said_of_each_data_set(synthetic: Write) -> None:
+    folder = synthetic(datasets=["a", "b"])
+    journal = folder / "journal.jsonl"
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    for event in lines:
+        if event["event"] == "teacher" and event.get("dataset") == "b":
+            event["val_accuracy"] = {"resnet8": 0.5, "vgg8": 0.6, "wrn16_2": 0.7}[event["name"]]
+    journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    sweep = load.sweep(folder)
+    said = [text for text in findings(sweep, compare.verdicts(sweep.verified)) if "stronger or larger" in text]
+    assert [("on a," in text, "on b," in text) for text in said] == [(True, False), (False, True)]
+    assert "heterogeneous teachers reach 65.00 % themselves, homogeneous ones 50.00 %" in said[1]
 
 
 def test_a_teacher_without_a_finished_trial_is_named(synthetic: Write) -> None:

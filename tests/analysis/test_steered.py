@@ -54,6 +54,31 @@ def test_an_arm_that_people_favoured_is_marked(tmp_path: Path) -> None:
     assert [row["arm"] for row in table(found)] == ["direct *", "homogeneous", "heterogeneous"]
     (caution,) = [text for text in cautions(sweep, pd.DataFrame(found["verdicts"])) if "People gave" in text]
     assert "direct (2 trials), marked *" in caution
+    assert "these arms alone" in caution
+
+
+def test_arms_that_were_given_as_many_trials_are_not_said_to_differ(tmp_path: Path) -> None:
+    arms = ["direct", "homogeneous", "heterogeneous"]
+    asked = {"kind": "enqueue", "searches": arms, "values": {"optimizer.lr": 0.1}}
+    again = {"kind": "retry", "searches": ["direct"], "trial": 1, "values": {"optimizer.lr": 0.2}}
+
+    def said(name: str, *taken: dict[str, Any]) -> str:
+        sweep = load.sweep(with_requests(tmp_path / name, *taken))
+        (text,) = [text for text in results(sweep)["cautions"] if "People gave" in text]
+        return str(text)
+
+    assert said("equal", asked, again).endswith("went into every arm alike.")
+    assert "direct (1 trial), homogeneous (1 trial)" in said("again", asked, again)
+    assert "some arms more than into others" in said("more", asked, {**asked, "searches": ["direct"]})
+    apart = [{**asked, "searches": [name]} for name in ("direct", "homogeneous~1", "heterogeneous")]
+    assert "some arms more than into others" in said("apart", *apart)
+
+
+def test_a_trial_that_was_run_again_favours_no_arm(tmp_path: Path) -> None:
+    again = {"kind": "retry", "searches": ["direct"], "trial": 1, "values": {"optimizer.lr": 0.2}}
+    found = results(load.sweep(with_requests(tmp_path / "one", again)))
+    assert found["arms"]["direct"]["given"] == 0
+    assert not any("People gave" in text for text in found["cautions"])
 
 
 def test_a_sweep_that_nobody_changed_says_nothing(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from benchmarks.sides import ARMS, RATES, SIDES, WEIGHTS, claims, cost, findings
 
 
 class FakeRuns:
-    """Stands in for trainings: whole maps, a rate of 0.3 and the middle weight are best."""
+    """Stands in for trainings: whole maps, a rate of 0.3 and the middle weight are best, shuffled 0.1 and the least."""
 
     def __init__(self) -> None:
         self.requested: list[Training] = []
@@ -19,8 +19,10 @@ class FakeRuns:
 
     def _result(self, training: Training) -> dict[str, Any]:
         values = training.values
-        good = (values["optimizer.lr"] == 0.3) + (values.get("loss.relation.weight") == WEIGHTS["gram"][1])
-        good += values.get("loss.relation.pool") == "full" and not values.get("loss.relation.shuffle", False)
+        shuffled = values.get("loss.relation.shuffle", False)
+        rate, weight = (0.1, WEIGHTS["gram"][0]) if shuffled else (0.3, WEIGHTS["gram"][1])
+        good = (values["optimizer.lr"] == rate) + (values.get("loss.relation.weight") == weight)
+        good += values.get("loss.relation.pool") == "full" and not shuffled
         val = 0.5 + 0.1 * good + 0.001 * training.seed
         return {"arm": training.arm, "seed": training.seed, "val": val, "test": val}
 
@@ -28,7 +30,7 @@ class FakeRuns:
 def test_every_arm_tries_every_rate_with_every_weight() -> None:
     for arm in ARMS:
         tried = options(arm)
-        assert len(tried) == len(RATES) * (1 if arm == "direct" else 3)
+        assert len(tried) == len({tuple(values.items()) for values in tried}) == 9
         for values in tried:
             config = Training("digits", arm, values, 0, False).config()
             assert (config.teacher.name is None) == (arm == "direct")
@@ -37,7 +39,9 @@ def test_every_arm_tries_every_rate_with_every_weight() -> None:
                 assert str(config.loss.relation.pool) == side
             if arm.startswith("feature"):
                 assert str(config.loss.feature.pool) == side
-    assert cost() == {"tuning": 168, "final": 110}
+        rates = {values["optimizer.lr"] for values in tried}
+        assert rates == set(RATES) if arm != "direct" else rates > set(RATES)
+    assert cost() == {"tuning": 198, "final": 110}
 
 
 def test_rate_and_weight_are_chosen_together_on_validation() -> None:
@@ -46,7 +50,9 @@ def test_rate_and_weight_are_chosen_together_on_validation() -> None:
     assert best == "gram-full"
     assert chosen[best]["optimizer.lr"] == 0.3
     assert chosen[best]["loss.relation.weight"] == WEIGHTS["gram"][1]
-    assert chosen["shuffled"] == chosen[best] | {"loss.relation.shuffle": True}
+    own = {"optimizer.lr": 0.1, "loss.relation.weight": WEIGHTS["gram"][0], "loss.relation.shuffle": True}
+    assert chosen["shuffled"] == chosen[best] | own, "tuned like the others"
+    assert len(run.requested) == cost()["tuning"]
     assert {training.seed for training in run.requested} == set(TUNED_BY)
     assert not any(training.final for training in run.requested)
 

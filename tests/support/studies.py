@@ -26,7 +26,9 @@ def sweep(
 
 
 def studies(config: SweepConfig, storage: optuna.storages.BaseStorage | None = None) -> Studies:
-    return Studies(config, planned(config), storage or optuna.storages.InMemoryStorage())
+    found = Studies(config, planned(config), storage or optuna.storages.InMemoryStorage())
+    found.warm_start()
+    return found
 
 
 def end(live: Studies, key: str, value: float, how: str = "finished", epoch: int = 9) -> None:

@@ -96,6 +96,41 @@ def test_stops_are_the_same_when_the_driver_dies_in_the_middle_of_every_trial(ob
     assert ends(dies=True) == uninterrupted
 
 
+@pytest.mark.parametrize("objectives", [["accuracy"], ["accuracy", "synaptic_ops"]])
+def test_a_stopped_trial_has_the_constraints_predicted_for_its_end_also_after_a_kill(objectives: list[str]) -> None:
+    """Rates double from the rung to the end: one that is within the bound at the rung is infeasible for the sampler."""
+
+    def run(dies: bool) -> tuple[list[dict[str, float]], list[object]]:
+        plain = plain_sweep("asha", 0, BOUNDS, objectives=objectives, sampler="tpe", startup=4)
+        config = parse(SweepConfig, plain, "test")
+        storage = optuna.storages.InMemoryStorage()
+        live, values = Studies(config, planned(config), storage), list[object]()
+        for number in range(8):
+            assignment = live.next()
+            assert assignment is not None
+            values.append(assignment.values)
+            rising = number >= LEAST_FINISHED
+            rate, accuracy = (0.1, 0.1 + number / 100) if rising else (0.05, 0.9 + number / 100)
+            for epoch in range(1, EPOCHS + 1):
+                now = rate * (2 if epoch == EPOCHS else 1)
+                metrics = {"val/accuracy": accuracy, "spikes/rate": now, "ops/synaptic": 1e6 * now}
+                if live.report(assignment.key, epoch, metrics):
+                    if dies:
+                        live = Studies(config, planned(config), storage)
+                    else:
+                        live.finish(assignment.key, "stopped")
+                    break
+            else:
+                live.finish(assignment.key, "finished")
+        trials = optuna.load_study(study_name="bounded/direct", storage=storage).get_trials(deepcopy=False)
+        return [dict(trial.constraints) for trial in trials], values
+
+    constraints, values = run(dies=False)
+    stopped = constraints[LEAST_FINISHED]
+    assert stopped == pytest.approx({"spikes/rate": 0.2 - 0.12})
+    assert run(dies=True) == (constraints, values)
+
+
 def test_an_infeasible_trial_takes_no_feasible_one_off_the_front() -> None:
     plain = plain_sweep("asha", 0, {"spikes/rate": 0.2}, objectives=["accuracy", "synaptic_ops"])
     plain["search"] |= {"min_epochs": 1, "trials": 6}

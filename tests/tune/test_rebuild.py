@@ -19,6 +19,7 @@ from tune.search.messages import Report
 from tune.search.rebuild import LOST
 from tune.search.search import Search
 from tune.search.studies import open_storage
+from tune.search.tasks import recorded_splits
 from tune.store import Store
 from tune.sweep_driver import SweepDriver, open_sweep
 
@@ -50,14 +51,15 @@ def metrics(values: Any, epoch: int) -> dict[str, float]:
     return {"val/accuracy": accuracy, "ops/synaptic": 1000 * (1 - accuracy), "spikes/rate": 0.5 - accuracy / 3}
 
 
-def work(driver: SweepDriver, trials: int, left: int = 0) -> list[tuple[str, Any]]:
+def work(driver: SweepDriver, trials: int, left: int = 0, split: str = "s") -> list[tuple[str, Any]]:
     """Search for some trials of all arms together, the last `left` of which get two epochs and are interrupted."""
     record, sweep = driver.record, driver.sweep
+    if record.state.data is None:
+        record.write(DatasetSplit(split=split))
     driver.studies.claim(driver.sweep_id)
+    driver.studies.warm_start(recorded_splits(driver.store))
     search = Search(driver.studies, record, driver.budget, driver.folder.path, driver.storage, driver.token)
     search.reconcile()
-    if record.state.data is None:
-        record.write(DatasetSplit(split="s"))
     done = []
     for count in range(trials):
         job = search.next_job()
@@ -74,9 +76,9 @@ def work(driver: SweepDriver, trials: int, left: int = 0) -> list[tuple[str, Any
     return done
 
 
-def driven(sweep: SweepConfig, store: Store, trials: int, left: int = 0) -> list[tuple[str, Any]]:
+def driven(sweep: SweepConfig, store: Store, trials: int, left: int = 0, split: str = "s") -> list[tuple[str, Any]]:
     with open_sweep(sweep, store) as driver, driver.recording():
-        return work(driver, trials, left)
+        return work(driver, trials, left, split)
 
 
 def facts(trial: FrozenTrial) -> dict[str, Any]:
@@ -326,6 +328,22 @@ def test_a_warm_started_sweep_is_rebuilt_under_the_same_numbers(tmp_path: Path) 
     (store.path / "optuna.db").unlink()
     second = driven(sweep, store, 4)
     assert [key for key, _ in second] == ["direct/6", "homogeneous/6", "direct/7", "homogeneous/7"]
+
+
+def test_a_warm_start_compares_the_images_that_the_records_have(tmp_path: Path) -> None:
+    """The same configuration of a folder whose images have changed since is another task, after a rebuild too."""
+    store = Store(tmp_path)
+    driven(described("earlier", scheduler="none"), store, 8, split="before")
+    sweep = described(warm_start=["earlier"])
+    assert driven(sweep, store, 4, split="after")[0][0] == "direct/0"
+    found = {name: one for name, one in studies(store).items() if name.startswith("tiny/")}
+    assert all(len(attributes["start_designs"]["earlier"]) == 3 for attributes, _ in found.values())
+    for arm in sweep.arms:
+        optuna.delete_study(study_name=f"tiny/{arm}", storage=store.optuna_url)
+    with open_sweep(sweep, store):
+        pass
+    assert {name: one for name, one in studies(store).items() if name.startswith("tiny/")} == found
+    assert driven(described("same", warm_start=["earlier"]), store, 1, split="before")[0][0] == "direct/4"
 
 
 @pytest.mark.parametrize(

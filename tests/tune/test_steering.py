@@ -197,7 +197,7 @@ def test_a_failed_trial_is_run_again_and_does_not_count(sweep: SweepConfig, tmp_
         assert running.trials() == ["direct/4"]
         assert running.params("direct", 4) == running.params("direct", 0)
         assert running.counts() == {"direct": 5, "soft": 4}
-        assert steering.favoured(running.driver.record.state) == {"direct": 1}
+        assert steering.favoured(running.driver.record.state) == {}
 
 
 def test_what_cannot_be_is_refused_and_recorded(sweep: SweepConfig, tmp_path: Path) -> None:

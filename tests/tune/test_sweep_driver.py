@@ -16,7 +16,7 @@ from supersnn.records.lines import LineWriter
 from tune.description.arms import resolve
 from tune.description.fixed import MAY_CHANGE, fixed_digest
 from tune.description.sweep import SweepConfig
-from tune.search.arm_study import task
+from tune.search.tasks import task
 from tune.store import Store
 from tune.sweep_driver import open_sweep
 from tune.sweep_lock import is_locked
@@ -136,7 +136,7 @@ def test_a_start_that_failed_before_anything_ran_may_be_corrected(sweep: SweepCo
     with open_sweep(sweep, store) as driver:
         assert driver.studies.next() is not None
         study = optuna.load_study(study_name="one/direct", storage=store.optuna_url)
-        assert (len(study.directions), study.user_attrs["task"]) == (1, task(sweep))
+        assert (len(study.directions), study.user_attrs["task"]) == (1, task(driver.searches["direct"]))
     begun(sweep, store)
     with pytest.raises(UserError, match="different configuration"), open_sweep(several, store):
         pass

@@ -2,14 +2,19 @@
 
 import math
 import statistics
+from collections.abc import Mapping
+from typing import Any
 
 import optuna
 import pytest
 from optuna.trial import FrozenTrial
 
-from supersnn.config_model import with_values
+from supersnn.config_model import parse, with_values
+from supersnn.records.state import SweepState
 from tests.support.studies import ARMS, end, studies, sweep
+from tune.description.searches import planned
 from tune.description.sweep import SweepConfig
+from tune.search.rebuild import with_other_space
 
 
 def test_a_warm_start_is_known_to_the_sampler_and_counted_by_nobody() -> None:
@@ -109,6 +114,57 @@ def test_another_judgement_is_another_task() -> None:
         known = optuna.load_study(study_name=f"later{number}/direct", storage=storage)
         assert known.get_trials(deepcopy=False) == []
         assert len(known.user_attrs["start_designs"]["tiny"]) == 3
+
+
+def warm(earlier: SweepConfig, later: SweepConfig) -> tuple[int, int]:
+    """Return how many trials and how many start designs the direct arm takes over from an earlier sweep of 3 trials."""
+    storage = optuna.storages.InMemoryStorage()
+    live = studies(earlier, storage)
+    while (assignment := live.next()) is not None:
+        end(live, assignment.key, 0.5)
+    studies(with_values(later, {"name": "later", "search.warm_start": ["tiny"]}), storage)
+    found = optuna.load_study(study_name="later/direct", storage=storage)
+    designs = found.user_attrs.get("start_designs", {}).get("tiny", [])
+    return len(found.get_trials(deepcopy=False)), len(designs)
+
+
+def direct(space: Mapping[str, object] | None = None, **arm: Any) -> SweepConfig:
+    """Return a sweep with a direct arm."""
+    plain = sweep(trials=3).model_dump(mode="json")
+    searched = {"optimizer.lr": "default", **(space or {})}
+    return parse(SweepConfig, {**plain, "arms": {"direct": arm}, "space": searched}, "test")
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        ({"students": ["vgg8"]}, {"students": ["resnet8"]}),
+        ({"students": ["vgg8", "resnet8"]}, {"students": ["resnet8"]}),
+        ({}, {"set": {"student.time_steps": 4}}),
+        ({"set": {"neuron.reset": "soft"}}, {"set": {"neuron.reset": "hard"}}),
+        ({"space": {"neuron.reset": "default"}}, {"set": {"neuron.reset": "hard"}}),
+        ({}, {"set": {"train.batch_size": 32}}),
+    ],
+)
+def test_a_task_is_of_the_arms_own_students_and_fixed_keys(before: dict[str, Any], now: dict[str, Any]) -> None:
+    assert warm(direct(**before), direct(**now)) == (0, 3)
+    assert warm(direct(**now), direct(**now)) == (3, 0)
+
+
+def test_a_study_without_trials_is_made_anew_for_an_arm_that_has_changed() -> None:
+    """Else its trials would count as those of the arm as it was, for later warm starts."""
+    storage = optuna.storages.InMemoryStorage()
+    studies(direct(students=["vgg8"]), storage)
+    for students, left in ((["vgg8"], 1), (["resnet8"], 0)):
+        assert with_other_space(planned(direct(students=students)).values(), storage, SweepState()) == []
+        assert len(optuna.get_all_study_names(storage)) == left
+
+
+def test_a_task_is_the_same_whatever_changes_rounding_or_is_searched() -> None:
+    space = {"neuron.decay": {"uniform": [0.1, 0.9]}}
+    wider = direct(space={"neuron.decay": {"uniform": [0.05, 0.95]}})
+    assert warm(direct(space=space), with_values(wider, {"train.threads": 2, "dataset.augment.flip": True})) == (3, 0)
+    assert warm(direct(students=["resnet8"]), direct()) == (3, 0)
 
 
 @pytest.mark.parametrize("same_task", [True, False])

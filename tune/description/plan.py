@@ -22,6 +22,7 @@ from tune.description.replication import (
 from tune.description.space import SearchParameter
 from tune.description.sweep import SweepConfig
 from tune.description.target import target_lines, target_plan
+from tune.description.warning_lines import warning_lines
 
 FEW_CLASSES = 20
 """Classes whose images are counted one by one."""
@@ -30,7 +31,8 @@ FEW_CLASSES = 20
 def plan(sweep: SweepConfig, arms: Mapping[str, Arm], data: DataSummary | None = None) -> dict[str, Any]:
     """Return the plan as plain values; `cost` has the upper bounds of its trainings, `data` what is known of images.
 
-    `target` is what students exceed of their chip's limits (`tune.description.target`), where there is a target.
+    `target` is what students exceed of their chip's limits (`tune.description.target`), where there is a target, and
+    `warnings` are lines on what the description hardly means (`tune.description.warning_lines`), where there are any.
     """
     return {
         "sweep": sweep.name,
@@ -43,6 +45,7 @@ def plan(sweep: SweepConfig, arms: Mapping[str, Arm], data: DataSummary | None =
         "devices": devices_text(sweep.resources, sweep.train.shards, gpu_names()),
         "cost": cost(sweep, arms),
         **({"target": found} if (found := target_plan(sweep, arms)) is not None else {}),
+        **({"warnings": lines} if (lines := warning_lines(arms)) else {}),
     }
 
 
@@ -151,5 +154,7 @@ def plan_table(plan: Mapping[str, Any]) -> Group:
         settings.add_row("data", escape(plan["data"]["summary"]))
         if plan["data"]["classes"]:
             settings.add_row("classes", escape(_class_counts(plan["data"]["classes"])))
-    lines = [escape(line) for line in target_lines(plan["target"])] if "target" in plan else []
-    return Group(arms, "", space, "", costs, "", settings, *(["", *lines] if lines else []))
+    target = target_lines(plan["target"]) if "target" in plan else []
+    warnings = [f"warning: {line}" for line in plan.get("warnings", ())]
+    lines = [escape(line) for part in (target, warnings) if part for line in ("", *part)]
+    return Group(arms, "", space, "", costs, "", settings, *lines)

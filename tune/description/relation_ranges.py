@@ -8,7 +8,8 @@ scale. Where a search compares several kinds at the raw scale, the range spans t
 serves.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import product
 from typing import Any
 
 from supersnn.config import RelationLossConfig
@@ -35,6 +36,23 @@ def weight_range(kinds: Iterable[object], scales: Iterable[object]) -> SearchPar
         ranges += [RELATIVE] if scale == "relative" else [RAW.get(str(kind), RAW["cosine"]) for kind in kinds]
     lows, highs = zip(*ranges, strict=True)
     return SearchParameter(log=(min(lows), max(highs)))
+
+
+def outside(low: float, high: float, kinds: Iterable[object], scales: Iterable[object]) -> Iterator[str]:
+    """Yield a text for each kind and scale whose default range of the weight has no value in common with low … high.
+
+    The term's gradient is less than about a tenth of the label loss's below that range, more than some ten times above
+    it. Nothing is known of kinds of one's own at the raw scale.
+    """
+    for kind, scale in product(kinds, scales):
+        usual = RELATIVE if scale == "relative" else RAW.get(str(kind))
+        if usual is None or (low <= usual[1] and high >= usual[0]):
+            continue
+        of = "the relative scale" if scale == "relative" else f"kind {kind} at the raw scale"
+        side, does = ("below", "be negligible beside") if high < usual[0] else ("above", "dominate")
+        given = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+        default = f"the default range of {of}, {usual[0]:g} to {usual[1]:g}"
+        yield f"{given} is {side} {default}: the term would {does} the label loss"
 
 
 def with_weight_ranges(data: Any) -> Any:

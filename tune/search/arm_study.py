@@ -29,10 +29,13 @@ from tune.description.sweep import SweepConfig
 from tune.search.constrained_rungs import ConstrainedRungs
 from tune.search.pruning import pruner
 from tune.search.samplers import DESIGNED, sampler
+from tune.search.tasks import task
 
 STOP, END, WARM, OPS, BOUNDED = "stopped_after", "end", "warm_start", "synaptic_ops", "bounded_metrics"
 """User attributes of a trial: the epoch after which it was to stop, how it ended, the sweep it was taken over from,
 and (of a rung's trial), by step: its accuracy, synaptic operations and feasibility; its constrained metrics."""
+EXCESS = "predicted_excess"
+"""The user attribute of a rung's trial that is to stop with by how much it exceeds each bound, as its rung predicts."""
 SPENT = "epochs"
 """The user attribute of a trial with the epochs that it has had, where it ended between two steps of its rungs."""
 
@@ -107,7 +110,7 @@ class ArmStudy:
             pruner=pruner(sweep),
         )
         if TASK not in self._study.user_attrs:
-            self._study.set_user_attr(TASK, task(sweep))
+            self._study.set_user_attr(TASK, task(search))
         if SPACE not in self._study.user_attrs:
             self._study.set_user_attr(SPACE, space_digest(search.arm))
         self._rungs = self._study
@@ -161,7 +164,9 @@ class ArmStudy:
             elif trial.state == TrialState.RUNNING:
                 self._rung_values.resume(trial.number, steps)
             if trial.state == TrialState.RUNNING and STOP in rung.user_attrs:
-                Trial(self._study, trial._trial_id).set_user_attr(END, "stopped")
+                stopped = Trial(self._study, trial._trial_id)
+                _constrain(stopped, rung.user_attrs.get(EXCESS, {}))
+                stopped.set_user_attr(END, "stopped")
                 self._study.tell(trial.number, state=TrialState.PRUNED if self._one else TrialState.FAIL)
                 if not self._one:
                     self._rungs.tell(trial.number, state=TrialState.PRUNED)
@@ -302,8 +307,15 @@ class ArmStudy:
         spared = value >= 0 and self._on_front(number, step)
         stop = epoch < self._sweep.trial_epochs() and rung.should_prune() and not spared
         if stop:
+            if excesses := self._excesses_at_stop(number, metrics):
+                rung.set_user_attr(EXCESS, excesses)
             rung.set_user_attr(STOP, epoch)
         return stop
+
+    def _excesses_at_stop(self, number: int, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Return by how much a trial that is stopped exceeds each bound, at its end by what its rung predicts."""
+        predicted = self._rung_values.predicted(number)
+        return violations(metrics if predicted is None else predicted, self._sweep.search.constraints)
 
     def _step(self, epoch: int) -> int | None:
         """The pruner's step of an epoch, None where it has none."""
@@ -336,16 +348,20 @@ class ArmStudy:
         return not any(feasible and a >= accuracy and o <= operations for a, o, feasible in others)
 
     def finish(self, number: int, end: str) -> None:
-        """Close a trial with its last metrics: `end` is ``finished``, ``stopped``, or ``failed:REASON``."""
+        """Close a trial with its last metrics: `end` is ``finished``, ``stopped``, or ``failed:REASON``.
+
+        A stopped trial's constraints are those that its rung compared it by: the metrics predicted for its end.
+        """
         trial, metrics = self._live.pop(number), self._last.pop(number, {})
         rung = self._live_rungs.pop(number)
         if self._step(reported := self._reported.pop(number)) is None:
             trial.set_user_attr(SPENT, reported)
         trial.set_user_attr(END, end)
         state = _STATES.get(end, TrialState.FAIL)
-        if state in (TrialState.COMPLETE, TrialState.PRUNED):
-            for metric, excess in violations(metrics, self._sweep.search.constraints).items():
-                trial.set_constraint(metric, excess)
+        if state == TrialState.COMPLETE:
+            _constrain(trial, violations(metrics, self._sweep.search.constraints))
+        elif state == TrialState.PRUNED:
+            _constrain(trial, self._excesses_at_stop(number, metrics))
         self._rung_values.finish(number, finished=state == TrialState.COMPLETE)
         if state == TrialState.PRUNED and not self._one:
             state = TrialState.FAIL
@@ -407,21 +423,24 @@ class ArmStudy:
         eligible = ((trial.values[0], trial.number) for trial in complete if _is_feasible(trial))
         return sorted(eligible, key=lambda pair: rank(*pair))
 
-    def warm_start(self, earlier: Study, sweep: str) -> None:
-        """Learn from an earlier sweep's study of this search, once; values outside this arm's space are left out.
+    def warm_start(self, earlier: Study, sweep: str, same_images: bool = True) -> None:
+        """Learn from an earlier sweep's study of this search; values outside this arm's space are left out.
 
-        Of the same task (`task`) the sampler gets its finished trials with their values, marked and never counted.
-        Of another task, whose values say little of this one's, the best three trials are start designs and nothing
-        else is taken.
+        Of the same task (`tasks.task`) and the same images the sampler gets its finished trials with their values,
+        marked and never counted. Of another task, whose values say little of this one's, the best three trials are
+        start designs and nothing else is taken.
+
+        Args:
+            earlier: the study.
+            sweep: the name of the earlier sweep.
+            same_images: False where both splits' fingerprints are known, and differ.
         """
         attributes = self._study.user_attrs
-        known = [trial for trial in self._study.get_trials(deepcopy=False) if trial.user_attrs.get(WARM) == sweep]
-        if sweep in attributes.get(WARM, []) or any(SOURCE not in trial.user_attrs for trial in known):
-            return  # done, the latter by a version that noted it on its trials alone
         complete = [trial for trial in earlier.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
         usable = [(trial, params) for trial in complete if (params := self._within(trial.params))]
-        if earlier.user_attrs.get(TASK) == task(self._sweep):
-            there = {trial.user_attrs[SOURCE] for trial in known}  # a driver may have died half-way
+        if same_images and earlier.user_attrs.get(TASK) == task(self.search):
+            known = self._taken_from(sweep)  # a driver may have died half-way
+            there = {trial.user_attrs[SOURCE] for trial in known}
             for trial, params in usable:
                 if trial.number not in there:
                     self._study.add_trial(self._known_trial(trial, params, sweep))
@@ -432,6 +451,15 @@ class ArmStudy:
             designs = [params for _, params in eligible[:TRANSFERRED]]
             self._study.set_user_attr(DESIGNS, {**attributes.get(DESIGNS, {}), sweep: designs})
         self._study.set_user_attr(WARM, [*attributes.get(WARM, []), sweep])
+
+    def warm_started(self, sweep: str) -> bool:
+        """Return whether a warm start from an earlier sweep is complete."""
+        if sweep in self._study.user_attrs.get(WARM, []):
+            return True
+        return any(SOURCE not in trial.user_attrs for trial in self._taken_from(sweep))  # noted there alone, formerly
+
+    def _taken_from(self, sweep: str) -> list[FrozenTrial]:
+        return [trial for trial in self._study.get_trials(deepcopy=False) if trial.user_attrs.get(WARM) == sweep]
 
     def _known_trial(self, trial: FrozenTrial, params: dict[str, Any], sweep: str) -> FrozenTrial:
         distributions = {key: self.arm.parameters[key].distribution() for key in params}
@@ -467,22 +495,16 @@ def space_digest(arm: Arm) -> str:
     return digest({key: parameter.model_dump(mode="json") for key, parameter in arm.parameters.items()})
 
 
-def task(sweep: SweepConfig) -> str:
-    """Return a digest of what makes the values of two sweeps comparable.
-
-    It is of the split of the images, the student, the epochs, the seeds a trial, objectives and constraints.
-    """
-    images, student = sweep.dataset, sweep.student.model_dump(mode="json")
-    unset = {"validation_seed"} if images.validation_seed is None else set()
-    split = images.model_dump(mode="json", exclude={"augment", *unset})
-    search = sweep.search
-    judged_by = [list(search.objectives), dict(search.constraints), search.seeds_per_trial]
-    return digest(split, student, sweep.train.epochs, judged_by)
-
-
 def _end(trial: FrozenTrial) -> str:
     """Return how a trial of this study ended."""
     return str(trial.user_attrs.get(END, "stopped" if trial.state == TrialState.PRUNED else "failed:unknown"))
+
+
+def _constrain(trial: Trial, excesses: Mapping[str, float]) -> None:
+    """Set a trial's constraints, those that a driver has not set that died before it told the trial's end."""
+    for metric, excess in excesses.items():
+        if metric not in trial.constraints:
+            trial.set_constraint(metric, excess)
 
 
 def _is_feasible(trial: FrozenTrial) -> bool:

@@ -30,6 +30,7 @@ class ConstrainedRungs:
     def __init__(self, constraints: Mapping[str, float]) -> None:
         self._constraints = constraints
         self._running: dict[int, Steps] = {}
+        self._predicted: dict[int, dict[str, float]] = {}
         self._ratios: dict[tuple[str, str], deque[float]] = {}
 
     def value(self, number: int, step: int, accuracy: float, metrics: Mapping[str, float]) -> float:
@@ -40,9 +41,14 @@ class ConstrainedRungs:
         values = {key: value for key, value in bounded if value is not None}
         self._running.setdefault(number, {})[str(step)] = values
         predicted = {key: value * self._growth(str(step), key) for key, value in values.items()}
+        self._predicted[number] = predicted
         excesses = violations(predicted, self._constraints)
         worst = max((excess / abs(self._constraints[key] or 1.0) for key, excess in excesses.items()), default=0.0)
         return accuracy if worst <= 0 else -worst
+
+    def predicted(self, number: int) -> dict[str, float] | None:
+        """Return a running trial's constrained metrics at its end, as last predicted; None before any prediction."""
+        return self._predicted.get(number)
 
     def steps(self, number: int) -> Steps:
         """Return what is known of a running trial, for the study to keep; nothing without constraints."""
@@ -56,6 +62,7 @@ class ConstrainedRungs:
     def finish(self, number: int, finished: bool) -> None:
         """Forget a trial; one that was trained to its end serves the predictions from now on."""
         steps = self._running.pop(number, {})
+        self._predicted.pop(number, None)
         if finished:
             self.learn(steps)
 

@@ -36,10 +36,10 @@ from tune.search.arm_study import (
     existing_study,
     space_digest,
     start_designs,
-    task,
 )
 from tune.search.samplers import DESIGNED, sampler
-from tune.search.studies import earlier_study
+from tune.search.studies import take_over
+from tune.search.tasks import SplitOf, no_splits, task
 
 LOST = "failed:its start is missing in the journal"
 """The end of a trial of which the journal has some events, but not its configuration."""
@@ -90,17 +90,20 @@ def searches_to_rebuild(
 def with_other_space(searches: Iterable[PlannedSearch], storage: BaseStorage, state: SweepState) -> list[str]:
     """Return the searches with trials whose studies were made for another search space than they have now.
 
-    Studies of searches of which the journal has no trial are removed: they are made anew.
+    Studies of searches of which the journal has no trial are removed: they are made anew. So are those without any
+    trial that were made for another task: the arm has changed since.
     """
     found = []
     for search in searches:
         study = existing_study(f"{search.sweep.name}/{search.name}", storage)
-        known = None if study is None else study.user_attrs.get(SPACE)
-        if study is None or known in (None, space_digest(search.arm)):
+        if study is None:
             continue
-        if state.search(search.name).trials:
+        begun, attributes = state.search(search.name).trials, study.user_attrs
+        other_space = attributes.get(SPACE) not in (None, space_digest(search.arm))
+        other_task = attributes.get(TASK) not in (None, task(search)) and not _own(study)
+        if begun and other_space:
             found.append(search.name)
-        else:
+        elif not begun and (other_space or other_task):
             _delete(study.study_name, storage)
     return found
 
@@ -160,7 +163,7 @@ def discard_unused(searches: Iterable[PlannedSearch], storage: BaseStorage) -> N
         if study is None or _own(study):
             continue
         attributes = study.user_attrs
-        suits = len(study.directions) == several and attributes.get(TASK, task(sweep)) == task(sweep)
+        suits = len(study.directions) == several and attributes.get(TASK, task(search)) == task(search)
         if not suits or not set(attributes.get(WARM, [])) <= set(sweep.search.warm_start):
             _delete(study.study_name, storage)
 
@@ -171,6 +174,7 @@ def rebuild(
     state: SweepState,
     events: Iterable[AnyEvent],
     identity: str,
+    split_of: SplitOf = no_splits,
 ) -> int:
     """Write the studies of some searches anew, as the journal has their trials; return how many trials that are.
 
@@ -183,11 +187,12 @@ def rebuild(
         state: what the journal adds up to.
         events: the starts, epochs and ends of its trials, in order.
         identity: of the sweep.
+        split_of: finds the fingerprints of splits, for a warm start.
 
     Raises:
         UserError: the journal has values for a trial that the search space does not admit.
     """
-    replayed = {one.name: _replayed(one, storage, state.searches[one.name], state) for one in searches}
+    replayed = {one.name: _replayed(one, storage, state, split_of) for one in searches}
     taken = [event for event in events if isinstance(event, TrialStarted | EpochReported | TrialEnded)]
     names = [state.search_name(event) for event in taken]
     last = {
@@ -214,18 +219,16 @@ def rebuild(
     return sum(len(state.searches[name].trials) for name in replayed)
 
 
-def _replayed(search: PlannedSearch, storage: BaseStorage, record: SearchRecord, state: SweepState) -> "_Replay":
+def _replayed(search: PlannedSearch, storage: BaseStorage, state: SweepState, split_of: SplitOf) -> "_Replay":
     """Return the study of a search in memory, with what a warm start gave it and no trial of its own."""
     orphans = {number for name, number, _ in state.orphans if name == search.name}
-    first = min([*record.trials, *orphans])
+    first = min([*state.searches[search.name].trials, *orphans])
     before = existing_study(f"{search.sweep.name}/{search.name}", storage)
     study = _Replay(search, orphans)
     if before is not None:
-        study.take_over(before, first)
+        study.keep(before, first)
         return study
-    for earlier in search.sweep.search.warm_start:
-        if (known := earlier_study(earlier, search, storage)) is not None:
-            study.warm_start(known, earlier)
+    take_over(study, storage, split_of)
     if study.known > first:  # the earlier sweep has more trials by now
         study = _Replay(search, orphans)
         study.mark_warm_started()
@@ -244,8 +247,8 @@ class _Replay(ArmStudy):
         """How many trials it has."""
         return self._next
 
-    def take_over(self, before: Study, first: int) -> None:
-        """Take the attributes of the study that is replaced, and the trials of its warm start up to number `first`."""
+    def keep(self, before: Study, first: int) -> None:
+        """Keep the attributes of the study that is replaced, and the trials of its warm start up to number `first`."""
         for key in (TASK, DESIGNS, WARM):
             if key in before.user_attrs:
                 self._study.set_user_attr(key, before.user_attrs[key])

@@ -23,6 +23,7 @@ from tune.description.searches import PlannedSearch
 from tune.description.space import Values
 from tune.description.sweep import SweepConfig
 from tune.search.arm_study import ArmStudy, Assignment, Counts, Outcome, existing_study
+from tune.search.tasks import SplitOf, no_splits
 from tune.search.wishes import Wishes
 
 optuna.logging.set_verbosity(logging.WARNING)
@@ -69,15 +70,21 @@ class Studies:
     def __init__(self, sweep: SweepConfig, searches: Mapping[str, PlannedSearch], storage: BaseStorage) -> None:
         self._sweep, self.searches, self.wishes = sweep, searches, Wishes()
         self._studies = {name: ArmStudy(search, storage) for name, search in searches.items()}
-        for earlier in sweep.search.warm_start:
-            for study in self._studies.values():
-                if (known := earlier_study(earlier, study.search, storage)) is not None:
-                    study.warm_start(known, earlier)
+        self._storage = storage
 
     def claim(self, identity: str) -> None:
         """Mark the studies as those of a sweep; see `ArmStudy.claim`."""
         for study in self._studies.values():
             study.claim(identity)
+
+    def warm_start(self, split_of: SplitOf = no_splits) -> None:
+        """Take over what the sweeps under `search.warm_start` found, before the first trial is asked for; once.
+
+        Args:
+            split_of: finds the fingerprints of splits, this sweep's included.
+        """
+        for study in self._studies.values():
+            take_over(study, self._storage, split_of)
 
     @property
     def counts(self) -> dict[str, Counts]:
@@ -213,6 +220,24 @@ class Studies:
                 f"{search}/{number}: this search has had {self._studies[search].counts.suggested} trials, from 0 on"
             )
         return params
+
+
+def take_over(study: ArmStudy, storage: BaseStorage, split_of: SplitOf = no_splits) -> None:
+    """Let a search learn from the studies of each earlier sweep under `search.warm_start`, once from each.
+
+    Args:
+        study: of the search.
+        storage: of the earlier studies.
+        split_of: finds the fingerprints of splits, this sweep's included.
+    """
+    search = study.search
+    for earlier in search.sweep.search.warm_start:
+        if study.warm_started(earlier):
+            continue
+        if (known := earlier_study(earlier, search, storage)) is not None:
+            there = split_of(earlier, known.study_name.removeprefix(f"{earlier}/"))
+            here = split_of(search.sweep.name, search.name)
+            study.warm_start(known, earlier, same_images=None in (there, here) or there == here)
 
 
 def earlier_study(sweep: str, search: PlannedSearch, storage: BaseStorage) -> Study | None:

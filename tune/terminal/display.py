@@ -16,6 +16,7 @@ from tune.execution.failures import KIND_TEXTS
 from tune.notices import (
     ArmWithoutWinner,
     DatabaseChanged,
+    DescriptionWarned,
     DevicesChosen,
     JournalFault,
     NodeExcluded,
@@ -73,6 +74,8 @@ class Display:
                 self._progress(notice)
             case DatabaseChanged(text):
                 self._print_above(text)
+            case DescriptionWarned(text):
+                self._print_above(f"warning: {text}")
             case DevicesChosen(text):
                 self._print_above(f"devices: {text}")
             case NodeExcluded(node, reason):

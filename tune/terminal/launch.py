@@ -12,9 +12,18 @@ from tune.description.arms import resolve
 from tune.description.devices import devices_text
 from tune.description.inspection import inspect_sweep, is_here
 from tune.description.sweep import SweepConfig
+from tune.description.warning_lines import warning_lines
 from tune.execution.executor import Executor
 from tune.mounts import refuse_shared_sqlite
-from tune.notices import ArmWithoutWinner, DatabaseChanged, DevicesChosen, JournalFault, Notify, StageStarted
+from tune.notices import (
+    ArmWithoutWinner,
+    DatabaseChanged,
+    DescriptionWarned,
+    DevicesChosen,
+    JournalFault,
+    Notify,
+    StageStarted,
+)
 from tune.outcome.no_winner import without_winner
 from tune.steering import Steering
 from tune.store import Store, SweepFolder
@@ -85,6 +94,9 @@ def launch(
             with display:
                 for fault in driver.record.state.faults:
                     display.notice(JournalFault(fault))
+                if driver.search_left():
+                    for line in warning_lines({search.arm.name: search.arm for search in driver.searches.values()}):
+                        display.notice(DescriptionWarned(line))
                 driver.record.listeners.append(partial(_show, display, driver))
                 pending = _run(driver, display.notice, address or os.environ.get("RAY_ADDRESS"), local)
         else:

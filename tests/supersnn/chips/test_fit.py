@@ -152,6 +152,26 @@ def test_layers_compete_for_the_cores_with_much_memory() -> None:
     assert found["memory of the cores"].layers == ("4",)
 
 
+def test_the_sides_of_a_map_take_neuron_memory_as_powers_of_two() -> None:
+    """sinabs' `memory_summary`: f · 2^(⌈log2 h⌉ + ⌈log2 w⌉); 36·36 neurons take 64·64 entries."""
+    shape = (20, 36, 36)
+    wide = sequence((1, 36, 36), (conv(1, 20), shape), (INTEGRATING, shape))
+    found = {one.limit: str(one) for one in excesses(wide, "speck", 8)}
+    assert "takes 81,920 entries; a core has at most 65,536" in found["neurons of a core"]
+
+
+def test_cores_are_matched_by_rounded_neuron_memory() -> None:
+    """Three cores hold 64 Ki neurons: a fourth layer of 17·17·40 neurons, 40,960 entries, finds none."""
+
+    def layers(count: int) -> Graph:
+        shape = (40, 17, 17)
+        layer: list[tuple[Layer, tuple[int, ...]]] = [(conv(40, 40, side=1, padding=0), shape), (INTEGRATING, shape)]
+        return sequence((40, 17, 17), *(layer * count))
+
+    assert "memory of the cores" not in {one.limit for one in excesses(layers(3), "speck", 8)}
+    assert "memory of the cores" in {one.limit for one in excesses(layers(4), "speck", 8)}
+
+
 def test_a_network_without_graph_is_a_finding() -> None:
     class Recurrent(Network):
         def forward(self, images: torch.Tensor) -> object:  # type: ignore[override]
