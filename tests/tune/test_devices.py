@@ -1,6 +1,9 @@
 """The device follows from `resources.gpus`."""
 
+import os
+
 import pytest
+import torch
 
 from supersnn.config_model import digest, parse
 from supersnn.errors import UserError
@@ -76,6 +79,20 @@ def test_work_runs_on_the_device_that_its_starter_names() -> None:
     assert LocalExecutor(0, ResourcesConfig(gpus=0)).call(lambda _: working_device(), None) == "cpu"
     executor = LocalExecutor(0, ResourcesConfig(gpus=1))
     assert [result for _, result in executor.tasks(lambda _: working_device(), [None])] == ["cuda"]
+
+
+def test_a_sweep_in_this_process_asks_for_queues_before_it_looks_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_DEVICE_MAX_CONNECTIONS", raising=False)
+    seen = []
+
+    def count() -> int:
+        seen.append(os.environ.get("CUDA_DEVICE_MAX_CONNECTIONS"))
+        return 0
+
+    monkeypatch.setattr(torch.cuda, "device_count", count)
+    LocalExecutor(0, ResourcesConfig())
+    assert seen[0] == "32"
+    monkeypatch.setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32")  # so that it is taken back
 
 
 def test_the_digest_of_a_sweep_is_as_before_the_default_was_auto() -> None:
