@@ -10,7 +10,7 @@ import torch
 from benchmarks.gpu import parts
 from benchmarks.gpu.__main__ import lines, measure
 from benchmarks.gpu.parts import NEURON, PEERS, Loop, build_student, reached
-from benchmarks.gpu.setting import NotCapturedError, Setting, replace_neurons
+from benchmarks.gpu.setting import NotCapturedError, Setting, described, replace_neurons
 from supersnn import training
 from supersnn.neurons import LIF
 
@@ -98,7 +98,7 @@ def test_a_peers_step_that_cannot_be_captured_is_named_and_ours_is_required(monk
 
 def test_epochs_are_timed_without_their_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr(parts.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr("benchmarks.gpu.parts.time.perf_counter", lambda: clock[0])
     step, evaluated = training._Training._update, training._Training._validate
 
     def slow_step(self: Any, *given: Any) -> Any:
@@ -111,5 +111,5 @@ def test_epochs_are_timed_without_their_evaluation(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(training._Training, "_update", slow_step)
     monkeypatch.setattr(training._Training, "_validate", slow_evaluation)
-    config = parts.described("resnet8", train__batch_size=16)
+    config = described("resnet8", train__batch_size=16)
     assert parts._epochs(config, SMALL.data(0), None, SMALL) == 128 // 16

@@ -13,6 +13,7 @@ from supersnn.config import TrainConfig
 from supersnn.data import TrainingData
 from supersnn.device_steps import DeviceSteps
 from supersnn.losses import TeacherOutputs
+from supersnn.networks.build import build
 from supersnn.streams import Turn
 from supersnn.training import train, train_in_parts
 
@@ -179,9 +180,16 @@ def test_the_network_is_built_in_the_turn(
 ) -> None:
     """So its weights are in memory of the stream that writes to them."""
     log: list[str] = []
-    enter, leave, build = Turn.__enter__, Turn.__exit__, training.build
-    monkeypatch.setattr(Turn, "__enter__", lambda self: (log.append("enter"), enter(self))[1])
-    monkeypatch.setattr(Turn, "__exit__", lambda self, *given: (log.append("leave"), leave(self, *given))[1])
-    monkeypatch.setattr(training, "build", lambda *given: (log.append("build"), build(*given))[1])
+
+    def noted(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*given: Any) -> Any:
+            log.append(name)
+            return real(*given)
+
+        return called
+
+    monkeypatch.setattr(Turn, "__enter__", noted("enter", Turn.__enter__))
+    monkeypatch.setattr(Turn, "__exit__", noted("leave", Turn.__exit__))
+    monkeypatch.setattr(training, "build", noted("build", build))
     next(train_in_parts(configured(), bars))
     assert log[:3] == ["enter", "build", "leave"]

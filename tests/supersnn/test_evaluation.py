@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -99,7 +100,12 @@ def test_what_depends_on_the_network_alone_is_found_once(
 
     def noted(name: str) -> None:
         real = getattr(operations, name)
-        monkeypatch.setattr(evaluation, name, lambda *given: (found.append(name), real(*given))[1])
+
+        def called(*given: Any) -> Any:
+            found.append(name)
+            return real(*given)
+
+        monkeypatch.setattr(evaluation, name, called)
 
     noted("fan_out")
     noted("dense_operations")
@@ -117,6 +123,11 @@ def test_what_was_counted_is_copied_to_the_host_once(
 ) -> None:
     copies: list[int] = []
     real = evaluation._on_host
-    monkeypatch.setattr(evaluation, "_on_host", lambda values: (copies.append(len(values)), real(values))[1])
+
+    def copied(values: list[torch.Tensor]) -> list[torch.Tensor]:
+        copies.append(len(values))
+        return real(values)
+
+    monkeypatch.setattr(evaluation, "_on_host", copied)
     evaluate(network, bars.validation, bars.mean, bars.std)
     assert copies == [4 + len(network.spiking_layers()) + len(operations.weighted_layers(network))]

@@ -86,9 +86,13 @@ def test_a_fit_computes_as_the_training_of_a_teacher_on_its_device(
     configured: Configured, bars: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a GPU in bf16, here pretended; the weights stay in single precision, and constants are made once."""
-    made: list[Any] = []
+    made: list[Normaliser] = []
     seen: list[tuple[bool, torch.dtype, bool]] = []
-    normaliser, loss = Normaliser, functional.cross_entropy
+    loss = functional.cross_entropy
+
+    def normaliser(*given: Any) -> Normaliser:
+        made.append(Normaliser(*given))
+        return made[-1]
 
     def noted(logits: Tensor, labels: Tensor) -> Tensor:
         in_half = bool((logits.bfloat16() == logits).all())
@@ -96,7 +100,7 @@ def test_a_fit_computes_as_the_training_of_a_teacher_on_its_device(
         return loss(logits, labels)
 
     monkeypatch.setattr(teacher_fit, "gpu_precision", lambda _device: "bf16")
-    monkeypatch.setattr(teacher_fit, "Normaliser", lambda *given: (made.append(given), normaliser(*given))[1])
+    monkeypatch.setattr(teacher_fit, "Normaliser", normaliser)
     monkeypatch.setattr(teacher_fit, "functional", SimpleNamespace(cross_entropy=noted))
     config = recipe(teacher(configured, teacher__name="resnet8", teacher__epochs=2))
     with torch.random.fork_rng([]):

@@ -157,7 +157,7 @@ def test_a_holder_sees_its_gpus_alone_and_has_a_queue_for_each_stream(monkeypatc
         asked.append(given)
         return SimpleNamespace(remote=lambda *_: object())
 
-    monkeypatch.setattr(holder.ray, "remote", lambda _: SimpleNamespace(options=options))
+    monkeypatch.setattr("tune.execution.holder.ray.remote", lambda _: SimpleNamespace(options=options))
     keeper = Keeper(4, "cuda")
     keeper.holder("0" * 56, ("2",))
     keeper.holder("0" * 56, ())

@@ -30,7 +30,7 @@ class Case(NamedTuple):
     detach: bool
     learned: bool
     constant: bool
-    count: bool
+    counted: bool
     capability: int
     steps: int = 2
     neurons: int = 2500
@@ -99,7 +99,7 @@ def compile_both(case: Case) -> list[Any]:
     dynamics = Dynamics(0.75, decay, case.hard, case.surrogate, 0.83, case.detach)
     current = torch.zeros(1 if case.constant else case.steps, case.neurons, dtype=case.dtype)
     potentials, spikes, gradient = (torch.zeros(case.steps, case.neurons, dtype=case.dtype) for _ in range(3))
-    count = torch.zeros((), dtype=torch.float64) if case.count else None
+    count = torch.zeros((), dtype=torch.float64) if case.counted else None
     fused.forward(current, potentials, spikes, dynamics, count)
     fused.backward(potentials, spikes, gradient, dynamics, case.constant)
     return [kernel.code.pop() for kernel in (fused._forward, fused._backward)]
@@ -137,4 +137,4 @@ def test_a_dtype_that_the_kernel_cannot_take_does_not_compile(monkeypatch: pytes
         torch, "zeros", lambda *shape, dtype: real(*shape, dtype=torch.int8 if dtype == torch.float64 else dtype)
     )
     with pytest.raises(Exception, match="atomic"):
-        compile_both(case._replace(count=True))
+        compile_both(case._replace(counted=True))
