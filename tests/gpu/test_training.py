@@ -6,12 +6,15 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from benchmarks.gpu.parts import build_student
+from benchmarks.gpu.setting import NotCapturedError, Setting, replace_neurons, seconds_a_step, steps_of
 from supersnn import training
 from supersnn.data import TrainingData
 from supersnn.device_steps import DeviceSteps
 from supersnn.losses import TeacherOutputs
+from supersnn.neurons import LIF
 from supersnn.shards import Shard
 from supersnn.training import _Training, train, train_in_parts
 from tests.gpu.conftest import TAUGHT, Configured, Echo, assert_same, course, taking_turns
@@ -204,3 +207,21 @@ def test_no_step_waits_for_the_device(
     finally:
         torch.cuda.set_sync_debug_mode(before)
     torch.cuda.synchronize()
+
+
+class Waiting(nn.Module):
+    """ReLU that reads a value on the host, which no graph can capture."""
+
+    def forward(self, current: Tensor, constant: bool = False) -> Tensor:
+        assert math.isfinite(float(current.sum()))
+        return torch.cat([torch.relu(current)] * 2) if constant else torch.relu(current)
+
+
+def test_a_step_that_cannot_be_captured_goes_on_and_is_not_measured_as_captured(cuda: torch.device) -> None:
+    small = Setting(cuda, small=True, seconds=0.1)
+    network = build_student("resnet8", small)
+    replace_neurons(network, LIF, Waiting)
+    with pytest.warns(UserWarning, match="without a CUDA graph"), pytest.raises(NotCapturedError):
+        steps_of(network, small, "fp32", 8, graph=True)
+    steps_of(network, small, "fp32", 8, graph=False)(4)
+    assert seconds_a_step(steps_of(build_student("resnet8", small), small, "fp32", 8, graph=True), small) > 0
