@@ -10,7 +10,7 @@ from supersnn.numerics import gpu_precision
 
 
 def test_cuda_is_asked_for_queues_unless_the_environment_says_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_DEVICE_MAX_CONNECTIONS", "4")
+    monkeypatch.setenv("CUDA_DEVICE_MAX_CONNECTIONS", "4")  # so that it is taken back
     ask_for_queues()
     assert os.environ["CUDA_DEVICE_MAX_CONNECTIONS"] == "4"
     monkeypatch.delenv("CUDA_DEVICE_MAX_CONNECTIONS")

@@ -7,7 +7,6 @@ from typing import TypeVar
 
 import torch
 
-from supersnn.gpus import ask_for_queues
 from tune.description.searches import PlannedSearch
 from tune.description.sweep import ResourcesConfig
 from tune.execution.device import device_of, run_on
@@ -34,7 +33,6 @@ class LocalExecutor:
 
     def __init__(self, max_failures: int = 0, resources: ResourcesConfig | None = None, shards: int = 1) -> None:
         """Run on this machine's first GPU, or on its CPUs, as the resources of a trial say."""
-        ask_for_queues()
         self._policy = RetryPolicy(max_failures)
         need = resources or ResourcesConfig()
         self._gpus = need.resolved(shards, [torch.cuda.device_count()]).gpus_taken

@@ -38,7 +38,7 @@ class Case(NamedTuple):
 
 MAIN: tuple[Sequence[Any], ...] = (fused.DTYPES, tuple(fused.SURROGATES), *[(True, False)] * 5, (90, 80))
 EVERY = [Case(*values) for values in itertools.product(*MAIN)]
-SIZES = itertools.product((1, 2, 4), (1, 2500, 4096))  # Triton has variants for 1 and for multiples of 16
+SIZES = list(itertools.product((1, 2, 4), (1, 2500, 4096)))  # Triton has variants for 1 and for multiples of 16
 
 
 def pairs(case: Case) -> set[tuple[Any, ...]]:
