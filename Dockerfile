@@ -16,7 +16,7 @@ COPY supersnn /source/supersnn
 COPY tune /source/tune
 COPY analysis /source/analysis
 RUN /opt/supersnn/bin/python -m pip install --no-cache-dir --constraint /source/deploy/constraints.txt \
-        '/source[cluster]' \
+        '/source[cluster,gpu]' \
     && /opt/supersnn/bin/python -m pip uninstall --yes pip \
     && find /opt/supersnn/lib -type d \( -name tests -o -path '*/torch/include' -o -path '*/ray/jars' \) -prune \
         -exec rm -rf {} +

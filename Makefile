@@ -72,6 +72,7 @@ ui: install  ## open the MLflow UI of the store
 	$(BIN)/supersnn ui
 
 constraints: install-test  ## pin the image's packages to the versions in .venv
+	$(BIN)/pip install --quiet --editable '.[gpu]'
 	$(BIN)/pip freeze --exclude-editable | grep -E '^[A-Za-z0-9._-]+==' | sed -E 's/\+[a-z0-9.]+$$//' > deploy/constraints.txt
 
 image-check:  ## build and check the image without a container engine (needs root, debootstrap)

@@ -4,10 +4,10 @@
 #     bash deploy/gpu_session.sh [FOLDER]                   # some 15 minutes; results in FOLDER (gpu-results/)
 #     PYTHON=python3 STEPS="check" bash deploy/gpu_session.sh FOLDER
 #
-# STEPS: any of setup, check (at most 6 minutes), bench (at most 8) and sweep (2, where Optuna and MLflow are installed).
-# Needed: torch 2.11 or later with CUDA and Triton, Python 3.11 or later, pydantic, PyYAML, safetensors, filelock, numba,
-# numpy, pytest; a folder of wheels of what is missing can be given as WHEELS. A step that fails does not keep the others
-# from running; the exit code is then 1.
+# STEPS: any of setup, check (at most 6 minutes), bench (at most 8) and sweep (2, four trials in a pack, where Optuna and
+# MLflow are installed). Needed: torch 2.11 or later with CUDA and Triton, Python 3.11 or later, pydantic, PyYAML,
+# safetensors, filelock, numba, numpy, scikit-learn (for its digits), pytest; a folder of wheels of what is missing can be
+# given as WHEELS. A step that fails does not keep the others from running; the exit code is then 1.
 set -u
 cd "$(dirname "$0")/.."
 folder=${1:-gpu-results}
@@ -15,6 +15,8 @@ python=${PYTHON:-python3}
 steps=${STEPS:-setup check bench sweep}
 mkdir -p "$folder"
 folder=$(cd "$folder" && pwd)
+# cuBLAS reads its workspace when it is first used; deterministic checks after others in one process need this one.
+export CUBLAS_WORKSPACE_CONFIG=${CUBLAS_WORKSPACE_CONFIG:-:4096:8}
 export PYTHONUNBUFFERED=1 PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 failed=""
 
@@ -51,7 +53,7 @@ sys.exit(1 if faults else 0)
     sweep)
         if "$python" -c 'import optuna, mlflow, typer' 2>/dev/null; then
             run sweep "$python" -m supersnn_cli sweep configs/digits.yaml --local --store "$folder/store" \
-                --set name=on-a-gpu --set search.trials=4 --set verify.seeds=2
+                --set name=on-a-gpu --set search.trials=4 --set verify.seeds=2 --set resources.pack=4
             run exported "$python" -m supersnn_cli check "$folder/store/sweeps/on-a-gpu/best/overall"
         else
             echo "== sweep: left out, optuna, mlflow and typer are needed"

@@ -12,10 +12,10 @@ from torch.nn import functional
 from supersnn.augment import Normaliser
 from supersnn.cuda_graph import captured
 from supersnn.data import Images
-from supersnn.networks.base import Network
+from supersnn.networks.base import ImageShape, Network
 from supersnn.neurons import SpikeCounter, counts_itself
 from supersnn.numerics import numerics
-from supersnn.operations import LayerInputs, fan_out, weighted_layers
+from supersnn.operations import LayerInputs, dense_operations, fan_out, weighted_layers
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,12 @@ class Evaluation:
 class _InputTally:
     """Count of the non-zero inputs of one layer by position, kept on the device at fixed addresses."""
 
-    def __init__(self, layer: nn.Conv2d | nn.Linear) -> None:
-        self._layer = layer
+    def __init__(self, layer: nn.Conv2d | nn.Linear, device: torch.device) -> None:
+        self._layer, self._device = layer, device
         self._nonzero: Tensor | None = None
         self._graded: Tensor | None = None
         self._shape = torch.Size()
+        self._taps: Tensor | None = None
         self.values = 0
 
     def add(self, inputs: Tensor) -> None:
@@ -71,13 +72,21 @@ class _InputTally:
             if counted is not None:
                 counted.zero_()
 
-    def inputs(self, images: int, each: float) -> LayerInputs:
-        """Return what was counted over so many images, with so many values each."""
+    def counted(self) -> Tensor:
+        """Return what was counted, on the device, float64 [1 + positions]: whether inputs are graded, non-zero ones."""
+        if self._nonzero is None or self._graded is None:
+            return torch.zeros(0, dtype=torch.float64, device=self._device)
+        return torch.cat([self._graded.double().view(1), self._nonzero.flatten()])
+
+    def inputs(self, counted: Tensor, images: int, each: float) -> LayerInputs:
+        """Return what was counted, copied to the host, over so many images with so many values each."""
         if self._nonzero is None:
             return LayerInputs(0.0, 0.0, True)
-        nonzero = self._nonzero.cpu()
-        operations = float((nonzero * fan_out(self._layer, self._shape)).sum()) / images
-        return LayerInputs(float(nonzero.sum()) / (each * images), operations, not self._graded)
+        if self._taps is None:
+            self._taps = fan_out(self._layer, self._shape)
+        nonzero = counted[1:].view(self._nonzero.shape)
+        operations = float((nonzero * self._taps).sum()) / images
+        return LayerInputs(float(nonzero.sum()) / (each * images), operations, not counted[0])
 
 
 class Evaluator:
@@ -98,8 +107,9 @@ class Evaluator:
         self._device = next(network.parameters()).device
         self._normalise = Normaliser(mean, std, self._device)
         self._spikes = {name: SpikeCounter(self._device) for name in network.spiking_layers()}
-        self._inputs = {name: _InputTally(layer) for name, layer in weighted_layers(network)}
+        self._inputs = {name: _InputTally(layer, self._device) for name, layer in weighted_layers(network)}
         self._each = dict.fromkeys((*self._spikes, *self._inputs), 0.0)
+        self._dense: dict[ImageShape, dict[str, int]] = {}
         self._evaluations = 0
         self._graph: torch.cuda.CUDAGraph | None = None
         self._pixels: Tensor | None = None
@@ -120,6 +130,12 @@ class Evaluator:
         finally:
             self._network.train(training)
             self._evaluations += 1
+
+    def dense_operations(self, shape: ImageShape) -> dict[str, int]:
+        """Return `operations.dense_operations` of the network, which are found once."""
+        if shape not in self._dense:
+            self._dense[shape] = dense_operations(self._network, shape)
+        return self._dense[shape]
 
     @contextmanager
     def _counting(self) -> Iterator[None]:
@@ -185,22 +201,36 @@ class Evaluator:
         images, classes = len(labels), scores.shape[1]
         right = scores.argmax(1) == labels
         among_five = (scores.topk(min(5, classes)).indices == labels[:, None]).any(1)
+        loss = functional.cross_entropy(scores, labels)
+        tallies = {name: tally.counted() for name, tally in self._inputs.items()}
+        spikes = [counter.spikes.view(1) for counter in self._spikes.values()]
+        found = _on_host([labels, right, among_five.sum().view(1), loss.view(1), *spikes, *tallies.values()])
+        labels, right, among, loss = found[0].long(), found[1].bool(), found[2], found[3]
+        fired = {name: float(count) for name, count in zip(self._spikes, found[4:], strict=False)}
+        counted = dict(zip(self._inputs, found[4 + len(fired) :], strict=True))
         sizes = torch.bincount(labels, minlength=classes).tolist()
         hits = torch.bincount(labels[right], minlength=classes).tolist()
-        fired = {name: counter.count() for name, counter in self._spikes.items()}
         steps = {name: round(self._each[name] * images) for name in fired}
         everything = sum(steps.values())
         return Evaluation(
             images=images,
             accuracy=sum(hits) / images,
-            top5=int(among_five.sum()) / images,
-            loss=float(functional.cross_entropy(scores, labels)),
+            top5=int(among) / images,
+            loss=float(loss),
             per_class=tuple(hit / n if n else None for hit, n in zip(hits, sizes, strict=True)),
             rate=sum(fired.values()) / everything if everything else None,
             rates={name: fired[name] / steps[name] if steps[name] else 0.0 for name in fired},
-            inputs={name: tally.inputs(images, self._each[name]) for name, tally in self._inputs.items()},
+            inputs={
+                name: tally.inputs(counted[name], images, self._each[name]) for name, tally in self._inputs.items()
+            },
             right=tuple(right.tolist()),
         )
+
+
+def _on_host(values: Sequence[Tensor]) -> list[Tensor]:
+    """Return vectors as float64 on the host, which waits for the device once; integers below 2⁵³ stay exact."""
+    together = torch.cat([one.double() for one in values]).cpu()
+    return list(together.split([len(one) for one in values]))
 
 
 def evaluate(

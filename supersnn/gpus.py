@@ -1,11 +1,21 @@
 """The GPUs of this machine as torch sees them: names, what results on them depend on, and whether they are sound."""
 
+import os
+
 import torch
 
 from supersnn.kernels.choice import trial_launch
 from supersnn.nvml import driver_version
 
 _SIDE = 256
+
+
+def ask_for_queues() -> None:
+    """Ask CUDA for 32 hardware queues instead of 8, unless the environment says how many; before the first CUDA call.
+
+    Streams that share a queue wait for each other, and a pack has up to 16 of them.
+    """
+    os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")
 
 
 def gpu_names() -> list[str]:

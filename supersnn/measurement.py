@@ -59,5 +59,7 @@ def measure(network: Network, images: Images, data: TrainingData, evaluator: Eva
         data: the training data that it was trained on: their mean and deviation, and the images' shape.
         evaluator: of this network and these data, where one is kept for several evaluations.
     """
-    evaluation = (evaluator or Evaluator(network, data.mean, data.std)).evaluate(images)
-    return Measurement(evaluation, count(network, data.shape, evaluation.inputs))
+    evaluator = evaluator or Evaluator(network, data.mean, data.std)
+    evaluation = evaluator.evaluate(images)
+    dense = evaluator.dense_operations(data.shape)
+    return Measurement(evaluation, count(network, data.shape, evaluation.inputs, dense=dense))

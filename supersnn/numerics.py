@@ -15,8 +15,12 @@ _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 
 def gpu_precision(device: torch.device | str) -> Literal["fp32", "bf16"]:
-    """Return the precision that teachers are trained and run in on a device: bf16 on GPUs that have it."""
-    return "bf16" if torch.device(device).type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    """Return the precision that teachers are trained and run in on a device: bf16 on GPUs that have it.
+
+    GPUs that only emulate it are slower with it.
+    """
+    there = torch.device(device).type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16" if there else "fp32"
 
 
 @contextmanager

@@ -118,6 +118,7 @@ def count(
     inputs: Mapping[str, LayerInputs],
     mac_pj: float = MAC_PJ,
     ac_pj: float = AC_PJ,
+    dense: Mapping[str, int] | None = None,
 ) -> Operations:
     """Return the mean number of operations per image; see `Operations`.
 
@@ -130,8 +131,9 @@ def count(
         inputs: of its layers by name (`evaluation.evaluate`).
         mac_pj: energy of a multiply-accumulate in picojoules.
         ac_pj: energy of an accumulate in picojoules.
+        dense: the network's `dense_operations`, where they are known.
     """
-    dense = dense_operations(network, shape)
+    dense = dense_operations(network, shape) if dense is None else dense
     first = next(iter(dense))
     spiking = bool(network.spiking_layers())
     mac = float(dense[first] if spiking else sum(dense.values()))

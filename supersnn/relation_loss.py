@@ -54,13 +54,33 @@ def pooled(features: Tensor, pool: int | str) -> Tensor:
 
 
 def average_pooled(maps: Tensor, side: int) -> Tensor:
-    """Return maps [N, C, H, W] averaged to `side` x `side`.
+    """Return maps [N, C, H, W] averaged to `side` x `side`, over windows of torch's `adaptive_avg_pool2d`.
 
-    torch's own pooling has no deterministic gradient on GPUs; where `side` divides a map's, a mean has.
+    That has no deterministic gradient on GPUs; there it is a mean where `side` divides a map's, and two products of
+    matrices elsewhere.
     """
-    if maps.is_cuda and all(length % side == 0 for length in maps.shape[2:]):
+    if not maps.is_cuda:
+        return functional.adaptive_avg_pool2d(maps, side)
+    if all(length % side == 0 for length in maps.shape[2:]):
         return maps.unflatten(3, (side, -1)).unflatten(2, (side, -1)).mean((3, 5))
-    return functional.adaptive_avg_pool2d(maps, side)
+    return averaged_by_products(maps, side)
+
+
+def averaged_by_products(maps: Tensor, side: int) -> Tensor:
+    """Return maps [N, C, H, W] averaged to `side` x `side`: each window's mean over its columns, then over its rows."""
+    rows, columns = (_window_weights(length, side, maps) for length in maps.shape[2:])
+    return rows @ (maps @ columns.mT)
+
+
+def _window_weights(length: int, side: int, like: Tensor) -> Tensor:
+    """Return [side, length]: row i has 1/n in the n places from ⌊i · length / side⌋ to ⌈(i + 1) · length / side⌉.
+
+    It is computed on the device of `like`, so that nothing waits and a graph can be captured.
+    """
+    window, place = (torch.arange(count, device=like.device) for count in (side, length))
+    first, end = window * length // side, ((window + 1) * length + side - 1) // side
+    inside = (place >= first.unsqueeze(1)) & (place < end.unsqueeze(1))
+    return (inside / (end - first).unsqueeze(1)).to(like.dtype)
 
 
 def relation_loss(config: RelationLossConfig, features: Tensor, teacher: Tensor, shard: Shard = _FULL_BATCH) -> Tensor:

@@ -4,7 +4,7 @@ On CPUs there are no streams: everything here then does the plain thing.
 """
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import TracebackType
 
 import torch
@@ -42,6 +42,15 @@ class Turn:
         if self._stream is None:
             return lambda: True
         return self._stream.record_event().query
+
+    def end(self) -> None:
+        """Wait until everything that was launched is done: only then may the memory that it uses be freed.
+
+        An error of CUDA is left to whoever uses the device next: here a training ends, perhaps because of that error.
+        """
+        if self._stream is not None:
+            with suppress(RuntimeError):
+                self._stream.synchronize()
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:

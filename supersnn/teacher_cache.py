@@ -169,7 +169,7 @@ def _views(config: TrainConfig) -> int:
 
 
 def _identity(teacher: Teacher, data: TrainingData, config: TrainConfig) -> dict[str, Any]:
-    """Return everything that the outputs depend on."""
+    """Return everything that the outputs depend on; their precision only if it is not that of a CPU."""
     return {
         "teacher": teacher.digest,
         "weights": teacher.weights_digest,
@@ -177,6 +177,7 @@ def _identity(teacher: Teacher, data: TrainingData, config: TrainConfig) -> dict
         "augment": {name: value for name, value in digested(config.dataset.augment).items() if name != "views"},
         "augment_seed": config.dataset.split_seed,
         "views": config.dataset.augment.views,
+        **({} if teacher.precision == "fp32" else {"precision": teacher.precision}),
     }
 
 

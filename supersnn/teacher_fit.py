@@ -7,12 +7,14 @@ from typing import Literal
 import torch
 from torch.nn import functional
 
-from supersnn.augment import normalise
+from supersnn.augment import Normaliser
 from supersnn.config import TrainConfig
 from supersnn.data import TrainingData
 from supersnn.networks.base import Network
+from supersnn.numerics import gpu_precision, numerics
 from supersnn.optimisation import learning_rate, optimiser
 from supersnn.randomness import permutation
+from supersnn.streams import to_device
 from supersnn.views import augmented, view_of
 
 _ORDER = 9  # stream of the teacher's seed
@@ -30,6 +32,7 @@ def fit(
     """Train a network's read-out (`head`) or all of it on the train split, in place; return the seconds it took.
 
     The body of `head` stays in evaluation mode, so that its statistics do not change. A fit that is killed starts anew.
+    On a GPU it computes as the training of a teacher does, in `numerics.gpu_precision`.
 
     Args:
         network: in evaluation mode, without gradients; it is left so, on the CPU.
@@ -48,19 +51,23 @@ def fit(
     optimizer = optimiser(config.optimizer, parameters)
     size = min(config.train.batch_size, len(data.train))
     steps, step = len(data.train) // size, 0
-    for epoch in range(config.train.epochs):
-        order = permutation(len(data.train), config.seed, _ORDER, epoch)[: steps * size]
-        for rows in order.split(size):
-            images = augmented(data.train, rows, view_of(epoch, config.dataset.augment), config)
-            with torch.set_grad_enabled(True):
-                logits = network(normalise(images, data.mean, data.std)).logits[0]
-                loss = functional.cross_entropy(logits, data.train.labels[rows.to(data.train.labels.device)])
-            optimizer.zero_grad()
-            loss.backward()
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(config.optimizer, step, steps * config.train.epochs)
-            optimizer.step()
-            step += 1
-        progress(epoch + 1)
+    where = next(network.parameters()).device
+    normalise, half = Normaliser(data.mean, data.std, where), gpu_precision(where) == "bf16"
+    with numerics(where, config.train.tf32, config.train.deterministic), torch.enable_grad():
+        for epoch in range(config.train.epochs):
+            view = view_of(epoch, config.dataset.augment)
+            order = permutation(len(data.train), config.seed, _ORDER, epoch)[: steps * size]
+            for rows in to_device(order, where).split(size):
+                images = normalise(augmented(data.train, rows, view, config))
+                with torch.autocast(where.type, torch.bfloat16, enabled=half):
+                    logits = network(images).logits[0]
+                loss = functional.cross_entropy(logits.float(), data.train.labels[rows])
+                optimizer.zero_grad()
+                loss.backward()
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate(config.optimizer, step, steps * config.train.epochs)
+                optimizer.step()
+                step += 1
+            progress(epoch + 1)
     network.eval().requires_grad_(False).cpu()
     return time.perf_counter() - started

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -45,6 +45,7 @@ class Teacher:
     seconds: duration of the training.
     known_split: it was trained on this split, so that it has not seen the validation images. For imported weights
         without a recorded split this is unknown.
+    precision: of its outputs, that of the device which it is on (`numerics.gpu_precision`).
     """
 
     config: TrainConfig
@@ -57,6 +58,7 @@ class Teacher:
     operations: Operations
     seconds: float
     known_split: bool
+    precision: Literal["fp32", "bf16"] = "fp32"
 
     def __repr__(self) -> str:
         """Return the architecture, its size, and its accuracy."""
@@ -310,6 +312,7 @@ def _load(folder: Path, data: TrainingData, device: torch.device | str) -> Teach
         operations=Operations(**metrics["operations"]),
         seconds=metrics["seconds"],
         known_split=metrics["known_split"],
+        precision=gpu_precision(device),
     )
 
 

@@ -229,16 +229,21 @@ class _Training:
         self.batch = min(config.train.batch_size, len(data.train))
         self.steps = len(data.train) // self.batch
         self.layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
-        with prefix_errors("student.architecture"), Generators(key(config.seed, _INITIAL), self.device):
-            self.network = build(config.student, config.neuron, data.shape, len(data.classes))
-        shard.convert_batch_norm(self.network)
-        self.network.to(self.device).to(memory_format=self.layout)
-        ema = config.optimizer.ema
-        self.average = WeightAverage(self.network, ema) if ema else None
         self.taken = 0
         self.turn = Turn(self.device, config.train.tf32, config.train.deterministic)
         with self.turn:
+            self._build()
             self._prepare(resume)
+
+    def _build(self) -> None:
+        """Build the network, in memory of the turn's stream, which alone writes to it."""
+        config, data = self.config, self.data
+        with prefix_errors("student.architecture"), Generators(key(config.seed, _INITIAL), self.device):
+            self.network = build(config.student, config.neuron, data.shape, len(data.classes))
+        self.shard.convert_batch_norm(self.network)
+        self.network.to(self.device).to(memory_format=self.layout)
+        ema = config.optimizer.ema
+        self.average = WeightAverage(self.network, ema) if ema else None
 
     def _prepare(self, resume: Snapshot | None) -> None:
         """Make what the steps need beside the network."""
@@ -274,7 +279,11 @@ class _Training:
         )
 
     def release(self) -> None:
-        """Break the reference cycle with what runs the steps, so that memory on the device is free at once."""
+        """Break the reference cycle with what runs the steps, so that memory on the device is free at once.
+
+        A training that is closed in mid-epoch has steps that are launched and not done, which use that memory.
+        """
+        self.turn.end()
         self.device_steps = None
 
     def _graph_wanted(self) -> bool:

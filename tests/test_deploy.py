@@ -16,7 +16,10 @@ import ray
 import yaml
 from ray.scripts.scripts import drain_node
 
+from supersnn.config_model import parse
 from tests.support import kuberay_schema
+from tune.description.overrides import parse_override, with_override
+from tune.description.sweep import SweepConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 DEPLOY = ROOT / "deploy"
@@ -229,8 +232,23 @@ def test_the_image_has_every_module_and_pins_every_dependency() -> None:
     for package in packages:
         assert f"COPY {package} /source/{package}\n" in dockerfile
     pinned = {line.partition("==")[0].lower().replace("_", "-") for line in constraints()}
-    wanted = [*project["project"]["dependencies"], *project["project"]["optional-dependencies"]["cluster"]]
+    assert "'/source[cluster,gpu]'" in dockerfile
+    extras = project["project"]["optional-dependencies"]
+    wanted = [*project["project"]["dependencies"], *extras["cluster"], *extras["gpu"]]
     assert {re.split(r"[\[<>=]", name)[0].lower() for name in wanted} <= pinned
+
+
+def test_the_session_on_a_gpu_runs_a_pack_in_a_workspace_that_is_deterministic() -> None:
+    script = DEPLOY / "gpu_session.sh"
+    checked = subprocess.run(["bash", "-n", script], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr
+    text = script.read_text(encoding="utf-8")
+    assert "export CUBLAS_WORKSPACE_CONFIG=${CUBLAS_WORKSPACE_CONFIG:-:4096:8}\n" in text
+    data = yaml.safe_load((ROOT / "configs/digits.yaml").read_text(encoding="utf-8"))
+    for value in re.findall(r"--set (\S+)", text):
+        data = with_override(data, *parse_override(value))
+    sweep = parse(SweepConfig, data, "digits.yaml")
+    assert (sweep.resources.pack, sweep.search.trials) == (4, 4)
 
 
 def test_constraints_are_plain_pins() -> None:

@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.gpu.parts import PARTS
 from benchmarks.gpu.setting import Setting, release
-from supersnn.gpus import gpu_facts
+from supersnn.gpus import ask_for_queues, gpu_facts
 
 MINUTES = 8.0
 
@@ -84,6 +84,7 @@ def main() -> None:
     parser.add_argument("--json", nargs="?", const="-", help="print one JSON document, or write it to this file")
     parser.add_argument("--write", type=Path, help="a Markdown file whose section on this benchmark is replaced")
     options = parser.parse_args()
+    ask_for_queues()
     if options.device == "cuda" and not torch.cuda.is_available():
         sys.exit(f"torch {torch.__version__} sees no GPU here; --device cpu --small shows that everything runs")
     setting = Setting(torch.device(options.device), options.small, 0.2 if options.small else options.seconds)

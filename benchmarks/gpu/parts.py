@@ -12,7 +12,15 @@ import torch
 from torch import nn
 
 from benchmarks.gpu.packed import rates
-from benchmarks.gpu.setting import Setting, described, release, replace_neurons, seconds_a_step, steps_of
+from benchmarks.gpu.setting import (
+    NotCapturedError,
+    Setting,
+    described,
+    release,
+    replace_neurons,
+    seconds_a_step,
+    steps_of,
+)
 from supersnn.config import NeuronConfig
 from supersnn.networks.base import ImageShape, Network
 from supersnn.networks.build import build
@@ -21,9 +29,10 @@ from supersnn.numerics import numerics
 from supersnn.teacher_cache import TeacherCache
 from supersnn.teacher_outputs import needed_outputs
 from supersnn.teachers import TeacherStore
-from supersnn.training import TeacherSource, train
+from supersnn.training import TeacherSource, train, train_in_parts
 
 IMAGES = 50_000
+PEERS = ("snntorch", "spikingjelly")
 NEURON = NeuronConfig(threshold=1.0, decay=0.5, reset="hard", surrogate="atan", width=0.5)
 
 
@@ -67,7 +76,11 @@ def ceilings(setting: Setting) -> Part:
 
 
 def epoch(setting: Setting) -> Part:
-    """Measure an epoch of ResNet-19, and its step with other libraries' neurons and with ReLU."""
+    """Measure an epoch of ResNet-19, and its step with other libraries' neurons and with ReLU.
+
+    Raises:
+        NotCapturedError: a step that is no peer's cannot be captured in a graph; a peer's that cannot is named.
+    """
     part = Part()
     config = described(_large(setting), train__precision=setting.precision, train__batch_size=_batch(setting))
     reports = train(config, setting.data(IMAGES), device=setting.device)
@@ -78,23 +91,30 @@ def epoch(setting: Setting) -> Part:
     release(setting)
     sides = dict(_sides(setting))
     for name, (made, graph) in sides.items():
-        step = _timed(part, name, made, graph, setting)
-        part.rows[f"step of ResNet-19, {name}, ms"] = 1000 * step
+        try:
+            step = _timed(part, name, made, graph, setting)
+        except NotCapturedError as error:
+            if not name.startswith(PEERS):
+                raise
+            part.notes[f"step of ResNet-19, {name}"] = f"not measured: {error}"
+        else:
+            part.rows[f"step of ResNet-19, {name}, ms"] = 1000 * step
     steps = IMAGES // _batch(setting)
     ours = part.rows["step of ResNet-19, ours, graph, ms"] / 1000
     part.rows["epoch of ResNet-19, its steps alone, s"] = ours * steps
     part.targets["epoch of ResNet-19, s"] = (part.rows["epoch of ResNet-19 with its evaluation, s"], "<= 6")
-    peers = [name for name in sides if name.startswith(("spikingjelly", "snntorch"))]
+    peers = [name for name in sides if name.startswith(PEERS)]
     for name in peers:
-        mine = "ours, graph" if name.endswith(", graph") else "ours, no graph"
-        ratio = part.rows[f"step of ResNet-19, {name}, ms"] / part.rows[f"step of ResNet-19, {mine}, ms"]
-        part.targets[f"{name}, time over ours"] = (ratio, ">= 1.5")
+        if (taken := part.rows.get(f"step of ResNet-19, {name}, ms")) is not None:
+            mine = "ours, graph" if name.endswith(", graph") else "ours, no graph"
+            ratio = taken / part.rows[f"step of ResNet-19, {mine}, ms"]
+            part.targets[f"{name}, time over ours"] = (ratio, ">= 1.5")
     if not peers:
         part.notes["peers"] = "neither spikingjelly nor snntorch is here; a plain loop over time is measured instead"
         for way in ("graph", "no graph"):
-            ratio = part.rows[f"step of ResNet-19, loop over time, {graph}, ms"]
+            loop = part.rows[f"step of ResNet-19, loop over time, {way}, ms"]
             part.notes[f"loop over time, {way}, time over ours"] = (
-                ratio / part.rows[f"step of ResNet-19, ours, {graph}, ms"]
+                loop / part.rows[f"step of ResNet-19, ours, {way}, ms"]
             )
     relu = part.rows["step of ResNet-19, ReLU, graph, ms"] / 1000
     part.targets["ResNet-19, step over ReLU's on the folded batch"] = (ours / relu, "<= 1.15")
@@ -271,9 +291,20 @@ def _timed(part: Part, name: str, made: Callable[[], Network], graph: bool, sett
 
 
 def _epochs(config: Any, data: Any, source: TeacherSource | None, setting: Setting) -> float:
-    """Return the seconds of the fastest of some epochs, after one for each view, without the evaluation's share."""
-    reports = train(config, data, source, device=setting.device)
-    found = [next(reports).metrics["time/epoch_s"] for _ in range(3 if setting.small else 6)]
+    """Return the seconds of the fastest of some epochs, after one for each view, without the evaluation's share.
+
+    A training's last turn before a report is when its steps are done, and the evaluation is not begun.
+    """
+    found: list[float] = []
+    began = done = time.perf_counter()
+    for report in train_in_parts(config, data, source, device=setting.device):
+        if report is None:
+            done = time.perf_counter()
+            continue
+        found.append(done - began)
+        if len(found) == (3 if setting.small else 6):
+            break
+        began = time.perf_counter()
     return min(found[2:])
 
 

@@ -19,6 +19,10 @@ from supersnn.optimisation import optimiser, rate_tensor
 PRECISION = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+class NotCapturedError(RuntimeError):
+    """A step that was to be measured in a CUDA graph could not be captured: it would be measured without one."""
+
+
 @dataclass(frozen=True)
 class Setting:
     """Device and sizes: those of the targets, or `small` ones that only show that everything runs.
@@ -94,6 +98,9 @@ def steps_of(network: Network, setting: Setting, precision: str, batch: int, gra
     """Return a function that trains a network for a number of steps on images of noise, and waits for the device.
 
     Losses are the label's alone. The first steps, and the capture, are done before this returns.
+
+    Raises:
+        NotCapturedError: `graph` is asked for on a GPU, and the step cannot be captured.
     """
     device, side = setting.device, 8 if setting.small else 32
     network.to(device).to(memory_format=torch.channels_last).train()
@@ -127,6 +134,8 @@ def steps_of(network: Network, setting: Setting, precision: str, batch: int, gra
 
     setting.synchronise()
     run(UNCAPTURED + count)
+    if graph and device.type == "cuda" and not steps.captured:
+        raise NotCapturedError("its step cannot be captured in a CUDA graph; the warning above says why")
     return run
 
 

@@ -1,10 +1,17 @@
 """The benchmark for a GPU: its parts run on a CPU, at sizes that say nothing about speed."""
 
+import importlib.util
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
 import torch
 
+from benchmarks.gpu import parts
 from benchmarks.gpu.__main__ import lines, measure
-from benchmarks.gpu.parts import NEURON, Loop, build_student, reached
-from benchmarks.gpu.setting import Setting, replace_neurons
+from benchmarks.gpu.parts import NEURON, PEERS, Loop, build_student, reached
+from benchmarks.gpu.setting import NotCapturedError, Setting, described, replace_neurons
+from supersnn import training
 from supersnn.neurons import LIF
 
 SMALL = Setting(torch.device("cpu"), small=True, seconds=0.1)
@@ -43,3 +50,66 @@ def test_the_plain_loop_computes_what_our_neurons_compute() -> None:
     assert len(gradients[0]) == len(gradients[1]) > 10
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+@pytest.fixture
+def without_peers(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in PEERS else real(name))
+
+
+@pytest.mark.usefixtures("without_peers")
+def test_an_epoch_without_the_peers_libraries_is_measured_against_a_loop() -> None:
+    found = measure(SMALL, ["epoch"])["parts"]["epoch"]
+    assert "error" not in found
+    for name in ("ours", "ReLU", "loop over time"):
+        for way in ("graph", "no graph"):
+            assert found["rows"][f"step of ResNet-19, {name}, {way}, ms"] > 0
+    for way in ("graph", "no graph"):
+        row = "step of ResNet-19, {}, {}, ms"
+        ratio = found["rows"][row.format("loop over time", way)] / found["rows"][row.format("ours", way)]
+        assert found["notes"][f"loop over time, {way}, time over ours"] == ratio
+    assert not any(name.startswith(PEERS) for name in found["targets"])
+
+
+def test_a_peers_step_that_cannot_be_captured_is_named_and_ours_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
+    def sides(_setting: Setting) -> Iterator[tuple[str, tuple[Any, bool]]]:
+        for name in ("ours", "ReLU", "snntorch"):
+            for graph in (True, False):
+                yield f"{name}, {'graph' if graph else 'no graph'}", (lambda: build_student("resnet8", SMALL), graph)
+
+    refused = "snntorch, graph"
+
+    def timed(_part: Any, name: str, *_rest: Any) -> float:
+        if name == refused:
+            raise NotCapturedError("why")
+        return 2.0 if name.startswith("snntorch") else 1.0
+
+    monkeypatch.setattr(parts, "_sides", sides)
+    monkeypatch.setattr(parts, "_timed", timed)
+    found = parts.epoch(SMALL)
+    assert found.notes["step of ResNet-19, snntorch, graph"] == "not measured: why"
+    assert found.targets["snntorch, no graph, time over ours"] == (2.0, ">= 1.5")
+    assert "snntorch, graph, time over ours" not in found.targets
+    refused = "ours, graph"
+    with pytest.raises(NotCapturedError):
+        parts.epoch(SMALL)
+
+
+def test_epochs_are_timed_without_their_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("benchmarks.gpu.parts.time.perf_counter", lambda: clock[0])
+    step, evaluated = training._Training._update, training._Training._validate
+
+    def slow_step(self: Any, *given: Any) -> Any:
+        clock[0] += 1.0
+        return step(self, *given)
+
+    def slow_evaluation(self: Any) -> Any:
+        clock[0] += 100.0
+        return evaluated(self)
+
+    monkeypatch.setattr(training._Training, "_update", slow_step)
+    monkeypatch.setattr(training._Training, "_validate", slow_evaluation)
+    config = described("resnet8", train__batch_size=16)
+    assert parts._epochs(config, SMALL.data(0), None, SMALL) == 128 // 16

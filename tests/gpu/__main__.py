@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from supersnn.gpus import gpu_facts
+from supersnn.gpus import ask_for_queues, gpu_facts
 
 FOLDER = Path(__file__).parent
 LIBRARIES = ("torch", "triton", "numpy", "numba", "pydantic", "safetensors")
@@ -45,6 +45,8 @@ class Results:
 def run(device: str, minutes: float, selected: str | None) -> dict[str, Any]:
     """Run the checks on a device; return their results as one document."""
     os.environ["SUPERSNN_GPU_CHECK"] = device
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
+    ask_for_queues()
     faulthandler.dump_traceback_later(60 * minutes + 60, exit=True)  # a check that hangs
     started = time.monotonic()
     results = Results(60 * minutes)

@@ -6,15 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from supersnn import checkpoint, exported, teacher_cache
+from supersnn import checkpoint, exported, teacher_cache, teacher_fit
 from supersnn.checking import check, tolerance
 from supersnn.data import TrainingData, training_data
 from supersnn.evaluation import Evaluator, evaluate
 from supersnn.exported import Preprocessing
+from supersnn.networks.build import build
+from supersnn.numerics import numerics
+from supersnn.relation_loss import average_pooled
 from supersnn.shards import Shard
 from supersnn.teacher_cache import TeacherCache
 from supersnn.teacher_outputs import needed_outputs
-from supersnn.teachers import TeacherStore
+from supersnn.teachers import TeacherStore, recipe
 from supersnn.training import _Training, train
 from tests.gpu.conftest import TAUGHT, Configured
 
@@ -78,3 +81,36 @@ def test_an_exported_student_is_accepted_on_another_device(
     (comparison,) = check(tmp_path / "export", checked)
     assert comparison.tolerance == tolerance(measured.images)
     assert comparison.agrees, comparison
+
+
+@pytest.mark.parametrize(("length", "side"), [(7, 2), (7, 4), (5, 3)])
+def test_a_pool_that_does_not_divide_a_map_has_a_deterministic_gradient(
+    device: torch.device, length: int, side: int
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    maps, upstream = (torch.randn(9, 6, edge, edge, generator=generator) for edge in (length, side))
+    found = []
+    for place in (torch.device("cpu"), device, device):
+        with numerics(place, deterministic=True):
+            leaf = maps.to(place).contiguous(memory_format=torch.channels_last).requires_grad_()
+            averages = average_pooled(leaf, side)
+            averages.backward(upstream.to(place))
+        assert leaf.grad is not None
+        found.append((averages.detach().cpu(), leaf.grad.cpu()))
+    for one, other in zip(*found[1:], strict=True):
+        assert torch.equal(one, other)
+    for one, other in zip(*found[:2], strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_an_imported_teacher_is_fitted_on_the_device(
+    configured: Configured, data: TrainingData, device: torch.device
+) -> None:
+    config = recipe(configured(**TAUGHT, teacher__epochs=6))
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        network = build(config.student, config.neuron, data.shape, len(data.classes)).eval().requires_grad_(False)
+    teacher_fit.fit(network, "all", config, data, device, lambda _epoch: None)
+    network.to(device)
+    assert {value.dtype for value in network.parameters()} == {torch.float32}
+    assert evaluate(network, data.validation, data.mean, data.std).accuracy > 0.6

@@ -6,13 +6,17 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from benchmarks.gpu.parts import build_student
+from benchmarks.gpu.setting import NotCapturedError, Setting, replace_neurons, seconds_a_step, steps_of
+from supersnn import training
 from supersnn.data import TrainingData
 from supersnn.device_steps import DeviceSteps
 from supersnn.losses import TeacherOutputs
+from supersnn.neurons import LIF
 from supersnn.shards import Shard
-from supersnn.training import _Training, train
+from supersnn.training import _Training, train, train_in_parts
 from tests.gpu.conftest import TAUGHT, Configured, Echo, assert_same, course, taking_turns
 
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -140,6 +144,30 @@ def test_a_training_without_memory_harms_no_other(
     assert_same(last, course(configs[2], data, device)[0])
 
 
+class Slow(Echo):
+    """Keeps a GPU busy for a while before each chunk, so that its steps are launched long before they are done."""
+
+    def __call__(self, position: Tensor, view: int, images: Tensor) -> TeacherOutputs:
+        if images.is_cuda:
+            torch.cuda._sleep(200_000_000)  # cycles
+        return super().__call__(position, view, images)
+
+
+@pytest.mark.parametrize("turns", [1, 2, 4])
+def test_a_training_that_is_closed_in_mid_epoch_harms_no_other(
+    configured: Configured, data: TrainingData, device: torch.device, monkeypatch: pytest.MonkeyPatch, turns: int
+) -> None:
+    """The next one gets its memory at once, while steps of the first, replayed ones among them, are still launched."""
+    monkeypatch.setattr(training, "_CHUNK", 4 * 16 * data.train.pixels[0].numel())
+    config = configured(**EXACT, **TAUGHT, seed=7)
+    expected, _ = course(config, data, device)
+    for _ in range(3):
+        parts = train_in_parts(configured(**EXACT, **TAUGHT), data, Slow(), None, device)
+        assert [next(parts) for _ in range(turns)] == [None] * turns
+        parts.close()  # type: ignore[attr-defined]
+        assert_same(course(config, data, device)[0], expected)
+
+
 def test_a_network_too_large_for_the_memory_harms_no_other(
     configured: Configured, data: TrainingData, cuda: torch.device
 ) -> None:
@@ -161,21 +189,39 @@ def test_no_step_waits_for_the_device(
     configured: Configured, data: TrainingData, cuda: torch.device, name: str
 ) -> None:
     """torch reports every operation that waits, in the steps before the capture as in the replayed ones."""
-    training = _Training(case(name, configured, cuda), data, Echo(), None, Shard(device=cuda))
+    trained = _Training(case(name, configured, cuda), data, Echo(), None, Shard(device=cuda))
     before = torch.cuda.get_sync_debug_mode()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for _ in training.epoch_in_parts():  # libraries may wait when they are first used, and so does the capture
+        for _ in trained.epoch_in_parts():  # libraries may wait when they are first used, and so does the capture
             pass
-    order = torch.arange(training.batch * 4)
+    order = torch.arange(trained.batch * 4)
     try:
         torch.cuda.set_sync_debug_mode("error")
-        with training.turn:
-            training._steps_on_device(order, training.steps)
-        assert training.device_steps is not None
-        training.device_steps._graph = None
-        with training.turn:
-            training._steps_on_device(order, training.steps)
+        with trained.turn:
+            trained._steps_on_device(order, trained.steps)
+        assert trained.device_steps is not None
+        trained.device_steps._graph = None
+        with trained.turn:
+            trained._steps_on_device(order, trained.steps)
     finally:
         torch.cuda.set_sync_debug_mode(before)
     torch.cuda.synchronize()
+
+
+class Waiting(nn.Module):
+    """ReLU that reads a value on the host, which no graph can capture."""
+
+    def forward(self, current: Tensor, constant: bool = False) -> Tensor:
+        assert math.isfinite(float(current.sum()))
+        return torch.cat([torch.relu(current)] * 2) if constant else torch.relu(current)
+
+
+def test_a_step_that_cannot_be_captured_goes_on_and_is_not_measured_as_captured(cuda: torch.device) -> None:
+    small = Setting(cuda, small=True, seconds=0.1)
+    network = build_student("resnet8", small)
+    replace_neurons(network, LIF, Waiting)
+    with pytest.warns(UserWarning, match="without a CUDA graph"), pytest.raises(NotCapturedError):
+        steps_of(network, small, "fp32", 8, graph=True)
+    steps_of(network, small, "fp32", 8, graph=False)(4)
+    assert seconds_a_step(steps_of(build_student("resnet8", small), small, "fp32", 8, graph=True), small) > 0

@@ -93,7 +93,7 @@ def test_addresses_in_existing_stores(
     assert data.fingerprint == "c7c7cc905f618ffd"
     assert digest(config, data.fingerprint) == training
     if addresses is not None:
-        teacher: Any = SimpleNamespace(digest="d" * 16, weights_digest="w" * 16)
+        teacher: Any = SimpleNamespace(digest="d" * 16, weights_digest="w" * 16, precision="fp32")
         assert (teachers.address(config, data), teacher_cache.address(teacher, data, config)) == addresses
 
 

@@ -13,6 +13,8 @@ from supersnn.config import TrainConfig
 from supersnn.data import TrainingData
 from supersnn.device_steps import DeviceSteps
 from supersnn.losses import TeacherOutputs
+from supersnn.networks.build import build
+from supersnn.streams import Turn
 from supersnn.training import train, train_in_parts
 
 Configured = Callable[..., TrainConfig]
@@ -142,3 +144,52 @@ def test_a_report_of_an_epoch_has_no_snapshot_once_the_next_has_begun(
     assert next(parts) is None
     with pytest.raises(RuntimeError, match="has continued since epoch 1"):
         report.snapshot()
+
+
+def test_a_training_that_is_closed_in_mid_epoch_waits_for_its_steps(
+    configured: Configured, bars: TrainingData, on_device: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU its memory would be freed, and used by others, while launched steps still write to it."""
+    done: list[bool] = []
+    monkeypatch.setattr(training, "_CHUNK", 16 * 64)
+    monkeypatch.setattr(Turn, "end", lambda _self: done.append(True))
+    parts = train_in_parts(configured(), bars)
+    assert [next(parts), next(parts)] == [None, None]
+    assert (len(on_device), done) == (2, [])
+    parts.close()  # type: ignore[attr-defined]
+    assert done == [True]
+
+
+def test_the_end_of_a_turn_leaves_an_error_of_the_device_to_the_next_user() -> None:
+    class Broken:
+        waited = 0
+
+        def synchronize(self) -> None:
+            self.waited += 1
+            raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    turn = Turn(torch.device("cpu"), tf32=False, deterministic=False)
+    turn.end()
+    turn._stream = broken = Broken()  # type: ignore[assignment]
+    turn.end()
+    assert broken.waited == 1
+
+
+def test_the_network_is_built_in_the_turn(
+    configured: Configured, bars: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So its weights are in memory of the stream that writes to them."""
+    log: list[str] = []
+
+    def noted(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*given: Any) -> Any:
+            log.append(name)
+            return real(*given)
+
+        return called
+
+    monkeypatch.setattr(Turn, "__enter__", noted("enter", Turn.__enter__))
+    monkeypatch.setattr(Turn, "__exit__", noted("leave", Turn.__exit__))
+    monkeypatch.setattr(training, "build", noted("build", build))
+    next(train_in_parts(configured(), bars))
+    assert log[:3] == ["enter", "build", "leave"]

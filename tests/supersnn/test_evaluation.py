@@ -1,14 +1,17 @@
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
+from supersnn import evaluation, operations
 from supersnn.augment import normalise
 from supersnn.config import TrainConfig
 from supersnn.data import Images, TrainingData
-from supersnn.evaluation import evaluate
+from supersnn.evaluation import Evaluator, evaluate
+from supersnn.measurement import measure
 from supersnn.networks.base import ImageShape, Network
 from supersnn.networks.build import build
 
@@ -87,3 +90,44 @@ def test_an_artificial_network_has_no_rate(configured: Callable[..., TrainConfig
     assert found.rates == {}
     assert 0 < found.inputs["readout"].density <= 1
     assert not found.inputs["readout"].binary
+
+
+def test_what_depends_on_the_network_alone_is_found_once(
+    network: Network, bars: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = [measure(network, images, bars) for images in (bars.validation, bars.train)]
+    found: list[str] = []
+
+    def noted(name: str) -> None:
+        real = getattr(operations, name)
+
+        def called(*given: Any) -> Any:
+            found.append(name)
+            return real(*given)
+
+        monkeypatch.setattr(evaluation, name, called)
+
+    noted("fan_out")
+    noted("dense_operations")
+    evaluator = Evaluator(network, bars.mean, bars.std, batch_size=50)
+    for _ in range(2):
+        seen = [measure(network, images, bars, evaluator) for images in (bars.validation, bars.train)]
+        assert [one.operations for one in seen] == [one.operations for one in expected]
+        assert [one.evaluation.inputs for one in seen] == [one.evaluation.inputs for one in expected]
+    assert found.count("dense_operations") == 1
+    assert found.count("fan_out") == len(evaluator._inputs)
+
+
+def test_what_was_counted_is_copied_to_the_host_once(
+    network: Network, bars: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies: list[int] = []
+    real = evaluation._on_host
+
+    def copied(values: list[torch.Tensor]) -> list[torch.Tensor]:
+        copies.append(len(values))
+        return real(values)
+
+    monkeypatch.setattr(evaluation, "_on_host", copied)
+    evaluate(network, bars.validation, bars.mean, bars.std)
+    assert copies == [4 + len(network.spiking_layers()) + len(operations.weighted_layers(network))]

@@ -12,7 +12,14 @@ from torch.nn import functional
 from supersnn.config import LossConfig, RelationLossConfig
 from supersnn.losses import TeacherOutputs, total
 from supersnn.networks.base import Output
-from supersnn.relation_loss import RelationLoss, pooled, relation_loss, weight_factor
+from supersnn.relation_loss import (
+    RelationLoss,
+    average_pooled,
+    averaged_by_products,
+    pooled,
+    relation_loss,
+    weight_factor,
+)
 from supersnn.relations import RELATIONS
 from supersnn.rkd import angle
 
@@ -222,3 +229,21 @@ def test_a_queue_continues_from_its_state() -> None:
 def test_what_cannot_be_related_is_refused(values: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         RelationLossConfig(**values)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "side"), [(7, 7, 2), (7, 7, 4), (5, 5, 3), (6, 7, 4), (8, 8, 2), (3, 3, 3)]
+)
+def test_an_average_by_products_of_matrices_is_torchs(height: int, width: int, side: int) -> None:
+    maps = drawn(3, 5, height, width).contiguous(memory_format=torch.channels_last)
+    upstream = drawn(3, 5, side, side, seed=1)
+    found = []
+    for average in (functional.adaptive_avg_pool2d, averaged_by_products, average_pooled):
+        leaf = maps.clone().requires_grad_()
+        averages = average(leaf, side)
+        averages.backward(upstream)
+        assert leaf.grad is not None
+        found.append((averages.detach(), leaf.grad))
+    for one in found[1:]:
+        torch.testing.assert_close(one, found[0])
+    assert torch.equal(found[2][0], found[0][0]), "on a CPU it is torch's own"

@@ -5,6 +5,7 @@ import math
 import pickle
 import threading
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -457,3 +458,17 @@ def test_a_damaged_manifest_is_written_again(
     assert (views, cache.seconds) == ([], 0.0)
     (cache.folder / "logits-0.sha256").unlink()
     assert not is_complete(tmp_path, teacher, bars, config, [LOGITS]), "nothing proves the outputs"
+
+
+def test_outputs_in_another_precision_have_an_address_of_their_own(
+    configured: Configured, bars: TrainingData, teacher: Teacher, tmp_path: Path
+) -> None:
+    config = configured(**TAUGHT)
+    there = replace(teacher, precision="bf16")
+    assert teacher.precision == "fp32"
+    assert teacher_cache.address(there, bars, config) != teacher_cache.address(teacher, bars, config)
+    cache = TeacherCache.open(tmp_path, there, bars, config, [LOGITS])
+    assert json.loads((cache.folder / "manifest.json").read_text(encoding="utf-8"))["precision"] == "bf16"
+    assert is_complete(tmp_path, there, bars, config, [LOGITS])
+    assert not is_complete(tmp_path, teacher, bars, config, [LOGITS])
+    assert "precision" not in teacher_cache._identity(teacher, bars, config)

@@ -3,18 +3,23 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 import torchvision
 from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional
 
-from supersnn import teachers
+from supersnn import teacher_fit, teachers
+from supersnn.augment import Normaliser
 from supersnn.config import TrainConfig
 from supersnn.data import TrainingData
 from supersnn.errors import UserError
 from supersnn.networks.base import ImageShape
+from supersnn.networks.build import build
 from supersnn.teacher_weights import network_with, read
 from supersnn.teachers import TeacherStore, recipe, require_available
 
@@ -75,6 +80,35 @@ def test_a_new_head_is_fitted_on_the_train_split(
     assert again.weights_digest == found.weights_digest
     other = teacher(configured, teacher__weights=str(resnet), teacher__fit="none")
     assert teachers.address(other, bars) != teachers.address(config, bars)
+
+
+def test_a_fit_computes_as_the_training_of_a_teacher_on_its_device(
+    configured: Configured, bars: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU in bf16, here pretended; the weights stay in single precision, and constants are made once."""
+    made: list[Normaliser] = []
+    seen: list[tuple[bool, torch.dtype, bool]] = []
+    loss = functional.cross_entropy
+
+    def normaliser(*given: Any) -> Normaliser:
+        made.append(Normaliser(*given))
+        return made[-1]
+
+    def noted(logits: Tensor, labels: Tensor) -> Tensor:
+        in_half = bool((logits.bfloat16() == logits).all())
+        seen.append((torch.is_autocast_enabled("cpu"), logits.dtype, in_half))
+        return loss(logits, labels)
+
+    monkeypatch.setattr(teacher_fit, "gpu_precision", lambda _device: "bf16")
+    monkeypatch.setattr(teacher_fit, "Normaliser", normaliser)
+    monkeypatch.setattr(teacher_fit, "functional", SimpleNamespace(cross_entropy=noted))
+    config = recipe(teacher(configured, teacher__name="resnet8", teacher__epochs=2))
+    with torch.random.fork_rng([]):
+        network = build(config.student, config.neuron, bars.shape, 4).eval().requires_grad_(False)
+    teacher_fit.fit(network, "all", config, bars, "cpu", lambda _epoch: None)
+    assert len(made) == 1
+    assert set(seen) == {(False, torch.float32, True)}
+    assert {value.dtype for value in network.parameters()} == {torch.float32}
 
 
 def test_a_fitted_head_classifies_with_the_features_of_the_file(

@@ -1,5 +1,9 @@
 """The device follows from `resources.gpus`."""
 
+import os
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from supersnn.config_model import digest, parse
@@ -11,6 +15,7 @@ from tune.execution.device import device_of, run_on, working_device, working_on
 from tune.execution.local import LocalExecutor
 from tune.execution.nodes import Node, gpus_of
 from tune.execution.trial import TrialRunner
+from tune.terminal import launch
 
 CARDS = ["NVIDIA H100"] * 8
 
@@ -76,6 +81,21 @@ def test_work_runs_on_the_device_that_its_starter_names() -> None:
     assert LocalExecutor(0, ResourcesConfig(gpus=0)).call(lambda _: working_device(), None) == "cpu"
     executor = LocalExecutor(0, ResourcesConfig(gpus=1))
     assert [result for _, result in executor.tasks(lambda _: working_device(), [None])] == ["cuda"]
+
+
+def test_a_sweep_in_this_process_asks_for_queues_before_it_looks_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_DEVICE_MAX_CONNECTIONS", "")  # so that it is taken back
+    monkeypatch.delenv("CUDA_DEVICE_MAX_CONNECTIONS")
+    seen = []
+
+    def names() -> list[str]:
+        seen.append(os.environ.get("CUDA_DEVICE_MAX_CONNECTIONS"))
+        return []
+
+    monkeypatch.setattr("supersnn.gpus.gpu_names", names)
+    driver: Any = SimpleNamespace(sweep=described())
+    assert isinstance(launch._executor(driver, lambda _: None, None, local=True), LocalExecutor)
+    assert seen == ["32"]
 
 
 def test_the_digest_of_a_sweep_is_as_before_the_default_was_auto() -> None:

@@ -5,13 +5,15 @@ import pickle
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import ray.exceptions
 
 from tune.execution import holder
 from tune.execution.failures import failure_of
-from tune.execution.holder import Holder, TrialLost
+from tune.execution.holder import Holder, Keeper, TrialLost
 from tune.execution.trial import Repeated
 from tune.search.messages import Job, Report
 
@@ -146,3 +148,20 @@ def test_a_lost_trial_is_a_lost_worker_in_its_client_too() -> None:
     error = pickle.loads(pickle.dumps(TrialLost("a was dropped")))
     wrapped = ray.exceptions.RayTaskError("next", "Traceback", error).as_instanceof_cause()
     assert vars(failure_of(wrapped)) == {"kind": "worker", "text": "TrialLost: a was dropped"}
+
+
+def test_a_holder_sees_its_gpus_alone_and_has_a_queue_for_each_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def options(**given: Any) -> Any:
+        asked.append(given)
+        return SimpleNamespace(remote=lambda *_: object())
+
+    monkeypatch.setattr("tune.execution.holder.ray.remote", lambda _: SimpleNamespace(options=options))
+    keeper = Keeper(4, "cuda")
+    keeper.holder("0" * 56, ("2",))
+    keeper.holder("0" * 56, ())
+    variables = asked[0]["runtime_env"]["env_vars"]
+    assert variables["CUDA_VISIBLE_DEVICES"] == "2"
+    assert variables["CUDA_DEVICE_MAX_CONNECTIONS"] == "32"
+    assert "runtime_env" not in asked[1]

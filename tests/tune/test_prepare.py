@@ -84,6 +84,20 @@ def test_prepare_gives_workers_only_what_is_missing(tmp_path: Path) -> None:
     assert fields(third.teacher) == fields(first.teacher)
 
 
+def test_a_cache_that_workers_with_gpus_have_is_found_in_their_precision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_prepare(tmp_path)
+    monkeypatch.setattr(CountingExecutor, "gpus", 1.0)
+    monkeypatch.setattr("supersnn.teachers.gpu_precision", lambda _device: "bf16")
+    tasks, (first,) = run_prepare(tmp_path)
+    assert tasks == 1
+    tasks, (second,) = run_prepare(tmp_path)
+    assert tasks == 0
+    assert fields(second.cache) == fields(first.cache)
+    assert len(list((tmp_path / "banks").glob("*/manifest.json"))) == 2
+
+
 def test_prepare_without_views_needs_no_cache(tmp_path: Path) -> None:
     assert run_prepare(tmp_path, views="off")[0] == 1
     tasks, (prepared,) = run_prepare(tmp_path, views="off")

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from supersnn.config import TrainConfig
+from supersnn.config import DatasetConfig, TrainConfig
 from supersnn.config_model import parse
+from supersnn.data import TrainingData, training_data
 from supersnn.nvml import GpuReadings
 from supersnn.records.metrics import GPU_POWER, MEAN
+from tune.execution import trial
 from tune.execution.trial import Repeated, StaleDriverError, TrialRunner
 from tune.search.messages import OWNER, Job
 from tune.storage import Storage
@@ -73,3 +75,65 @@ def test_a_checkpoint_of_another_training_is_not_continued(tmp_path: Path) -> No
     others = [report.metrics["train/loss"] for report in TrialRunner().run(other)]
     assert others != expected
     assert [report.metrics["train/loss"] for report in TrialRunner().run(one)] == expected
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[DatasetConfig]:
+    """The configurations whose images were loaded."""
+    found: list[DatasetConfig] = []
+
+    def noted(config: DatasetConfig, device: str) -> TrainingData:
+        found.append(config)
+        return training_data(config, device)
+
+    monkeypatch.setattr(trial, "training_data", noted)
+    return found
+
+
+def split(validation_seed: int, views: int = 2) -> DatasetConfig:
+    values = {"name": "digits", "images": 100, "validation_seed": validation_seed, "augment": {"views": views}}
+    return parse(DatasetConfig, values, "test")
+
+
+def test_trials_of_several_splits_load_each_once(loads: list[DatasetConfig]) -> None:
+    runner = TrialRunner("cpu")
+    for _ in range(3):
+        assert len({runner.data(split(seed)).fingerprint for seed in range(4)}) == 4
+    assert len(loads) == 4
+    assert runner.data(split(3, views=5)) is runner.data(split(3))
+    assert len(loads) == 4
+
+
+def test_images_are_held_by_the_trainings_and_otherwise_as_space_allows(
+    loads: list[DatasetConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "_HELD", 2 * 100 * 64)
+    runner = TrialRunner("cpu")
+    running = runner.data(split(0))
+    for seed in (1, 2, 3):
+        runner.data(split(seed))
+    assert runner.data(split(0)) is running
+    runner.data(split(3))
+    assert len(loads) == 4
+    del running
+    runner.data(split(1))
+    runner.data(split(2))
+    assert len(loads) == 6
+    runner.data(split(0))
+    assert len(loads) == 7
+    monkeypatch.setattr(trial, "_HELD", 1)
+    assert runner.data(split(1)) is runner.data(split(1))
+
+
+def test_trials_that_take_turns_on_several_splits_load_each_once(tmp_path: Path, loads: list[DatasetConfig]) -> None:
+    runner = TrialRunner("cpu")
+    waiting = []
+    for number in range(3):
+        one = job(tmp_path)
+        config = {**one.config, "dataset": split(number).model_dump(mode="json")}
+        waiting.append(runner.run_in_parts(replace(one, config=config, folder=f"sweeps/s/trials/direct/{number}")))
+    while waiting:
+        parts = waiting.pop(0)
+        if next(parts, "over") != "over":
+            waiting.append(parts)
+    assert len(loads) == 3

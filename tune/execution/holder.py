@@ -25,6 +25,8 @@ SIGN_EVERY = 10.0
 """Seconds without a report after which a trial that waits for a place, or repeats epochs, gives a sign."""
 _CALLS = 64
 """Calls that a holder answers at once: each client waits in one."""
+_ON_GPUS = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "CUDA_DEVICE_MAX_CONNECTIONS": "32"}
+"""A holder takes no GPUs by Ray's count; streams that shared one of CUDA's 8 hardware queues would wait in turn."""
 
 
 class TrialLost(ray.exceptions.WorkerCrashedError):
@@ -54,7 +56,7 @@ class Keeper:
                 return self._holders[place]
             except ray.exceptions.RayError:
                 ray.kill(self._holders[place])
-        visible = {"CUDA_VISIBLE_DEVICES": ",".join(gpus), "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"} if gpus else {}
+        visible = {"CUDA_VISIBLE_DEVICES": ",".join(gpus), **_ON_GPUS} if gpus else {}
         remote = ray.remote(Holder).options(
             num_cpus=0,
             num_gpus=0,

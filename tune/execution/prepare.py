@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache, partial
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from supersnn import teacher_cache, teachers
 from supersnn.config import DatasetConfig, TrainConfig
@@ -100,14 +100,16 @@ def prepare(
 def lookup(storage: Storage, executor: Executor) -> Callable[[Preparation], Prepared | None]:
     """Return what finds a preparation that is complete, where the driver sees the workers' files.
 
-    The images of the last data set that was looked at are kept.
+    The images of the last data set that was looked at are kept. Workers with GPUs are expected to have caches in bf16:
+    what those without it have is left for them to find.
     """
     if not (executor.shares_files_with(storage) and any((storage.root / TEACHERS).glob("*/"))):
         return lambda _: None
     images = lru_cache(maxsize=1)(training_data)
 
     def find(item: Preparation) -> Prepared | None:
-        return already_prepared(item, images(DatasetConfig.model_validate(item.config["dataset"])))
+        data = images(DatasetConfig.model_validate(item.config["dataset"]))
+        return already_prepared(item, data, "bf16" if executor.gpus else "fp32")
 
     return find
 
@@ -186,15 +188,22 @@ def _related(arm: Arm, key: str) -> tuple[int | str, ...]:
     return tuple(value if isinstance(value, int) else str(value) for value in values)
 
 
-def already_prepared(item: Preparation, data: TrainingData) -> Prepared | None:
+def already_prepared(
+    item: Preparation, data: TrainingData, precision: Literal["fp32", "bf16"] = "fp32"
+) -> Prepared | None:
     """Return the result of a preparation whose teacher and cache are complete, None where something is missing.
 
-    The driver checks it itself, sooner than a worker could start; `data` are the teacher's images.
+    The driver checks it itself, sooner than a worker could start.
+
+    Args:
+        item: the preparation.
+        data: the teacher's images.
+        precision: of the cached outputs, which is that of the workers' devices.
     """
     config, storage = TrainConfig.model_validate(item.config), storage_at(item.store)
     if not (storage.root / TEACHERS / teachers.address(config, data)).exists():
         return None
-    teacher = teacher_at(storage, config, data, "cpu")
+    teacher = replace(teacher_at(storage, config, data, "cpu"), precision=precision)
     caches = storage.root / BANKS
     cached = config.dataset.augment.views != "off"
     if cached and not teacher_cache.is_complete(caches, teacher, data, config, item.kinds):

@@ -3,13 +3,14 @@
 import os
 import platform
 import traceback
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from supersnn import checkpoint
-from supersnn.config import DatasetConfig, TrainConfig
+from supersnn.config import AugmentConfig, DatasetConfig, TrainConfig
 from supersnn.config_model import parse, with_values
 from supersnn.data import TrainingData, training_data
 from supersnn.files import write_atomically
@@ -22,6 +23,9 @@ from tune.execution.device import working_device
 from tune.execution.teacher_storage import teacher_source_at
 from tune.search.messages import NO_SPACE, OWNER, TRACEBACK, Job, Report
 from tune.storage import Storage, storage_at
+
+_HELD = 2**29
+"""Bytes of images that are held for the next trials, beside those of the running ones."""
 
 
 class StaleDriverError(RuntimeError):
@@ -36,18 +40,25 @@ class Repeated:
 
 
 class TrialRunner:
-    """Runs trials one after another in this process; images stay loaded between trials."""
+    """Runs trials in this process, in turns or one after another; images stay loaded between trials.
+
+    Images are held as long as a training holds them, and those that were asked for last up to `_HELD` bytes, the very
+    last in any case. Trials whose splits are the same share them, however they are augmented.
+    """
 
     def __init__(self, device: str | None = None) -> None:
         """Run on a device, by default the one that `tune.execution.device` has."""
         self.device = device or working_device()
-        self._data: dict[DatasetConfig, TrainingData] = {}
+        self._loaded: WeakValueDictionary[DatasetConfig, TrainingData] = WeakValueDictionary()
+        self._last: list[TrainingData] = []
 
     def data(self, config: DatasetConfig) -> TrainingData:
         """Return the training images of a configuration, on this worker's device."""
-        if config not in self._data:
-            self._data = {config: training_data(config, self.device)}
-        return self._data[config]
+        key = config.model_copy(update={"augment": AugmentConfig()})  # which is done later
+        if (found := self._loaded.get(key)) is None:
+            found = self._loaded[key] = training_data(config, self.device)
+        self._last = list(_newest([found, *(one for one in self._last if one is not found)], _HELD))
+        return found
 
     def run(self, job: Job) -> Generator[Report]:
         """Yield the reports of a job, and nothing else; see `run_in_parts`."""
@@ -142,6 +153,16 @@ class TrialRunner:
                     continue
                 writer.take(report, wait=report.ended is not None or report.epoch in job.rungs)
                 yield Report(report.epoch, report.metrics | readings.take(), report.ended)
+
+
+def _newest(data: Iterable[TrainingData], most: int) -> Iterator[TrainingData]:
+    """Yield data until they have more than so many bytes together; the first in any case."""
+    total = 0
+    for number, one in enumerate(data):
+        total += one.train.pixels.nbytes + one.validation.pixels.nbytes
+        if number > 0 and total > most:
+            return
+        yield one
 
 
 def place_of(device: str) -> dict[str, str]:

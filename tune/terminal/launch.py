@@ -153,9 +153,10 @@ def _run(driver: SweepDriver, notify: Notify, address: str | None, local: bool) 
 def _executor(driver: SweepDriver, notify: Notify, address: str | None, local: bool) -> Executor:
     failures = driver.sweep.search.max_failures
     if local:
-        from supersnn.gpus import gpu_names
+        from supersnn.gpus import ask_for_queues, gpu_names
         from tune.execution.local import LocalExecutor
 
+        ask_for_queues()
         if gpus := gpu_names():
             notify(DevicesChosen(devices_text(driver.sweep.resources, driver.sweep.train.shards, gpus[:1])))
         return LocalExecutor(failures, driver.sweep.resources, driver.sweep.train.shards)
