@@ -5,13 +5,17 @@ import pickle
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import ray
 import ray.exceptions
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tune.execution import holder
-from tune.execution.failures import failure_of
-from tune.execution.holder import Holder, TrialLost
+from tune.execution.failures import Failure, failure_of
+from tune.execution.holder import Client, Holder, HolderLost, Keeper, TrialLost, start_keeper
 from tune.execution.trial import Repeated
 from tune.search.messages import Job, Report
 
@@ -31,7 +35,7 @@ class Runner:
 
 def holder_of(places: int = 1, **trials: Callable[[], Parts]) -> Holder:
     """Return a holder in which the trials have started, in their order."""
-    made = Holder(places, "cpu")
+    made = Holder(places, "cpu", 600.0)
     made._runner = Runner(**trials)  # type: ignore[assignment]
     for key in trials:
         made.start({**vars(JOB), "key": key})
@@ -108,26 +112,30 @@ def test_an_error_that_comes_before_it_is_asked_for_is_not_lost() -> None:
 
 
 def test_a_training_that_hangs_makes_its_holder_unusable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(holder, "HANGS", 0.1)
     monkeypatch.setattr(holder, "SIGN_EVERY", 0.02)
     begun, released = threading.Event(), threading.Event()
 
     def hangs() -> Parts:
+        yield Report(0, {}, None)
         begun.set()
         released.wait(60.0)
         yield Report(1, {}, None)
 
     held = holder_of(a=hangs)
+    held.tune(0.2)
+    assert epoch_of(held.next("a")) == 0
+    held._pack.held.discard("a")
     assert begun.wait(60.0)
+    time.sleep(0.2)  # the stall deadline, which the driver waits for as well
     for call in (
         lambda: held.start({**vars(JOB), "key": "b"}),
         lambda: held.next("a"),
         lambda: held.stop("a"),
         held.alive,
     ):
-        with pytest.raises(TrialLost, match="has hung for") as raised:
+        with pytest.raises(HolderLost, match="has hung for") as raised:
             call()
-        assert failure_of(raised.value).kind == "worker"
+        assert failure_of(raised.value).kind == "holder"
     released.set()
     assert epoch_of(held.next("a")) == 1
     assert held.alive()
@@ -145,4 +153,129 @@ def test_a_trial_dropped_because_nobody_asked_was_lost_and_has_not_failed(monkey
 def test_a_lost_trial_is_a_lost_worker_in_its_client_too() -> None:
     error = pickle.loads(pickle.dumps(TrialLost("a was dropped")))
     wrapped = ray.exceptions.RayTaskError("next", "Traceback", error).as_instanceof_cause()
-    assert vars(failure_of(wrapped)) == {"kind": "worker", "text": "TrialLost: a was dropped"}
+    assert failure_of(wrapped) == Failure("worker", "TrialLost: a was dropped")
+
+
+def test_while_another_trial_loads_the_others_give_signs_and_the_holder_does_not_hang(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(holder, "SIGN_EVERY", 0.02)
+    begun, released = threading.Event(), threading.Event()
+
+    def loads() -> Parts:
+        begun.set()
+        released.wait(60.0)
+        yield Report(1, {}, None)
+
+    held = holder_of(2, b=epochs(1, 2), a=loads)
+    held.tune(0.5)
+    assert begun.wait(60.0)
+    time.sleep(0.6)
+    assert held.alive(), "a first turn downloads and compiles"
+    assert epoch_of(held.next("b")) == 1
+    assert held.next("b") is None
+    released.set()
+    assert epoch_of(held.next("a")) == 1
+
+
+def test_an_error_that_ends_the_process_is_no_trials_own_where_several_run() -> None:
+    begun = threading.Event()
+
+    def asserts() -> Parts:
+        begun.wait(60.0)
+        yield None
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    both = holder_of(2, a=asserts, b=endless)
+    begun.set()
+    with pytest.raises(HolderLost, match="device-side assert triggered") as raised:
+        both.next("a")
+    assert failure_of(raised.value).kind == "holder"
+    alone = holder_of(2, a=asserts)
+    with pytest.raises(RuntimeError, match="device-side assert triggered") as own:
+        alone.next("a")
+    assert failure_of(own.value).kind == "own"
+
+
+class Actor:
+    """A handle of a holder: what its calls return, or raise."""
+
+    def __init__(self, answer: object) -> None:
+        self.answer, self.killed = answer, False
+        self._actor_id = SimpleNamespace(hex=lambda: "id")
+        self.alive = self.next = self.fault = SimpleNamespace(remote=lambda *_: self)
+
+
+class Rays:
+    """Ray with a keeper's holders, in place of the real one."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.started: list[Actor] = []
+        self.starting: set[Actor] = set()
+        self.now = 0.0
+        patch.setattr(ray, "get", self._get)
+        patch.setattr(ray, "wait", lambda refs, **_: ([], refs) if refs[0] in self.starting else (refs, []))
+        patch.setattr(ray, "kill", lambda actor: setattr(actor, "killed", True))
+        patch.setattr(time, "monotonic", lambda: self.now)
+        self.keeper = Keeper(2, "cpu", 600.0)
+        patch.setattr(self.keeper, "_start", self._start)
+
+    def _start(self, _node: str, _gpus: tuple[str, ...]) -> Actor:
+        self.started.append(Actor(True))
+        return self.started[-1]
+
+    def _get(self, actor: Actor, timeout: float | None = None) -> object:
+        assert actor not in self.starting, "it would be waited for"
+        if isinstance(actor.answer, Exception):
+            raise actor.answer
+        assert timeout is None or timeout > 0
+        return actor.answer
+
+
+def test_a_holder_that_is_starting_is_given_to_all_its_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    rays = Rays(monkeypatch)
+    first = rays.keeper.holder("n", ("0",))
+    rays.starting = {first}
+    rays.now = 200.0
+    assert rays.keeper.holder("n", ("0",)) is first
+    rays.starting = set()
+    assert rays.keeper.holder("n", ("0",)) is first
+    assert rays.keeper.holder("n", ("1",)) is not first
+    first.answer = ray.exceptions.GetTimeoutError()
+    second = rays.keeper.holder("n", ("0",))
+    assert (second is first, first.killed) == (False, True)
+    rays.starting, rays.now = {second}, 200.0 + 12 * 600.0
+    assert rays.keeper.holder("n", ("0",)) is not second, "it starts for hours"
+
+
+def test_clients_of_a_lost_holder_name_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    rays = Rays(monkeypatch)
+    client = Client.__new__(Client)
+    client._holder, client._id, client._key = rays.keeper.holder("n", ()), "id", "a"
+    hangs = ray.exceptions.RayTaskError("next", "Traceback", HolderLost("a training has hung for 9 s"))
+    for error, text in (
+        (ray.exceptions.OutOfMemoryError("killed due to the node running low on memory"), "low on memory"),
+        (ray.exceptions.RayActorError(error_msg="The actor died\nits process has died"), "its process has died"),
+        (hangs.as_instanceof_cause(), "has hung for 9 s"),
+    ):
+        client._holder.answer = error
+        with pytest.raises(HolderLost, match=text) as raised:
+            client.next()
+        failure = failure_of(pickle.loads(pickle.dumps(raised.value)))
+        assert (failure.kind, failure.part) == ("holder", "id")
+    client._holder.answer = ray.exceptions.RayTaskError("next", "Traceback", ValueError("3")).as_instanceof_cause()
+    with pytest.raises(ValueError, match="Traceback"):
+        client.next()
+
+
+def test_the_keeper_stays_on_the_drivers_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    options: dict[str, Any] = {}
+    remote = SimpleNamespace(remote=lambda *given: given)
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "1" * 56))
+    monkeypatch.setattr(
+        ray, "remote", lambda _: SimpleNamespace(options=lambda **named: options.update(named) or remote)
+    )
+    assert start_keeper(3, "cuda", 60.0) == (3, "cuda", 60.0)
+    where = options["scheduling_strategy"]
+    assert isinstance(where, NodeAffinitySchedulingStrategy)
+    assert (where.node_id, where.soft) == ("1" * 56, False)

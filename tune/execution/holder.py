@@ -11,24 +11,43 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from tune.execution.failures import failure_of, lost_worker
+from tune.execution.progress import FIRST_EPOCH
+
 ABANDONED = 300.0
 """Seconds after which a trial whose client has not asked for its next epoch is dropped: the client was lost."""
-HANGS = 1800.0
-"""Seconds after which a turn of one trial is taken to hang, and the holder with it; a first turn loads the images."""
+ANSWERS = 60.0
+"""Seconds in which a holder that has started must say that it is alive."""
 SIGN_EVERY = 10.0
 """Seconds without a report after which a trial that waits for a place, or repeats epochs, gives a sign."""
 _CALLS = 64
 """Calls that a holder answers at once: each client waits in one."""
 
 
+class HolderLost(ray.exceptions.RayError):
+    """A holder is gone, or hangs, and all its trials are lost at once, by no fault of theirs.
+
+    Attributes:
+        holder: which one, the same for all its clients; empty until a client has noted it.
+    """
+
+    def __init__(self, text: str, holder: str = "") -> None:
+        super().__init__(text, holder)
+        self._text, self.holder = text, holder
+
+    def __str__(self) -> str:
+        return self._text
+
+
 class TrialLost(ray.exceptions.WorkerCrashedError):
-    """A trial is not in its holder any more, or its holder hangs: as where a worker was lost, it is no fault of its."""
+    """A trial is not in its holder any more: as where a worker was lost, it is no fault of its."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -38,22 +57,59 @@ class TrialLost(ray.exceptions.WorkerCrashedError):
         return self._text
 
 
+def start_keeper(pack: int | Literal["auto"], device: str, stall: float) -> Any:
+    """Start the keeper beside this process, the driver: no other node may take it, and with it all holders, away."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    remote = ray.remote(Keeper).options(num_cpus=0, max_restarts=3, scheduling_strategy=here)
+    return remote.remote(pack, device, stall)
+
+
+@dataclass
+class _Held:
+    """A holder, its answer that it has started, and when it was asked for."""
+
+    actor: Any
+    started: Any
+    began: float
+
+
 class Keeper:
     """Starts the holders, each once, and again where one was lost or hangs."""
 
-    def __init__(self, pack: int | Literal["auto"], device: str) -> None:
-        self._pack, self._device = pack, device
-        self._holders: dict[tuple[str, tuple[str, ...]], Any] = {}
+    def __init__(self, pack: int | Literal["auto"], device: str, stall: float) -> None:
+        self._pack, self._device, self._stall = pack, device, stall
+        self._holders: dict[tuple[str, tuple[str, ...]], _Held] = {}
+
+    def tune(self, stall: float) -> None:
+        """Let a changed `resources.stall` hold at once."""
+        self._stall = stall
+        for held in self._holders.values():
+            held.actor.tune.remote(stall)
 
     def holder(self, node: str, gpus: tuple[str, ...]) -> Any:
-        """Return the holder of a node's GPUs (none for its CPUs), by Ray's ids."""
+        """Return the holder of a node's GPUs (none for its CPUs), by Ray's ids; it may still be starting."""
         place = node, gpus
-        if place in self._holders:
-            try:
-                ray.get(self._holders[place].alive.remote(), timeout=60)
-                return self._holders[place]
-            except ray.exceptions.RayError:
-                ray.kill(self._holders[place])
+        held = self._holders.get(place)
+        if held is not None:
+            if self._usable(held):
+                return held.actor
+            ray.kill(held.actor)
+        actor = self._start(node, gpus)
+        self._holders[place] = _Held(actor, actor.alive.remote(), time.monotonic())
+        return actor
+
+    def _usable(self, held: _Held) -> bool:
+        """Return whether a holder answers; while it starts, which may take minutes, it need not."""
+        if not ray.wait([held.started], timeout=0)[0]:
+            return time.monotonic() - held.began < FIRST_EPOCH * self._stall
+        try:
+            ray.get(held.started)
+            ray.get(held.actor.alive.remote(), timeout=ANSWERS)
+        except ray.exceptions.RayError:
+            return False
+        return True
+
+    def _start(self, node: str, gpus: tuple[str, ...]) -> Any:
         visible = {"CUDA_VISIBLE_DEVICES": ",".join(gpus), "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"} if gpus else {}
         remote = ray.remote(Holder).options(
             num_cpus=0,
@@ -62,46 +118,64 @@ class Keeper:
             scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
             **({"runtime_env": {"env_vars": visible}} if visible else {}),
         )
-        self._holders[place] = remote.remote(self._pack, self._device)
-        return self._holders[place]
+        return remote.remote(self._pack, self._device, self._stall)
 
 
 class Holder:
     """Runs the packed trials of one GPU in a thread; the methods are called by clients."""
 
-    def __init__(self, pack: int | Literal["auto"], device: str) -> None:
+    def __init__(self, pack: int | Literal["auto"], device: str, stall: float) -> None:
         from tune.execution.pack import Pack
         from tune.execution.places import Places
         from tune.execution.trial import TrialRunner
 
-        self._device = device
+        self._device, self._stall = device, stall
         self._runner, self._pack = TrialRunner(device), Pack(Places(pack, device), self._repeated)
         self._reports: dict[str, SimpleQueue[Any]] = {}
         self._asked: dict[str, float] = {}
         self._changed = threading.Condition()
         self._turn_began: float | None = None
+        self._proven: set[str] = set()
         threading.Thread(target=self._work, daemon=True).start()
+
+    def tune(self, stall: float) -> None:
+        """Take another `resources.stall`."""
+        self._stall = stall
 
     def alive(self) -> bool:
         """Return that this process answers.
 
         Raises:
-            TrialLost: a turn lasts so long that its training hangs.
+            HolderLost: a turn lasts so long that its training hangs: somewhat less than the driver waits for a report.
         """
-        began = self._turn_began
-        if began is not None and (seconds := time.monotonic() - began) > HANGS:
-            raise TrialLost(f"a training has hung for {seconds:.0f} s in the process of its GPU")
+        seconds, turn_of = self._turn()
+        longest = max(self._stall - 3 * SIGN_EVERY, self._stall / 2)
+        if seconds > (longest if turn_of in self._proven else FIRST_EPOCH * longest):
+            raise HolderLost(f"a training has hung for {seconds:.0f} s in the process of its GPU")
         return True
 
+    def _turn(self) -> tuple[float, str | None]:
+        """Return for how many seconds a turn has lasted, and whose it is."""
+        began, turn_of = self._turn_began, self._pack.turn_of
+        return (0.0, None) if began is None else (time.monotonic() - began, turn_of)
+
     @contextmanager
-    def _between_turns(self) -> Iterator[None]:
-        """Hold the lock, which a turn has; raise `TrialLost` where that hangs."""
-        while not self._changed.acquire(timeout=min(1.0, HANGS)):
+    def _between_turns(self, within: float | None = None) -> Iterator[bool]:
+        """Hold the lock, which a turn has, unless that takes longer; yield whether it is held.
+
+        Raises:
+            HolderLost: the turn hangs.
+        """
+        began = time.monotonic()
+        while not (held := self._changed.acquire(timeout=1.0)):
             self.alive()
+            if within is not None and time.monotonic() - began > within:
+                break
         try:
-            yield
+            yield held
         finally:
-            self._changed.release()
+            if held:
+                self._changed.release()
 
     def fault(self) -> str | None:
         """Return why trials cannot run here, None where they can."""
@@ -128,23 +202,30 @@ class Holder:
         """Train a trial for an epoch, and return its report as JSON; None where it waits, or repeats epochs, for long.
 
         Raises:
-            TrialLost: it is not here any more, or a training hangs.
+            TrialLost: it is not here any more.
+            HolderLost: a training hangs.
             Exception: what the training has raised.
         """
-        with self._between_turns():
-            if (reports := self._reports.get(key)) is None:
-                raise TrialLost(f"{key} was dropped, as its worker had not asked for {ABANDONED:.0f} s")
-            if reports.empty():  # else it came after a sign, and the next epoch has not been asked for
-                self._pack.held.discard(key)
-            self._asked[key] = time.monotonic()
-            self._changed.notify()
-        began = time.monotonic()
+        began, reports = time.monotonic(), self._reports.get(key)
+        if key in self._asked:
+            self._asked[key] = began
+        if reports is None or reports.empty():  # else one came after a sign, and the next epoch is not asked for yet
+            with self._between_turns(SIGN_EVERY) as held:
+                if not held:  # the turn of another trial, which loads its data for instance
+                    return None
+                if (reports := self._reports.get(key)) is None:
+                    raise TrialLost(f"{key} was dropped, as its worker had not asked for {ABANDONED:.0f} s")
+                if reports.empty():
+                    self._pack.held.discard(key)
+                self._asked[key] = time.monotonic()
+                self._changed.notify()
         while True:
             try:
                 outcome = reports.get(timeout=SIGN_EVERY)
             except Empty:
                 self.alive()
-                if self._pack.waits(key):
+                seconds, turn_of = self._turn()
+                if self._pack.waits(key) or (seconds >= SIGN_EVERY and turn_of != key):
                     return None
                 continue
             if isinstance(outcome, Exception):
@@ -156,6 +237,7 @@ class Holder:
 
     def _repeated(self, key: str) -> None:
         """Take a sign that a trial has repeated an epoch."""
+        self._proven.add(key)
         self._reports[key].put(None)
 
     def stop(self, key: str) -> None:
@@ -167,6 +249,7 @@ class Holder:
         self._pack.remove(key)
         self._pack.held.discard(key)
         self._asked.pop(key, None)
+        self._proven.discard(key)
         if (reports := self._reports.pop(key, None)) is not None:
             reports.put(TrialLost(f"{key} was stopped"))
 
@@ -191,11 +274,19 @@ class Holder:
 
         if isinstance(outcome, Report):
             self._pack.held.add(key)
+            self._proven.add(key)
             self._reports[key].put(json.dumps(vars(outcome)))
             return
-        self._reports[key].put(outcome.error)  # its client may ask later, after a sign
+        self._reports[key].put(self._told(outcome.error))  # its client may ask later, after a sign
         if self._device == "cuda":
             _require_context()
+
+    def _told(self, error: Exception) -> Exception:
+        """Return what a client is told; an error that ends this process may be that of another of its trials."""
+        failure = failure_of(error)
+        if failure.fatal and self._pack.running:
+            return HolderLost(f"a training has failed in the process of its GPU: {failure.text}")
+        return error
 
 
 def _require_context() -> None:
@@ -217,25 +308,44 @@ class Client:
         gpus = tuple(str(number) for number in ray.get_gpu_ids())
         self.node = context.get_node_id()
         self._holder = ray.get(keeper.holder.remote(self.node, gpus))
+        self._id = self._holder._actor_id.hex()
         self._key: str | None = None
+
+    def _answer(self, asked: Any) -> Any:
+        """Return the holder's answer.
+
+        Raises:
+            HolderLost: it is gone, or hangs.
+            Exception: what the training has raised.
+        """
+        try:
+            return ray.get(asked)
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, HolderLost):
+                raise HolderLost(str(error.cause), self._id) from error
+            raise
+        except ray.exceptions.RayError as error:
+            text = lost_worker(str(error)).text
+            raise HolderLost(f"the process of its GPU was lost: {text}", self._id) from error
 
     def fault(self) -> str | None:
         """Return why trials cannot run on this process's GPU."""
-        return str(found) if (found := ray.get(self._holder.fault.remote())) else None
+        return str(found) if (found := self._answer(self._holder.fault.remote())) else None
 
     def start(self, job: Mapping[str, Any]) -> None:
         """Start a trial instead of the last one."""
         self.stop()
         self._key = str(job["key"])
-        ray.get(self._holder.start.remote(dict(job)))
+        self._answer(self._holder.start.remote(dict(job)))
 
     def next(self) -> str | None:
         """Return the report of the trial's next epoch as JSON; None as a sign, see `Holder.next`.
 
         Raises:
-            Exception: what the training has raised, or that the holder was lost.
+            HolderLost: the holder is gone, or hangs.
+            Exception: what the training has raised.
         """
-        report = ray.get(self._holder.next.remote(self._key))
+        report = self._answer(self._holder.next.remote(self._key))
         return None if report is None else str(report)
 
     def stop(self) -> None:
