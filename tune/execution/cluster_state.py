@@ -1,7 +1,8 @@
 """The state of a Ray cluster during a sweep: its usable nodes, the trials that they hold, and the excluded nodes."""
 
+import re
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import ray
@@ -168,6 +169,17 @@ class ClusterState:
             closed |= left.keys() & set(avoid)
         usable = {NODE_ID: f"!in({','.join(sorted(closed))})"} if closed else {}
         return {**self._resources.labels, **usable}
+
+    def admits(self, labels: Mapping[str, str]) -> bool:
+        """Return whether an open node may take work with labels of `label_selector`, given earlier; so it is with none.
+
+        Work keeps its labels while it waits; the nodes that they allow may be lost, and others come back.
+        """
+        chosen = re.fullmatch(r"(!?)in\((.*)\)", labels.get(NODE_ID, ""))
+        if chosen is None or not (nodes := self.open_nodes().keys()):
+            return True
+        named = set(chosen[2].split(","))
+        return bool(nodes - named if chosen[1] else nodes & named)
 
     def no_usable_nodes(self) -> UserError | None:
         """Return the error that ends the sweep where every node that could hold a trial is excluded, else None.
