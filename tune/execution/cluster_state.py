@@ -44,6 +44,19 @@ def occupancy() -> Occupancy:
     return Occupancy(ray.get_runtime_context().get_job_id(), available, table)
 
 
+def admit_none(labels: Mapping[str, str], open_nodes: Collection[str]) -> bool:
+    """Return whether there are open nodes, and none of them may take work that has got these labels earlier.
+
+    Work keeps the labels of `ClusterState.label_selector` while it waits; the nodes that they allow may be lost, and
+    others come back.
+    """
+    chosen = re.fullmatch(r"(!?)in\((.*)\)", labels.get(NODE_ID, ""))
+    if chosen is None or not open_nodes:
+        return False
+    named = chosen[2].split(",")
+    return all((node in named) == bool(chosen[1]) for node in open_nodes)
+
+
 class ClusterState:
     """Which nodes may run work, and how many trials; shared by all that sends work to the cluster.
 
@@ -169,17 +182,6 @@ class ClusterState:
             closed |= left.keys() & set(avoid)
         usable = {NODE_ID: f"!in({','.join(sorted(closed))})"} if closed else {}
         return {**self._resources.labels, **usable}
-
-    def admits(self, labels: Mapping[str, str]) -> bool:
-        """Return whether an open node may take work with labels of `label_selector`, given earlier; so it is with none.
-
-        Work keeps its labels while it waits; the nodes that they allow may be lost, and others come back.
-        """
-        chosen = re.fullmatch(r"(!?)in\((.*)\)", labels.get(NODE_ID, ""))
-        if chosen is None or not (nodes := self.open_nodes().keys()):
-            return True
-        named = set(chosen[2].split(","))
-        return bool(nodes - named if chosen[1] else nodes & named)
 
     def no_usable_nodes(self) -> UserError | None:
         """Return the error that ends the sweep where every node that could hold a trial is excluded, else None.

@@ -25,6 +25,8 @@ ABANDONED = 300.0
 """Seconds after which a trial whose client has not asked for its next epoch is dropped: the client was lost."""
 ANSWERS = 60.0
 """Seconds in which a holder that has started must say that it is alive."""
+TURNS = 9
+"""A turn may last so many times the longest one so far: less than the driver allows of the longest epochs."""
 SIGN_EVERY = 10.0
 """Seconds without a report after which a trial that waits for a place, or repeats epochs, gives a sign."""
 _CALLS = 64
@@ -135,7 +137,9 @@ class Holder:
         self._asked: dict[str, float] = {}
         self._changed = threading.Condition()
         self._turn_began: float | None = None
+        self._begun: set[str] = set()
         self._proven: set[str] = set()
+        self._longest = 0.0
         threading.Thread(target=self._work, daemon=True).start()
 
     def tune(self, stall: float) -> None:
@@ -149,8 +153,8 @@ class Holder:
             HolderLost: a turn lasts so long that its training hangs: somewhat less than the driver waits for a report.
         """
         seconds, turn_of = self._turn()
-        longest = max(self._stall - 3 * SIGN_EVERY, self._stall / 2)
-        if seconds > (longest if turn_of in self._proven else FIRST_EPOCH * longest):
+        usual = max(self._stall - 3 * SIGN_EVERY, self._stall / 2)
+        if seconds > max(usual if turn_of in self._proven else FIRST_EPOCH * usual, TURNS * self._longest):
             raise HolderLost(f"a training has hung for {seconds:.0f} s in the process of its GPU")
         return True
 
@@ -249,6 +253,7 @@ class Holder:
         self._pack.remove(key)
         self._pack.held.discard(key)
         self._asked.pop(key, None)
+        self._begun.discard(key)
         self._proven.discard(key)
         if (reports := self._reports.pop(key, None)) is not None:
             reports.put(TrialLost(f"{key} was stopped"))
@@ -262,12 +267,20 @@ class Holder:
                 if not self._pack.ready():
                     self._changed.wait(timeout=1.0)
                     continue
-                self._turn_began = time.monotonic()
+                self._turn_began = began = time.monotonic()
                 happened = self._pack.turn()
                 self._turn_began = None
+                self._learn(time.monotonic() - began)
                 if happened is not None:
                     self._take(*happened)
             time.sleep(0)  # the clients' calls
+
+    def _learn(self, seconds: float) -> None:
+        """Take the time of a turn; the first one of a trial downloads and compiles."""
+        if (key := self._pack.turn_of) in self._begun:
+            self._longest = max(self._longest, seconds)
+        elif key is not None:
+            self._begun.add(key)
 
     def _take(self, key: str, outcome: Any) -> None:
         from tune.search.messages import Report

@@ -9,7 +9,7 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from tune.description.searches import PlannedSearch
-from tune.execution.cluster_state import ClusterState
+from tune.execution.cluster_state import ClusterState, admit_none
 from tune.execution.failed_teachers import TeacherFailures
 from tune.execution.failures import Failure
 from tune.execution.node_check import NodeMismatch
@@ -206,8 +206,9 @@ class StudyScheduler(_NotSaved, FIFOScheduler):
 
     def _relabel(self, controller: Any) -> None:
         """Requeue the trials that wait for nodes of which none is left: they keep the labels that they began with."""
+        nodes = self._cluster.open_nodes()
         for trial in list(controller.get_live_trials()):
-            if trial.status != "PENDING" or self._cluster.admits(trial.config["labels"]):
+            if trial.status != "PENDING" or not admit_none(trial.config["labels"], nodes):
                 continue
             actor = controller._trial_to_actor.get(trial)
             if actor is None or controller._actor_manager.is_actor_started(actor):

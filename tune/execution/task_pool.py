@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 import ray
 
 from supersnn.errors import ExternalError, UserError
-from tune.execution.cluster_state import ClusterState, living_nodes
+from tune.execution.cluster_state import ClusterState, admit_none, living_nodes
 from tune.execution.failures import KIND_TEXTS, Failure, SystemFailure, failure_of, lost_worker
 from tune.execution.node_check import NodeMismatch
 from tune.execution.retries import GiveUp, Retry
@@ -227,8 +227,9 @@ class TaskPool:
 
     def _shrink(self, work: _Work[T]) -> None:
         """Give up processes without a task: others wait for their resources, or they have not started and need not."""
+        nodes = self._cluster.open_nodes()
         for slot in [slot for slot in self._slots if slot not in work.running]:
-            nowhere = slot.node is None and (not work.waiting or not self._cluster.admits(slot.labels))
+            nowhere = slot.node is None and (not work.waiting or admit_none(slot.labels, nodes))
             if nowhere or self._too_many():
                 self._end(slot)
 
