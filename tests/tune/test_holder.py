@@ -6,16 +6,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import ray
 import ray.exceptions
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tune.execution import holder
 from tune.execution.failures import Failure, failure_of
-from tune.execution.holder import Client, Holder, HolderLost, Keeper, TrialLost, start_keeper
+from tune.execution.holder import Client, Holder, HolderLost, TrialLost
 from tune.execution.trial import Repeated
 from tune.search.messages import Job, Report
 
@@ -197,85 +195,26 @@ def test_an_error_that_ends_the_process_is_no_trials_own_where_several_run() -> 
     assert failure_of(own.value).kind == "own"
 
 
-class Actor:
-    """A handle of a holder: what its calls return, or raise."""
-
-    def __init__(self, answer: object) -> None:
-        self.answer, self.killed = answer, False
-        self._actor_id = SimpleNamespace(hex=lambda: "id")
-        self.alive = self.next = self.fault = SimpleNamespace(remote=lambda *_: self)
-
-
-class Rays:
-    """Ray with a keeper's holders, in place of the real one."""
-
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.started: list[Actor] = []
-        self.starting: set[Actor] = set()
-        self.now = 0.0
-        patch.setattr(ray, "get", self._get)
-        patch.setattr(ray, "wait", lambda refs, **_: ([], refs) if refs[0] in self.starting else (refs, []))
-        patch.setattr(ray, "kill", lambda actor: setattr(actor, "killed", True))
-        patch.setattr(time, "monotonic", lambda: self.now)
-        self.keeper = Keeper(2, "cpu", 600.0)
-        patch.setattr(self.keeper, "_start", self._start)
-
-    def _start(self, _node: str, _gpus: tuple[str, ...]) -> Actor:
-        self.started.append(Actor(True))
-        return self.started[-1]
-
-    def _get(self, actor: Actor, timeout: float | None = None) -> object:
-        assert actor not in self.starting, "it would be waited for"
-        if isinstance(actor.answer, Exception):
-            raise actor.answer
-        assert timeout is None or timeout > 0
-        return actor.answer
-
-
-def test_a_holder_that_is_starting_is_given_to_all_its_clients(monkeypatch: pytest.MonkeyPatch) -> None:
-    rays = Rays(monkeypatch)
-    first = rays.keeper.holder("n", ("0",))
-    rays.starting = {first}
-    rays.now = 200.0
-    assert rays.keeper.holder("n", ("0",)) is first
-    rays.starting = set()
-    assert rays.keeper.holder("n", ("0",)) is first
-    assert rays.keeper.holder("n", ("1",)) is not first
-    first.answer = ray.exceptions.GetTimeoutError()
-    second = rays.keeper.holder("n", ("0",))
-    assert (second is first, first.killed) == (False, True)
-    rays.starting, rays.now = {second}, 200.0 + 12 * 600.0
-    assert rays.keeper.holder("n", ("0",)) is not second, "it starts for hours"
-
-
 def test_clients_of_a_lost_holder_name_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    rays = Rays(monkeypatch)
+    told: list[Exception] = []
+
+    def fail(_asked: object) -> None:
+        raise told[-1]
+
+    monkeypatch.setattr(ray, "get", fail)
     client = Client.__new__(Client)
-    client._holder, client._id, client._key = rays.keeper.holder("n", ()), "id", "a"
+    client._holder, client._id, client._key = SimpleNamespace(next=SimpleNamespace(remote=lambda _: None)), "id", "a"
     hangs = ray.exceptions.RayTaskError("next", "Traceback", HolderLost("a training has hung for 9 s"))
     for error, text in (
         (ray.exceptions.OutOfMemoryError("killed due to the node running low on memory"), "low on memory"),
         (ray.exceptions.RayActorError(error_msg="The actor died\nits process has died"), "its process has died"),
         (hangs.as_instanceof_cause(), "has hung for 9 s"),
     ):
-        client._holder.answer = error
+        told.append(error)
         with pytest.raises(HolderLost, match=text) as raised:
             client.next()
         failure = failure_of(pickle.loads(pickle.dumps(raised.value)))
         assert (failure.kind, failure.part) == ("holder", "id")
-    client._holder.answer = ray.exceptions.RayTaskError("next", "Traceback", ValueError("3")).as_instanceof_cause()
+    told.append(ray.exceptions.RayTaskError("next", "Traceback", ValueError("3")).as_instanceof_cause())
     with pytest.raises(ValueError, match="Traceback"):
         client.next()
-
-
-def test_the_keeper_stays_on_the_drivers_node(monkeypatch: pytest.MonkeyPatch) -> None:
-    options: dict[str, Any] = {}
-    remote = SimpleNamespace(remote=lambda *given: given)
-    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "1" * 56))
-    monkeypatch.setattr(
-        ray, "remote", lambda _: SimpleNamespace(options=lambda **named: options.update(named) or remote)
-    )
-    assert start_keeper(3, "cuda", 60.0) == (3, "cuda", 60.0)
-    where = options["scheduling_strategy"]
-    assert isinstance(where, NodeAffinitySchedulingStrategy)
-    assert (where.node_id, where.soft) == ("1" * 56, False)

@@ -38,7 +38,7 @@ from tune.execution.actor import StudentTrial
 from tune.execution.cluster_state import ClusterState, living_nodes, nobody_else, occupancy
 from tune.execution.device import run_on
 from tune.execution.executor import PAGES
-from tune.execution.holder import start_keeper
+from tune.execution.keeper import start_keeper
 from tune.execution.nodes import bundle, gpus_of
 from tune.execution.preflight import preflight, require_capacity
 from tune.execution.preparations import Preparations

@@ -1,8 +1,7 @@
 """Packs on Ray: for each GPU one process that holds the images and runs the trials, and thin clients, one a trial.
 
 A client is a trial's actor with its share of the GPU; it asks the holder of its GPU for one epoch after the other. The
-keeper, one process of the driver's, starts the holders, so that they end with the driver. A client imports nothing that
-trains.
+keeper (`keeper.py`) starts the holders. A client imports nothing that trains.
 """
 
 import json
@@ -11,25 +10,21 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tune.execution.failures import failure_of, lost_worker
 from tune.execution.progress import FIRST_EPOCH
 
 ABANDONED = 300.0
 """Seconds after which a trial whose client has not asked for its next epoch is dropped: the client was lost."""
-ANSWERS = 60.0
-"""Seconds in which a holder that has started must say that it is alive."""
 TURNS = 9
 """A turn may last so many times the longest one so far: less than the driver allows of the longest epochs."""
 SIGN_EVERY = 10.0
 """Seconds without a report after which a trial that waits for a place, or repeats epochs, gives a sign."""
-_CALLS = 64
+CALLS = 64
 """Calls that a holder answers at once: each client waits in one."""
 
 
@@ -57,70 +52,6 @@ class TrialLost(ray.exceptions.WorkerCrashedError):
 
     def __str__(self) -> str:
         return self._text
-
-
-def start_keeper(pack: int | Literal["auto"], device: str, stall: float) -> Any:
-    """Start the keeper beside this process, the driver: no other node may take it, and with it all holders, away."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    remote = ray.remote(Keeper).options(num_cpus=0, max_restarts=3, scheduling_strategy=here)
-    return remote.remote(pack, device, stall)
-
-
-@dataclass
-class _Held:
-    """A holder, its answer that it has started, and when it was asked for."""
-
-    actor: Any
-    started: Any
-    began: float
-
-
-class Keeper:
-    """Starts the holders, each once, and again where one was lost or hangs."""
-
-    def __init__(self, pack: int | Literal["auto"], device: str, stall: float) -> None:
-        self._pack, self._device, self._stall = pack, device, stall
-        self._holders: dict[tuple[str, tuple[str, ...]], _Held] = {}
-
-    def tune(self, stall: float) -> None:
-        """Let a changed `resources.stall` hold at once."""
-        self._stall = stall
-        for held in self._holders.values():
-            held.actor.tune.remote(stall)
-
-    def holder(self, node: str, gpus: tuple[str, ...]) -> Any:
-        """Return the holder of a node's GPUs (none for its CPUs), by Ray's ids; it may still be starting."""
-        place = node, gpus
-        held = self._holders.get(place)
-        if held is not None:
-            if self._usable(held):
-                return held.actor
-            ray.kill(held.actor)
-        actor = self._start(node, gpus)
-        self._holders[place] = _Held(actor, actor.alive.remote(), time.monotonic())
-        return actor
-
-    def _usable(self, held: _Held) -> bool:
-        """Return whether a holder answers; while it starts, which may take minutes, it need not."""
-        if not ray.wait([held.started], timeout=0)[0]:
-            return time.monotonic() - held.began < FIRST_EPOCH * self._stall
-        try:
-            ray.get(held.started)
-            ray.get(held.actor.alive.remote(), timeout=ANSWERS)
-        except ray.exceptions.RayError:
-            return False
-        return True
-
-    def _start(self, node: str, gpus: tuple[str, ...]) -> Any:
-        visible = {"CUDA_VISIBLE_DEVICES": ",".join(gpus), "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"} if gpus else {}
-        remote = ray.remote(Holder).options(
-            num_cpus=0,
-            num_gpus=0,
-            max_concurrency=_CALLS,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
-            **({"runtime_env": {"env_vars": visible}} if visible else {}),
-        )
-        return remote.remote(self._pack, self._device, self._stall)
 
 
 class Holder:
