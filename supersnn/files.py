@@ -1,5 +1,6 @@
 """Files that are complete or absent: atomic writes, checksums, and the error for what is damaged. No torch here."""
 
+import glob
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -33,6 +34,24 @@ def atomic_file(path: Path) -> Iterator[Path]:
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def remove_left_behind(path: Path) -> None:
+    """Remove the temporary files of a path of processes of this machine that were killed while they wrote it."""
+    for unfinished in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        process = unfinished.name.rpartition(".")[2]
+        if process.isdecimal() and not _lives(int(process)):
+            unfinished.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # of another user
+    return True
 
 
 @contextmanager

@@ -51,7 +51,13 @@ def gpu_fault(number: int) -> str | None:
         fault = " ".join(str(error).split())[:300]
     if fault is None and (launch := trial_launch(device)):
         fault = f"the neurons' kernel does not run: {launch}"
-    return None if fault is None else f"GPU {number}: {fault}"
+    return None if fault is None else f"GPU {_number_on_machine(number)}: {fault}"
+
+
+def _number_on_machine(number: int) -> str:
+    """Return the number of one of the GPUs that this process sees as the machine counts them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    return visible[number] if number < len(visible) and visible[number] else str(number)
 
 
 def product_fault(device: torch.device) -> str | None:

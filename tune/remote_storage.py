@@ -19,7 +19,7 @@ from typing import TypeVar
 from filelock import FileLock
 
 from supersnn.errors import UserError
-from supersnn.files import DamagedFile, sha256, write_atomically
+from supersnn.files import DamagedFile, remove_left_behind, sha256, write_atomically
 from tune.object_store import ObjectStore
 from tune.removals import Removals
 from tune.storage import Storage
@@ -178,6 +178,7 @@ class RemoteStorage(Storage):
             if known.get(file) == entry and path.exists() and path.stat().st_size == entry[1]:
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
+            remove_left_behind(path)
             unfinished = path.with_name(f".{path.name}.{os.getpid()}")
             try:
                 if self._objects.download(_content(name, file, entry), unfinished) != entry:
@@ -187,6 +188,8 @@ class RemoteStorage(Storage):
                 return False
             finally:
                 unfinished.unlink(missing_ok=True)
+            known[file] = entry
+            self._save_manifest_copy(name, known)  # a download that is ended goes on here
         self._save_manifest_copy(name, manifest)
         return True
 

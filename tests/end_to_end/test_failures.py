@@ -109,6 +109,22 @@ def test_a_node_where_every_training_fails(
     assert_in_time(driver, healthy=2)
 
 
+def test_a_node_that_runs_out_of_memory(cluster: Cluster, sickly: Path, tmp_path: Path) -> None:
+    """Ray's memory monitor kills every process on a node; their trials go on elsewhere."""
+    add_node(cluster)
+    driver = Driver(sickly, tmp_path / "store", "--address", cluster.address)
+    driver.wait_for_epochs(2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_memory_usage_threshold", "0.001")
+        full = add_node(cluster)
+    assert_done(driver, tmp_path / "store")
+    failed = attempts(driver)
+    assert failed
+    assert {kind for kind, _ in failed} == {"memory"}
+    assert all(full in node for _, node in failed)
+    assert any(full in line and "low on memory" in line for line in driver.output().splitlines())
+
+
 def process_of(driver: Driver) -> tuple[int, str]:
     """Return a process that trains, and its trial, once it has reported an epoch."""
     found: list[tuple[int, str]] = []

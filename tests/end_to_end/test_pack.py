@@ -54,3 +54,4 @@ def test_packed_trials_are_the_same_also_after_their_process_was_killed(packed: 
     ray.finish()
     assert epochs(ray) == expected
     assert not ray.failures()
+    assert {event["kind"] for event in ray.events("attempt")} == {"holder"}

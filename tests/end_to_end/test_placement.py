@@ -49,23 +49,29 @@ def left_out(driver: Driver) -> list[str]:
     return [line for line in driver.output().splitlines() if "is excluded" in line]
 
 
-def test_nodes_that_join_and_differ_get_nothing(
-    cluster: Cluster, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@contextmanager
+def other_optuna(folder: Path) -> Iterator[None]:
+    """Let the nodes that are added find another version of a library."""
+    other = folder / "other" / "optuna-9.9.9.dist-info"
+    other.mkdir(parents=True)
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: optuna\nVersion: 9.9.9\n", encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(other.parent))
+        yield
+
+
+def test_nodes_that_join_and_differ_get_nothing(cluster: Cluster, config: Path, tmp_path: Path) -> None:
     """One with another version joins the search, one without the store the verification; each is named once."""
     if not may_mount():
         pytest.skip("needs the right to mount")
-    store, other = tmp_path / "store", tmp_path / "other" / "optuna-9.9.9.dist-info"
-    other.mkdir(parents=True)
-    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: optuna\nVersion: 9.9.9\n", encoding="utf-8")
+    store = tmp_path / "store"
     cluster.add_node(num_cpus=1)
     long = ("train.epochs=120", "search.trials=1", "verify.seeds=1", "search.max_failures=0")
     settings = [word for setting in long for word in ("--set", setting)]  # else the first node does all meanwhile
     driver = Driver(config, store, "--address", cluster.address, *settings)
     driver.wait_for_epochs(2)
-    monkeypatch.setenv("PYTHONPATH", str(other.parent))
-    cluster.add_node(num_cpus=1)
-    monkeypatch.delenv("PYTHONPATH")
+    with other_optuna(tmp_path):
+        cluster.add_node(num_cpus=1)
     driver.wait(lambda: bool(driver.events("winner")))
     assert len(left_out(driver)) == 1
     assert f"optuna: 9.9.9, the driver has {optuna.__version__}" in left_out(driver)[0]
@@ -73,25 +79,26 @@ def test_nodes_that_join_and_differ_get_nothing(
         driver.finish()
     assert len(left_out(driver)) == 2
     assert "it does not see what the driver writes to --store" in left_out(driver)[1]
+    assert "it is looked at again later" in left_out(driver)[1], "the store may be mounted yet"
     invariants.assert_sweep(store, "tiny")
     assert len(driver.events("start")) == len(driver.events("end")) + 1, "one trial was requeued"
     assert driver.failures() == []
 
 
 def test_without_a_usable_node_the_sweep_ends_with_the_reason(cluster: Cluster, config: Path, tmp_path: Path) -> None:
-    """The only node is replaced by one that sees another store; what was done before is kept."""
-    if not may_mount():
-        pytest.skip("needs the right to mount")
+    """The only node is replaced by one with another version; what was done before is kept."""
     store = tmp_path / "store"
     first = cluster.add_node(num_cpus=1)
     driver = Driver(config, store, "--address", cluster.address)
     driver.wait_for_epochs(2)
-    with blind_node(cluster, store):
-        cluster.remove_node(first, allow_graceful=False)
-        assert driver.process.wait(timeout=200) == 2, driver.output()
+    with other_optuna(tmp_path):
+        other = cluster.add_node(num_cpus=1)
+    cluster.remove_node(first, allow_graceful=False)
+    assert driver.process.wait(timeout=200) == 2, driver.output()
     assert "no usable nodes left" in " ".join(driver.output().split())
     assert "Traceback" not in driver.output()
     assert driver.failures() == []
+    cluster.remove_node(other, allow_graceful=False)
     cluster.add_node(num_cpus=1)
     Driver(config, store, "--address", cluster.address).finish()
     invariants.assert_sweep(store, "tiny")

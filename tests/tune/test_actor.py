@@ -12,7 +12,9 @@ from supersnn.config import TrainConfig
 from supersnn.config_model import parse
 from tune.execution import actor, holder, preparing
 from tune.execution.actor import StudentTrial
-from tune.execution.failures import SystemFailure
+from tune.execution.failures import Failure, SystemFailure
+from tune.execution.node_check import NodeMismatch, NodeRequirements, local_report
+from tune.execution.task_process import TaskProcess
 from tune.search.messages import OWNER, Job
 from tune.storage import Storage
 
@@ -93,3 +95,72 @@ def test_the_last_trial_ends_before_a_teacher_is_prepared(monkeypatch: pytest.Mo
     trial = started({"job": {"key": "x/0"}})
     trial.reset_config({"preparation": {"name": "vgg"}, "device": "cpu"})
     assert calls == ["start x/0", "stop", "prepare vgg"]
+
+
+def test_a_store_that_cannot_be_read_now_is_no_difference_of_the_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_storage: Storage, _name: str) -> str:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Storage, "read_text", refuse)
+    here = local_report(None, gpus=0.0)
+    required = vars(NodeRequirements(here.versions, here.code, 0.0, str(tmp_path), "owner"))
+    trial = started({"job": {}, "requirements": required})
+    with pytest.raises(SystemFailure, match="Input/output error") as raised:
+        trial.step()
+    assert (raised.value.kind, raised.value.node) == ("io", "n")
+    with pytest.raises(SystemFailure, match="Input/output error"):
+        TaskProcess(required, "cpu", 0.0).start()
+    other = {**required, "code": "another"}
+    assert "node_mismatch" in started({"job": {}, "requirements": other}).step()
+    assert isinstance(TaskProcess(other, "cpu", 0.0).start(), NodeMismatch)
+
+
+def test_a_sick_gpu_of_a_pack_is_a_failure_of_that_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = SimpleNamespace(node="n", fault=lambda: "GPU 3: CUDA out of memory")
+    monkeypatch.setattr(holder, "Client", lambda _keeper: client)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    trial = started({"job": {}, "keeper": "keeper", "device": "cuda"})
+    with pytest.raises(SystemFailure) as raised:
+        trial.step()
+    assert raised.value.failure == Failure("gpu", "GPU 3: CUDA out of memory", "3")
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        (
+            RuntimeError("CUDA error: misaligned address"),
+            Failure("gpu", "GPU 3: RuntimeError: CUDA error: misaligned address", "3"),
+        ),
+        (OSError(5, "Input/output error"), Failure("io", "OSError: [Errno 5] Input/output error")),
+        (
+            RuntimeError("CUDA error: device-side assert triggered"),
+            Failure("own", "RuntimeError: CUDA error: device-side assert triggered"),
+        ),
+    ],
+)
+def test_what_ends_a_process_is_raised_and_names_its_gpu(
+    error: Exception, failure: Failure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Course:
+        def __init__(self, _device: str, _gpus: float) -> None:
+            pass
+
+        def start(self, job: dict[str, Any]) -> None:
+            pass
+
+        def next(self) -> str:
+            if reports:
+                return reports.pop()
+            raise error
+
+    reports = ["{}"]
+    monkeypatch.setattr(actor, "Own", Course)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    trial = started({"job": {}, "device": "cuda"})
+    assert trial.step() == {"report": "{}", "node": "n", "gpus": "3"}
+    with pytest.raises(SystemFailure) as raised:
+        trial.step()
+    assert raised.value.failure == failure

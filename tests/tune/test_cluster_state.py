@@ -13,7 +13,7 @@ from supersnn.config_model import parse
 from supersnn.errors import UserError
 from tune.description.sweep import ResourcesConfig, SweepConfig
 from tune.execution import searcher
-from tune.execution.cluster_state import IN_VAIN, NODE_ID, ClusterState
+from tune.execution.cluster_state import IN_VAIN, NODE_ID, ClusterState, admit_none
 from tune.execution.node_check import NodeMismatch, NodeRequirements
 from tune.execution.nodes import Node
 from tune.execution.share import Claim, Occupancy
@@ -169,31 +169,95 @@ def test_work_that_takes_less_than_a_trial_names_its_nodes() -> None:
     assert cluster.state.label_selector({"a", "b"}, among_able=True) == {NODE_ID: "in(a,b)"}
 
 
+class TuneTrial:
+    """A trial as Tune has it."""
+
+    def __init__(self, number: int, status: str, labels: dict[str, str]) -> None:
+        self.trial_id, self.status = f"t{number}", status
+        self.config = {"key": f"x/{number}", "labels": labels}
+
+    def is_finished(self) -> bool:
+        return self.status in ("ERROR", "TERMINATED")
+
+
 class Controller:
     """What a scheduler sees of Tune: trials, those that have a process, and whether idle processes were ended."""
 
-    def __init__(self, live: int, started: int) -> None:
-        self._tune_controller = self
-        self.trials = [f"t{number}" for number in range(live)]
-        self._trial_to_actor = dict.fromkeys(self.trials[:started], "actor")
-        self.ended: list[bool] = []
+    def __init__(self, live: int, started: int, failed: int = 0, labels: dict[str, str] | None = None) -> None:
+        self._tune_controller = self._actor_manager = self
+        statuses = ["RUNNING"] * started + ["PENDING"] * (live - started) + ["ERROR"] * failed
+        self.trials = [TuneTrial(number, status, labels or {}) for number, status in enumerate(statuses)]
+        self._trial_to_actor = {trial: f"actor {trial.trial_id}" for trial in self.trials[:started]}
+        self._staged_trials = set(self.trials[started:live])
+        self.ended, self.stopped, self.starting = list[bool](), list[str](), set[str]()
 
-    def get_live_trials(self) -> list[str]:
+    def get_live_trials(self) -> list[TuneTrial]:
         return self.trials
+
+    def is_actor_started(self, actor: str) -> bool:
+        return actor in self.starting or actor in list(self._trial_to_actor.values())[:1]
+
+    def _unstage_trial_with_resources(self, trial: TuneTrial) -> None:
+        self._staged_trials.remove(trial)
+
+    def stop_trial(self, trial: TuneTrial) -> None:
+        self.trials.remove(trial)
+        self.stopped.append(trial.trial_id)
 
     def _cleanup_cached_actors(self, force_all: bool) -> None:
         self.ended.append(force_all)
 
 
 @pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize("failed", [0, 1])
 @pytest.mark.parametrize(("live", "started", "ended"), [(2, 2, [True]), (2, 1, []), (1, 1, [])])
 def test_tune_keeps_processes_that_start_and_ends_idle_ones_where_there_is_no_room(
-    live: int, started: int, ended: list[bool]
+    live: int, started: int, ended: list[bool], failed: int
 ) -> None:
     scheduler = searcher.StudyScheduler(as_search(FakeSearch()), Cluster("a").state, searcher.DriverWork())
-    controller = Controller(live, started)
+    controller = Controller(live, started, failed)
     scheduler.choose_trial_to_run(controller)
-    assert controller.ended == ended
+    assert controller.ended == ended, "trials that have failed stay in Tune's list, and hold nothing"
+
+
+def test_a_trial_that_waits_for_a_lost_node_gets_other_labels(clock: list[float]) -> None:
+    cluster, search = Cluster("a", "b"), FakeSearch()
+    cluster.state.policy.breaker.leave_out("a", "slow", ["a", "b"])
+    controller = Controller(4, 1, labels=cluster.state.label_selector())
+    assert controller.trials[0].config["labels"] == {NODE_ID: "!in(a)"}
+    for number in (1, 2):
+        controller._trial_to_actor[controller.trials[number]] = f"actor t{number}"
+    controller.starting = {"actor t1"}
+    scheduler = searcher.StudyScheduler(as_search(search), cluster.state, searcher.DriverWork())
+    clock[0] += searcher.CHECK_EVERY
+    scheduler.choose_trial_to_run(controller)
+    assert search.calls == [], "node b may take it"
+    cluster.nodes = cluster.nodes[:1]
+    clock[0] += searcher.CHECK_EVERY
+    scheduler.choose_trial_to_run(controller)
+    assert search.calls == [], "there is no other node"
+    cluster.state.policy.breaker.readmit("a")
+    scheduler.choose_trial_to_run(controller)
+    assert search.calls == [], "it is looked at every few seconds"
+    clock[0] += searcher.CHECK_EVERY
+    scheduler.choose_trial_to_run(controller)
+    assert search.calls == [("requeue", "x/2")], "the first runs, the second has a process that is starting"
+    assert controller.stopped == ["t2"]
+    assert {trial.trial_id for trial in controller._staged_trials} == {"t1", "t3"}, "t3 has not been placed at all yet"
+    assert cluster.state.label_selector() == {}
+
+
+def test_labels_admit_nodes_by_their_ids() -> None:
+    for labels, none in (
+        ({}, False),
+        ({"disk": "ssd"}, False),
+        ({NODE_ID: "!in(a)"}, False),
+        ({NODE_ID: "!in(a,b,c)"}, True),
+        ({NODE_ID: "in(b,c)"}, False),
+        ({NODE_ID: "in(c)"}, True),
+    ):
+        assert admit_none(labels, ["a", "b"]) == none
+    assert not admit_none({NODE_ID: "!in(a)"}, []), "without any node it waits for one"
 
 
 def test_capacity_is_trials_at_once_where_that_is_set() -> None:

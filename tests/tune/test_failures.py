@@ -1,6 +1,7 @@
 """The kind of a failure, by its exception, by its traceback, and where a process is gone."""
 
 import errno
+import pickle
 import traceback
 
 import pytest
@@ -16,6 +17,7 @@ ERRORS: list[tuple[BaseException, Kind]] = [
     (ValueError("weights: expected 3"), "own"),
     (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "own"),
     (UserError("teacher.weights: no file"), "own"),
+    (torch.AcceleratorError("CUDA error: device-side assert triggered\nCUDA kernel errors might be", 710), "own"),
     (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "memory"),
     (MemoryError(), "memory"),
     (RuntimeError("[enforce fail at alloc_cpu.cpp:119] DefaultCPUAllocator: can't allocate memory"), "memory"),
@@ -91,6 +93,20 @@ def test_the_error_of_a_task_on_ray_is_the_error_that_it_has_wrapped() -> None:
     assert failure_of(ray.exceptions.RayTaskError("train", text, MemoryError("4"))).kind == "memory"
 
 
+def test_an_assertion_of_a_kernel_is_the_works_own_error_and_ends_its_process() -> None:
+    for failure in raised(RuntimeError("CUDA error: device-side assert triggered")):
+        assert (failure.kind, failure.of_system, failure.ends_process) == ("own", False, True)
+    own, sick = raised(ValueError("3"))[0], raised(MemoryError())[0]
+    assert (own.ends_process, sick.ends_process) == (False, True)
+
+
+def test_a_failure_on_its_way_to_the_driver_stays_what_it_is() -> None:
+    error = Failure("gpu", "CUDA error").raised_on("n", "3")
+    told = pickle.loads(pickle.dumps(error))
+    assert (str(told), told.node, told.failure) == ("GPU 3: CUDA error", "n", Failure("gpu", "GPU 3: CUDA error", "3"))
+    assert Failure("io", "no file").raised_on("n", "3").failure == Failure("io", "no file")
+
+
 def test_lost_processes_and_nodes() -> None:
     assert failure_of(ray.exceptions.WorkerCrashedError()).kind == "worker"
     assert failure_of(ray.exceptions.ActorDiedError()).kind == "worker"
@@ -108,3 +124,8 @@ def test_lost_processes_and_nodes() -> None:
     assert lost_worker("SIGKILL", node_lost=True).kind == "node"
     assert lost_worker("The actor died because its node has died. Node Id: 1").kind == "node"
     assert lost_worker("the worker was killed due to the node running low on memory").kind == "memory"
+    several = "Task was killed due to the node running low on memory.\nTop memory users: ...\nSee the documentation."
+    assert lost_worker(several) == Failure("memory", "Task was killed due to the node running low on memory.")
+    assert lost_worker("The actor died.\n\tpid: 3\nIts process was killed.") == Failure(
+        "worker", "Its process was killed."
+    )

@@ -6,14 +6,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
+import ray
 import ray.exceptions
 
 from tune.execution import holder
-from tune.execution.failures import failure_of
-from tune.execution.holder import Holder, Keeper, TrialLost
+from tune.execution.failures import Failure, failure_of
+from tune.execution.holder import Client, Holder, HolderLost, TrialLost
 from tune.execution.trial import Repeated
 from tune.search.messages import Job, Report
 
@@ -33,7 +33,7 @@ class Runner:
 
 def holder_of(places: int = 1, **trials: Callable[[], Parts]) -> Holder:
     """Return a holder in which the trials have started, in their order."""
-    made = Holder(places, "cpu")
+    made = Holder(places, "cpu", 600.0)
     made._runner = Runner(**trials)  # type: ignore[assignment]
     for key in trials:
         made.start({**vars(JOB), "key": key})
@@ -110,26 +110,30 @@ def test_an_error_that_comes_before_it_is_asked_for_is_not_lost() -> None:
 
 
 def test_a_training_that_hangs_makes_its_holder_unusable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(holder, "HANGS", 0.1)
     monkeypatch.setattr(holder, "SIGN_EVERY", 0.02)
     begun, released = threading.Event(), threading.Event()
 
     def hangs() -> Parts:
+        yield Report(0, {}, None)
         begun.set()
         released.wait(60.0)
         yield Report(1, {}, None)
 
     held = holder_of(a=hangs)
+    held.tune(0.2)
+    assert epoch_of(held.next("a")) == 0
+    held._pack.held.discard("a")
     assert begun.wait(60.0)
+    time.sleep(0.2)  # the stall deadline, which the driver waits for as well
     for call in (
         lambda: held.start({**vars(JOB), "key": "b"}),
         lambda: held.next("a"),
         lambda: held.stop("a"),
         held.alive,
     ):
-        with pytest.raises(TrialLost, match="has hung for") as raised:
+        with pytest.raises(HolderLost, match="has hung for") as raised:
             call()
-        assert failure_of(raised.value).kind == "worker"
+        assert failure_of(raised.value).kind == "holder"
     released.set()
     assert epoch_of(held.next("a")) == 1
     assert held.alive()
@@ -147,21 +151,70 @@ def test_a_trial_dropped_because_nobody_asked_was_lost_and_has_not_failed(monkey
 def test_a_lost_trial_is_a_lost_worker_in_its_client_too() -> None:
     error = pickle.loads(pickle.dumps(TrialLost("a was dropped")))
     wrapped = ray.exceptions.RayTaskError("next", "Traceback", error).as_instanceof_cause()
-    assert vars(failure_of(wrapped)) == {"kind": "worker", "text": "TrialLost: a was dropped"}
+    assert failure_of(wrapped) == Failure("worker", "TrialLost: a was dropped")
 
 
-def test_a_holder_sees_its_gpus_alone_and_has_a_queue_for_each_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[dict[str, Any]] = []
+def test_while_another_trial_loads_the_others_give_signs_and_the_holder_does_not_hang(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(holder, "SIGN_EVERY", 0.02)
+    begun, released = threading.Event(), threading.Event()
 
-    def options(**given: Any) -> Any:
-        asked.append(given)
-        return SimpleNamespace(remote=lambda *_: object())
+    def loads() -> Parts:
+        begun.set()
+        released.wait(60.0)
+        yield Report(1, {}, None)
 
-    monkeypatch.setattr("tune.execution.holder.ray.remote", lambda _: SimpleNamespace(options=options))
-    keeper = Keeper(4, "cuda")
-    keeper.holder("0" * 56, ("2",))
-    keeper.holder("0" * 56, ())
-    variables = asked[0]["runtime_env"]["env_vars"]
-    assert variables["CUDA_VISIBLE_DEVICES"] == "2"
-    assert variables["CUDA_DEVICE_MAX_CONNECTIONS"] == "32"
-    assert "runtime_env" not in asked[1]
+    held = holder_of(2, b=epochs(1, 2), a=loads)
+    held.tune(0.5)
+    assert begun.wait(60.0)
+    time.sleep(0.6)
+    assert held.alive(), "a first turn downloads and compiles"
+    assert epoch_of(held.next("b")) == 1
+    assert held.next("b") is None
+    released.set()
+    assert epoch_of(held.next("a")) == 1
+
+
+def test_an_error_that_ends_the_process_is_no_trials_own_where_several_run() -> None:
+    begun = threading.Event()
+
+    def asserts() -> Parts:
+        begun.wait(60.0)
+        yield None
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    both = holder_of(2, a=asserts, b=endless)
+    begun.set()
+    with pytest.raises(HolderLost, match="device-side assert triggered") as raised:
+        both.next("a")
+    assert failure_of(raised.value).kind == "holder"
+    alone = holder_of(2, a=asserts)
+    with pytest.raises(RuntimeError, match="device-side assert triggered") as own:
+        alone.next("a")
+    assert failure_of(own.value).kind == "own"
+
+
+def test_clients_of_a_lost_holder_name_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Exception] = []
+
+    def fail(_asked: object) -> None:
+        raise told[-1]
+
+    monkeypatch.setattr(ray, "get", fail)
+    client = Client.__new__(Client)
+    client._holder, client._id, client._key = SimpleNamespace(next=SimpleNamespace(remote=lambda _: None)), "id", "a"
+    hangs = ray.exceptions.RayTaskError("next", "Traceback", HolderLost("a training has hung for 9 s"))
+    for error, text in (
+        (ray.exceptions.OutOfMemoryError("killed due to the node running low on memory"), "low on memory"),
+        (ray.exceptions.RayActorError(error_msg="The actor died\nits process has died"), "its process has died"),
+        (hangs.as_instanceof_cause(), "has hung for 9 s"),
+    ):
+        told.append(error)
+        with pytest.raises(HolderLost, match=text) as raised:
+            client.next()
+        failure = failure_of(pickle.loads(pickle.dumps(raised.value)))
+        assert (failure.kind, failure.part) == ("holder", "id")
+    told.append(ray.exceptions.RayTaskError("next", "Traceback", ValueError("3")).as_instanceof_cause())
+    with pytest.raises(ValueError, match="Traceback"):
+        client.next()

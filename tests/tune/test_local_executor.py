@@ -125,6 +125,13 @@ def test_a_full_disk_of_the_store_halts_the_search() -> None:
     assert searched(OneTrial(), OSError(28, "No space left on device", "/store/x")) == ["halted: the store is full"]
 
 
+def test_an_error_that_ends_the_process_counts_once_and_halts_the_search() -> None:
+    error = RuntimeError("CUDA error: device-side assert triggered")
+    first, second, halted = searched(OneTrial(), error, error)
+    assert (first, second) == (f"x/0 attempt 1 own: RuntimeError: {error}", "requeued")
+    assert halted.startswith("halted: RuntimeError: CUDA error: device-side assert triggered; nothing more can run")
+
+
 class Teachers:
     """The preparation of one teacher, which raises these errors first."""
 

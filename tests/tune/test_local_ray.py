@@ -5,20 +5,24 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import ray
 
+from supersnn.config_model import parse
 from supersnn.errors import ExternalError, UserError
-from tune.description.sweep import ResourcesConfig
-from tune.execution import cluster
+from tune.description.sweep import ResourcesConfig, SweepConfig
+from tune.execution import cluster, searcher
 from tune.execution.breaker import FIRST_LOOK, NodeBreaker
 from tune.execution.cluster import LOCAL_SETTINGS, LONGEST_SOCKET, SOCKET, RayExecutor, require_short_paths
-from tune.execution.cluster_state import living_nodes
+from tune.execution.cluster_state import NODE_ID, living_nodes
 from tune.execution.executor import PAGES
 from tune.execution.node_check import NodeRequirements, local_report
 from tune.execution.node_looks import NodeLooks
 from tune.notices import ignore
+from tune.search.messages import Job
+from tune.search.search import Search
 from tune.storage import Storage
 from tune.store import Store
 
@@ -58,6 +62,57 @@ def test_workers_have_our_environment_and_the_driver_keeps_its_own(executor: Ray
     assert seen[first] == "1" != LOCAL_SETTINGS[first]
     assert {name: seen[name] for name in others} == {name: LOCAL_SETTINGS[name] for name in others}
     second_looks(Store.at(tmp_path).storage)
+
+
+class OneTrial:
+    """A search of one trial, whose job no worker can run."""
+
+    over, halted, gpus = False, None, None
+    settings = parse(
+        SweepConfig,
+        {
+            "name": "x",
+            "dataset": {"name": "digits"},
+            "student": {"architecture": "resnet8"},
+            "arms": {"x": {}},
+            "search": {"max_failures": 0},
+        },
+        "test",
+    )
+
+    def __init__(self) -> None:
+        self.jobs = [Job("x/0", {}, (0,), "s/trials/x/0", "s", "/nowhere", "token")]
+        self.calls = list[str]()
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_: None
+
+    def next_job(self, _ready: object) -> Job | None:
+        return self.jobs.pop() if self.jobs else None
+
+    def is_running(self, _key: str) -> bool:
+        return not self.jobs
+
+    def requeue(self, key: str) -> None:
+        self.calls.append(f"requeue {key}")
+        self.jobs = OneTrial().jobs
+
+    def ended(self, key: str, end: str) -> None:
+        self.calls.append(f"{key} {end.partition(':')[0]}")
+
+
+@pytest.mark.timeout(120)
+def test_a_trial_that_waits_for_no_node_that_is_left_is_placed_anew(
+    executor: RayExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (node,) = living_nodes()
+    labels = [{NODE_ID: f"!in({node.id})"}, dict[str, str]()]  # as where another node has been lost since
+    monkeypatch.setattr(executor._cluster, "label_selector", lambda _avoid: labels.pop(0))
+    monkeypatch.setattr(searcher, "CHECK_EVERY", 1.0)
+    search = OneTrial()
+    executor.search(cast(Search, search))
+    assert search.calls == ["requeue x/0", "x/0 failed"]
+    assert labels == []
 
 
 def second_looks(storage: Storage) -> None:

@@ -13,6 +13,7 @@ import torch
 
 from supersnn.errors import UserError
 from tune.description.sweep import ResourcesConfig
+from tune.execution.failures import SystemFailure
 from tune.execution.node_check import (
     NodeReport,
     NodeRequirements,
@@ -107,18 +108,21 @@ def test_node_mismatch_before_any_work(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "id"))
     driver = local_report(None, gpus=0)
     expected = NodeRequirements(driver.versions, driver.code, 0.0, str(tmp_path), "owner")
-    unseen = node_mismatch(expected)
-    assert unseen is not None
-    assert unseen.node == "id"
-    assert "it does not see what the driver writes to --store" in unseen.reason
+    with pytest.raises(SystemFailure, match="it does not see what the driver writes to --store") as unseen:
+        node_mismatch(expected)
+    assert (unseen.value.kind, unseen.value.node) == ("io", "id")
     (tmp_path / "owner").write_text("token", encoding="utf-8")
     assert node_mismatch(expected) is None
     older = node_mismatch(replace(expected, versions={**driver.versions, "torch": "1.0"}))
     assert older is not None
     assert "torch" in older.reason
-    more = node_mismatch(replace(expected, gpus=torch.cuda.device_count() + 1.0))
-    assert more is not None
-    assert "GPUs" in more.reason
+    assert older.node == "id"
+    more = replace(expected, gpus=torch.cuda.device_count() + 1.0)
+    with pytest.raises(SystemFailure, match="GPUs") as fewer:
+        node_mismatch(more)
+    assert fewer.value.kind == "gpu"
+    both = node_mismatch(replace(more, code="another"))
+    assert both is not None, "a difference excludes the node, whatever else is wrong there"
 
 
 def test_an_actor_imports_no_torch_before_it_compares_its_node() -> None:

@@ -1,5 +1,7 @@
 """Which nodes are left out, and what follows a failed attempt."""
 
+from dataclasses import replace
+
 from tune.execution import breaker, retries
 from tune.execution.breaker import NodeBreaker
 from tune.execution.failures import Failure
@@ -7,6 +9,8 @@ from tune.execution.retries import GiveUp, Retry, RetryPolicy, Stop
 
 SICK, OWN = Failure("gpu", "RuntimeError: CUDA error"), Failure("own", "ValueError: 3")
 LOST, DIED = Failure("node", "its node has died"), Failure("worker", "the worker died")
+HOLDER = Failure("holder", "the process of its GPU was lost: killed", part="holder 1")
+ON_GPU = Failure("gpu", "GPU 3: RuntimeError: CUDA error", part="3")
 NODES = ("a", "b", "c")
 
 
@@ -135,3 +139,88 @@ def test_lost_nodes_neither_stop_the_sweep_nor_end_a_trial_soon() -> None:
         policy.succeeded("t/5", "a")
         assert isinstance(policy.failed("t/0", LOST, "b", NODES), Retry)
     assert policy.failed("t/0", LOST, "b", NODES) == GiveUp(LOST)
+
+
+def test_a_lost_holder_counts_once_for_all_its_trials() -> None:
+    policy = RetryPolicy(0)
+    for number in range(retries.AT_MOST):
+        assert isinstance(policy.failed(f"t/{number}", HOLDER, "a", ["a"]), Retry)
+    assert policy.breaker.all_failed(["a"])
+    assert policy._failed_since == {retries._HOLDERS: 1}
+    policy.succeeded("t/0", "a")
+    assert isinstance(policy.failed("t/7", HOLDER, "a", NODES), Retry)
+    assert not policy.breaker.all_failed(["a"]), "its last trial is told later, and others work there again"
+    assert isinstance(policy.failed("t/1", replace(HOLDER, part="holder 2"), "a", NODES), Retry)
+    assert policy.breaker.left_out == {}
+    policy.failed("t/1", replace(HOLDER, part="holder 3"), "a", NODES)
+    assert policy.breaker.left_out == {"a": HOLDER.text}, "two in a row, where other nodes have none"
+
+
+def test_holders_that_are_lost_again_and_again_stop_the_sweep() -> None:
+    policy = RetryPolicy(0)
+    policy.succeeded("t/9", "a")
+    decisions = [
+        policy.failed(f"t/{trial}", replace(HOLDER, part=f"holder {number}"), "a", ["a"])
+        for number in range(retries.AT_MOST)
+        for trial in range(4)
+    ]
+    first = next(number for number, decision in enumerate(decisions) if not isinstance(decision, Retry))
+    assert first == 4 * (retries.AT_MOST - 1)
+    assert isinstance(decisions[first], Stop)
+
+
+def test_successes_on_other_gpus_do_not_clear_those_of_a_sick_one() -> None:
+    named: list[tuple[str, str]] = []
+    policy = RetryPolicy(2, left_out=lambda node, reason: named.append((node, reason)))
+    for trial in ("t/0", "t/1"):
+        policy.succeeded("t/9", "a", "0")
+        assert isinstance(policy.failed(trial, ON_GPU, "a", NODES), Retry)
+        policy.succeeded("t/9", "a", "0")
+    assert named == [("a", ON_GPU.text)]
+
+    flaky = RetryPolicy(2)
+    for trial in ("t/0", "t/1", "t/2"):
+        flaky.failed(trial, ON_GPU, "a", NODES)
+        flaky.succeeded("t/9", "a", "3")
+    assert flaky.breaker.left_out == {}
+
+
+def test_a_sick_gpu_fails_no_trial_and_no_sweep_while_other_gpus_of_its_node_work() -> None:
+    policy = RetryPolicy(0)
+    policy.succeeded("t/9", "a", "0")
+    for number in range(retries.LOST_WITHOUT_PROGRESS):
+        assert isinstance(policy.failed(f"t/{number}", ON_GPU, "a", ["a"]), Retry)
+    policy.succeeded("t/9", "a", "0")
+    for number in range(retries.LOST_WITHOUT_PROGRESS - 1):
+        assert isinstance(policy.failed("t/0", ON_GPU, "a", ["a"]), Retry), number
+    last = policy.failed("t/0", ON_GPU, "a", ["a"])
+    assert isinstance(last, Stop)
+    assert "no other GPU takes the work: 12 attempts in a row" in last.text
+    assert "GPU 3: RuntimeError: CUDA error" in last.text
+
+
+def test_work_that_fails_on_a_gpu_where_other_work_succeeds_has_an_error_of_its_own() -> None:
+    policy = RetryPolicy(0)
+    for _ in range(retries.WITHOUT_PROGRESS - 1):
+        assert isinstance(policy.failed("t/0", ON_GPU, "a", NODES), Retry)
+        policy.succeeded("t/1", "a", "3")
+    assert policy.failed("t/0", ON_GPU, "a", NODES) == GiveUp(ON_GPU)
+
+
+def test_the_last_work_of_a_sweep_is_not_given_up_for_its_gpu() -> None:
+    policy = RetryPolicy(0)
+    policy.succeeded("t/9", "a", "3")
+    decisions = [policy.failed("t/0", ON_GPU, "a", ["a"]) for _ in range(retries.AT_MOST)]
+    assert [type(decision) for decision in decisions] == [Retry] * (retries.AT_MOST - 1) + [Stop]
+
+
+def test_a_readmitted_node_is_on_probation_until_the_gpu_that_failed_succeeds() -> None:
+    nodes = NodeBreaker()
+    for work in ("t/0", "t/1"):
+        nodes.failed("a", work, "x", NODES, part="3")
+    nodes.readmit("a")
+    nodes.succeeded("a", "0")
+    assert nodes.failed("a", "t/2", "x", NODES, part="3"), "a single failure is enough"
+    nodes.readmit("a")
+    nodes.succeeded("a", "3")
+    assert not nodes.failed("a", "t/3", "x", NODES, part="3")

@@ -2,6 +2,7 @@
 
 import re
 import socket
+import subprocess
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -350,3 +351,34 @@ def test_damaged_copies_of_teacher_and_cache_are_fetched_again(tmp_path: Path) -
     recreated = teacher_source_at(storage, config, data, "cpu")
     assert recreated is not None
     assert torch.equal(recreated(position, 0, torch.zeros(4, 1, 8, 8)).vectors[1], outputs.vectors[1])
+
+
+def test_a_download_that_was_killed_goes_on_and_its_part_of_a_file_is_removed(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = node(), node()
+    contents = {f"{number}": f"content {number}" for number in range(3)}
+    here.get_or_create("banks/x", lambda: filled(here, "banks/x", contents))
+    download, fetched = ObjectStore.download, list[str]()
+
+    killed = [True]
+
+    def killed_at_third(self: ObjectStore, name: str, path: Path) -> tuple[str, int]:
+        if len(fetched) == 2 and killed:
+            killed.clear()
+            gone = subprocess.Popen(["true"])
+            gone.wait()
+            path.with_name(f"{path.name.rpartition('.')[0]}.{gone.pid}").write_text("cont")
+            raise KeyboardInterrupt
+        fetched.append(name)
+        return download(self, name, path)
+
+    monkeypatch.setattr(ObjectStore, "download", killed_at_third)
+    with pytest.raises(KeyboardInterrupt):
+        there.fetch("banks/x")
+    folder = there.root / "banks/x"
+    assert len([path for path in folder.iterdir() if path.name.startswith(".")]) == 1
+    again = RemoteStorage(there.address, there.root)
+    assert {path.name: path.read_text() for path in again.fetch("banks/x").iterdir()} == contents
+    assert len(fetched) == len(set(fetched)) == 3
+    assert again._known("banks/x") == here._known("banks/x")

@@ -89,6 +89,10 @@ def own_part() -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
 
+def asserts() -> None:
+    raise RuntimeError("CUDA error: device-side assert triggered")
+
+
 def wrong() -> None:
     raise ValueError("a mistake")
 
@@ -106,6 +110,7 @@ def test_processes_stay_between_tasks_and_calls(executor: RayExecutor) -> None:
         (full_memory, "MemoryError: no memory left"),
         (own_part, "'mypkg.it:network' raises RuntimeError: CUDA error"),
         (wrong, "ValueError: a mistake"),
+        (asserts, "device-side assert triggered"),
         (killed, ""),
         pytest.param(stopped, "no progress", marks=pytest.mark.slow),
     ],

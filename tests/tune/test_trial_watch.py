@@ -80,6 +80,7 @@ def test_a_worker_that_reports_nothing_is_ended_once(watched: Watched) -> None:
     hangs = watched.start("t1")
     watched.start("t2", "x/1")
     watched.start("t3", "~teachers/0")
+    watched.watch.heard("t1")
     for _ in range(2):
         watched.later(STALL - 5.0)
         watched.watch.heard("t2")
@@ -109,13 +110,34 @@ def test_a_trial_that_gives_signs_is_heard_and_is_no_success(watched: Watched) -
         assert scheduler.on_trial_result(None, trial, {"waits": True, "node": "a"}) == "CONTINUE"
     assert (watched.killed, driver.error) == ([], None)
     assert (work.stuck, policy._successes) == (1, 0)
+    watched.watch.heard("t")
     watched.later(STALL + 5.0)
     assert watched.killed == ["actor t"]
+
+
+def test_a_process_has_more_time_until_its_first_report_of_a_search(watched: Watched) -> None:
+    watched.start("t1")
+    watched.later(trial_watch.FIRST_EPOCH * STALL - 5.0)
+    assert watched.killed == [], "it may be downloading what its trial needs"
+    watched.watch.heard("t1", reported=False)
+    watched.later(trial_watch.FIRST_EPOCH * STALL - 5.0)
+    assert watched.killed == []
+    watched.watch.heard("t1")
+    watched.watch.drop("t1")
+    watched.start("t2", "x/1").temporary_state.ray_actor = "actor t1"
+    watched.watch._watched["t2"].actor = "actor t1"
+    watched.later(STALL + 5.0)
+    assert watched.killed == ["actor t1"], "it has reported for this search"
+    watched.start("t3", "y/0")
+    watched.watch._watched["t3"].actor = "actor t1"
+    watched.later(trial_watch.FIRST_EPOCH * STALL - 5.0)
+    assert watched.killed == ["actor t1"], "another search may need other teachers"
 
 
 def test_a_deadline_is_ten_of_the_slowest_epochs_and_longer_before_the_first(watched: Watched) -> None:
     watched.slowest = 20.0
     watched.start("t1")
+    watched.watch.heard("t1")
     watched.later(195.0)
     assert watched.killed == []
     watched.later(10.0)
@@ -130,6 +152,7 @@ def test_a_deadline_is_ten_of_the_slowest_epochs_and_longer_before_the_first(wat
 
 def test_time_in_which_the_driver_was_away_does_not_count(watched: Watched) -> None:
     watched.start("t1")
+    watched.watch.heard("t1")
     watched.now += 10_000.0
     watched.watch.look()
     assert watched.killed == []
@@ -185,5 +208,5 @@ def test_a_driver_says_what_it_waits_for(watched: Watched) -> None:
     trial.temporary_state.ray_actor = "actor"
     watched.later(5.0)
     assert watched.waiting == ""
-    watched.later(STALL + 5.0)
+    watched.later(trial_watch.FIRST_EPOCH * STALL + 5.0)
     assert watched.killed == ["actor"], "an actor that does not take up its next trial"

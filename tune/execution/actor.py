@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 import ray.tune
 
-from tune.execution.failures import SystemFailure, failure_of
+from tune.execution.device import visible_gpus
+from tune.execution.failures import Failure, SystemFailure, failure_of
 from tune.execution.node_check import NodeMismatch, NodeRequirements, node_mismatch
 
 
@@ -80,6 +81,7 @@ class StudentTrial(ray.tune.Trainable):
         self._mismatch: NodeMismatch | None = None
         self._unusable: Exception | None = None
         self._failed: Exception | None = None
+        self._gpus = visible_gpus(config["device"])
         try:
             self._mismatch = self._compared(config)
             if self._mismatch is None and config.get("keeper") is None:
@@ -89,7 +91,11 @@ class StudentTrial(ray.tune.Trainable):
         self.reset_config(config)
 
     def _compared(self, config: dict[str, Any]) -> NodeMismatch | None:
-        """Compare the node; where trials are packed, the GPU is the holder's, and checked by it."""
+        """Compare the node; where trials are packed, the GPU is the holder's, and checked by it.
+
+        Raises:
+            SystemFailure: the storage or a GPU cannot be used.
+        """
         keeper, required = config.get("keeper"), config["requirements"]
         needed = NodeRequirements(**required) if required else None
         if needed is not None and keeper is not None:
@@ -101,8 +107,9 @@ class StudentTrial(ray.tune.Trainable):
 
         client = Client(keeper)
         self._course = client
-        fault = client.fault()
-        return NodeMismatch(client.node, fault) if fault else None
+        if fault := client.fault():
+            raise SystemFailure("gpu", fault, client.node, self._gpus)
+        return None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Start the next job in the same process."""
@@ -129,29 +136,33 @@ class StudentTrial(ray.tune.Trainable):
         trial's own is its last result. One that has waited, or repeated epochs, for a while gives a sign, `waits`.
 
         Raises:
-            SystemFailure: the machine has failed, or this process could not begin, whatever the error. Tune ends this
-                process then, in which nothing more may work.
+            SystemFailure: the machine has failed, or this process could not begin, whatever the error, or an error of
+                the trial's own has made the process unusable. Tune ends this process then, in which nothing more may
+                work.
         """
         if self._mismatch is not None:
             return {"node_mismatch": json.dumps(vars(self._mismatch))}
         node = ray.get_runtime_context().get_node_id()
+        place = {"node": node} if self._gpus is None else {"node": node, "gpus": self._gpus}
+        if isinstance(self._unusable, SystemFailure):
+            raise self._unusable
         if self._unusable is not None:
             failure = failure_of(self._unusable)
-            kind = failure.kind if failure.of_system else "worker"
-            raise SystemFailure(kind, failure.text, node) from self._unusable
+            failure = failure if failure.of_system else Failure("worker", failure.text)
+            raise failure.raised_on(node, self._gpus) from self._unusable
         try:
             if self._failed is not None:
                 raise self._failed
             if self._preparing is not None:
-                return {**self._preparing.next(), "node": node}
+                return {**self._preparing.next(), **place}
             report = self._course.next()
-            return {"waits": True, "node": node} if report is None else {"report": report, "node": node}
+            return {"waits": True, **place} if report is None else {"report": report, **place}
         except Exception as error:
             failure = failure_of(error)
-            if failure.of_system:
-                raise SystemFailure(failure.kind, failure.text, node) from error
+            if failure.ends_process:
+                raise failure.raised_on(node, self._gpus) from error
             stale = type(error).__name__ == "StaleDriverError"
-            return {"failure": failure.text, "node": node, "stale": stale}
+            return {"failure": failure.text, **place, "stale": stale}
 
     def cleanup(self) -> None:
         """End the last job, which removes its files from this node."""

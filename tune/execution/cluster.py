@@ -38,13 +38,14 @@ from tune.execution.actor import StudentTrial
 from tune.execution.cluster_state import ClusterState, living_nodes, nobody_else, occupancy
 from tune.execution.device import run_on
 from tune.execution.executor import PAGES
-from tune.execution.holder import Keeper
+from tune.execution.keeper import start_keeper
 from tune.execution.nodes import bundle, gpus_of
 from tune.execution.preflight import preflight, require_capacity
 from tune.execution.preparations import Preparations
 from tune.execution.searcher import DriverWork, SearchStopper, StudyScheduler, StudySearcher
 from tune.execution.task_pool import TaskPool
 from tune.execution.trial_watch import TrialWatch
+from tune.execution.tune_actors import adapted_tune
 from tune.notices import DevicesChosen, Notify
 from tune.own_code import NO_OWN_CODE, OwnCode
 from tune.search.search import Search
@@ -160,6 +161,8 @@ class RayExecutor:
     def tune(self, stall: float, max_failures: int) -> None:
         """Let changed `resources.stall` and `search.max_failures` hold at once, for what runs now too."""
         self._cluster.stall, self._cluster.policy.max_failures = stall, max_failures
+        if self._cluster.keeper is not None:
+            self._cluster.keeper.tune.remote(stall)
 
     def search(self, search: Search, preparations: Preparations | None = None) -> None:
         """Run all searches as one Tune run; it is halted where no usable nodes are left.
@@ -176,8 +179,7 @@ class RayExecutor:
         search.gpus = self._resources.gpus_taken / self._resources.places
         self._searches += 1
         if self._resources.places > 1 and self._cluster.keeper is None:
-            keeper = ray.remote(Keeper).options(num_cpus=0, max_restarts=3)
-            self._cluster.keeper = keeper.remote(self._resources.pack, self._cluster.device)
+            self._cluster.keeper = start_keeper(self._resources.pack, self._cluster.device, self._cluster.stall)
         tuner = ray.tune.Tuner(
             ray.tune.with_resources(StudentTrial, partial(_placement, bundle(self._resources))),
             tune_config=ray.tune.TuneConfig(
@@ -199,7 +201,8 @@ class RayExecutor:
             ),
         )
         try:
-            tuner.fit()
+            with adapted_tune():
+                tuner.fit()
         except (ray.exceptions.RayError, ray.tune.TuneError) as error:
             if driver.error is None:
                 last = str(error).strip().rpartition("\n")[2]

@@ -1,7 +1,8 @@
 """The state of a Ray cluster during a sweep: its usable nodes, the trials that they hold, and the excluded nodes."""
 
+import re
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import ray
@@ -41,6 +42,19 @@ def occupancy() -> Occupancy:
     table = claims_of(ray.util.placement_group_table())
     available = ray._private.state.available_resources_per_node()
     return Occupancy(ray.get_runtime_context().get_job_id(), available, table)
+
+
+def admit_none(labels: Mapping[str, str], open_nodes: Collection[str]) -> bool:
+    """Return whether there are open nodes, and none of them may take work that has got these labels earlier.
+
+    Work keeps the labels of `ClusterState.label_selector` while it waits; the nodes that they allow may be lost, and
+    others come back.
+    """
+    chosen = re.fullmatch(r"(!?)in\((.*)\)", labels.get(NODE_ID, ""))
+    if chosen is None or not open_nodes:
+        return False
+    named = chosen[2].split(",")
+    return all((node in named) == bool(chosen[1]) for node in open_nodes)
 
 
 class ClusterState:

@@ -1,5 +1,6 @@
 """The device that this process's work runs on, as the sweep's `resources` say: whoever starts the work names it."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -23,6 +24,11 @@ def working_device() -> str:
     import torch
 
     return device_of(torch.cuda.device_count())
+
+
+def visible_gpus(device: str) -> str | None:
+    """Return the numbers of this process's GPUs on its node; None where it uses none, or they are not known."""
+    return (os.environ.get("CUDA_VISIBLE_DEVICES") or None) if device == "cuda" else None
 
 
 @contextmanager

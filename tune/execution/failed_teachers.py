@@ -32,15 +32,15 @@ class TeacherFailures:
         """
         self._search, self._preparations, self._policy, self._nodes = search, preparations, policy, nodes
 
-    def advanced(self, key: str, seconds: float, node: str | None = None) -> None:
+    def advanced(self, key: str, seconds: float, node: str | None = None, gpus: str | None = None) -> None:
         """Take a sign of progress, with the longest time between two of them."""
         self._preparations.advanced(key, seconds)
-        self._policy.succeeded(self._preparations.name_of(key) or key, node)
+        self._policy.succeeded(self._preparations.name_of(key) or key, node, gpus)
 
-    def prepared(self, key: str, result: Prepared, node: str | None = None) -> None:
+    def prepared(self, key: str, result: Prepared, node: str | None = None, gpus: str | None = None) -> None:
         """Take a result."""
         if (name := self._preparations.name_of(key)) is not None:
-            self._policy.succeeded(name, node)
+            self._policy.succeeded(name, node, gpus)
             self._policy.ended(name)
         self._preparations.ended(key, result)
 

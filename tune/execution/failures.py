@@ -13,13 +13,15 @@ from typing import Literal
 
 from supersnn.errors import described, shortened
 
-Kind = Literal["own", "node", "worker", "memory", "gpu", "import", "disk", "io", "stall"]
-"""What has failed: the work itself; its node was lost; its process died, or was killed; the memory of the machine or of
-the GPU was not enough; CUDA; an import; a full disk; other input and output; no report within the deadline."""
+Kind = Literal["own", "node", "holder", "worker", "memory", "gpu", "import", "disk", "io", "stall"]
+"""What has failed: the work itself; its node was lost; the process that it shares with other trials was lost; its
+process died, or was killed; the memory of the machine or of the GPU was not enough; CUDA; an import; a full disk; other
+input and output; no report within the deadline."""
 
 KIND_TEXTS: Mapping[str, str] = {
     "own": "an error of its own",
     "node": "node lost",
+    "holder": "process of packed trials lost",
     "worker": "process died",
     "memory": "out of memory",
     "gpu": "GPU error",
@@ -31,6 +33,7 @@ KIND_TEXTS: Mapping[str, str] = {
 """Each kind for people."""
 
 _NAMES: dict[str, Kind] = {
+    "HolderLost": "holder",
     "NodeDiedError": "node",
     "NodePreemptedError": "node",
     "LocalRayletDiedError": "node",
@@ -65,7 +68,10 @@ for _error in (*OSError.__subclasses__(), *ConnectionError.__subclasses__()):
     if _error.__module__ == "builtins":
         _NAMES[_error.__name__] = "io"
 
+_FATAL = "device-side assert triggered"
+"""An assertion of a kernel, mostly an index out of range: the training's own error, after which no CUDA call works."""
 _TEXTS: tuple[tuple[Kind, str], ...] = (
+    ("own", _FATAL),
     ("disk", r"No space left on device|Disk quota exceeded|database or disk is full"),
     ("memory", r"CUDA out of memory|DefaultCPUAllocator: can't allocate memory|CUDA_ERROR_OUT_OF_MEMORY"),
     (
@@ -79,6 +85,7 @@ _TEXTS: tuple[tuple[Kind, str], ...] = (
         r"node (has died|was (terminated|preempted|drained)|has been marked dead)|[Tt]he actor \w+ is unavailable",
     ),
     ("memory", r"low on memory"),
+    ("import", r"Failed to set up runtime environment"),
 )
 """The kinds of errors by what their text contains, however their class is called; the first that fits."""
 
@@ -94,25 +101,56 @@ part; the second ends the driver."""
 
 
 class SystemFailure(Exception):
-    """A worker's failure that is the machine's, on its way to the driver: its process is not used again."""
+    """A failure on its way from a worker to the driver, after which the process is not used again.
 
-    def __init__(self, kind: Kind, text: str, node: str) -> None:
-        """Say what has failed, in one line, on the node with this id."""
-        super().__init__(kind, text, node)
-        self.kind, self.text, self.node = kind, text, node
+    It is the machine's, or one of the work's own that has made the process unusable.
+    """
+
+    def __init__(self, kind: Kind, text: str, node: str, part: str | None = None) -> None:
+        """Say what has failed, in one line, on the node with this id; `part` as in `Failure`."""
+        super().__init__(kind, text, node, part)
+        self.kind, self.text, self.node, self.part = kind, text, node, part
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def failure(self) -> "Failure":
+        """The failed attempt."""
+        return Failure(self.kind, self.text, self.part)
 
 
 @dataclass(frozen=True)
 class Failure:
-    """One failed attempt: its kind, and one line for people."""
+    """One failed attempt.
+
+    Attributes:
+        kind: what has failed.
+        text: one line for people.
+        part: the part of the node that has failed, where it is known: its GPUs, or a process that trials share.
+        fatal: whether the process can do no further work, though the error is the work's own.
+    """
 
     kind: Kind
     text: str
+    part: str | None = None
+    fatal: bool = False
 
     @property
     def of_system(self) -> bool:
         """Whether the machine has failed: the work is retried elsewhere, and the attempt counts nowhere."""
         return self.kind != "own"
+
+    @property
+    def ends_process(self) -> bool:
+        """Whether the process is not used again."""
+        return self.of_system or self.fatal
+
+    def raised_on(self, node: str, gpus: str | None) -> SystemFailure:
+        """Return the error that tells the driver, from a process on a node, which has these GPUs (None for none)."""
+        if self.kind != "gpu" or gpus is None:
+            return SystemFailure(self.kind, self.text, node, self.part)
+        return SystemFailure(self.kind, f"GPU {gpus}: {self.text}", node, gpus)
 
 
 def failure_of(error: BaseException) -> Failure:
@@ -127,8 +165,8 @@ def failure_of(error: BaseException) -> Failure:
             continue
         if isinstance(one, OSError) and one.errno in _NO_SPACE:
             return Failure("disk", line)
-        if (kind := _by_text(str(one)) or _by_name(names)) is not None and not (by_user and kind == "io"):
-            return Failure(kind, line)
+        if (kind := _kind(str(one), names)) is not None and not (by_user and kind == "io"):
+            return Failure(kind, line, getattr(one, "holder", None), kind == "own")
     return Failure("own", line)
 
 
@@ -145,8 +183,8 @@ def failure_in(traceback: str) -> Failure:
             break
         if name == _USER:
             by_user = True
-        elif (kind := _by_text(text) or _by_name([name])) is not None and not (by_user and kind == "io"):
-            return Failure(kind, line)
+        elif (kind := _kind(text, [name])) is not None and not (by_user and kind == "io"):
+            return Failure(kind, line, fatal=kind == "own")
     return Failure("own", line)
 
 
@@ -154,13 +192,15 @@ def lost_worker(text: str, node_lost: bool = False) -> Failure:
     """Return the failure of a process that is gone without an exception of its own.
 
     Args:
-        text: what is known about it.
+        text: what is known about it; of several lines the one that tells the kind is kept, else the last.
         node_lost: whether its node is gone as well, for instance a preempted one.
     """
-    kind, line = _by_text(text), shortened(text.partition(_GUESSES)[0], 300)
+    known = text.partition(_GUESSES)[0].strip()
+    kind, lines = _by_text(known), known.splitlines() or [""]
+    line = shortened(next((line for line in lines if kind is not None and _by_text(line) == kind), lines[-1]), 300)
     if node_lost:
         return Failure("node", line)
-    return Failure(kind if kind in ("node", "memory") else "worker", line)
+    return Failure(kind if kind in ("node", "memory", "import") else "worker", line)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -187,6 +227,11 @@ def _last_error(lines: list[str]) -> tuple[str, str]:
             name = match["name"].rpartition(".")[2]
             return name, name + " ".join(lines[number:])[len(match["name"]) :]
     return "", lines[-1] if lines else ""
+
+
+def _kind(text: str, names: list[str]) -> Kind | None:
+    """Return the kind of an error by its text, or by the names of its class; a lost holder repeats another's text."""
+    return "holder" if "HolderLost" in names else _by_text(text) or _by_name(names)
 
 
 def _by_text(text: str) -> Kind | None:

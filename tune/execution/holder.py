@@ -1,8 +1,7 @@
 """Packs on Ray: for each GPU one process that holds the images and runs the trials, and thin clients, one a trial.
 
 A client is a trial's actor with its share of the GPU; it asks the holder of its GPU for one epoch after the other. The
-keeper, one process of the driver's, starts the holders, so that they end with the driver. A client imports nothing that
-trains.
+keeper (`keeper.py`) starts the holders. A client imports nothing that trains.
 """
 
 import json
@@ -15,22 +14,37 @@ from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from tune.execution.failures import failure_of, lost_worker
+from tune.execution.progress import FIRST_EPOCH
 
 ABANDONED = 300.0
 """Seconds after which a trial whose client has not asked for its next epoch is dropped: the client was lost."""
-HANGS = 1800.0
-"""Seconds after which a turn of one trial is taken to hang, and the holder with it; a first turn loads the images."""
+TURNS = 9
+"""A turn may last so many times the longest one so far: less than the driver allows of the longest epochs."""
 SIGN_EVERY = 10.0
 """Seconds without a report after which a trial that waits for a place, or repeats epochs, gives a sign."""
-_CALLS = 64
+CALLS = 64
 """Calls that a holder answers at once: each client waits in one."""
-_ON_GPUS = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "CUDA_DEVICE_MAX_CONNECTIONS": "32"}
-"""A holder takes no GPUs by Ray's count; streams that shared one of CUDA's 8 hardware queues would wait in turn."""
+
+
+class HolderLost(ray.exceptions.RayError):
+    """A holder is gone, or hangs, and all its trials are lost at once, by no fault of theirs.
+
+    Attributes:
+        holder: which one, the same for all its clients; empty until a client has noted it.
+    """
+
+    def __init__(self, text: str, holder: str = "") -> None:
+        super().__init__(text, holder)
+        self._text, self.holder = text, holder
+
+    def __str__(self) -> str:
+        return self._text
 
 
 class TrialLost(ray.exceptions.WorkerCrashedError):
-    """A trial is not in its holder any more, or its holder hangs: as where a worker was lost, it is no fault of its."""
+    """A trial is not in its holder any more: as where a worker was lost, it is no fault of its."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -40,70 +54,63 @@ class TrialLost(ray.exceptions.WorkerCrashedError):
         return self._text
 
 
-class Keeper:
-    """Starts the holders, each once, and again where one was lost or hangs."""
-
-    def __init__(self, pack: int | Literal["auto"], device: str) -> None:
-        self._pack, self._device = pack, device
-        self._holders: dict[tuple[str, tuple[str, ...]], Any] = {}
-
-    def holder(self, node: str, gpus: tuple[str, ...]) -> Any:
-        """Return the holder of a node's GPUs (none for its CPUs), by Ray's ids."""
-        place = node, gpus
-        if place in self._holders:
-            try:
-                ray.get(self._holders[place].alive.remote(), timeout=60)
-                return self._holders[place]
-            except ray.exceptions.RayError:
-                ray.kill(self._holders[place])
-        visible = {"CUDA_VISIBLE_DEVICES": ",".join(gpus), **_ON_GPUS} if gpus else {}
-        remote = ray.remote(Holder).options(
-            num_cpus=0,
-            num_gpus=0,
-            max_concurrency=_CALLS,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
-            **({"runtime_env": {"env_vars": visible}} if visible else {}),
-        )
-        self._holders[place] = remote.remote(self._pack, self._device)
-        return self._holders[place]
-
-
 class Holder:
     """Runs the packed trials of one GPU in a thread; the methods are called by clients."""
 
-    def __init__(self, pack: int | Literal["auto"], device: str) -> None:
+    def __init__(self, pack: int | Literal["auto"], device: str, stall: float) -> None:
         from tune.execution.pack import Pack
         from tune.execution.places import Places
         from tune.execution.trial import TrialRunner
 
-        self._device = device
+        self._device, self._stall = device, stall
         self._runner, self._pack = TrialRunner(device), Pack(Places(pack, device), self._repeated)
         self._reports: dict[str, SimpleQueue[Any]] = {}
         self._asked: dict[str, float] = {}
         self._changed = threading.Condition()
         self._turn_began: float | None = None
+        self._begun: set[str] = set()
+        self._proven: set[str] = set()
+        self._longest = 0.0
         threading.Thread(target=self._work, daemon=True).start()
+
+    def tune(self, stall: float) -> None:
+        """Take another `resources.stall`."""
+        self._stall = stall
 
     def alive(self) -> bool:
         """Return that this process answers.
 
         Raises:
-            TrialLost: a turn lasts so long that its training hangs.
+            HolderLost: a turn lasts so long that its training hangs: somewhat less than the driver waits for a report.
         """
-        began = self._turn_began
-        if began is not None and (seconds := time.monotonic() - began) > HANGS:
-            raise TrialLost(f"a training has hung for {seconds:.0f} s in the process of its GPU")
+        seconds, turn_of = self._turn()
+        usual = max(self._stall - 3 * SIGN_EVERY, self._stall / 2)
+        if seconds > max(usual if turn_of in self._proven else FIRST_EPOCH * usual, TURNS * self._longest):
+            raise HolderLost(f"a training has hung for {seconds:.0f} s in the process of its GPU")
         return True
 
+    def _turn(self) -> tuple[float, str | None]:
+        """Return for how many seconds a turn has lasted, and whose it is."""
+        began, turn_of = self._turn_began, self._pack.turn_of
+        return (0.0, None) if began is None else (time.monotonic() - began, turn_of)
+
     @contextmanager
-    def _between_turns(self) -> Iterator[None]:
-        """Hold the lock, which a turn has; raise `TrialLost` where that hangs."""
-        while not self._changed.acquire(timeout=min(1.0, HANGS)):
+    def _between_turns(self, within: float | None = None) -> Iterator[bool]:
+        """Hold the lock, which a turn has, unless that takes longer; yield whether it is held.
+
+        Raises:
+            HolderLost: the turn hangs.
+        """
+        began = time.monotonic()
+        while not (held := self._changed.acquire(timeout=1.0)):
             self.alive()
+            if within is not None and time.monotonic() - began > within:
+                break
         try:
-            yield
+            yield held
         finally:
-            self._changed.release()
+            if held:
+                self._changed.release()
 
     def fault(self) -> str | None:
         """Return why trials cannot run here, None where they can."""
@@ -130,23 +137,30 @@ class Holder:
         """Train a trial for an epoch, and return its report as JSON; None where it waits, or repeats epochs, for long.
 
         Raises:
-            TrialLost: it is not here any more, or a training hangs.
+            TrialLost: it is not here any more.
+            HolderLost: a training hangs.
             Exception: what the training has raised.
         """
-        with self._between_turns():
-            if (reports := self._reports.get(key)) is None:
-                raise TrialLost(f"{key} was dropped, as its worker had not asked for {ABANDONED:.0f} s")
-            if reports.empty():  # else it came after a sign, and the next epoch has not been asked for
-                self._pack.held.discard(key)
-            self._asked[key] = time.monotonic()
-            self._changed.notify()
-        began = time.monotonic()
+        began, reports = time.monotonic(), self._reports.get(key)
+        if key in self._asked:
+            self._asked[key] = began
+        if reports is None or reports.empty():  # else one came after a sign, and the next epoch is not asked for yet
+            with self._between_turns(SIGN_EVERY) as held:
+                if not held:  # the turn of another trial, which loads its data for instance
+                    return None
+                if (reports := self._reports.get(key)) is None:
+                    raise TrialLost(f"{key} was dropped, as its worker had not asked for {ABANDONED:.0f} s")
+                if reports.empty():
+                    self._pack.held.discard(key)
+                self._asked[key] = time.monotonic()
+                self._changed.notify()
         while True:
             try:
                 outcome = reports.get(timeout=SIGN_EVERY)
             except Empty:
                 self.alive()
-                if self._pack.waits(key):
+                seconds, turn_of = self._turn()
+                if self._pack.waits(key) or (seconds >= SIGN_EVERY and turn_of != key):
                     return None
                 continue
             if isinstance(outcome, Exception):
@@ -158,6 +172,7 @@ class Holder:
 
     def _repeated(self, key: str) -> None:
         """Take a sign that a trial has repeated an epoch."""
+        self._proven.add(key)
         self._reports[key].put(None)
 
     def stop(self, key: str) -> None:
@@ -169,6 +184,8 @@ class Holder:
         self._pack.remove(key)
         self._pack.held.discard(key)
         self._asked.pop(key, None)
+        self._begun.discard(key)
+        self._proven.discard(key)
         if (reports := self._reports.pop(key, None)) is not None:
             reports.put(TrialLost(f"{key} was stopped"))
 
@@ -181,23 +198,39 @@ class Holder:
                 if not self._pack.ready():
                     self._changed.wait(timeout=1.0)
                     continue
-                self._turn_began = time.monotonic()
+                self._turn_began = began = time.monotonic()
                 happened = self._pack.turn()
                 self._turn_began = None
+                self._learn(time.monotonic() - began)
                 if happened is not None:
                     self._take(*happened)
             time.sleep(0)  # the clients' calls
+
+    def _learn(self, seconds: float) -> None:
+        """Take the time of a turn; the first one of a trial downloads and compiles."""
+        if (key := self._pack.turn_of) in self._begun:
+            self._longest = max(self._longest, seconds)
+        elif key is not None:
+            self._begun.add(key)
 
     def _take(self, key: str, outcome: Any) -> None:
         from tune.search.messages import Report
 
         if isinstance(outcome, Report):
             self._pack.held.add(key)
+            self._proven.add(key)
             self._reports[key].put(json.dumps(vars(outcome)))
             return
-        self._reports[key].put(outcome.error)  # its client may ask later, after a sign
+        self._reports[key].put(self._told(outcome.error))  # its client may ask later, after a sign
         if self._device == "cuda":
             _require_context()
+
+    def _told(self, error: Exception) -> Exception:
+        """Return what a client is told; an error that ends this process may be that of another of its trials."""
+        failure = failure_of(error)
+        if failure.fatal and self._pack.running:
+            return HolderLost(f"a training has failed in the process of its GPU: {failure.text}")
+        return error
 
 
 def _require_context() -> None:
@@ -219,25 +252,44 @@ class Client:
         gpus = tuple(str(number) for number in ray.get_gpu_ids())
         self.node = context.get_node_id()
         self._holder = ray.get(keeper.holder.remote(self.node, gpus))
+        self._id = self._holder._actor_id.hex()
         self._key: str | None = None
+
+    def _answer(self, asked: Any) -> Any:
+        """Return the holder's answer.
+
+        Raises:
+            HolderLost: it is gone, or hangs.
+            Exception: what the training has raised.
+        """
+        try:
+            return ray.get(asked)
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, HolderLost):
+                raise HolderLost(str(error.cause), self._id) from error
+            raise
+        except ray.exceptions.RayError as error:
+            text = lost_worker(str(error)).text
+            raise HolderLost(f"the process of its GPU was lost: {text}", self._id) from error
 
     def fault(self) -> str | None:
         """Return why trials cannot run on this process's GPU."""
-        return str(found) if (found := ray.get(self._holder.fault.remote())) else None
+        return str(found) if (found := self._answer(self._holder.fault.remote())) else None
 
     def start(self, job: Mapping[str, Any]) -> None:
         """Start a trial instead of the last one."""
         self.stop()
         self._key = str(job["key"])
-        ray.get(self._holder.start.remote(dict(job)))
+        self._answer(self._holder.start.remote(dict(job)))
 
     def next(self) -> str | None:
         """Return the report of the trial's next epoch as JSON; None as a sign, see `Holder.next`.
 
         Raises:
-            Exception: what the training has raised, or that the holder was lost.
+            HolderLost: the holder is gone, or hangs.
+            Exception: what the training has raised.
         """
-        report = ray.get(self._holder.next.remote(self._key))
+        report = self._answer(self._holder.next.remote(self._key))
         return None if report is None else str(report)
 
     def stop(self) -> None:

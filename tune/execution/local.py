@@ -7,11 +7,12 @@ from typing import TypeVar
 
 import torch
 
+from supersnn.errors import UserError
 from tune.description.searches import PlannedSearch
 from tune.description.sweep import ResourcesConfig
 from tune.execution.device import device_of, run_on
 from tune.execution.failed_teachers import TeacherFailures
-from tune.execution.failures import failure_of
+from tune.execution.failures import Failure, failure_of
 from tune.execution.pack import Failed, Pack
 from tune.execution.places import Places
 from tune.execution.preparations import PreparationFailed, Preparations
@@ -98,6 +99,8 @@ class LocalExecutor:
                         preparations.ended(key, told)
                     else:
                         teachers.failed(key, failure, trace=told.trace)
+                    if failure.fatal:
+                        search.halt(_unusable(failure))
                 else:
                     teachers.prepared(key, result)
         return not preparations.missing(planned.name)
@@ -111,7 +114,13 @@ class LocalExecutor:
             return
         if isinstance(outcome.error, StaleDriverError):
             raise outcome.error
-        failures.failed(key, failure_of(outcome.error))
+        failure = failure_of(outcome.error)
+        if not failure.fatal:
+            failures.failed(key, failure)
+            return
+        if not pack.running:  # else it may be the error of one of those
+            failures.failed(key, failure)
+        search.halt(_unusable(failure))
 
     def tasks(self, function: Callable[[T], R], items: Sequence[T]) -> Iterator[tuple[T, R | Exception]]:
         """Yield each item with its result or its exception."""
@@ -134,3 +143,8 @@ class LocalExecutor:
 
     def close(self) -> None:
         """Do nothing: no resources are held."""
+
+
+def _unusable(failure: Failure) -> UserError:
+    """Return the error that ends a search whose process can use its GPU no more."""
+    return UserError(f"{failure.text}; nothing more can run in this process: rerun the same command")

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 import ray
 
 from supersnn import plugins
+from tune.execution.device import visible_gpus
+from tune.execution.failures import SystemFailure
 from tune.storage import Storage, storage_at
 from tune.versions import PACKAGES, library_versions, source_digest
 
@@ -63,11 +65,20 @@ class NodeMismatch:
 
 
 def node_mismatch(required: NodeRequirements) -> NodeMismatch | None:
-    """Compare this process's node with the requirements; None where it matches."""
-    storage = storage_at(required.address)
+    """Compare this process's node with the requirements; None where it matches.
+
+    Raises:
+        SystemFailure: the storage or a GPU cannot be used, which may pass: it does not exclude the node for good.
+    """
+    node, storage = ray.get_runtime_context().get_node_id(), storage_at(required.address)
     found = local_report(check_file_fault(storage, required.check_file), required.gpus, required.plugins)
-    reason = compare(found, required.versions, required.code)
-    return NodeMismatch(ray.get_runtime_context().get_node_id(), reason) if reason else None
+    if reason := difference(found, required.versions, required.code):
+        return NodeMismatch(node, reason)
+    if found.storage_fault is not None:
+        raise SystemFailure("io", found.storage_fault, node)
+    if found.gpu_fault is not None:
+        raise SystemFailure("gpu", found.gpu_fault, node, visible_gpus("cuda"))
+    return None
 
 
 def local_report(storage_fault: str | None, gpus: float, own: Mapping[str, str] | None = None) -> NodeReport:
@@ -77,13 +88,18 @@ def local_report(storage_fault: str | None, gpus: float, own: Mapping[str, str] 
 
 
 def compare(found: NodeReport, versions: Mapping[str, str], code: str) -> str | None:
-    """Return how a node differs from the driver's versions and code, or its first fault; None where it is usable."""
+    """Return how a node differs from the driver, or its first fault; None where it is usable."""
+    return difference(found, versions, code) or found.storage_fault or found.gpu_fault
+
+
+def difference(found: NodeReport, versions: Mapping[str, str], code: str) -> str | None:
+    """Return how a node differs from the driver's versions and code, and in plugins; None where it does not."""
     for name, version in versions.items():
         if _base(found.versions[name]) != _base(version):
             return f"{name}: {found.versions[name]}, the driver has {version}; install the same version"
     if found.code != code:
         return f"the sources of {', '.join(PACKAGES)} differ from the driver's; were they changed, or installed?"
-    return found.plugin_fault or found.storage_fault or found.gpu_fault
+    return found.plugin_fault
 
 
 def _base(version: str) -> str:

@@ -34,6 +34,7 @@ class Pack:
     """Runs trials in turns; `places` says how many at once.
 
     held: the trials that get no turn for the time being; they keep their places.
+    turn_of: the trial that has had the last turn, or has it now.
     """
 
     def __init__(self, places: Places, repeated: Callable[[str], None] = lambda _key: None) -> None:
@@ -47,9 +48,15 @@ class Pack:
         self._waiting: deque[tuple[str, Callable[[], Parts]]] = deque()
         self._running: deque[tuple[str, Callable[[], Parts], Parts]] = deque()
         self.held: set[str] = set()
+        self.turn_of: str | None = None
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._running)
+
+    @property
+    def running(self) -> int:
+        """How many trials have begun and not ended."""
+        return len(self._running)
 
     @property
     def free(self) -> int:
@@ -79,6 +86,7 @@ class Pack:
         while self._running[0][0] in self.held:
             self._running.rotate(-1)
         key, start, parts = self._running.popleft()
+        self.turn_of = key
         try:
             report = next(parts)
         except StopIteration:

@@ -31,7 +31,7 @@ class Preparing:
         """Return the result or the failure, or after a while the longest time between two signs of progress.
 
         Raises:
-            Exception: the machine has failed.
+            Exception: the machine has failed, or this process can do no further work.
         """
         began, longest = time.monotonic(), 0.0
         while True:
@@ -39,7 +39,7 @@ class Preparing:
             if isinstance(happened, str):
                 return {"prepared": happened}
             if isinstance(happened, Exception):
-                if failure_of(happened).of_system:
+                if failure_of(happened).ends_process:
                     raise happened
                 return {"failed": json.dumps(vars(PreparationFailed.of(happened)))}
             longest = max(longest, happened)

@@ -4,6 +4,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+FIRST_EPOCH = 12
+"""Until a process has given its first sign of work it may take so many times `resources.stall`: it loads, compiles, and
+downloads teachers and their caches."""
+
 _sign: ContextVar[Callable[[], None] | None] = ContextVar("sign", default=None)
 
 

@@ -28,6 +28,8 @@ LOST_WITHOUT_PROGRESS = 12
 """The same where each time the whole node was lost, as spot machines are."""
 DIFFERENT = 3
 """Different pieces of work that have failed, without a success between, before a sweep is stopped."""
+_HOLDERS = "~holders"
+"""Stands for all lost holders among what has failed."""
 AT_MOST = 6
 """Failures without a success between after which fewer are enough, as there are no others to try: where other work
 succeeded before, this is given up, else the sweep is stopped."""
@@ -75,6 +77,7 @@ class _Work:
     lost: int = 0
     successes: int = 0
     failed_on: set[str] = field(default_factory=set)
+    places: set[tuple[str | None, str | None]] = field(default_factory=set)
     avoid: set[str] = field(default_factory=set)
     last: Attempt | None = None
 
@@ -85,6 +88,8 @@ class RetryPolicy:
     The work's own errors are retried `max_failures` times, anywhere, as waiting for another node costs a slot; the last
     time elsewhere, should a machine have failed in an unknown way. Failures of the system are retried without a limit
     while the work gets on; `WITHOUT_PROGRESS` and `LOST_WITHOUT_PROGRESS` end work that does not while other work does.
+    A holder that was lost counts once, whatever the number of its trials, and for these as a lost node. Work that has
+    failed of GPUs alone on which nothing else succeeds is not given up: they may be the fault.
 
     Attributes:
         max_failures: how often an error of its own is tried again; may be set at any time.
@@ -110,6 +115,8 @@ class RetryPolicy:
         self._work: dict[str, _Work] = {}
         self._successes = 0
         self._failed_since: dict[str, int] = {}
+        self._holders: set[str] = set()
+        self._worked: dict[tuple[str | None, str], int] = {}
 
     def failed(self, key: str, failure: Failure, node: str | None = None, usable: Collection[str] = ()) -> Decision:
         """Take a failed attempt and return what is to be done.
@@ -131,30 +138,63 @@ class RetryPolicy:
                 work.avoid |= work.failed_on
             return self._again(work, usable) if work.own <= self.max_failures else self._give_up(key, failure)
         work.avoid |= work.failed_on
-        if failure.kind == "node":
+        if failure.kind in ("node", "holder"):
             work.lost += 1
         else:
             work.stuck += 1
-            self._failed_since[key] = self._failed_since.get(key, 0) + 1
-            if node is not None and self.breaker.failed(node, key, failure.text, usable):
-                self._note_left_out(node, failure.text)
-            if self._everything_fails(usable):
-                alone = len(self._failed_since) < DIFFERENT and self._successes
-                return self._give_up(key, failure) if alone else Stop(self._complaint(failure))
+            work.places.add((node, failure.part))
+        new = self._count(key, failure, node, usable)
+        by_gpus = failure.kind == "gpu" and self._by_gpus_alone(work)
+        if new and self._everything_fails(usable):
+            alone = len(self._failed_since) < DIFFERENT and _HOLDERS not in self._failed_since and self._successes
+            if alone and not by_gpus:
+                return self._give_up(key, failure)
+            return Stop(self._complaint("everything fails", failure))
+        if by_gpus:
+            many = sum(self._failed_since.values()) >= LOST_WITHOUT_PROGRESS
+            if many and self._failed_since[key] >= WITHOUT_PROGRESS:
+                return Stop(self._complaint("no other GPU takes the work", failure))
+            return self._again(work, usable)
         others_succeed = self._successes > work.successes
         if others_succeed and (work.stuck >= WITHOUT_PROGRESS or work.lost >= LOST_WITHOUT_PROGRESS):
             return self._give_up(key, failure)
         return self._again(work, usable)
 
-    def succeeded(self, key: str, node: str | None = None) -> None:
-        """Take a sign that work gets on: an epoch, a result, progress."""
+    def _count(self, key: str, failure: Failure, node: str | None, usable: Collection[str]) -> bool:
+        """Count a failure of the system among all, and for its node; return False where it is counted already.
+
+        A lost node counts for none; a lost holder once, not once for each of its trials.
+        """
+        if failure.kind == "node":
+            return False
+        counted, part = key, failure.part
+        if failure.kind == "holder":
+            counted, part = part or key, None
+            if counted in self._holders:
+                return False
+            self._holders.add(counted)
+        among = _HOLDERS if failure.kind == "holder" else key
+        self._failed_since[among] = self._failed_since.get(among, 0) + 1
+        if node is not None and self.breaker.failed(node, counted, failure.text, usable, part):
+            self._note_left_out(node, failure.text)
+        return True
+
+    def _by_gpus_alone(self, work: _Work) -> bool:
+        """Return whether work has failed on known GPUs alone, on which nothing has succeeded meanwhile."""
+        return all(gpu is not None and self._worked.get((node, gpu), 0) <= work.successes for node, gpu in work.places)
+
+    def succeeded(self, key: str, node: str | None = None, gpus: str | None = None) -> None:
+        """Take a sign that work gets on: an epoch, a result, progress; on a node, and on which of its GPUs, if any."""
         self._successes += 1
         self._failed_since.clear()
         if (work := self._work.get(key)) is not None:
             work.stuck = work.lost = 0
+            work.places.clear()
             work.successes = self._successes
         if node is not None:
-            self.breaker.succeeded(node)
+            self.breaker.succeeded(node, gpus)
+            if gpus is not None:
+                self._worked[node, gpus] = self._successes
 
     def leave_out(self, node: str, reason: str, usable: Collection[str]) -> bool:
         """Leave out a node for another reason than failures, but not the last usable one; return whether it is now."""
@@ -198,9 +238,9 @@ class RetryPolicy:
         different = len(self._failed_since) >= DIFFERENT or sum(self._failed_since.values()) >= AT_MOST
         return different and self.breaker.all_failed(usable)
 
-    def _complaint(self, failure: Failure) -> str:
+    def _complaint(self, what: str, failure: Failure) -> str:
         times = sum(self._failed_since.values())
         return (
-            f"everything fails: {times} attempts in a row without a success; the last: {KIND_TEXTS[failure.kind]}: "
+            f"{what}: {times} attempts in a row without a success; the last: {KIND_TEXTS[failure.kind]}: "
             f"{failure.text}; mend it and rerun the same command: nothing is lost"
         )

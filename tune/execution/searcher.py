@@ -9,7 +9,7 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from tune.description.searches import PlannedSearch
-from tune.execution.cluster_state import ClusterState
+from tune.execution.cluster_state import ClusterState, admit_none
 from tune.execution.failed_teachers import TeacherFailures
 from tune.execution.failures import Failure
 from tune.execution.node_check import NodeMismatch
@@ -167,6 +167,7 @@ class StudyScheduler(_NotSaved, FIFOScheduler):
         self._search, self._cluster, self._driver, self._preparations = search, cluster, driver, preparations
         self._watch = watch or TrialWatch(search, cluster)
         self._failures = TrialFailures(search, cluster.policy, cluster.able_nodes)
+        self._checked = time.monotonic()
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Watch a trial that waits for a node, for the first time or again."""
@@ -195,19 +196,40 @@ class StudyScheduler(_NotSaved, FIFOScheduler):
         A process that is kept for a next trial is ended where the cluster has no room for one: others wait for it.
         """
         controller = tune_controller._tune_controller
-        trials = controller.get_live_trials()
+        with self._driver:
+            if self._driver.error is None and time.monotonic() - self._checked >= CHECK_EVERY:
+                self._checked = time.monotonic()
+                self._relabel(controller)
+        trials = [trial for trial in controller.get_live_trials() if not trial.is_finished()]  # it keeps failed ones
         if len(trials) >= self._cluster.capacity() and all(trial in controller._trial_to_actor for trial in trials):
             controller._cleanup_cached_actors(force_all=True)
 
+    def _relabel(self, controller: Any) -> None:
+        """Requeue the trials that wait for nodes of which none is left: they keep the labels that they began with."""
+        nodes = self._cluster.open_nodes()
+        for trial in list(controller.get_live_trials()):
+            if trial.status != "PENDING" or not admit_none(trial.config["labels"], nodes):
+                continue
+            actor = controller._trial_to_actor.get(trial)
+            if actor is None or controller._actor_manager.is_actor_started(actor):
+                continue  # Tune has not asked for its place yet, or it has one, where its process is starting
+            self._requeue(trial.config["key"])
+            if trial in controller._staged_trials:  # Tune itself stops none that waits for an actor
+                controller._unstage_trial_with_resources(trial)
+            controller.stop_trial(trial)
+
+    def _requeue(self, key: str) -> None:
+        if self._preparations is not None and self._preparations.has(key):
+            self._preparations.requeue(key)
+        else:
+            self._search.requeue(key)
+
     def _decide(self, trial: Any, result: dict[str, Any]) -> str:
         key = trial.config["key"]
-        self._watch.heard(trial.trial_id)
+        self._watch.heard(trial.trial_id, reported="waits" not in result)
         if "node_mismatch" in result:
             self._cluster.exclude(NodeMismatch(**json.loads(result["node_mismatch"])))
-            if self._preparations is not None and self._preparations.has(key):
-                self._preparations.requeue(key)
-            else:
-                self._search.requeue(key)
+            self._requeue(key)
             return TrialScheduler.STOP
         if "waits" in result:  # it lives, but has brought nothing: no success for the retry policy
             return TrialScheduler.CONTINUE
@@ -220,18 +242,19 @@ class StudyScheduler(_NotSaved, FIFOScheduler):
         if "failure" in result:
             self._failures.failed(key, Failure("own", result["failure"]), result["node"])
             return TrialScheduler.STOP
-        self._failures.reported(key, result["node"])
+        self._failures.reported(key, result["node"], result.get("gpus"))
         report = Report(**json.loads(result["report"]))
         stop = self._search.reported(key, report) or self._failures.slow(key, result["node"], report)
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
 
     def _decide_on_teacher(self, preparations: Preparations, key: str, result: dict[str, Any]) -> str:
-        node, failures = result["node"], _teacher_failures(self._search, self._cluster, preparations)
+        node, gpus = result["node"], result.get("gpus")
+        failures = _teacher_failures(self._search, self._cluster, preparations)
         if "advanced" in result:
-            failures.advanced(key, result["advanced"], node)
+            failures.advanced(key, result["advanced"], node, gpus)
             return TrialScheduler.CONTINUE
         if "prepared" in result:
-            failures.prepared(key, Prepared.from_text(result["prepared"]), node)
+            failures.prepared(key, Prepared.from_text(result["prepared"]), node, gpus)
         elif "failure" in result:
             failures.failed(key, Failure("own", result["failure"]), node)
         else:

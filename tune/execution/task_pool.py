@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 import ray
 
 from supersnn.errors import ExternalError, UserError
-from tune.execution.cluster_state import ClusterState, living_nodes
+from tune.execution.cluster_state import ClusterState, admit_none, living_nodes
 from tune.execution.failures import KIND_TEXTS, Failure, SystemFailure, failure_of, lost_worker
 from tune.execution.node_check import NodeMismatch
 from tune.execution.retries import GiveUp, Retry
@@ -167,7 +167,7 @@ class TaskPool:
                 self._cluster.exclude(result)
             elif task is not None:
                 work.learn(slot)
-                self._policy.succeeded(task.key, slot.node)
+                self._policy.succeeded(task.key, slot.node, slot.gpus)
                 self._policy.ended(task.key)
                 yield task.item, result
 
@@ -178,7 +178,7 @@ class TaskPool:
         own = error.cause if isinstance(error, ray.exceptions.RayTaskError) else None
         node = slot.where()
         if isinstance(own, SystemFailure):
-            failure, own = Failure(own.kind, own.text), None
+            failure, own = own.failure, None
         elif own is not None:
             failure = failure_of(own)
         else:
@@ -217,7 +217,7 @@ class TaskPool:
         """End the processes whose tasks have given no sign for too long; the tasks go on elsewhere."""
         for slot, task in list(work.running.items()):
             if slot.watch():
-                self._policy.succeeded(task.key, slot.node)
+                self._policy.succeeded(task.key, slot.node, slot.gpus)
                 work.learn(slot)
             if slot.silent() > work.deadline(slot, self._cluster.stall):
                 del work.running[slot]
@@ -229,7 +229,7 @@ class TaskPool:
         """Give up processes without a task: others wait for their resources, or they have not started and need not."""
         nodes = self._cluster.open_nodes()
         for slot in [slot for slot in self._slots if slot not in work.running]:
-            nowhere = slot.node is None and (not work.waiting or (bool(nodes) and nodes.keys() <= slot.avoid))
+            nowhere = slot.node is None and (not work.waiting or admit_none(slot.labels, nodes))
             if nowhere or self._too_many():
                 self._end(slot)
 

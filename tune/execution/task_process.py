@@ -5,7 +5,8 @@ from typing import Any
 
 import ray
 
-from tune.execution.failures import SystemFailure, failure_of
+from tune.execution.device import visible_gpus
+from tune.execution.failures import failure_of
 from tune.execution.node_check import NodeMismatch, NodeRequirements, node_mismatch
 from tune.execution.progress import counting
 
@@ -21,8 +22,12 @@ class TaskProcess:
         self._requirements, self._device, self._gpus = requirements, device, gpus
         self._signs = 0
 
-    def start(self) -> NodeMismatch | None:
-        """Compare the node; only then load what trains."""
+    def start(self) -> NodeMismatch | str | None:
+        """Compare the node; only then load what trains. Return how it differs, else the process's GPUs, if any.
+
+        Raises:
+            SystemFailure: the storage or a GPU cannot be used.
+        """
         if self._requirements is not None:
             mismatch = node_mismatch(NodeRequirements(**self._requirements))
             if mismatch is not None:
@@ -31,13 +36,14 @@ class TaskProcess:
             import torch
 
             torch.cuda.set_per_process_memory_fraction(self._gpus)
-        return None
+        return visible_gpus(self._device)
 
     def run(self, work: bytes) -> Any:
         """Return the result of a pickled function and its item.
 
         Raises:
-            SystemFailure: the machine has failed. What an error follows from is told here: it is lost on its way.
+            SystemFailure: the machine has failed, or this process can do no further work. What an error follows from is
+                told here: it is lost on its way.
             Exception: what the function has raised.
         """
         from tune.execution.device import run_on
@@ -52,8 +58,9 @@ class TaskProcess:
                 return run_on(self._device, function, item)
         except Exception as error:
             failure = failure_of(error)
-            if failure.of_system:
-                raise SystemFailure(failure.kind, failure.text, ray.get_runtime_context().get_node_id()) from error
+            if failure.ends_process:
+                node = ray.get_runtime_context().get_node_id()
+                raise failure.raised_on(node, visible_gpus(self._device)) from error
             raise
 
     @ray.method(concurrency_group=WATCH)

@@ -30,7 +30,8 @@ class TaskSlot:
 
     Attributes:
         node: Ray's id of its node, None until it has started there.
-        avoid: the nodes that it is not to be on.
+        gpus: the numbers of its GPUs there, None where it has none.
+        labels: those that its node must have, fixed when it was made.
         pending: what it is awaited for, its start or its task; None while it is idle.
         longest: the longest time between two signs of its task so far, in seconds.
         advanced: whether its task has given a sign of progress.
@@ -42,10 +43,10 @@ class TaskSlot:
 
         A `light` one asks for as good as nothing, on a node that could hold a trial.
         """
-        self.avoid = frozenset(avoid)
         amounts, labels = cluster.bundle(), cluster.label_selector(avoid)
         if light and cluster.open_nodes():
             amounts, labels = _NEXT_TO_NOTHING, cluster.label_selector(avoid, among_able=True)
+        self.labels = labels
         self._group = placement_group([amounts], **({"bundle_label_selector": [labels]} if labels else {}))
         rest = {name: amount for name, amount in amounts.items() if name not in ("CPU", "GPU", "memory")}
         remote = ray.remote(concurrency_groups={WATCH: 1})(TaskProcess).options(
@@ -58,6 +59,7 @@ class TaskSlot:
         on = ("cpu", 0.0) if light else (cluster.device, cluster.gpus)
         self._process = remote.remote(cluster.requirements, *on)
         self.node: str | None = None
+        self.gpus: str | None = None
         self.pending: Any = self._process.start.remote()
         self._watch: Any = None
         self._signs: int | None = 0
@@ -81,7 +83,7 @@ class TaskSlot:
         pending, self.pending = self.pending, None
         result = ray.get(pending)
         if self.node is None:
-            self.node = self.where()
+            self.node, self.gpus = self.where(), result if isinstance(result, str) else None
         else:
             self._note_sign()
         return result

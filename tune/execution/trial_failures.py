@@ -27,9 +27,9 @@ class TrialFailures:
         self._search, self._policy, self._nodes = search, policy, nodes
         self._stragglers = Stragglers()
 
-    def reported(self, key: str, node: str | None = None) -> None:
-        """Take a sign that a trial gets on."""
-        self._policy.succeeded(key, node)
+    def reported(self, key: str, node: str | None = None, gpus: str | None = None) -> None:
+        """Take a sign that a trial gets on, on a node, and on which of its GPUs, if any."""
+        self._policy.succeeded(key, node, gpus)
 
     def slow(self, key: str, node: str, report: Report) -> bool:
         """Take a trial's epoch; return whether it is requeued, because its node is many times slower than others."""

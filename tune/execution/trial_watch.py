@@ -14,16 +14,16 @@ from typing import Any
 import ray
 import ray.tune
 
+from supersnn.records.searches import split_key
 from tune.execution.cluster_state import ClusterState
 from tune.execution.failures import Failure, SystemFailure, failure_of, lost_worker
+from tune.execution.progress import FIRST_EPOCH
 from tune.search.search import Search
 
 CHECK_EVERY = 2.0
 """Seconds between two looks."""
 EPOCHS = 10
 """A deadline is at least so many times the slowest epoch so far of the trial's search."""
-FIRST_EPOCH = 12
-"""Before a search's first epoch it is at least so many times `resources.stall`, as nothing is known of its length."""
 LONGEST_STEP = 30.0
 """Seconds that count between two looks at most: while the driver itself was away no trial could report."""
 PENDING = 120.0
@@ -67,6 +67,7 @@ class TrialWatch(ray.tune.Callback):
         self._watched: dict[str, _Watched] = {}
         self._now, self._looked = 0.0, time.monotonic()
         self._worked = 0.0
+        self._proven: set[tuple[Any, str]] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -87,10 +88,12 @@ class TrialWatch(ray.tune.Callback):
         if watched.actor is None and (actor := watched.trial.temporary_state.ray_actor) is not None:
             watched.actor, watched.heard = actor, self._now
 
-    def heard(self, trial_id: str) -> None:
-        """Note that a trial has reported, or given a sign."""
+    def heard(self, trial_id: str, reported: bool = True) -> None:
+        """Note that a trial has reported, or given a sign that it waits or repeats epochs."""
         if (watched := self._watched.get(trial_id)) is not None:
             watched.heard = self._now
+            if reported and watched.actor is not None:
+                self._proven.add((_identity(watched.actor), _work_of(watched.key)))
 
     def failed(self, trial: Any) -> None:
         """Note what a trial has failed of, while that can be told."""
@@ -104,9 +107,9 @@ class TrialWatch(ray.tune.Callback):
         if watched.stalled is not None:
             watched.failure = Failure("stall", f"no report for {watched.stalled:.0f} s")
         elif isinstance(cause, SystemFailure):
-            watched.failure, watched.node = Failure(cause.kind, cause.text), cause.node
+            watched.failure, watched.node = cause.failure, cause.node
         elif isinstance(error, ray.exceptions.RayActorError) or error is None:
-            watched.failure = lost_worker(_last_line(str(error or "the worker died")))
+            watched.failure = lost_worker(str(error or "the worker died"))
         else:
             watched.failure = failure_of(error)
 
@@ -130,16 +133,17 @@ class TrialWatch(ray.tune.Callback):
             if watched.actor is None or watched.stalled is not None:
                 continue
             silent = self._now - watched.heard
-            if silent > self._search.settings.resources.stall and silent > self._deadline(watched.key):
+            if silent > self._search.settings.resources.stall and silent > self._deadline(watched):
                 watched.stalled = silent
                 with suppress(ray.exceptions.RayError):
                     self._kill(watched.actor)
         self._note_waiting()
 
-    def _deadline(self, key: str) -> float:
-        """Return the seconds within which a trial must report."""
-        stall, slowest = self._search.settings.resources.stall, self._slowest(key)
-        return FIRST_EPOCH * stall if slowest is None else max(stall, EPOCHS * slowest)
+    def _deadline(self, watched: _Watched) -> float:
+        """Return the seconds within which a trial must report; its actor may download and compile much before."""
+        stall, slowest = self._search.settings.resources.stall, self._slowest(watched.key)
+        proven = slowest is not None and (_identity(watched.actor), _work_of(watched.key)) in self._proven
+        return max(stall if proven else FIRST_EPOCH * stall, EPOCHS * (slowest or 0.0))
 
     def _note_waiting(self) -> None:
         """Record what the driver waits for where no trial has an actor."""
@@ -153,6 +157,11 @@ class TrialWatch(ray.tune.Callback):
             self._search.waits("a node that is free, or a process that is starting on one")
         else:
             self._search.waits("")
+
+
+def _identity(actor: Any) -> Any:
+    """Return what names an actor; a reference to itself would keep its process."""
+    return getattr(actor, "_actor_id", actor)
 
 
 def node_of_actor(actor: Any) -> str | None:
@@ -173,5 +182,6 @@ def _error_of(trial: Any) -> BaseException | None:
     return error if isinstance(error, BaseException) else None
 
 
-def _last_line(text: str) -> str:
-    return text.strip().rpartition("\n")[2]
+def _work_of(key: str) -> str:
+    """Return what an actor that has reported for a key has loaded: a search's data and teachers, or a preparation."""
+    return key if key.startswith("~") else split_key(key)[0]
