@@ -146,7 +146,7 @@ def _executor(driver: SweepDriver, notify: Notify, address: str | None, local: b
 
         if gpus := gpu_names():
             notify(DevicesChosen(devices_text(driver.sweep.resources, driver.sweep.train.shards, gpus[:1])))
-        return LocalExecutor(failures, driver.sweep.resources, driver.sweep.train.shards)
+        return LocalExecutor(failures, driver.sweep.resources, driver.sweep.train.shards, notify)
     from tune.execution.cluster import RayExecutor
 
     return RayExecutor(
