@@ -22,6 +22,7 @@ os.environ.update(
     TUNE_DISABLE_SIGINT_HANDLER="1",
     TUNE_GLOBAL_CHECKPOINT_S="1000000",  # the studies hold the state; copies of it take up to a twentieth of the time
     RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
+    RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE="1",  # else Tune itself starts the trials of a drained node again
     RAY_USAGE_STATS_ENABLED="0",
     TUNE_MAX_PENDING_TRIALS_PG="1000000",  # the searcher limits the trials to the capacity
 )
