@@ -65,11 +65,6 @@ class Search:
         for key in list(self._running):
             self.requeue(key)
 
-    def take_back(self, arm: str) -> None:
-        """Requeue what is under way of an arm that is paused: it stops after its current epoch."""
-        for key in [key for key in self._running if split_key(key)[0] == arm]:
-            self.requeue(key)
-
     def next_job(self, ready: Callable[[PlannedSearch], bool] = lambda _: True) -> Job | None:
         """Return the next trial to run, None where there is none now, or the budget is spent.
 
@@ -104,7 +99,8 @@ class Search:
     def reported(self, key: str, report: Report) -> bool:
         """Take an epoch of a trial, and record it unless it is already; return whether the trial is to stop.
 
-        A trial that has ended, and was started again because its worker was lost just then, is to stop.
+        A trial that has ended, and was started again because its worker was lost just then, is to stop. So is one of an
+        arm that is paused: it is requeued here, not before, as nobody else may train it while its worker does.
         """
         if key not in self._running:
             return True
@@ -117,7 +113,11 @@ class Search:
         stop = self.studies.report(key, report.epoch, report.metrics)
         if report.ended is not None or stop:
             self.ended(key, report.ended or "stopped")
-        return stop or report.ended is not None
+            return True
+        if self.studies.wishes.paused(split_key(key)[0]):
+            self.requeue(key)
+            return True
+        return False
 
     def ended(self, key: str, end: str) -> None:
         """Close a trial once: ``finished``, ``stopped`` or ``failed:REASON``; a second call changes nothing.
