@@ -108,6 +108,7 @@ class RayExecutor:
         """
         self._scratch, self._run, self._shards = scratch, run, shards
         self.idle: Callable[[], None] = lambda: None
+        self.waits: Callable[[str], None] = lambda _: None
         self._searches = 0
         for name in ("ray", "ray.tune", "ray.data", "ray.train"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -214,7 +215,12 @@ class RayExecutor:
         Raises:
             UserError: no usable nodes are left, or everything fails.
         """
-        yield from self._pool.run(function, items, lambda: self.idle())
+        yield from self._tasks_in(self._pool, function, items)
+
+    def _tasks_in(
+        self, pool: TaskPool, function: Callable[[T], R], items: Sequence[T]
+    ) -> Iterator[tuple[T, R | Exception]]:
+        return pool.run(function, items, lambda: self.idle(), lambda reason: self.waits(reason))
 
     def call(self, function: Callable[[T], R], item: T) -> R:
         """Return the function's result: from this process where it sees the workers' files, else from a task."""
@@ -222,7 +228,7 @@ class RayExecutor:
             return run_on(self._cluster.device, function, item)
         pool = TaskPool(self._cluster, self._notify, light=True)
         try:
-            ((_, result),) = pool.run(function, [item], lambda: self.idle())
+            ((_, result),) = self._tasks_in(pool, function, [item])
         finally:
             pool.close()
         if isinstance(result, Exception):

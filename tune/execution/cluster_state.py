@@ -22,6 +22,9 @@ NODE_ID = "ray.io/node-id"
 COUNT_EVERY = 1.0
 """Seconds for which the capacity is not counted again: the searcher asks for it in every step of Tune's loop."""
 
+PENDING = 120.0
+"""Seconds without any process at work after which the driver waits for a node."""
+
 IN_VAIN = 5.0
 """Seconds after which a job that waits beside free resources is taken to wait for others."""
 
@@ -98,6 +101,15 @@ class ClusterState:
 
     def _closed(self) -> set[str]:
         """The ids of nodes that get no work: those that do not match, and those that were left out."""
+    def waits_for(self, seconds: float) -> str:
+        """Return what a driver waits for that has had work, and no process at it, for so many seconds; else nothing.
+
+        Where every node is excluded it does not wait: it is about to end.
+        """
+        if not self.open_nodes():
+            return self.why_none() if self.no_usable_nodes() is None else ""
+        return "a node that is free, or a process that is starting on one" if seconds > PENDING else ""
+
         return {*self._excluded, *self.policy.breaker.left_out}
 
     def _leave_out(self, node: str, reason: str) -> None:

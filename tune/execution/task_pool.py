@@ -77,10 +77,14 @@ class TaskPool:
         """
         self._cluster, self._policy, self._notify, self._light = cluster, cluster.policy, notify, light
         self._slots: list[TaskSlot] = []
-        self._tasks, self._right = 0, 0.0
+        self._tasks, self._right, self._worked = 0, 0.0, 0.0
 
     def run(
-        self, function: Callable[[T], R], items: Sequence[T], idle: Callable[[], None]
+        self,
+        function: Callable[[T], R],
+        items: Sequence[T],
+        idle: Callable[[], None],
+        waits: Callable[[str], None] = lambda _: None,
     ) -> Iterator[tuple[T, R | Exception]]:
         """Yield each item with its result, or the error that it has failed with for good, as they end.
 
@@ -88,10 +92,11 @@ class TaskPool:
             function, items: what is run; an item's `label`, if it has one, names it for people.
             idle: is called every few seconds.
 
+            waits: is called then too, with what the driver waits for, an empty text where it waits for nothing.
         Raises:
             UserError: no usable nodes are left, or everything fails; then what was under way has ended.
         """
-        self._right = time.monotonic()
+        self._right = self._worked = time.monotonic()
         work: _Work[T] = _Work(function, deque(self._named(function, item) for item in items))
         try:
             while work.waiting or work.running:
@@ -102,12 +107,14 @@ class TaskPool:
                     raise error
                 idle()
                 self._cluster.look_again()
+                waits(self._waits_for())
                 yield from self._end_hanging(work)
                 self._shrink(work)
         finally:
             for slot in list(work.running):
                 self._end(slot)
         if work.stopped is not None:
+        waits("")
             raise UserError(work.stopped)
 
     def close(self) -> None:
@@ -155,6 +162,13 @@ class TaskPool:
         return [pending[reference] for reference in ready]
 
     def _take(self, work: _Work[T], ended: Collection[TaskSlot]) -> Iterator[tuple[T, Any]]:
+    def _waits_for(self) -> str:
+        """Return what the driver waits for: nothing where a process has started."""
+        if any(slot.node is not None for slot in self._slots):
+            self._worked = time.monotonic()
+            return ""
+        return self._cluster.waits_for(time.monotonic() - self._worked)
+
         for slot in ended:
             task = work.running.pop(slot, None)
             try:

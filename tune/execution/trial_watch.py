@@ -26,8 +26,6 @@ FIRST_EPOCH = 12
 """Before a search's first epoch it is at least so many times `resources.stall`, as nothing is known of its length."""
 LONGEST_STEP = 30.0
 """Seconds that count between two looks at most: while the driver itself was away no trial could report."""
-PENDING = 120.0
-"""Seconds without any trial that has an actor after which the driver waits for a node."""
 
 
 @dataclass
@@ -146,13 +144,14 @@ class TrialWatch(ray.tune.Callback):
         if any(watched.actor is not None for watched in self._watched.values()):
             self._worked = self._now
             self._search.waits("")
-        elif not self._cluster.open_nodes():
-            if self._cluster.no_usable_nodes() is None:  # else the search is about to be halted
-                self._search.waits(self._cluster.why_none())
-        elif self._watched and self._now - self._worked > PENDING:
-            self._search.waits("a node that is free, or a process that is starting on one")
         else:
-            self._search.waits("")
+            self._search.waits(self._cluster.waits_for(self._now - self._worked if self._watched else 0.0))
+
+
+def starting_actor(controller: Any, trial: Any) -> tuple[Any, Any]:
+    """Return the actor that is starting for a trial and its placement group; two None where it waits for resources."""
+    started = controller._actor_manager._live_actors_to_ray_actors_resources.get(controller._trial_to_actor.get(trial))
+    return (None, None) if started is None else (started[0], started[1].placement_group)
 
 
 def node_of_actor(actor: Any) -> str | None:

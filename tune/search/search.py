@@ -7,7 +7,7 @@ from supersnn.config_model import flatten
 from supersnn.errors import UserError
 from supersnn.networks.build import family
 from supersnn.records.events import AnyEvent, EpochReported, TrialEnded, TrialStarted
-from supersnn.records.failure_events import AttemptFailed, DriverWaits
+from supersnn.records.failure_events import AttemptFailed
 from supersnn.records.metrics import EPOCH_SECONDS, VAL_ACCURACY, feasible, judged
 from supersnn.records.pairing import pairing
 from supersnn.records.searches import split_key
@@ -153,9 +153,8 @@ class Search:
         )
 
     def waits(self, reason: str) -> None:
-        """Record what the driver waits for, once; an empty text once it goes on."""
-        if reason != self._record.state.waiting:
-            self._record.write(DriverWaits(reason=reason))
+        """Record what the driver waits for; see `SweepRecord.waits`."""
+        self._record.waits(reason)
 
     def slowest_epoch(self, key: str) -> float | None:
         """Return the seconds of the slowest last epoch of the trials of a trial's search; None before any."""
