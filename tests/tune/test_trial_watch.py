@@ -11,7 +11,7 @@ import ray.exceptions
 
 from supersnn.config_model import parse
 from tune.description.sweep import ResourcesConfig, SweepConfig
-from tune.execution import searcher, trial_watch
+from tune.execution import cluster_state, searcher, trial_watch
 from tune.execution.cluster_state import ClusterState
 from tune.execution.failures import Failure, SystemFailure
 from tune.execution.nodes import Node
@@ -180,10 +180,52 @@ def test_a_driver_says_what_it_waits_for(watched: Watched) -> None:
     assert watched.waiting == ""
     trial = SimpleNamespace(trial_id="t", config={"key": "x/0"}, temporary_state=SimpleNamespace(ray_actor=None))
     watched.watch.add(trial)
-    watched.later(trial_watch.PENDING + 5.0)
+    watched.later(cluster_state.PENDING + 5.0)
     assert watched.waiting == "a node that is free, or a process that is starting on one"
     trial.temporary_state.ray_actor = "actor"
     watched.later(5.0)
     assert watched.waiting == ""
     watched.later(STALL + 5.0)
     assert watched.killed == ["actor"], "an actor that does not take up its next trial"
+
+
+class Controller:
+    """What a watch sees of Tune: the processes of trials, those that have resources and may be starting among them."""
+
+    def __init__(self) -> None:
+        self._tune_controller = self._actor_manager = self
+        self._trial_to_actor: dict[Any, str] = {}
+        self._live_actors_to_ray_actors_resources: dict[str, Any] = {}
+
+    def get_live_trials(self) -> list[Any]:
+        return []
+
+
+class Waiting:
+    """A trial without a process."""
+
+    trial_id, config, pickled_error_file = "t", {"key": "x/0"}, None
+    temporary_state = SimpleNamespace(ray_actor=None)
+
+
+def test_a_process_that_does_not_start_is_ended_once_it_had_its_resources_for_long(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial_watch, "node_of_group", lambda group: f"node of {group}")
+    controller, search = Controller(), cast(Search, watched)
+    scheduler = searcher.StudyScheduler(search, watched.cluster, searcher.DriverWork(), watch=watched.watch)
+    trial = Waiting()
+    watched.watch.add(trial)
+    scheduler.choose_trial_to_run(controller)
+    watched.later(3 * trial_watch.FIRST_EPOCH * STALL)
+    assert watched.killed == [], "it waits for resources"
+    controller._trial_to_actor[trial] = "tracked"
+    controller._live_actors_to_ray_actors_resources["tracked"] = ("actor", SimpleNamespace(placement_group="group"))
+    watched.later(trial_watch.FIRST_EPOCH * STALL - 5.0)
+    assert watched.killed == []
+    watched.later(15.0)
+    assert watched.killed == ["actor"]
+    watched.watch.failed(trial)
+    failure, node = watched.watch.drop("t")
+    assert (failure.kind, node) == ("stall", "node of group")
+    assert failure.text.startswith("a process has not started for 72")

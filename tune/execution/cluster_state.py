@@ -39,6 +39,12 @@ def living_nodes() -> list[Node]:
     return living(ray.nodes())
 
 
+def node_of_group(group: Any) -> str | None:
+    """Return the id of the node that has a placement group of one bundle; None where none has."""
+    nodes = ray.util.placement_group_table(group).get("bundles_to_node_id", {})
+    return next(iter(nodes.values()), None) or None
+
+
 def occupancy() -> Occupancy:
     """Return what is taken of the cluster that this process has joined: placement groups, and what Ray has left."""
     table = claims_of(ray.util.placement_group_table())
@@ -95,12 +101,6 @@ class ClusterState:
             return f"a node: none of {len(self._nodes())} living ones holds a trial"
         return "a node: left out are " + "; ".join(f"{name} ({left_out.get(node, '')})" for node, name in able.items())
 
-    def look_again(self) -> None:
-        """Check the nodes that were left out a while ago, without waiting for their answers."""
-        self._looks.look(self.policy.breaker, self.able_nodes)
-
-    def _closed(self) -> set[str]:
-        """The ids of nodes that get no work: those that do not match, and those that were left out."""
     def waits_for(self, seconds: float) -> str:
         """Return what a driver waits for that has had work, and no process at it, for so many seconds; else nothing.
 
@@ -110,6 +110,12 @@ class ClusterState:
             return self.why_none() if self.no_usable_nodes() is None else ""
         return "a node that is free, or a process that is starting on one" if seconds > PENDING else ""
 
+    def look_again(self) -> None:
+        """Check the nodes that were left out a while ago, without waiting for their answers."""
+        self._looks.look(self.policy.breaker, self.able_nodes)
+
+    def _closed(self) -> set[str]:
+        """The ids of nodes that get no work: those that do not match, and those that were left out."""
         return {*self._excluded, *self.policy.breaker.left_out}
 
     def _leave_out(self, node: str, reason: str) -> None:

@@ -194,7 +194,7 @@ class StudyScheduler(_NotSaved, FIFOScheduler):
 
         A process that is kept for a next trial is ended where the cluster has no room for one: others wait for it.
         """
-        controller = tune_controller._tune_controller
+        controller = self._watch.controller = tune_controller._tune_controller
         trials = controller.get_live_trials()
         if len(trials) >= self._cluster.capacity() and all(trial in controller._trial_to_actor for trial in trials):
             controller._cleanup_cached_actors(force_all=True)

@@ -1,7 +1,8 @@
 """Watches the trials of a Tune run: which actor each has, when it reported last, and what it failed of.
 
-Tune has no deadlines. A trial whose actor has reported nothing for too long is ended here by ending its process, also
-one that is stopped or waits for a disk or a GPU for ever; Tune then passes it to `StudySearcher` as any lost worker.
+Tune has no deadlines. A trial whose actor has reported nothing for too long, or does not start, is ended here by ending
+its process, also one that is stopped or waits for a disk or a GPU for ever; Tune then passes it to `StudySearcher` as
+any lost worker.
 """
 
 import time
@@ -14,7 +15,7 @@ from typing import Any
 import ray
 import ray.tune
 
-from tune.execution.cluster_state import ClusterState
+from tune.execution.cluster_state import ClusterState, node_of_group
 from tune.execution.failures import Failure, SystemFailure, failure_of, lost_worker
 from tune.search.search import Search
 
@@ -23,7 +24,8 @@ CHECK_EVERY = 2.0
 EPOCHS = 10
 """A deadline is at least so many times the slowest epoch so far of the trial's search."""
 FIRST_EPOCH = 12
-"""Before a search's first epoch it is at least so many times `resources.stall`, as nothing is known of its length."""
+"""Before a search's first epoch it is at least so many times `resources.stall`, as nothing is known of its length. A
+process has as long to start, once it has its resources."""
 LONGEST_STEP = 30.0
 """Seconds that count between two looks at most: while the driver itself was away no trial could report."""
 
@@ -34,13 +36,19 @@ class _Watched:
     key: str
     heard: float
     actor: Any = None
+    starting: Any = None
+    group: Any = None
     stalled: float | None = None
     failure: Failure | None = None
     node: str | None = None
 
 
 class TrialWatch(ray.tune.Callback):
-    """The trials of one Tune run, by Tune's names; a preparation's epoch is the time between its signs of progress."""
+    """The trials of one Tune run, by Tune's names; a preparation's epoch is the time between its signs of progress.
+
+    Attributes:
+        controller: Tune's controller, None before it has a trial.
+    """
 
     def __init__(
         self,
@@ -65,6 +73,7 @@ class TrialWatch(ray.tune.Callback):
         self._watched: dict[str, _Watched] = {}
         self._now, self._looked = 0.0, time.monotonic()
         self._worked = 0.0
+        self.controller: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -85,6 +94,12 @@ class TrialWatch(ray.tune.Callback):
         if watched.actor is None and (actor := watched.trial.temporary_state.ray_actor) is not None:
             watched.actor, watched.heard = actor, self._now
 
+    def _note_starting(self, watched: _Watched) -> None:
+        """Note the process that is starting for a trial, from when on it has its resources."""
+        if watched.starting is None and self.controller is not None:
+            watched.starting, watched.group = starting_actor(self.controller, watched.trial)
+            watched.heard = self._now
+
     def heard(self, trial_id: str) -> None:
         """Note that a trial has reported, or given a sign."""
         if (watched := self._watched.get(trial_id)) is not None:
@@ -100,7 +115,8 @@ class TrialWatch(ray.tune.Callback):
         if watched.actor is not None:
             watched.node = self._node_of(watched.actor)
         if watched.stalled is not None:
-            watched.failure = Failure("stall", f"no report for {watched.stalled:.0f} s")
+            what = "a process has not started" if watched.actor is None else "no report"
+            watched.failure = Failure("stall", f"{what} for {watched.stalled:.0f} s")
         elif isinstance(cause, SystemFailure):
             watched.failure, watched.node = Failure(cause.kind, cause.text), cause.node
         elif isinstance(error, ray.exceptions.RayActorError) or error is None:
@@ -125,19 +141,28 @@ class TrialWatch(ray.tune.Callback):
         self._cluster.look_again()
         for watched in self._watched.values():
             self._note_actor(watched)
-            if watched.actor is None or watched.stalled is not None:
-                continue
-            silent = self._now - watched.heard
-            if silent > self._search.settings.resources.stall and silent > self._deadline(watched.key):
-                watched.stalled = silent
-                with suppress(ray.exceptions.RayError):
-                    self._kill(watched.actor)
+            if watched.actor is None:
+                self._note_starting(watched)
+            self._end_late(watched)
         self._note_waiting()
 
-    def _deadline(self, key: str) -> float:
-        """Return the seconds within which a trial must report."""
-        stall, slowest = self._search.settings.resources.stall, self._slowest(key)
-        return FIRST_EPOCH * stall if slowest is None else max(stall, EPOCHS * slowest)
+    def _end_late(self, watched: _Watched) -> None:
+        """End a trial's process that has not started, or given no sign, within its deadline."""
+        actor, silent = watched.actor or watched.starting, self._now - watched.heard
+        if actor is None or watched.stalled is not None or silent <= self._search.settings.resources.stall:
+            return
+        if silent <= self._deadline(watched):
+            return
+        watched.stalled = silent
+        if watched.actor is None:
+            watched.node = node_of_group(watched.group)  # afterwards Ray does not tell it
+        with suppress(ray.exceptions.RayError):
+            self._kill(actor)
+
+    def _deadline(self, watched: _Watched) -> float:
+        """Return the seconds within which a trial must report, or its process start."""
+        stall, slowest = self._search.settings.resources.stall, self._slowest(watched.key)
+        return FIRST_EPOCH * stall if watched.actor is None or slowest is None else max(stall, EPOCHS * slowest)
 
     def _note_waiting(self) -> None:
         """Record what the driver waits for where no trial has an actor."""
