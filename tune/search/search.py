@@ -15,7 +15,7 @@ from tune.description.searches import PlannedSearch
 from tune.description.sweep import SweepConfig
 from tune.search.arm_study import Assignment, Outcome
 from tune.search.budget import Budget
-from tune.search.messages import CHECKPOINTS, TRACEBACK, TRIALS, Job, Report
+from tune.search.messages import CHECKPOINTS, TRIALS, Job, Report, traceback_name
 from tune.search.pruning import rungs
 from tune.search.studies import Studies
 from tune.storage import Storage
@@ -80,8 +80,6 @@ class Search:
             return None
         key = assignment.key
         self._running[key] = assignment
-        if self._record.state.trial(*split_key(key)) is not None:
-            self._storage.remove(self._trial_folder(key), f"{TRACEBACK}*")  # of an earlier attempt
         self._record.write(_started(assignment, self._recorded_epochs(key), self.gpus))
         return Job(
             key=key,
@@ -94,6 +92,7 @@ class Search:
             reported=assignment.reported,
             save_every=assignment.search.sweep.checkpoint.seconds,
             rungs=rungs(assignment.search.sweep),
+            attempt=self._starts(key),
         )
 
     def reported(self, key: str, report: Report) -> bool:
@@ -122,11 +121,13 @@ class Search:
     def ended(self, key: str, end: str) -> None:
         """Close a trial once: ``finished``, ``stopped`` or ``failed:REASON``; a second call changes nothing.
 
-        Its checkpoints are removed: a winner is trained again from its seed, so that none is needed any more.
+        Its checkpoints are removed: a winner is trained again from its seed, so that none is needed any more. The
+        tracebacks of attempts that were got over are removed too.
         """
         if self._running.pop(key, None) is None:
             return
         self.studies.finish(key, end)
+        self._remove_tracebacks(key)
         self._write_end(key, end)
         self._remove_checkpoints(key)
 
@@ -225,12 +226,21 @@ class Search:
         trial = self._record.state.trial(*split_key(key))
         return 0 if trial is None else trial.epochs
 
+    def _starts(self, key: str) -> int:
+        trial = self._record.state.trial(*split_key(key))
+        return 0 if trial is None else trial.starts
+
     def _trial_folder(self, key: str) -> str:
-        """The name of the folder with a trial's checkpoints and its traceback."""
+        """The name of the folder with a trial's checkpoints and its tracebacks."""
         return f"{self._sweep}/{TRIALS}/{key}"
 
     def _remove_checkpoints(self, key: str) -> None:
         self._storage.remove_later(self._trial_folder(key), CHECKPOINTS)
+
+    def _remove_tracebacks(self, key: str) -> None:
+        """Remove the tracebacks of a trial's attempts before the last one."""
+        for attempt in range(1, self._starts(key)):
+            self._storage.remove_later(self._trial_folder(key), f"{traceback_name(attempt)}*")
 
     def _write_end(self, key: str, end: str, outcome: Outcome | None = None) -> None:
         """Record a trial's end with what the record has of its last epoch, or where it has nothing, the study."""
