@@ -40,6 +40,7 @@ from tune.execution.cluster_state import ClusterState, living_nodes, nobody_else
 from tune.execution.device import run_on
 from tune.execution.executor import PAGES
 from tune.execution.holder import Keeper
+from tune.execution.latest import Latest
 from tune.execution.nodes import bundle, gpus_of
 from tune.execution.preflight import preflight, require_capacity
 from tune.execution.preparations import Preparations
@@ -129,8 +130,9 @@ class RayExecutor:
             resources,
             requirements,
             notify,
+            nodes=Latest(living_nodes),
             max_failures=max_failures,
-            occupied=nobody_else if address is None else occupancy,
+            occupied=nobody_else if address is None else Latest(occupancy),
         )
         self._pool, self._notify = TaskPool(self._cluster, notify), notify
         if gpus := gpus_of(living_nodes()):
