@@ -11,7 +11,7 @@ METHOD      := data/method
 METHOD_DATA := fashion-mnist $(patsubst %,folder:%,$(wildcard data/cifar10-jpeg))
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-test install-bench demo test fuzz chaos gpu-check bench bench-method lint ui constraints image-check clean
+.PHONY: help install install-test install-bench demo test fuzz chaos chaos-all gpu-check bench bench-method lint ui constraints image-check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -51,6 +51,9 @@ fuzz: install-test  ## mutate sweep files, stores, images and the environment; a
 
 chaos: install-test  ## kill drivers and workers, and break nodes, in real sweeps; minutes
 	$(BIN)/python -m pytest -m chaos tests/end_to_end/test_chaos.py tests/end_to_end/test_failures.py tests/end_to_end/test_sharing.py
+
+chaos-all: install-test  ## the same, and drivers terminated, steered, and without their object store; an hour or more
+	$(BIN)/python -m pytest -m chaos tests/end_to_end
 
 gpu-check:  ## check all that runs on a GPU, with the method's own requirements and pytest; at most 6 minutes
 	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m tests.gpu --json gpu-check.json $(GPU_CHECK)

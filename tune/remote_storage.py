@@ -20,6 +20,7 @@ from filelock import FileLock
 
 from supersnn.errors import UserError
 from supersnn.files import DamagedFile, remove_left_behind, sha256, write_atomically
+from tune.fetches import Fetches
 from tune.object_store import ObjectStore
 from tune.removals import Removals
 from tune.storage import Storage
@@ -43,7 +44,7 @@ class RemoteStorage(Storage):
     def __init__(self, address: str, root: Path) -> None:
         super().__init__(root)
         self.address, self._objects = address, ObjectStore(address)
-        self._removals = Removals(self._objects)
+        self._removals, self._fetches = Removals(self._objects), Fetches(self.fetch)
 
     def fetch(self, name: str) -> Path:
         """Download what the local copy lacks; a file that is no longer published is removed locally too."""
@@ -58,6 +59,10 @@ class RemoteStorage(Storage):
             if self._download(name, manifest):
                 return local
         raise DamagedFile(f"{self.address}/{name}: the content differs from its manifest")
+
+    def fetch_later(self, name: str) -> None:
+        """Fetch in a thread."""
+        self._fetches.later(name)
 
     def publish(self, name: str) -> None:
         """Upload a file's content, then its manifest; then delete the earlier content."""
@@ -106,7 +111,8 @@ class RemoteStorage(Storage):
         self._removals.later(folder, pattern)
 
     def flush(self) -> None:
-        """Wait until everything that was to be removed later is removed."""
+        """Wait until everything that was to be removed or fetched later is."""
+        self._fetches.flush()
         self._removals.flush()
 
     def folders(self, folder: str) -> set[str]:

@@ -157,9 +157,6 @@ class Steering:
 
     def _apply(self, event: RequestTaken) -> None:
         """Let a granted request hold."""
-        if event.kind == "pause" and self.search is not None:
-            for search in event.searches:
-                self.search.take_back(search)
         if event.kind == "change":
             before = self._next or self._driver.sweep
             after = changes.changed(before, event.values)

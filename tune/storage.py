@@ -49,6 +49,9 @@ class Storage:
         """
         return self.root / name
 
+    def fetch_later(self, name: str) -> None:
+        """Fetch as `fetch` does, soon, without waiting for an object store; `flush` waits."""
+
     def publish(self, name: str) -> None:
         """Publish a file, which has one writer; it replaces the earlier version."""
 
@@ -81,7 +84,7 @@ class Storage:
         self.remove(folder, pattern)
 
     def flush(self) -> None:
-        """Wait until everything that was to be removed later is removed.
+        """Wait until everything that was to be removed or fetched later is.
 
         Raises:
             OSError: the object store cannot be reached.

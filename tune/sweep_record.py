@@ -5,6 +5,7 @@ from contextlib import suppress
 
 from supersnn.records import journal, snapshot
 from supersnn.records.events import AnyEvent
+from supersnn.records.failure_events import DriverWaits
 from supersnn.records.journal import Journal
 from tune.store import SweepFolder
 
@@ -50,6 +51,11 @@ class SweepRecord:
         for listener in self.listeners:
             listener(event)
         self._save_snapshot()
+
+    def waits(self, reason: str) -> None:
+        """Record what the driver waits for, once; an empty text once it goes on."""
+        if reason != self.state.waiting:
+            self.write(DriverWaits(reason=reason))
 
     def close(self) -> None:
         """Close the journal; further events are an error."""

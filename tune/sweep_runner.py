@@ -50,7 +50,7 @@ class SweepRunner:
 
         Requests are taken up all the while; where one leaves more to be done, it begins again.
         """
-        self._executor.idle = self._idle
+        self._executor.idle, self._executor.waits = self._idle, self._record.waits
         left = True
         while left:
             self._adopt()

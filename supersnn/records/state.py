@@ -154,6 +154,7 @@ class SweepState(SweepContents):
             search.trials[event.trial] = new_trial(event)
         elif search.trials[event.trial].end is not None:
             self._reopen(search, search.trials[event.trial])
+        search.trials[event.trial].starts += 1
         search.trials[event.trial].gpus = event.gpus
         search.trials[event.trial].heard = event.time
         search.running[event.trial] = event.resumed_at

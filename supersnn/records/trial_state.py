@@ -33,6 +33,7 @@ class TrialRecord:
         node, gpu: where it is, or was trained last, None before its first epoch and where that is not known.
         feasible: whether its last metrics are within the constraints; None before it has ended.
         request: the id of the request that its values are from, see `RequestTaken`.
+        starts: how often it was sent to a worker.
         attempts: how many attempts have failed and were repeated, `failure` what the last of them was.
         heard: when it was last sent to a worker, or has reported, in Unix seconds.
     """
@@ -62,6 +63,7 @@ class TrialRecord:
     kind: str = ""
     node: str | None = None
     gpu: str | None = None
+    starts: int = 0
     attempts: int = 0
     failure: str | None = None
     heard: float | None = None

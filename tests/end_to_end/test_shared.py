@@ -1,6 +1,8 @@
 """A sweep whose workers have nothing but an address: afterwards the driver's store is complete."""
 
 import json
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -51,6 +53,22 @@ def test_a_sweep_moves_to_an_object_store_and_its_results_are_copied_back(
     assert run_json("export", "tiny", *options)["reproduced"]
 
 
+def reported(driver: Driver) -> set[tuple[str, int]]:
+    """The trials that have reported an epoch."""
+    return {(event["arm"], event["trial"]) for event in driver.events("epoch")}
+
+
+def lose_a_worker(driver: Driver) -> tuple[str, int]:
+    """Kill the process of a trial that has reported; return the trial."""
+    running = driver.running_trials()
+    for event in driver.events("epoch"):
+        trial = event["arm"], event["trial"]
+        if event.get("place") and trial in running:
+            os.kill(int(event["place"]["process"]), signal.SIGKILL)
+            return trial
+    raise AssertionError("no trial has a process")
+
+
 CHAOS = [pytest.mark.chaos if mark.name == "slow" else mark for mark in ON_A_CLUSTER]
 
 
@@ -64,7 +82,10 @@ def test_a_sweep_goes_on_while_the_object_store_is_away(
     s3_server: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Trials that have ended before wait for it alone; the others' epochs are reported meanwhile."""
+    """Trials that have ended before wait for it alone; the others' epochs are reported meanwhile.
+
+    One trial's process is lost in the outage: the other trial goes on all the same.
+    """
     store = tmp_path / "store"
     monkeypatch.setenv("SUPERSNN_SCRATCH", str(tmp_path / "scratch"))
     with proxied(s3_server) as proxy:
@@ -73,14 +94,20 @@ def test_a_sweep_goes_on_while_the_object_store_is_away(
         options = ["--address", cluster.address, "--shared", s3, "--set", "train.epochs=50"]
         options += ["--set", "search.trials=1", "--set", "verify.seeds=1"]
         driver = Driver(config, store, *options)
-        driver.wait(lambda: len(driver.running_trials()) == 2 and len(driver.events("epoch")) >= 4)
+        driver.wait(lambda: len(driver.running_trials() & reported(driver)) == 2 and len(driver.events("epoch")) >= 4)
         began = time.time()
         proxy.go_down(seconds)
+        lost = lose_a_worker(driver)
         driver.wait(lambda: not proxy.down.is_set(), seconds + 300)
         meanwhile = [event for event in driver.events("epoch") if began + 1 < event["time"] < began + seconds]
         driver.finish()
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
     assert meanwhile, "no epoch was reported while the store was away"
+    (attempt,) = driver.events("attempt")
+    assert ((attempt["arm"], attempt["trial"]), attempt["kind"]) == (lost, "worker")
+    assert attempt["time"] < began + seconds
+    later = [event for event in meanwhile if event["time"] > attempt["time"] + 1]
+    assert later, "the driver has waited for the store when it sent the trial again"
     assert driver.failures() == []
     invariants.assert_sweep(store, "tiny")
     assert not [name for name, _ in ObjectStore(s3).names("sweeps", recursive=True) if "checkpoint-" in name]

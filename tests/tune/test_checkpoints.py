@@ -135,6 +135,9 @@ def test_an_error_of_the_thread_ends_the_trial(tmp_path: Path, monkeypatch: pyte
         list(TrialRunner("cpu").run(work))
     trace = (tmp_path / work.folder / "traceback.txt").read_text()
     assert trace.strip().splitlines()[-1].startswith("OSError: [Errno 28]")
+    with pytest.raises(OSError, match="No space left"):
+        list(TrialRunner("cpu").run(replace(work, attempt=2)))
+    assert {path.name for path in (tmp_path / work.folder).glob("traceback*")} == {"traceback.txt", "traceback-2.txt"}
 
 
 def test_what_is_being_written_when_a_trial_is_stopped_is_finished(

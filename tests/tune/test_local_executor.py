@@ -179,3 +179,45 @@ def test_teachers_are_tried_again_as_trials_are() -> None:
 def test_a_stale_driver_ends() -> None:
     with pytest.raises(StaleDriverError):
         searched(OneTrial(), StaleDriverError("another driver"))
+
+
+def tried(*errors: Exception, max_failures: int = 1) -> tuple[Any, list[str]]:
+    """Return the result of a task that raises these errors first, and what was told meanwhile."""
+    left, notices = list(errors), list[Notice]()
+
+    def task(number: int) -> int:
+        if left:
+            raise left.pop(0)
+        return number
+
+    executor = LocalExecutor(max_failures, notify=notices.append)
+    executor._policy.succeeded("x/0")  # a trial
+    ((item, result),) = executor.tasks(task, [7])
+    assert item == 7
+    return result, [notice.reason for notice in notices if isinstance(notice, TaskRetried)]
+
+
+def test_tasks_are_tried_again_as_trials_are() -> None:
+    passing = OSError(5, "Input/output error")
+    assert tried(passing, MemoryError("full"), passing) == (
+        7,
+        ["OSError: [Errno 5] Input/output error", "MemoryError: full", "OSError: [Errno 5] Input/output error"],
+    )
+    one, two = ValueError("one"), ValueError("two")
+    assert tried(one) == (7, ["ValueError: one"])
+    assert tried(one, two) == (two, ["ValueError: one"])
+    mistake = UserError("weights: no file")
+    assert tried(mistake) == (mistake, [])
+    stale = StaleDriverError("another driver")
+    assert tried(stale) == (stale, [])
+    result, reasons = tried(*[passing] * 20)
+    assert result is passing, "other work succeeded before"
+    assert len(reasons) == 5
+
+
+def test_where_every_task_fails_the_sweep_ends_with_a_reason() -> None:
+    def fails(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with pytest.raises(UserError, match="everything fails: 6 attempts"):
+        list(LocalExecutor().tasks(fails, [1]))

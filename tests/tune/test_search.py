@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tune.execution.retries import RetryPolicy
 from tune.execution.trial_failures import TrialFailures
 from tune.search import budget
 from tune.search.budget import Budget
-from tune.search.messages import Report
+from tune.search.messages import Report, traceback_name
 from tune.search.search import Search
 from tune.search.studies import Studies
 from tune.storage import Storage
@@ -141,6 +142,36 @@ def test_a_trial_that_gave_up_keeps_its_traceback_and_its_reason(tmp_path: Path)
     assert search.studies.counts["direct"].failed == 1
 
 
+class Away(Storage):
+    """A storage that cannot be reached: what would wait for it fails."""
+
+    def remove(self, folder: str, pattern: str) -> None:
+        raise OSError(f"{folder}/{pattern}: the server is away")
+
+    def remove_later(self, folder: str, pattern: str) -> None:
+        super().remove(folder, pattern)
+
+
+def test_a_trial_is_resumed_while_the_storage_is_away(tmp_path: Path) -> None:
+    """Each attempt has a traceback of its own; those of attempts that were got over are removed when the trial ends."""
+    search, _ = begin(tmp_path, sweep(), optuna.storages.InMemoryStorage())
+    search._storage = Away(tmp_path)
+    failures = TrialFailures(search, RetryPolicy(9))
+    folder, names = tmp_path / "trials" / "direct" / "0", list[str]()
+    folder.mkdir(parents=True)
+    for attempt in (1, 2, 3):
+        job = search.next_job()
+        assert job is not None
+        assert (job.key, job.attempt) == ("direct/0", attempt)
+        names.append(traceback_name(job.attempt))
+        (folder / names[-1]).write_text("Traceback", encoding="utf-8")
+        if attempt < 3:
+            failures.failed(job.key, Failure("own", "ValueError: no"))
+    assert names == ["traceback.txt", "traceback-2.txt", "traceback-3.txt"]
+    search.ended("direct/0", "failed:ValueError: no")
+    assert [path.name for path in folder.iterdir()] == ["traceback-3.txt"]
+
+
 def test_a_failed_attempt_is_recorded_and_its_trial_is_the_next_or_the_last(tmp_path: Path) -> None:
     search, record = begin(tmp_path, sweep(max_failures=0), optuna.storages.InMemoryStorage())
     failures = TrialFailures(search, RetryPolicy(0), lambda: {"id": "node-1", "other": "node-2"})
@@ -254,15 +285,14 @@ def test_a_full_disk_halts_the_search_and_fails_no_trial(tmp_path: Path, monkeyp
     full, failures = "OSError: [Errno 28] No space left on device", TrialFailures(search, RetryPolicy(0))
     failures.failed(job.key, Failure("disk", f"{full}: '/tmp/x'"))
     assert search.halted is None, "the disk of a node"
-    assert search.next_job() == job
+    assert search.next_job() == replace(job, attempt=2)
     failures.failed(job.key, Failure("disk", f"{full}: '{folder}/checkpoint'"))
     assert "disk is full" in str(search.halted)
     assert search.next_job() is None
     again, _ = begin(tmp_path, sweep(), storage, "b")
     same = again.next_job()
     assert same is not None
-    assert not (folder / "traceback.txt").exists()  # what happens to it from now on has another reason
-    assert same.key == job.key
+    assert same == replace(job, attempt=3, token="b")
     monkeypatch.setattr(budget, "LOWEST_FREE", 2**62)
     assert again.next_job() is None
     assert "are free" in str(again.halted)

@@ -17,6 +17,9 @@ from supersnn.records.events import RequestTaken, TrialStarted
 from supersnn.records.journal import read
 from tune import requests
 from tune.description.sweep import SweepConfig
+from tune.execution.failures import Failure
+from tune.execution.retries import RetryPolicy
+from tune.execution.trial_failures import TrialFailures
 from tune.requests import Request, submit
 from tune.search.messages import Report
 from tune.search.search import Search
@@ -166,12 +169,36 @@ def test_a_paused_arm_goes_on_where_it_was(sweep: SweepConfig, tmp_path: Path) -
     with driving(sweep, store) as running:
         job = running.search.next_job()
         assert job is not None
-        assert not running.search.reported(job.key, Report(1, {"val/accuracy": 0.5}, None))
         submit(store.sweep("one"), Request("pause", "direct"))
         running.take_up()
-        assert running.search.reported(job.key, Report(2, {"val/accuracy": 0.6}, "finished"))  # it is to stop
+        assert running.search.reported(job.key, Report(1, {"val/accuracy": 0.5}, None))  # it is to stop
         assert {key.split("/")[0] for key in running.trials()} == {"soft"}
         assert running.driver.waits()
+        submit(store.sweep("one"), Request("resume", "direct"))
+        running.take_up()
+        again = running.search.next_job()
+        assert again is not None
+        assert (again.key, again.reported) == (job.key, 1)
+
+
+def test_an_arm_that_is_resumed_within_an_epoch_has_no_trial_in_two_processes(
+    sweep: SweepConfig, tmp_path: Path
+) -> None:
+    store = Store(tmp_path)
+    with driving(sweep, store) as running:
+        job = running.search.next_job()
+        assert job is not None
+        for kind in ("pause", "resume"):
+            submit(store.sweep("one"), Request(kind, "direct"))
+            running.take_up()
+            assert not running.driver.waits()
+        others = [running.search.next_job() for _ in range(3)]
+        assert job.key not in [other.key for other in others if other is not None]
+        assert not running.search.reported(job.key, Report(1, {"val/accuracy": 0.5}, None)), "it goes on"
+        submit(store.sweep("one"), Request("pause", "direct"))
+        running.take_up()
+        TrialFailures(running.search, RetryPolicy(0)).failed(job.key, Failure("worker", "the worker died"))
+        assert not running.search.is_running(job.key)
         submit(store.sweep("one"), Request("resume", "direct"))
         running.take_up()
         again = running.search.next_job()

@@ -106,6 +106,40 @@ def test_with_equal_compute_an_arm_spends_what_its_early_stops_have_saved() -> N
     assert live.full()
 
 
+@pytest.mark.parametrize("died", [False, True])
+def test_with_fair_compute_an_interrupted_trial_keeps_its_part_of_the_budget(died: bool) -> None:
+    """One that was set back comes last: what it still needs begins no other trial."""
+    config, storage = sweep(trials=2, fair="compute"), optuna.storages.InMemoryStorage()
+    live = studies(config, storage)
+    first = live.next()
+    assert first is not None
+    live.report(first.key, 2, {"val/accuracy": 0.3})
+    live.requeue(first.key, set_back=True)
+    if died:
+        live = studies(config, storage)
+    order = []
+    while (assignment := live.next()) is not None:
+        order.append(assignment.key)
+        end(live, assignment.key, 0.5)
+    assert len(order) == 2 * len(ARMS)
+    assert order.index(first.key) == (0 if died else len(order) - 1)
+    assert {counts.epochs for counts in live.counts.values()} == {2 * 9}
+
+
+def test_an_interrupted_trial_of_several_seeds_spends_no_epoch_twice() -> None:
+    """Its last epoch was between two steps of its pruner."""
+    live = studies(sweep(trials=1, fair="compute", seeds_per_trial=2, epochs=4))
+    first = live.next()
+    assert first is not None
+    for epoch in range(1, 7):
+        live.report(first.key, epoch, {"val/accuracy": 0.3, "mean/val/accuracy": 0.3})
+    live.requeue(first.key)
+    again = live.next()
+    assert again is not None
+    assert (again.key, again.reported) == (first.key, 6)
+    assert live.counts[first.key.partition("/")[0]].epochs == 6
+
+
 def test_several_objectives_keep_the_front_and_still_stop() -> None:
     config, storage = sweep(trials=12, scheduler="asha", objectives=["accuracy", "synaptic_ops"]), None
     storage = optuna.storages.InMemoryStorage()

@@ -3,7 +3,7 @@
 import errno
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import Mock, patch
 
 import optuna
 import pytest
@@ -11,15 +11,18 @@ import pytest
 from supersnn.config_model import flatten, parse, read_yaml, to_yaml, with_values
 from supersnn.errors import UserError
 from supersnn.records.events import SCHEMA, AnyEvent, DatasetSplit, SweepClosed, SweepStarted, TrialStarted
+from supersnn.records.failure_events import DriverWaits
 from supersnn.records.journal import read
 from supersnn.records.lines import LineWriter
 from tune.description.arms import resolve
 from tune.description.fixed import MAY_CHANGE, fixed_digest
 from tune.description.sweep import SweepConfig
+from tune.execution.local import LocalExecutor
 from tune.search.tasks import task
 from tune.store import Store
 from tune.sweep_driver import open_sweep
 from tune.sweep_lock import is_locked
+from tune.sweep_runner import SweepRunner
 
 PLAIN: dict[str, Any] = {
     "name": "one",
@@ -102,6 +105,21 @@ def test_a_driver_records_its_start_and_its_end(
             assert (started.driver, started.resumed, started.schema_version) == (driver.token, resumed, SCHEMA)
             assert (closed.driver, closed.end) == (driver.token, end)
             assert driver.record.state.ended == end
+
+
+class Ended(Exception):
+    """Ends a driver before it does anything."""
+
+
+def test_what_tasks_wait_for_is_in_the_journal(sweep: SweepConfig, tmp_path: Path) -> None:
+    store, executor = Store(tmp_path), LocalExecutor()
+    with open_sweep(sweep, store) as driver, driver.recording():
+        with patch.object(SweepRunner, "_adopt", side_effect=Ended), pytest.raises(Ended):
+            SweepRunner(driver, executor).train()
+        for reason in ("", "a node", "a node", ""):
+            executor.waits(reason)
+        found = [event for event, _ in read(driver.folder.journal, kinds=("wait",))]
+        assert [event.reason for event in found if isinstance(event, DriverWaits)] == ["a node", ""]
 
 
 CHANGED: dict[str, Any] = {"train.epochs": 5, "dataset.images": 300, "search.sampler": "random", "verify.first_seed": 7}

@@ -188,6 +188,45 @@ def test_a_process_that_cannot_start_is_not_waited_for(executor: RayExecutor, mo
     assert pool._slots == []
 
 
+def hanging(path: Path) -> type[TaskProcess]:
+    """Return a process that does not come to its end of starting, the first time."""
+
+    class Hanging(TaskProcess):
+        def start(self) -> None:
+            if not path.exists():
+                path.write_text(str(os.getpid()), encoding="utf-8")
+                time.sleep(3600)
+
+    return Hanging
+
+
+@pytest.mark.slow
+def test_a_process_that_hangs_while_it_starts_is_replaced(
+    executor: RayExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task_pool, "FIRST_SIGN", 1.0)
+    monkeypatch.setattr(task_slot, "TaskProcess", hanging(tmp_path / "first"))
+    pool = task_pool.TaskPool(executor._cluster, notices.append, light=True)
+    ((_, second),) = pool.run(process, [0], lambda: None)
+    pool.close()
+    assert second != int((tmp_path / "first").read_text(encoding="utf-8"))
+    (notice,) = notices
+    assert isinstance(notice, TaskRetried)
+    assert notice.reason.startswith("a process has not started for")
+    assert notice.node
+
+
+def test_what_tasks_wait_for_is_told(executor: RayExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster, told = executor._cluster, list[str]()
+    living = cluster._nodes
+    monkeypatch.setattr(cluster, "_nodes", lambda: living() if told else [])
+    monkeypatch.setattr(cluster, "_counted", {})
+    monkeypatch.setattr(executor, "waits", told.append)
+    executor._pool.close()
+    assert [number for number, _ in executor.tasks(process, [0])] == [0]
+    assert list(dict.fromkeys(told)) == ["a node: none of 0 living ones holds a trial", ""]
+
+
 class Slot:
     """A process at work: whether its task has given a sign, whether any has, the longest time between two."""
 

@@ -11,10 +11,11 @@ import ray.exceptions
 
 from supersnn.config_model import parse
 from tune.description.sweep import ResourcesConfig, SweepConfig
-from tune.execution import searcher, trial_watch
+from tune.execution import cluster_state, searcher, trial_watch
 from tune.execution.cluster_state import ClusterState
 from tune.execution.failures import Failure, SystemFailure
 from tune.execution.nodes import Node
+from tune.execution.progress import FIRST_EPOCH
 from tune.execution.trial_watch import TrialWatch
 from tune.notices import ignore
 from tune.search.search import Search
@@ -93,7 +94,7 @@ def test_a_worker_that_reports_nothing_is_ended_once(watched: Watched) -> None:
     assert (failure.kind, node) == ("stall", "of actor t1")
     assert failure.text.startswith("no report for 6")
     watched.watch.drop("t2")
-    watched.later(trial_watch.FIRST_EPOCH * STALL - 250.0)
+    watched.later(FIRST_EPOCH * STALL - 250.0)
     assert watched.killed == ["actor t1"]
     watched.later(100.0)
     assert watched.killed == ["actor t1", "actor t3"]  # a teacher without a sign of progress
@@ -117,10 +118,10 @@ def test_a_trial_that_gives_signs_is_heard_and_is_no_success(watched: Watched) -
 
 def test_a_process_has_more_time_until_its_first_report_of_a_search(watched: Watched) -> None:
     watched.start("t1")
-    watched.later(trial_watch.FIRST_EPOCH * STALL - 5.0)
+    watched.later(FIRST_EPOCH * STALL - 5.0)
     assert watched.killed == [], "it may be downloading what its trial needs"
     watched.watch.heard("t1", reported=False)
-    watched.later(trial_watch.FIRST_EPOCH * STALL - 5.0)
+    watched.later(FIRST_EPOCH * STALL - 5.0)
     assert watched.killed == []
     watched.watch.heard("t1")
     watched.watch.drop("t1")
@@ -130,7 +131,7 @@ def test_a_process_has_more_time_until_its_first_report_of_a_search(watched: Wat
     assert watched.killed == ["actor t1"], "it has reported for this search"
     watched.start("t3", "y/0")
     watched.watch._watched["t3"].actor = "actor t1"
-    watched.later(trial_watch.FIRST_EPOCH * STALL - 5.0)
+    watched.later(FIRST_EPOCH * STALL - 5.0)
     assert watched.killed == ["actor t1"], "another search may need other teachers"
 
 
@@ -144,7 +145,7 @@ def test_a_deadline_is_ten_of_the_slowest_epochs_and_longer_before_the_first(wat
     assert watched.killed == ["actor t1"]
     watched.slowest = None
     watched.start("t2")
-    watched.later(trial_watch.FIRST_EPOCH * STALL - 5.0)
+    watched.later(FIRST_EPOCH * STALL - 5.0)
     assert watched.killed == ["actor t1"]
     watched.later(10.0)
     assert watched.killed == ["actor t1", "actor t2"]
@@ -203,10 +204,52 @@ def test_a_driver_says_what_it_waits_for(watched: Watched) -> None:
     assert watched.waiting == ""
     trial = SimpleNamespace(trial_id="t", config={"key": "x/0"}, temporary_state=SimpleNamespace(ray_actor=None))
     watched.watch.add(trial)
-    watched.later(trial_watch.PENDING + 5.0)
+    watched.later(cluster_state.PENDING + 5.0)
     assert watched.waiting == "a node that is free, or a process that is starting on one"
     trial.temporary_state.ray_actor = "actor"
     watched.later(5.0)
     assert watched.waiting == ""
-    watched.later(trial_watch.FIRST_EPOCH * STALL + 5.0)
+    watched.later(FIRST_EPOCH * STALL + 5.0)
     assert watched.killed == ["actor"], "an actor that does not take up its next trial"
+
+
+class Controller:
+    """What a watch sees of Tune: the processes of trials, those that have resources and may be starting among them."""
+
+    def __init__(self) -> None:
+        self._tune_controller = self._actor_manager = self
+        self._trial_to_actor: dict[Any, str] = {}
+        self._live_actors_to_ray_actors_resources: dict[str, Any] = {}
+
+    def get_live_trials(self) -> list[Any]:
+        return []
+
+
+class Waiting:
+    """A trial without a process."""
+
+    trial_id, config, pickled_error_file = "t", {"key": "x/0"}, None
+    temporary_state = SimpleNamespace(ray_actor=None)
+
+
+def test_a_process_that_does_not_start_is_ended_once_it_had_its_resources_for_long(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial_watch, "node_of_group", lambda group: f"node of {group}")
+    controller, search = Controller(), cast(Search, watched)
+    scheduler = searcher.StudyScheduler(search, watched.cluster, searcher.DriverWork(), watch=watched.watch)
+    trial = Waiting()
+    watched.watch.add(trial)
+    scheduler.choose_trial_to_run(controller)
+    watched.later(3 * FIRST_EPOCH * STALL)
+    assert watched.killed == [], "it waits for resources"
+    controller._trial_to_actor[trial] = "tracked"
+    controller._live_actors_to_ray_actors_resources["tracked"] = ("actor", SimpleNamespace(placement_group="group"))
+    watched.later(FIRST_EPOCH * STALL - 5.0)
+    assert watched.killed == []
+    watched.later(15.0)
+    assert watched.killed == ["actor"]
+    watched.watch.failed(trial)
+    failure, node = watched.watch.drop("t")
+    assert (failure.kind, node) == ("stall", "node of group")
+    assert failure.text.startswith("a process has not started for 72")

@@ -22,6 +22,7 @@ os.environ.update(
     TUNE_DISABLE_SIGINT_HANDLER="1",
     TUNE_GLOBAL_CHECKPOINT_S="1000000",  # the studies hold the state; copies of it take up to a twentieth of the time
     RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
+    RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE="1",  # else Tune itself starts the trials of a drained node again
     RAY_USAGE_STATS_ENABLED="0",
     TUNE_MAX_PENDING_TRIALS_PG="1000000",  # the searcher limits the trials to the capacity
 )
@@ -39,6 +40,7 @@ from tune.execution.cluster_state import ClusterState, living_nodes, nobody_else
 from tune.execution.device import run_on
 from tune.execution.executor import PAGES
 from tune.execution.keeper import start_keeper
+from tune.execution.latest import Latest
 from tune.execution.nodes import bundle, gpus_of
 from tune.execution.preflight import preflight, require_capacity
 from tune.execution.preparations import Preparations
@@ -108,6 +110,7 @@ class RayExecutor:
         """
         self._scratch, self._run, self._shards = scratch, run, shards
         self.idle: Callable[[], None] = lambda: None
+        self.waits: Callable[[str], None] = lambda _: None
         self._searches = 0
         for name in ("ray", "ray.tune", "ray.data", "ray.train"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -128,8 +131,9 @@ class RayExecutor:
             resources,
             requirements,
             notify,
+            nodes=Latest(living_nodes),
             max_failures=max_failures,
-            occupied=nobody_else if address is None else occupancy,
+            occupied=nobody_else if address is None else Latest(occupancy),
         )
         self._pool, self._notify = TaskPool(self._cluster, notify), notify
         if gpus := gpus_of(living_nodes()):
@@ -216,7 +220,12 @@ class RayExecutor:
         Raises:
             UserError: no usable nodes are left, or everything fails.
         """
-        yield from self._pool.run(function, items, lambda: self.idle())
+        yield from self._tasks_in(self._pool, function, items)
+
+    def _tasks_in(
+        self, pool: TaskPool, function: Callable[[T], R], items: Sequence[T]
+    ) -> Iterator[tuple[T, R | Exception]]:
+        return pool.run(function, items, lambda: self.idle(), lambda reason: self.waits(reason))
 
     def call(self, function: Callable[[T], R], item: T) -> R:
         """Return the function's result: from this process where it sees the workers' files, else from a task."""
@@ -224,7 +233,7 @@ class RayExecutor:
             return run_on(self._cluster.device, function, item)
         pool = TaskPool(self._cluster, self._notify, light=True)
         try:
-            ((_, result),) = pool.run(function, [item], lambda: self.idle())
+            ((_, result),) = self._tasks_in(pool, function, [item])
         finally:
             pool.close()
         if isinstance(result, Exception):

@@ -23,6 +23,9 @@ NODE_ID = "ray.io/node-id"
 COUNT_EVERY = 1.0
 """Seconds for which the capacity is not counted again: the searcher asks for it in every step of Tune's loop."""
 
+PENDING = 120.0
+"""Seconds without any process at work after which the driver waits for a node."""
+
 IN_VAIN = 5.0
 """Seconds after which a job that waits beside free resources is taken to wait for others."""
 
@@ -35,6 +38,12 @@ def nobody_else() -> Occupancy | None:
 def living_nodes() -> list[Node]:
     """Return the living nodes of the cluster that this process has joined."""
     return living(ray.nodes())
+
+
+def node_of_group(group: Any) -> str | None:
+    """Return the id of the node that has a placement group of one bundle; None where none has."""
+    nodes = ray.util.placement_group_table(group).get("bundles_to_node_id", {})
+    return next(iter(nodes.values()), None) or None
 
 
 def occupancy() -> Occupancy:
@@ -105,6 +114,15 @@ class ClusterState:
         if not able:
             return f"a node: none of {len(self._nodes())} living ones holds a trial"
         return "a node: left out are " + "; ".join(f"{name} ({left_out.get(node, '')})" for node, name in able.items())
+
+    def waits_for(self, seconds: float) -> str:
+        """Return what a driver waits for that has had work, and no process at it, for so many seconds; else nothing.
+
+        Where every node is excluded it does not wait: it is about to end.
+        """
+        if not self.open_nodes():
+            return self.why_none() if self.no_usable_nodes() is None else ""
+        return "a node that is free, or a process that is starting on one" if seconds > PENDING else ""
 
     def look_again(self) -> None:
         """Check the nodes that were left out a while ago, without waiting for their answers."""

@@ -19,11 +19,13 @@ class Executor(Protocol):
     """Runs a search's trials, and independent tasks, as many at once as the resources allow.
 
     `in_process`: tasks run in this process, so that they may call back. `idle` is called in the driver's own thread
-    every few seconds while tasks run, in process after each of them.
+    every few seconds while tasks run, in process after each of them. So is `waits`, except in process, with what the
+    driver waits for, an empty text where it waits for nothing.
     """
 
     in_process: bool
     idle: Callable[[], None]
+    waits: Callable[[str], None]
 
     @property
     def gpus(self) -> float:

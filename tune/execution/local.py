@@ -16,9 +16,10 @@ from tune.execution.failures import Failure, failure_of
 from tune.execution.pack import Failed, Pack
 from tune.execution.places import Places
 from tune.execution.preparations import PreparationFailed, Preparations
-from tune.execution.retries import RetryPolicy
+from tune.execution.retries import Retry, RetryPolicy, Stop
 from tune.execution.trial import StaleDriverError, TrialRunner
 from tune.execution.trial_failures import TrialFailures
+from tune.notices import Notify, TaskRetried, ignore
 from tune.search.messages import Report
 from tune.search.search import Search
 from tune.storage import Storage
@@ -32,15 +33,25 @@ class LocalExecutor:
 
     in_process = True
 
-    def __init__(self, max_failures: int = 0, resources: ResourcesConfig | None = None, shards: int = 1) -> None:
-        """Run on this machine's first GPU, or on its CPUs, as the resources of a trial say."""
-        self._policy = RetryPolicy(max_failures)
+    def __init__(
+        self,
+        max_failures: int = 0,
+        resources: ResourcesConfig | None = None,
+        shards: int = 1,
+        notify: Notify = ignore,
+    ) -> None:
+        """Run on this machine's first GPU, or on its CPUs, as the resources of a trial say.
+
+        `notify` is told which tasks are tried again.
+        """
+        self._policy, self._notify, self._tasks = RetryPolicy(max_failures), notify, 0
         need = resources or ResourcesConfig()
         self._gpus = need.resolved(shards, [torch.cuda.device_count()]).gpus_taken
         self._device = device_of(self._gpus)
         self._runner = TrialRunner(self._device)
         self._pack = need.pack
         self.idle: Callable[[], None] = lambda: None
+        self.waits: Callable[[str], None] = lambda _: None
 
     @property
     def gpus(self) -> float:
@@ -123,15 +134,46 @@ class LocalExecutor:
         search.halt(_unusable(failure))
 
     def tasks(self, function: Callable[[T], R], items: Sequence[T]) -> Iterator[tuple[T, R | Exception]]:
-        """Yield each item with its result or its exception."""
+        """Yield each item with its result, or the error that it has failed with for good.
+
+        Raises:
+            UserError: everything fails.
+        """
         for item in items:
-            result: R | Exception
+            result = self._result(function, item)
+            self.idle()
+            yield item, result
+
+    def _result(self, function: Callable[[T], R], item: T) -> R | Exception:
+        """Run a task, again where it fails and the retry policy says so."""
+        self._tasks += 1
+        key = f"~tasks/{self._tasks}"
+        while True:
             try:
                 result = run_on(self._device, function, item)
             except Exception as error:
-                result = error
-            self.idle()
-            yield item, result
+                if not self._again(key, item, error):
+                    return error
+            else:
+                self._policy.succeeded(key)
+                self._policy.ended(key)
+                return result
+
+    def _again(self, key: str, item: object, error: Exception) -> bool:
+        """Return whether a task that has failed is run again.
+
+        Raises:
+            UserError: everything fails.
+        """
+        failure = failure_of(error)
+        if isinstance(error, StaleDriverError) or (isinstance(error, UserError) and not failure.of_system):
+            return False
+        decision = self._policy.failed(key, failure)
+        if isinstance(decision, Stop):
+            raise UserError(decision.text) from error
+        if isinstance(decision, Retry):
+            self._notify(TaskRetried(str(getattr(item, "label", key)), None, failure.text))
+        return isinstance(decision, Retry)
 
     def call(self, function: Callable[[T], R], item: T) -> R:
         """Return the function's result."""

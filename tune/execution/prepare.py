@@ -69,7 +69,7 @@ def inspect_one(dataset: Mapping[str, Any]) -> DatasetSplit:
 def prepare(
     searches: Mapping[str, PlannedSearch], storage: Storage, executor: Executor, notify: Notify | None = None
 ) -> Iterator[Prepared]:
-    """Yield each teacher of the searches as it becomes ready, trained or found; the driver has a copy of it then.
+    """Yield each teacher of the searches as it becomes ready, trained or found; in the end the driver has them.
 
     `notify` is told which teachers are not ready yet, and, where they are trained in this process, of each epoch.
 
@@ -94,6 +94,7 @@ def prepare(
             failed[item] = PreparationFailed.of(result)
         else:
             yield received(result, storage)
+    storage.flush()
     require_none(failed, storage)
 
 
@@ -120,8 +121,8 @@ def work_of(executor: Executor, notify: Notify | None) -> Callable[[Preparation]
 
 
 def received(result: Prepared, storage: Storage) -> Prepared:
-    """Return a worker's result with the driver's time; the driver has a copy of the teacher then."""
-    storage.fetch(f"{TEACHERS}/{result.teacher.digest}")
+    """Return a worker's result with the driver's time; the driver has a copy of the teacher after `storage.flush`."""
+    storage.fetch_later(f"{TEACHERS}/{result.teacher.digest}")
     return replace(result, teacher=_now(result.teacher), cache=result.cache and _now(result.cache))
 
 

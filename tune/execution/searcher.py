@@ -195,7 +195,7 @@ class StudyScheduler(_NotSaved, FIFOScheduler):
 
         A process that is kept for a next trial is ended where the cluster has no room for one: others wait for it.
         """
-        controller = tune_controller._tune_controller
+        controller = self._watch.controller = tune_controller._tune_controller
         with self._driver:
             if self._driver.error is None and time.monotonic() - self._checked >= CHECK_EVERY:
                 self._checked = time.monotonic()

@@ -25,7 +25,8 @@ IDLE_EVERY = 2.0
 EPOCHS = 10.0
 """A task may take so many times the longest time between two signs of progress so far for its next one."""
 FIRST_SIGN = 12.0
-"""Before its process's first sign it may take so many times `resources.stall`: it loads and compiles."""
+"""Before its process's first sign it may take so many times `resources.stall`: it loads and compiles. A process has as
+long to start, once it has its resources."""
 TOO_MANY = 3.0
 """Seconds with more processes than the share, after which idle ones are ended."""
 
@@ -77,21 +78,26 @@ class TaskPool:
         """
         self._cluster, self._policy, self._notify, self._light = cluster, cluster.policy, notify, light
         self._slots: list[TaskSlot] = []
-        self._tasks, self._right = 0, 0.0
+        self._tasks, self._right, self._worked = 0, 0.0, 0.0
 
     def run(
-        self, function: Callable[[T], R], items: Sequence[T], idle: Callable[[], None]
+        self,
+        function: Callable[[T], R],
+        items: Sequence[T],
+        idle: Callable[[], None],
+        waits: Callable[[str], None] = lambda _: None,
     ) -> Iterator[tuple[T, R | Exception]]:
         """Yield each item with its result, or the error that it has failed with for good, as they end.
 
         Args:
             function, items: what is run; an item's `label`, if it has one, names it for people.
             idle: is called every few seconds.
+            waits: is called then too, with what the driver waits for, an empty text where it waits for nothing.
 
         Raises:
             UserError: no usable nodes are left, or everything fails; then what was under way has ended.
         """
-        self._right = time.monotonic()
+        self._right = self._worked = time.monotonic()
         work: _Work[T] = _Work(function, deque(self._named(function, item) for item in items))
         try:
             while work.waiting or work.running:
@@ -101,12 +107,14 @@ class TaskPool:
                 elif error := self._cluster.no_usable_nodes():
                     raise error
                 idle()
+                waits(self._waits_for())
                 self._cluster.look_again()
                 yield from self._end_hanging(work)
                 self._shrink(work)
         finally:
             for slot in list(work.running):
                 self._end(slot)
+        waits("")
         if work.stopped is not None:
             raise UserError(work.stopped)
 
@@ -153,6 +161,13 @@ class TaskPool:
         if not ready:
             ready, _ = ray.wait(list(pending), num_returns=1, timeout=IDLE_EVERY)
         return [pending[reference] for reference in ready]
+
+    def _waits_for(self) -> str:
+        """Return what the driver waits for: nothing where a process has started."""
+        if any(slot.node is not None for slot in self._slots):
+            self._worked = time.monotonic()
+            return ""
+        return self._cluster.waits_for(time.monotonic() - self._worked)
 
     def _take(self, work: _Work[T], ended: Collection[TaskSlot]) -> Iterator[tuple[T, Any]]:
         for slot in ended:
@@ -214,7 +229,7 @@ class TaskPool:
             work.waiting.clear()
 
     def _end_hanging(self, work: _Work[T]) -> Iterator[tuple[T, Any]]:
-        """End the processes whose tasks have given no sign for too long; the tasks go on elsewhere."""
+        """End the processes that have not started, or whose tasks have given no sign, for too long: others go on."""
         for slot, task in list(work.running.items()):
             if slot.watch():
                 self._policy.succeeded(task.key, slot.node, slot.gpus)
@@ -224,6 +239,13 @@ class TaskPool:
                 self._end(slot)
                 failure = Failure("stall", f"no progress for {slot.silent():.0f} s")
                 yield from self._decide(work, task, failure, slot.node, None)
+        for slot in [slot for slot in self._slots if slot.node is None]:
+            if (seconds := slot.starting()) > FIRST_SIGN * self._cluster.stall:
+                node = slot.where()
+                self._end(slot)
+                if work.waiting:
+                    failure = Failure("stall", f"a process has not started for {seconds:.0f} s")
+                    yield from self._decide(work, work.waiting.popleft(), failure, node, None)
 
     def _shrink(self, work: _Work[T]) -> None:
         """Give up processes without a task: others wait for their resources, or they have not started and need not."""

@@ -9,7 +9,7 @@ import ray
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from tune.execution.cluster_state import ClusterState
+from tune.execution.cluster_state import ClusterState, node_of_group
 from tune.execution.task_process import WATCH, TaskProcess
 
 WATCH_EVERY = 10.0
@@ -63,7 +63,7 @@ class TaskSlot:
         self.pending: Any = self._process.start.remote()
         self._watch: Any = None
         self._signs: int | None = 0
-        self.advanced = self.proven = False
+        self.advanced = self.proven = self._placed = False
         self._silent = self.longest = 0.0
         self._looked = self._asked = time.monotonic()
 
@@ -92,8 +92,7 @@ class TaskSlot:
         """Return the node that has its resources, also where the process could not start; None where none has."""
         if self.node is not None:
             return self.node
-        nodes = ray.util.placement_group_table(self._group).get("bundles_to_node_id", {})
-        return next(iter(nodes.values()), None) or None
+        return node_of_group(self._group)
 
     def watch(self) -> bool:
         """Ask for signs of progress now and then; return whether there are new ones. It is called often."""
@@ -113,6 +112,16 @@ class TaskSlot:
         if self._watch is None and now - self._asked >= WATCH_EVERY:
             self._watch, self._asked = self._process.signs.remote(), now
         return advanced
+
+    def starting(self) -> float:
+        """Return the seconds for which it has had its resources and has not started; it is called often."""
+        now = time.monotonic()
+        if self._placed:
+            self._silent += min(now - self._looked, LONGEST_STEP)
+        elif now - self._asked >= WATCH_EVERY:
+            self._placed, self._asked = self.where() is not None, now
+        self._looked = now
+        return self._silent
 
     def silent(self) -> float:
         """Return the seconds since its task's last sign of progress, as far as the driver has looked."""

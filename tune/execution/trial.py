@@ -21,7 +21,7 @@ from supersnn.training import Snapshot, is_snapshot_of, train_in_parts
 from tune.execution.checkpoints import CheckpointWriter, checkpoint_path, stored_checkpoint
 from tune.execution.device import working_device
 from tune.execution.teacher_storage import teacher_source_at
-from tune.search.messages import NO_SPACE, OWNER, TRACEBACK, Job, Report
+from tune.search.messages import NO_SPACE, OWNER, Job, Report, traceback_name
 from tune.storage import Storage, storage_at
 
 _HELD = 2**29
@@ -96,7 +96,7 @@ class TrialRunner:
             current = False  # a worker of the other driver may use this node's copy
             raise
         except Exception:
-            _write_traceback(storage, f"{job.folder}/{TRACEBACK}")
+            _write_traceback(storage, f"{job.folder}/{traceback_name(job.attempt)}")
             raise
         finally:
             if current:
@@ -174,7 +174,7 @@ def place_of(device: str) -> dict[str, str]:
 
 
 def _write_traceback(storage: Storage, name: str) -> None:
-    """Publish the traceback of the current exception, which the driver reads."""
+    """Publish the traceback of the current exception, for people."""
     text = traceback.format_exc()
     with suppress(OSError):
         if NO_SPACE in text:

@@ -1,7 +1,8 @@
 """Watches the trials of a Tune run: which actor each has, when it reported last, and what it failed of.
 
-Tune has no deadlines. A trial whose actor has reported nothing for too long is ended here by ending its process, also
-one that is stopped or waits for a disk or a GPU for ever; Tune then passes it to `StudySearcher` as any lost worker.
+Tune has no deadlines. A trial whose actor has reported nothing for too long, or does not start, is ended here by ending
+its process, also one that is stopped or waits for a disk or a GPU for ever; Tune then passes it to `StudySearcher` as
+any lost worker.
 """
 
 import time
@@ -15,7 +16,7 @@ import ray
 import ray.tune
 
 from supersnn.records.searches import split_key
-from tune.execution.cluster_state import ClusterState
+from tune.execution.cluster_state import ClusterState, node_of_group
 from tune.execution.failures import Failure, SystemFailure, failure_of, lost_worker
 from tune.execution.progress import FIRST_EPOCH
 from tune.search.search import Search
@@ -26,8 +27,6 @@ EPOCHS = 10
 """A deadline is at least so many times the slowest epoch so far of the trial's search."""
 LONGEST_STEP = 30.0
 """Seconds that count between two looks at most: while the driver itself was away no trial could report."""
-PENDING = 120.0
-"""Seconds without any trial that has an actor after which the driver waits for a node."""
 
 
 @dataclass
@@ -36,13 +35,19 @@ class _Watched:
     key: str
     heard: float
     actor: Any = None
+    starting: Any = None
+    group: Any = None
     stalled: float | None = None
     failure: Failure | None = None
     node: str | None = None
 
 
 class TrialWatch(ray.tune.Callback):
-    """The trials of one Tune run, by Tune's names; a preparation's epoch is the time between its signs of progress."""
+    """The trials of one Tune run, by Tune's names; a preparation's epoch is the time between its signs of progress.
+
+    Attributes:
+        controller: Tune's controller, None before it has a trial.
+    """
 
     def __init__(
         self,
@@ -68,6 +73,7 @@ class TrialWatch(ray.tune.Callback):
         self._now, self._looked = 0.0, time.monotonic()
         self._worked = 0.0
         self._proven: set[tuple[Any, str]] = set()
+        self.controller: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -88,6 +94,12 @@ class TrialWatch(ray.tune.Callback):
         if watched.actor is None and (actor := watched.trial.temporary_state.ray_actor) is not None:
             watched.actor, watched.heard = actor, self._now
 
+    def _note_starting(self, watched: _Watched) -> None:
+        """Note the process that is starting for a trial, from when on it has its resources."""
+        if watched.starting is None and self.controller is not None:
+            watched.starting, watched.group = starting_actor(self.controller, watched.trial)
+            watched.heard = self._now
+
     def heard(self, trial_id: str, reported: bool = True) -> None:
         """Note that a trial has reported, or given a sign that it waits or repeats epochs."""
         if (watched := self._watched.get(trial_id)) is not None:
@@ -105,7 +117,8 @@ class TrialWatch(ray.tune.Callback):
         if watched.actor is not None:
             watched.node = self._node_of(watched.actor)
         if watched.stalled is not None:
-            watched.failure = Failure("stall", f"no report for {watched.stalled:.0f} s")
+            what = "a process has not started" if watched.actor is None else "no report"
+            watched.failure = Failure("stall", f"{what} for {watched.stalled:.0f} s")
         elif isinstance(cause, SystemFailure):
             watched.failure, watched.node = cause.failure, cause.node
         elif isinstance(error, ray.exceptions.RayActorError) or error is None:
@@ -130,18 +143,32 @@ class TrialWatch(ray.tune.Callback):
         self._cluster.look_again()
         for watched in self._watched.values():
             self._note_actor(watched)
-            if watched.actor is None or watched.stalled is not None:
-                continue
-            silent = self._now - watched.heard
-            if silent > self._search.settings.resources.stall and silent > self._deadline(watched):
-                watched.stalled = silent
-                with suppress(ray.exceptions.RayError):
-                    self._kill(watched.actor)
+            if watched.actor is None:
+                self._note_starting(watched)
+            self._end_late(watched)
         self._note_waiting()
 
+    def _end_late(self, watched: _Watched) -> None:
+        """End a trial's process that has not started, or given no sign, within its deadline."""
+        actor, silent = watched.actor or watched.starting, self._now - watched.heard
+        if actor is None or watched.stalled is not None or silent <= self._search.settings.resources.stall:
+            return
+        if silent <= self._deadline(watched):
+            return
+        watched.stalled = silent
+        if watched.actor is None:
+            watched.node = node_of_group(watched.group)  # afterwards Ray does not tell it
+        with suppress(ray.exceptions.RayError):
+            self._kill(actor)
+
     def _deadline(self, watched: _Watched) -> float:
-        """Return the seconds within which a trial must report; its actor may download and compile much before."""
+        """Return the seconds within which a trial must report, or its process start.
+
+        Before its first report a process may download and compile much.
+        """
         stall, slowest = self._search.settings.resources.stall, self._slowest(watched.key)
+        if watched.actor is None:
+            return FIRST_EPOCH * stall
         proven = slowest is not None and (_identity(watched.actor), _work_of(watched.key)) in self._proven
         return max(stall if proven else FIRST_EPOCH * stall, EPOCHS * (slowest or 0.0))
 
@@ -150,13 +177,14 @@ class TrialWatch(ray.tune.Callback):
         if any(watched.actor is not None for watched in self._watched.values()):
             self._worked = self._now
             self._search.waits("")
-        elif not self._cluster.open_nodes():
-            if self._cluster.no_usable_nodes() is None:  # else the search is about to be halted
-                self._search.waits(self._cluster.why_none())
-        elif self._watched and self._now - self._worked > PENDING:
-            self._search.waits("a node that is free, or a process that is starting on one")
         else:
-            self._search.waits("")
+            self._search.waits(self._cluster.waits_for(self._now - self._worked if self._watched else 0.0))
+
+
+def starting_actor(controller: Any, trial: Any) -> tuple[Any, Any]:
+    """Return the actor that is starting for a trial and its placement group; two None where it waits for resources."""
+    started = controller._actor_manager._live_actors_to_ray_actors_resources.get(controller._trial_to_actor.get(trial))
+    return (None, None) if started is None else (started[0], started[1].placement_group)
 
 
 def _identity(actor: Any) -> Any:

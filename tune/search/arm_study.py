@@ -133,6 +133,7 @@ class ArmStudy:
         self._own: dict[int, int] = {}
         self.taken: set[str] = set()
         self.interrupted: deque[FrozenTrial] = deque()
+        self._interrupted_at: dict[int, int] = {}
         self._set_back: set[int] = set()
         self.counts = Counts()
         self.since_best = 0
@@ -174,6 +175,7 @@ class ArmStudy:
                 self.since_best += 1
             elif trial.state == TrialState.RUNNING:
                 self.interrupted.append(trial)
+                self._interrupted_at[trial.number] = self._epochs(rung)
             else:
                 self._count(trial)
 
@@ -217,10 +219,8 @@ class ArmStudy:
             self.interrupted.rotate(-1)
         frozen = self.interrupted.popleft()
         self._set_back.discard(frozen.number)
-        rungs = self._rungs.get_trials(deepcopy=False)
-        reported = self._epochs(rungs[frozen.number]) if frozen.number < len(rungs) else 0
         self._study.sampler = sampler(self._sweep, self.arm, self._own[frozen.number])
-        return self._assign(Trial(self._study, frozen._trial_id), reported)
+        return self._assign(Trial(self._study, frozen._trial_id), self._interrupted_at.pop(frozen.number))
 
     @property
     def resumable(self) -> bool:
@@ -231,7 +231,8 @@ class ArmStudy:
         """Take a running trial back, to be resumed; `set_back`: after all others."""
         if set_back:
             self._set_back.add(number)
-        for table in (self._live, self._live_rungs, self._reported):
+        self._interrupted_at[number] = self._reported.pop(number)
+        for table in (self._live, self._live_rungs):
             del table[number]
         self._last.pop(number, None)
         self.counts.running -= 1
@@ -395,8 +396,9 @@ class ArmStudy:
             self.counts.failed += 1
 
     def promised(self) -> int:
-        """Return the epochs that the running trials still have before them."""
-        return sum(self._sweep.trial_epochs() - reported for reported in self._reported.values())
+        """Return the epochs that running and interrupted trials still have before them."""
+        had = [*self._reported.values(), *self._interrupted_at.values()]
+        return len(had) * self._sweep.trial_epochs() - sum(had)
 
     def ended(self) -> dict[int, Outcome]:
         """Return how every own trial that has ended did, by its number."""

@@ -6,6 +6,7 @@ from typing import Any
 TRIALS = "trials"
 """The sweep's folder with a folder SEARCH/N for each trial; see `supersnn.records.searches`."""
 OWNER, TRACEBACK, CHECKPOINTS = "owner", "traceback.txt", "checkpoint-*"
+"""The names of files: a sweep's owner, the traceback of a first attempt, a trial's checkpoints."""
 NO_SPACE = "No space left on device"
 _FULL = (NO_SPACE, "database or disk is full", "Disk quota exceeded")
 
@@ -25,6 +26,7 @@ class Job:
         reported: how many epochs, over all seeds, the driver has already.
         save_every: seconds between two checkpoints; with 0 each epoch is in one before it is reported.
         rungs: epochs that are in a checkpoint before they are reported, whatever `save_every` is.
+        attempt: how often the trial has been sent to a worker, this time included.
     """
 
     key: str
@@ -37,6 +39,7 @@ class Job:
     reported: int = 0
     save_every: float = 0.0
     rungs: tuple[int, ...] = ()
+    attempt: int = 1
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,12 @@ class Report:
     metrics: dict[str, float]
     ended: str | None
     place: dict[str, str] | None = None
+
+
+def traceback_name(attempt: int) -> str:
+    """Return the name of the file with an attempt's traceback, in its trial's folder: no two attempts have the same."""
+    stem, dot, suffix = TRACEBACK.partition(".")
+    return TRACEBACK if attempt <= 1 else f"{stem}-{attempt}{dot}{suffix}"
 
 
 def disk_is_full(error: BaseException | None) -> bool:

@@ -7,7 +7,7 @@ from supersnn.config_model import flatten
 from supersnn.errors import UserError
 from supersnn.networks.build import family
 from supersnn.records.events import AnyEvent, EpochReported, TrialEnded, TrialStarted
-from supersnn.records.failure_events import AttemptFailed, DriverWaits
+from supersnn.records.failure_events import AttemptFailed
 from supersnn.records.metrics import EPOCH_SECONDS, VAL_ACCURACY, feasible, judged
 from supersnn.records.pairing import pairing
 from supersnn.records.searches import split_key
@@ -15,7 +15,7 @@ from tune.description.searches import PlannedSearch
 from tune.description.sweep import SweepConfig
 from tune.search.arm_study import Assignment, Outcome
 from tune.search.budget import Budget
-from tune.search.messages import CHECKPOINTS, TRACEBACK, TRIALS, Job, Report
+from tune.search.messages import CHECKPOINTS, TRIALS, Job, Report, traceback_name
 from tune.search.pruning import rungs
 from tune.search.studies import Studies
 from tune.storage import Storage
@@ -65,11 +65,6 @@ class Search:
         for key in list(self._running):
             self.requeue(key)
 
-    def take_back(self, arm: str) -> None:
-        """Requeue what is under way of an arm that is paused: it stops after its current epoch."""
-        for key in [key for key in self._running if split_key(key)[0] == arm]:
-            self.requeue(key)
-
     def next_job(self, ready: Callable[[PlannedSearch], bool] = lambda _: True) -> Job | None:
         """Return the next trial to run, None where there is none now, or the budget is spent.
 
@@ -85,8 +80,6 @@ class Search:
             return None
         key = assignment.key
         self._running[key] = assignment
-        if self._record.state.trial(*split_key(key)) is not None:
-            self._storage.remove(self._trial_folder(key), f"{TRACEBACK}*")  # of an earlier attempt
         self._record.write(_started(assignment, self._recorded_epochs(key), self.gpus))
         return Job(
             key=key,
@@ -99,12 +92,14 @@ class Search:
             reported=assignment.reported,
             save_every=assignment.search.sweep.checkpoint.seconds,
             rungs=rungs(assignment.search.sweep),
+            attempt=self._starts(key),
         )
 
     def reported(self, key: str, report: Report) -> bool:
         """Take an epoch of a trial, and record it unless it is already; return whether the trial is to stop.
 
-        A trial that has ended, and was started again because its worker was lost just then, is to stop.
+        A trial that has ended, and was started again because its worker was lost just then, is to stop. So is one of an
+        arm that is paused: it is requeued here, not before, as nobody else may train it while its worker does.
         """
         if key not in self._running:
             return True
@@ -117,16 +112,22 @@ class Search:
         stop = self.studies.report(key, report.epoch, report.metrics)
         if report.ended is not None or stop:
             self.ended(key, report.ended or "stopped")
-        return stop or report.ended is not None
+            return True
+        if self.studies.wishes.paused(split_key(key)[0]):
+            self.requeue(key)
+            return True
+        return False
 
     def ended(self, key: str, end: str) -> None:
         """Close a trial once: ``finished``, ``stopped`` or ``failed:REASON``; a second call changes nothing.
 
-        Its checkpoints are removed: a winner is trained again from its seed, so that none is needed any more.
+        Its checkpoints are removed: a winner is trained again from its seed, so that none is needed any more. The
+        tracebacks of attempts that were got over are removed too.
         """
         if self._running.pop(key, None) is None:
             return
         self.studies.finish(key, end)
+        self._remove_tracebacks(key)
         self._write_end(key, end)
         self._remove_checkpoints(key)
 
@@ -153,9 +154,8 @@ class Search:
         )
 
     def waits(self, reason: str) -> None:
-        """Record what the driver waits for, once; an empty text once it goes on."""
-        if reason != self._record.state.waiting:
-            self._record.write(DriverWaits(reason=reason))
+        """Record what the driver waits for; see `SweepRecord.waits`."""
+        self._record.waits(reason)
 
     def slowest_epoch(self, key: str) -> float | None:
         """Return the seconds of the slowest last epoch of the trials of a trial's search; None before any."""
@@ -226,12 +226,21 @@ class Search:
         trial = self._record.state.trial(*split_key(key))
         return 0 if trial is None else trial.epochs
 
+    def _starts(self, key: str) -> int:
+        trial = self._record.state.trial(*split_key(key))
+        return 0 if trial is None else trial.starts
+
     def _trial_folder(self, key: str) -> str:
-        """The name of the folder with a trial's checkpoints and its traceback."""
+        """The name of the folder with a trial's checkpoints and its tracebacks."""
         return f"{self._sweep}/{TRIALS}/{key}"
 
     def _remove_checkpoints(self, key: str) -> None:
         self._storage.remove_later(self._trial_folder(key), CHECKPOINTS)
+
+    def _remove_tracebacks(self, key: str) -> None:
+        """Remove the tracebacks of a trial's attempts before the last one."""
+        for attempt in range(1, self._starts(key)):
+            self._storage.remove_later(self._trial_folder(key), f"{traceback_name(attempt)}*")
 
     def _write_end(self, key: str, end: str, outcome: Outcome | None = None) -> None:
         """Record a trial's end with what the record has of its last epoch, or where it has nothing, the study."""

@@ -159,7 +159,7 @@ def _executor(driver: SweepDriver, notify: Notify, address: str | None, local: b
         ask_for_queues()
         if gpus := gpu_names():
             notify(DevicesChosen(devices_text(driver.sweep.resources, driver.sweep.train.shards, gpus[:1])))
-        return LocalExecutor(failures, driver.sweep.resources, driver.sweep.train.shards)
+        return LocalExecutor(failures, driver.sweep.resources, driver.sweep.train.shards, notify)
     from tune.execution.cluster import RayExecutor
 
     return RayExecutor(

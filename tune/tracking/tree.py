@@ -31,6 +31,7 @@ from supersnn.records.metrics import VAL_ACCURACY
 from supersnn.records.search_state import SearchRecord
 from supersnn.records.state import SweepState
 from supersnn.records.trial_state import TrialRecord
+from tune.search.messages import TRACEBACK, TRIALS, traceback_name
 from tune.tracking.changes import Change, Dataset, Export, Run, Status, joined, params
 from tune.tracking.runs import LONGEST_TAG, Runs, labels
 from tune.tracking.standings import accuracies, mean_costs, summary
@@ -223,9 +224,10 @@ class Tree:
         trial = search.trials[event.trial]
         if self.state.constraints and trial.metrics:
             change.tags["supersnn.feasible"] = "yes" if trial.feasible else "no"
-        traceback = self.folder / "trials" / name / str(event.trial) / "traceback.txt"
-        if change.status == "FAILED" and traceback.is_file():
-            change.tags["supersnn.traceback"] = self._name(traceback)
+        files = (traceback_name(trial.starts), TRACEBACK)  # earlier versions had one name for all attempts
+        tracebacks = [self.folder / TRIALS / name / str(event.trial) / file for file in files]
+        if change.status == "FAILED" and (found := next(filter(Path.is_file, tracebacks), None)) is not None:
+            change.tags["supersnn.traceback"] = self._name(found)
         self._count(search, event.time)
 
     def _read_verified(self, event: WinnerVerified) -> None:

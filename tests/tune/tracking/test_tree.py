@@ -162,15 +162,19 @@ def test_trial_end(config: dict[str, Any], events: list[AnyEvent], end: str, sta
     assert change.tags["supersnn.end"] == end
 
 
+@pytest.mark.parametrize(("starts", "file"), [(1, "traceback.txt"), (2, "traceback-2.txt"), (2, "traceback.txt")])
 def test_failed_trial_has_the_path_of_its_traceback(
-    config: dict[str, Any], events: list[AnyEvent], tmp_path: Path
+    starts: int, file: str, config: dict[str, Any], events: list[AnyEvent], tmp_path: Path
 ) -> None:
+    """That of its last attempt; earlier versions had one name for all."""
     folder = tmp_path / "sweeps" / "digits"
     (folder / "trials/direct/0").mkdir(parents=True)
-    (folder / "trials/direct/0/traceback.txt").write_text("ValueError")
+    (folder / "trials/direct/0" / file).write_text("ValueError")
     failed = [with_fields(e, end="failed:ValueError") if isinstance(e, TrialEnded) else e for e in events]
-    changes = changes_of(config, failed, folder)
-    assert changes["direct/0"].tags["supersnn.traceback"] == "sweeps/digits/trials/direct/0/traceback.txt"
+    start = first(events, TrialStarted, "direct")
+    at = failed.index(start)
+    changes = changes_of(config, [*failed[:at], *[start] * (starts - 1), *failed[at:]], folder)
+    assert changes["direct/0"].tags["supersnn.traceback"] == f"sweeps/digits/trials/direct/0/{file}"
     assert "supersnn.traceback" not in changes["direct/1"].tags
 
 
