@@ -80,8 +80,9 @@ class OneTrial:
         "test",
     )
 
-    def __init__(self) -> None:
-        self.jobs = [Job("x/0", {}, (0,), "s/trials/x/0", "s", "/nowhere", "token")]
+    def __init__(self, store: Path) -> None:
+        self.job = Job("x/0", {}, (0,), "s/trials/x/0", "s", str(store), "token")
+        self.jobs = [self.job]
         self.calls = list[str]()
 
     def __getattr__(self, name: str) -> Any:
@@ -95,7 +96,7 @@ class OneTrial:
 
     def requeue(self, key: str) -> None:
         self.calls.append(f"requeue {key}")
-        self.jobs = OneTrial().jobs
+        self.jobs = [self.job]
 
     def ended(self, key: str, end: str) -> None:
         self.calls.append(f"{key} {end.partition(':')[0]}")
@@ -103,13 +104,13 @@ class OneTrial:
 
 @pytest.mark.timeout(120)
 def test_a_trial_that_waits_for_no_node_that_is_left_is_placed_anew(
-    executor: RayExecutor, monkeypatch: pytest.MonkeyPatch
+    executor: RayExecutor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (node,) = living_nodes()
     labels = [{NODE_ID: f"!in({node.id})"}, dict[str, str]()]  # as where another node has been lost since
     monkeypatch.setattr(executor._cluster, "label_selector", lambda _avoid: labels.pop(0))
     monkeypatch.setattr(searcher, "CHECK_EVERY", 1.0)
-    search = OneTrial()
+    search = OneTrial(tmp_path)
     executor.search(cast(Search, search))
     assert search.calls == ["requeue x/0", "x/0 failed"]
     assert labels == []

@@ -168,6 +168,8 @@ class LocalExecutor:
         failure = failure_of(error)
         if isinstance(error, StaleDriverError) or (isinstance(error, UserError) and not failure.of_system):
             return False
+        if failure.kind == "disk":
+            return False  # it is the store's own, which another attempt finds as full
         decision = self._policy.failed(key, failure)
         if isinstance(decision, Stop):
             raise UserError(decision.text) from error
