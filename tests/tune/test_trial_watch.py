@@ -195,6 +195,19 @@ def test_what_a_trial_has_failed_of(
     assert watched.watch.drop("t") == (Failure("worker", "the worker died"), None), "of a trial that is not known"
 
 
+def test_a_process_that_is_killed_while_it_starts_names_its_node(watched: Watched, tmp_path: Path) -> None:
+    watched.watch._node_of = lambda _actor: None
+    node = "0c13bc337443a70b36546639c98d871985925fc578b6f21f43af41ea"
+    text = "OutOfMemoryError: 1 worker(s) were killed due to the node running low on memory.\n"
+    text += f"Memory on the node (IP: 192.0.2.2, ID: {node}) was 2.7GB used / 23.5GB."
+    trial = watched.start("t")
+    trial.pickled_error_file = tmp_path / "error.pkl"
+    trial.pickled_error_file.write_bytes(ray.cloudpickle.dumps(ray.exceptions.RayActorError(error_msg=text)))
+    watched.watch.failed(trial)
+    failure, found = watched.watch.drop("t")
+    assert (failure.kind, found) == ("memory", node)
+
+
 def test_a_driver_says_what_it_waits_for(watched: Watched) -> None:
     nodes, watched.nodes = watched.nodes, []
     watched.later(5.0)

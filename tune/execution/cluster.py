@@ -20,6 +20,7 @@ os.environ.update(
     TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",
     TUNE_PRINT_ALL_TRIAL_ERRORS="0",
     TUNE_DISABLE_SIGINT_HANDLER="1",
+    TUNE_STATE_REFRESH_PERIOD="1000000",  # it asks the head for resources that nobody reads, and waits for the answer
     TUNE_GLOBAL_CHECKPOINT_S="1000000",  # the studies hold the state; copies of it take up to a twentieth of the time
     RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
     RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE="1",  # else Tune itself starts the trials of a drained node again

@@ -5,6 +5,7 @@ its process, also one that is stopped or waits for a disk or a GPU for ever; Tun
 any lost worker.
 """
 
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -125,6 +126,8 @@ class TrialWatch(ray.tune.Callback):
             watched.failure = lost_worker(str(error or "the worker died"))
         else:
             watched.failure = failure_of(error)
+        if watched.node is None:
+            watched.node = _node_named(str(error))
 
     def drop(self, trial_id: str) -> tuple[Failure, str | None]:
         """Forget a trial; return what it has failed of and on which node, a lost worker where nothing is known."""
@@ -190,6 +193,12 @@ def starting_actor(controller: Any, trial: Any) -> tuple[Any, Any]:
 def _identity(actor: Any) -> Any:
     """Return what names an actor; a reference to itself would keep its process."""
     return getattr(actor, "_actor_id", actor)
+
+
+def _node_named(text: str) -> str | None:
+    """Return the id of the node that an error of Ray's names: of a process that was killed while it started."""
+    named = re.search(r"\bID: ([0-9a-f]{56})\b", text)
+    return named and named.group(1)
 
 
 def node_of_actor(actor: Any) -> str | None:
