@@ -50,9 +50,9 @@ fuzz: install-test  ## mutate sweep files, stores, images and the environment; a
 	$(BIN)/python -m tests.fuzz --minutes 15
 
 chaos: install-test  ## kill drivers and workers, and break nodes, in real sweeps; minutes
-	$(BIN)/python -m pytest -m chaos tests/end_to_end/test_chaos.py tests/end_to_end/test_failures.py tests/end_to_end/test_sharing.py
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m chaos tests/end_to_end/test_chaos.py tests/end_to_end/test_failures.py tests/end_to_end/test_sharing.py
 
-chaos-all: install-test  ## the same, and drivers terminated, steered, and without their object store; an hour or more
+chaos-all: install-test  ## the same, and drivers terminated, steered, and without their object store; more than an hour
 	$(BIN)/python -m pytest -m chaos tests/end_to_end
 
 gpu-check:  ## check all that runs on a GPU, with the method's own requirements and pytest; at most 6 minutes

@@ -102,7 +102,7 @@ def kill_workers(driver: Driver, kills: int, dice: random.Random) -> int:
 def test_drivers_killed_under_ray(tiny: Path, tmp_path: Path) -> None:
     store, dice, deaths, trials = tmp_path / "store", random.Random(2), 0, 12
     while deaths < DEATHS:
-        deaths += kill_drivers(larger(tiny, trials, 6), store, DEATHS - deaths, dice, 30.0)
+        deaths += kill_drivers(larger(tiny, trials, 6), store, DEATHS - deaths, dice, 20.0)
         trials += 6
     invariants.assert_sweep(store, "tiny")
 
