@@ -53,7 +53,7 @@ def export(
         metrics = exporter.arm(arm or exporter.best_arm(label), to, label)
     if metrics["reproduced"] is False:
         print_message("retraining did not reproduce the accuracy that the search recorded; see metrics.json")
-    for line in warnings_of(metrics):
+    for line in (*exporter.warnings, *warnings_of(metrics)):
         print_message(f"warning: {line}")
     keys = ("arm", "trial", "seed", "val_accuracy", "test_accuracy", "test_mean", "verified_seeds", "reproduced")
     print_result({"folder": str(to), **{key: metrics[key] for key in keys}}, key_value_table, as_json)

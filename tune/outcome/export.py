@@ -55,7 +55,7 @@ def median_seed(results: Sequence[FinalResult]) -> int:
 class Exporter:
     """Writes export folders of one sweep; its state is read from its folder unless the driver has it already.
 
-    `warnings` are lines about the members of a front, each once (`warnings_of`).
+    `warnings` are lines about the members of a front, and of searches that are left out, each once (`warnings_of`).
     """
 
     def __init__(self, folder: SweepFolder, store: Store, state: SweepState | None = None) -> None:
@@ -111,6 +111,9 @@ class Exporter:
         return best
 
     def _best(self, arm: str | None, dataset: str | None) -> SearchRecord | None:
+        for search in self._state.searches.values():
+            if search.verified and search.winner is None:
+                self.warnings[f"{search.name}: the journal has final runs, but no winner: it is left out"] = None
         return self._state.best_search(self.sweep.verify.train_on != "train", dataset, arm)
 
     def _damage(self) -> str:

@@ -9,6 +9,7 @@ from supersnn import checkpoint
 from supersnn.anytime import anytime, rows
 from supersnn.config import TrainConfig
 from supersnn.config_model import digest, flatten, parse
+from supersnn.errors import shortened
 from supersnn.evaluation import evaluate
 from supersnn.export_formats import int8_format
 from supersnn.files import DamagedFile, sha256
@@ -175,7 +176,7 @@ def _require_recorded(item: FinalRun, result: FinalResult, recorded: Recorded, p
         DamagedFile: a figure differs, or the event is of another configuration.
     """
     if (difference := result.difference(recorded)) is not None:
-        raise DamagedFile(f"{path}: not what was measured: {difference}; restore the file")
+        raise DamagedFile(f"{path}: not what was measured: {shortened(difference, 200)}; restore the file")
     before = recorded.config if isinstance(recorded, WinnerVerified) else {}
     now = flatten(item.config)
     changed = [
