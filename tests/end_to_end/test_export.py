@@ -175,6 +175,19 @@ def test_what_cannot_be_exported_is_the_users_mistake(store: Path, tmp_path: Pat
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
+def test_a_winner_that_the_journal_lacks_is_not_left_out_in_silence(store: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(store, copy)
+    journal = copy / "sweeps" / "final" / "journal.jsonl"
+    lines = journal.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if not ('"event":"winner"' in line and '"arm":"direct"' in line)]
+    assert len(kept) < len(lines)
+    journal.write_text("".join(kept), encoding="utf-8")
+    result = run("export", "final", "--to", tmp_path / "to", "--store", copy)
+    assert "direct: the journal has final runs, but no winner: it is left out" in result.stderr
+    assert run_json("export", "final", "--to", tmp_path / "to", "--store", copy)["arm"] == "heterogeneous"
+
+
 def test_verify_adds_missing_seeds_and_searches_nothing(store: Path, tmp_path: Path) -> None:
     shutil.copytree(store, tmp_path / "store")
     folder = tmp_path / "store" / "sweeps" / "final"
