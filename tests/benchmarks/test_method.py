@@ -11,7 +11,7 @@ from benchmarks.method import SEEDS, TUNED_BY, Runs, Study, Training, candidates
 
 
 class FakeRuns:
-    """Stands in for trainings: a rate of 0.2 is best without a teacher, `gram` at 300 with one."""
+    """Pretended trainings: a rate of 0.2 is best without a teacher, `gram` at 300 with one."""
 
     def __init__(self) -> None:
         self.requested: list[Training] = []

@@ -8,7 +8,7 @@ from benchmarks.sides import ARMS, RATES, SIDES, WEIGHTS, claims, cost, findings
 
 
 class FakeRuns:
-    """Stands in for trainings: whole maps, a rate of 0.3 and the middle weight are best, shuffled 0.1 and the least."""
+    """Pretended trainings: whole maps, a rate of 0.3 and the middle weight are best, shuffled 0.1 and the least."""
 
     def __init__(self) -> None:
         self.requested: list[Training] = []

@@ -9,9 +9,9 @@ from typing import Any, cast
 import pytest
 from ray.tune.search import Searcher
 
-from supersnn.config_model import parse
 from supersnn.errors import UserError
-from tune.description.sweep import ResourcesConfig, SweepConfig
+from tests.support.sweeps import smallest
+from tune.description.sweep import ResourcesConfig
 from tune.execution import searcher
 from tune.execution.cluster_state import IN_VAIN, NODE_ID, ClusterState, admit_none
 from tune.execution.node_check import NodeMismatch, NodeRequirements
@@ -65,11 +65,7 @@ class Shared(Cluster):
 class FakeSearch:
     """A search with some jobs, which keeps what is called."""
 
-    settings = parse(
-        SweepConfig,
-        {"name": "x", "dataset": {"name": "digits"}, "student": {"architecture": "resnet8"}, "arms": {"x": {}}},
-        "test",
-    )
+    settings = smallest()
     over = False
     slowest: float | None = None
 

@@ -7,10 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from supersnn.config_model import parse
 from supersnn.errors import UserError
 from supersnn.records.events import TeacherTrained
-from tune.description.sweep import SweepConfig
+from tests.support.sweeps import smallest
 from tune.execution.local import LocalExecutor
 from tune.execution.preparations import Preparation, Preparations, Prepared
 from tune.execution.trial import StaleDriverError
@@ -38,11 +37,7 @@ class OneTrial:
 
     over = False
     halted: UserError | None = None
-    settings = parse(
-        SweepConfig,
-        {"name": "x", "dataset": {"name": "digits"}, "student": {"architecture": "resnet8"}, "arms": {"x": {}}},
-        "test",
-    )
+    settings = smallest()
 
     def __init__(self, error: Exception | None = None, max_failures: int = 1) -> None:
         search = self.settings.search.model_copy(update={"max_failures": max_failures})

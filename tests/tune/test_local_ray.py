@@ -10,9 +10,9 @@ from typing import Any, cast
 import pytest
 import ray
 
-from supersnn.config_model import parse
 from supersnn.errors import ExternalError, UserError
-from tune.description.sweep import ResourcesConfig, SweepConfig
+from tests.support.sweeps import smallest
+from tune.description.sweep import ResourcesConfig
 from tune.execution import cluster, searcher
 from tune.execution.breaker import FIRST_LOOK, NodeBreaker
 from tune.execution.cluster import LOCAL_SETTINGS, LONGEST_SOCKET, SOCKET, RayExecutor, require_short_paths
@@ -68,17 +68,7 @@ class OneTrial:
     """A search of one trial, whose job no worker can run."""
 
     over, halted, gpus = False, None, None
-    settings = parse(
-        SweepConfig,
-        {
-            "name": "x",
-            "dataset": {"name": "digits"},
-            "student": {"architecture": "resnet8"},
-            "arms": {"x": {}},
-            "search": {"max_failures": 0},
-        },
-        "test",
-    )
+    settings = smallest(search={"max_failures": 0})
 
     def __init__(self, store: Path) -> None:
         self.job = Job("x/0", {}, (0,), "s/trials/x/0", "s", str(store), "token")

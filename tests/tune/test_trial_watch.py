@@ -9,8 +9,8 @@ import pytest
 import ray
 import ray.exceptions
 
-from supersnn.config_model import parse
-from tune.description.sweep import ResourcesConfig, SweepConfig
+from tests.support.sweeps import smallest
+from tune.description.sweep import ResourcesConfig
 from tune.execution import cluster_state, searcher, trial_watch
 from tune.execution.cluster_state import ClusterState
 from tune.execution.failures import Failure, SystemFailure
@@ -26,17 +26,7 @@ STALL = 60.0
 class Watched:
     """A search with what a watch asks of it, a cluster of one node, and a clock."""
 
-    settings = parse(
-        SweepConfig,
-        {
-            "name": "x",
-            "dataset": {"name": "digits"},
-            "student": {"architecture": "resnet8"},
-            "arms": {"x": {}},
-            "resources": {"stall": STALL},
-        },
-        "test",
-    )
+    settings = smallest(resources={"stall": STALL})
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.slowest: float | None = 1.0
