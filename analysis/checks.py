@@ -92,6 +92,8 @@ def _of_final_runs(state: SweepState, config: Mapping[str, Any], complete: bool)
         if complete and wanted is not None and seeds < wanted:
             yield {"arm": name, "problem": f"{seeds} of {wanted} fresh seeds are verified, though the sweep is done"}
     for arm in state.searches.values():
+        if arm.verified and arm.winner is None:
+            yield {"arm": _name(arm), "problem": "has final runs, but no winner in the journal: no export has it"}
         for runs in arm.verified.values():
             for run in runs.values():
                 if run.metrics.get(TEST_ACCURACY.key) is None:

@@ -5,17 +5,17 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
-from torch.nn import functional
 
 from supersnn.augment import Normaliser
 from supersnn.config import TrainConfig
 from supersnn.data import TrainingData
+from supersnn.logit_losses import label_loss
 from supersnn.networks.base import Network
 from supersnn.numerics import gpu_precision, numerics
 from supersnn.optimisation import learning_rate, optimiser
 from supersnn.randomness import permutation
 from supersnn.streams import to_device
-from supersnn.views import augmented, view_of
+from supersnn.views import augmented, targets, view_of
 
 _ORDER = 9  # stream of the teacher's seed
 Fit = Literal["head", "all"]
@@ -32,7 +32,8 @@ def fit(
     """Train a network's read-out (`head`) or all of it on the train split, in place; return the seconds it took.
 
     The body of `head` stays in evaluation mode, so that its statistics do not change. A fit that is killed starts anew.
-    On a GPU it computes as the training of a teacher does, in `numerics.gpu_precision`.
+    Labels are mixed where images are, as in a training. On a GPU it computes as the training of a teacher does, in
+    `numerics.gpu_precision`.
 
     Args:
         network: in evaluation mode, without gradients; it is left so, on the CPU.
@@ -60,8 +61,8 @@ def fit(
             for rows in to_device(order, where).split(size):
                 images = normalise(augmented(data.train, rows, view, config))
                 with torch.autocast(where.type, torch.bfloat16, enabled=half):
-                    logits = network(images).logits[0]
-                loss = functional.cross_entropy(logits.float(), data.train.labels[rows])
+                    logits = network(images).logits.float()
+                loss = label_loss(config.loss.label, logits, targets(data.train, rows, view, config, logits.shape[2]))
                 optimizer.zero_grad()
                 loss.backward()
                 for group in optimizer.param_groups:

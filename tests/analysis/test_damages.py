@@ -174,6 +174,17 @@ def test_a_ledger_with_fewer_lines_than_tests_is_reported(folder: Path) -> None:
     assert lines == ["test-ledger.jsonl: 14 openings of the test images, but the journal has 15 tested final runs"]
 
 
+def test_final_runs_without_the_choice_of_their_winner_are_reported(folder: Path) -> None:
+    journal = folder / "journal.jsonl"
+    lines = journal.read_text(encoding="utf-8").splitlines()
+    kept = [line for line in lines if not ('"event":"winner"' in line and '"arm":"direct"' in line)]
+    assert len(kept) == len(lines) - 1
+    journal.write_text("\n".join(kept) + "\n", encoding="utf-8")
+    found = load.sweep(folder, cache=False).problems
+    lacking = found[found["problem"].str.contains("no winner in the journal")]
+    assert lacking["arm"].tolist() == ["direct"]
+
+
 def test_places_that_cannot_be_written_are_one_line(folder: Path, tmp_path: Path) -> None:
     sweep = load.sweep(folder)
     (tmp_path / "file").write_text("")

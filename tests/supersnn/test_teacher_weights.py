@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,11 +10,10 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.nn import functional
 
 from supersnn import teacher_fit, teachers
 from supersnn.augment import Normaliser
-from supersnn.config import TrainConfig
+from supersnn.config import LabelLossConfig, TrainConfig
 from supersnn.data import TrainingData
 from supersnn.errors import UserError
 from supersnn.networks.base import ImageShape
@@ -88,20 +86,20 @@ def test_a_fit_computes_as_the_training_of_a_teacher_on_its_device(
     """On a GPU in bf16, here pretended; the weights stay in single precision, and constants are made once."""
     made: list[Normaliser] = []
     seen: list[tuple[bool, torch.dtype, bool]] = []
-    loss = functional.cross_entropy
+    loss = teacher_fit.label_loss
 
     def normaliser(*given: Any) -> Normaliser:
         made.append(Normaliser(*given))
         return made[-1]
 
-    def noted(logits: Tensor, labels: Tensor) -> Tensor:
+    def noted(options: LabelLossConfig, logits: Tensor, labels: Tensor) -> Tensor:
         in_half = bool((logits.bfloat16() == logits).all())
         seen.append((torch.is_autocast_enabled("cpu"), logits.dtype, in_half))
-        return loss(logits, labels)
+        return loss(options, logits, labels)
 
     monkeypatch.setattr(teacher_fit, "gpu_precision", lambda _device: "bf16")
     monkeypatch.setattr(teacher_fit, "Normaliser", normaliser)
-    monkeypatch.setattr(teacher_fit, "functional", SimpleNamespace(cross_entropy=noted))
+    monkeypatch.setattr(teacher_fit, "label_loss", noted)
     config = recipe(teacher(configured, teacher__name="resnet8", teacher__epochs=2))
     with torch.random.fork_rng([]):
         network = build(config.student, config.neuron, bars.shape, 4).eval().requires_grad_(False)
@@ -109,6 +107,27 @@ def test_a_fit_computes_as_the_training_of_a_teacher_on_its_device(
     assert len(made) == 1
     assert set(seen) == {(False, torch.float32, True)}
     assert {value.dtype for value in network.parameters()} == {torch.float32}
+
+
+def test_a_fit_to_mixed_images_has_their_mixed_labels(
+    configured: Configured, bars: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Tensor] = []
+    loss = teacher_fit.label_loss
+
+    def noted(options: LabelLossConfig, logits: Tensor, labels: Tensor) -> Tensor:
+        seen.append(labels)
+        return loss(options, logits, labels)
+
+    monkeypatch.setattr(teacher_fit, "label_loss", noted)
+    mixed = {"dataset__augment__mixup": 0.5, "dataset__augment__views": 2}
+    config = recipe(teacher(configured, teacher__name="resnet8", teacher__epochs=1, **mixed))
+    with torch.random.fork_rng([]):
+        network = build(config.student, config.neuron, bars.shape, 4).eval().requires_grad_(False)
+    teacher_fit.fit(network, "head", config, bars, "cpu", lambda _epoch: None)
+    assert {labels.shape[1:] for labels in seen} == {(4,)}
+    assert any(((labels > 0).sum(1) == 2).any() for labels in seen)
+    assert all(torch.allclose(labels.sum(1), torch.ones(len(labels))) for labels in seen)
 
 
 def test_a_fitted_head_classifies_with_the_features_of_the_file(
