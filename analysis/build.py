@@ -20,7 +20,7 @@ from supersnn.records.state import SweepState
 from supersnn.records.trial_state import TrialRecord
 
 Row = dict[str, Any]
-_OF_RUN = ("winner", "images", "time", "look", "at_most")
+_OF_RUN = ("winner", "images", "time", "look", "at_most", "draw")
 """What the rows of `anytime` have from their final run's."""
 
 
@@ -160,7 +160,7 @@ def _verified(state: SweepState, only: str | None, config: Mapping[str, Any], le
                 yield {**_where(search, only), "trial": number, "seed": seed, "winner": won, **about,
                        "seconds": run.seconds, **by_column(run.metrics), "ended": run.ended,
                        "time": run.time, "look": looks.of(run.time), "at_most": own.at_most(run.time),
-                       "right": run.right,
+                       "right": run.right, "draw": f"{config.get('seed') or 0}, {search.replicate}",
                        "images": images.get(f"verify {search.name}/{number}/{seed}") or _images(run)}  # fmt: skip
 
 

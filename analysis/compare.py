@@ -65,8 +65,9 @@ def verdicts(
     comparisons of a data set, and for the number of looks (see `analysis.looks`; this is look number `look`). `p_flip`
     is the exact sign-flip test's, not adjusted, `p_floor` the smallest that it can reach with so many units, `p_error`
     its sampling error. The rows with `dataset` "overall" take the data sets as fixed: the mean of their differences,
-    the variance from the searches only, Satterthwaite's degrees of freedom; they are made of the data sets with several
-    searches, of which `datasets` is the number.
+    the variance from the searches only. A replicate's searches on several data sets use the same random numbers and are
+    one draw of both tests (`statistics.t_test`). These rows are made of the data sets with several searches, of which
+    `datasets` is the number.
 
     `sd` is the standard deviation of the differences; its parts are `search_sd`, the searches', and `seed_sd`, the
     final runs' (of their means). `image_se` is the standard error that the sampling of the test images
@@ -83,7 +84,8 @@ def verdicts(
             arm or several (`sweep`, `replicate`); with a column `winner`, winners' scores count, and of all others (by
             `trial`) that they were looked at. `images` has the number of images that a row was tested on, `look` the
             look at which it was first complete, `at_most` the replicates of a sweep that looks after each. Rows with
-            another `question` are compared apart.
+            another `question` are compared apart. `draw` says which searches on several data sets depend on each
+            other, without it those of a sweep's replicate.
         compared: pairs of arms; `analysis.arms.comparisons` of all arms by default.
         score: the column that is compared, a fraction.
         margin: half width of the range that counts as equivalent.
@@ -170,13 +172,13 @@ class _Judge:
         values = [part.differences for part in parts]
         pixel = [1 / count if count else 0.0 for count in images]
         looks = units_at_looks(parts)
-        test = t_test(values, level_at(looks, self._level), pixel)
+        test = t_test(values, level_at(looks, self._level), pixel, [part.draws for part in parts])
         narrow = test.at(level_at(looks, 1 - 2 * ALPHA))
         sds = np.array([part.std(ddof=1) if len(part) > 1 else np.nan for part in values])
         spread = len(values[0]) > 1 and bool((sds >= np.array(pixel)).all())
         enough = min(map(len, values)) >= EQUIVALENT_FROM and spread
         within = -self._margin < narrow.low and narrow.high < self._margin
-        flip = sign_flip(np.concatenate(values), _weights(values))
+        flip = sign_flip(_by_draw(parts))
         alone = len(parts) == 1
         chance = prob_interval(parts[0].a, parts[0].b, self._level) if alone else (np.nan, np.nan)
         errors = [disagreement_error(part) for part in parts]
@@ -206,9 +208,15 @@ class _Judge:
         }
 
 
-def _weights(values: list[Floats]) -> Floats:
-    """Return the weight of each value in the mean of the strata's means."""
-    return np.concatenate([np.full(len(part), 1 / (len(values) * len(part))) for part in values])
+def _by_draw(parts: list[Paired]) -> Floats:
+    """Return what each draw contributes to the mean of the data sets' mean differences."""
+    if len(parts) == 1:
+        return parts[0].differences
+    found: dict[str, float] = {}
+    for part in parts:
+        for draw, difference in zip(part.draws, part.differences, strict=True):
+            found[draw] = found.get(draw, 0.0) + float(difference) / (len(parts) * len(part.differences))
+    return np.array(list(found.values()))
 
 
 def _of_test(test: TTest) -> dict[str, float]:

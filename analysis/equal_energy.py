@@ -27,11 +27,11 @@ COLUMNS = (
     "low", "high", "p", "verdict", "unit", "n", "seeds", "datasets", "iqm", "se", "look",
 )  # fmt: skip
 _OTHERWISE: Mapping[str, Any] = {
-    "question": "", "dataset": "", "sweep": "", "replicate": 0, "trial": 0, "look": 0, "at_most": 0,
+    "question": "", "dataset": "", "sweep": "", "replicate": 0, "trial": 0, "look": 0, "at_most": 0, "draw": "",
     "images": math.nan, "winner": True,
 }  # fmt: skip
 """The columns that may be missing, and what is assumed then."""
-_OF_RUN = ["trial", "seed", "winner", "look", "at_most", "images"]
+_OF_RUN = ["trial", "seed", "winner", "look", "at_most", "images", "draw"]
 """The columns of a final run that `compare.verdicts` takes."""
 _BETWEEN = "\t"
 """Between the rule, the two arms of a comparison and the side, which are one arm's name for `compare.verdicts`."""

@@ -84,30 +84,75 @@ class TTest(NamedTuple):
         return Interval(np.asarray(self.estimate - half), np.asarray(self.estimate + half))
 
 
-def t_test(strata: Sequence[Floats], level: float = 0.95, least: Sequence[float] = ()) -> TTest:
+def t_test(
+    strata: Sequence[Floats],
+    level: float = 0.95,
+    least: Sequence[float] = (),
+    draws: Sequence[Sequence[str]] | None = None,
+) -> TTest:
     """Return Student's t test of the mean of the strata's means; the strata are fixed, their values are sampled.
 
-    Each stratum keeps its own variance; degrees of freedom by Welch and Satterthwaite (Satterthwaite 1946, "An
-    Approximate Distribution of Estimates of Variance Components"). One stratum gives the plain test.
+    One stratum gives the plain test. Values of the same draw in several strata depend on each other: strata with the
+    same draws are averaged draw by draw, which again is a sample of independent values. Where strata have only some
+    draws in common, their standard errors are added, the most that any dependence makes of them, with the fewest
+    degrees of freedom. Parts that have no draw in common are independent: their variances are added, with the degrees
+    of freedom of Welch and Satterthwaite (Satterthwaite 1946, "An Approximate Distribution of Estimates of Variance
+    Components").
 
     Args:
         strata: the values of each.
         level: of the interval.
         least: the smallest standard deviation that each stratum is taken to have, for values that are rounded.
+        draws: what each value was drawn with, by stratum; None where all values are independent.
     """
     estimate = float(np.mean([values.mean() for values in strata]))
-    sizes = np.array([len(values) for values in strata])
-    if sizes.min() < 2:
+    if min(map(len, strata)) < 2:
         return TTest(estimate, -np.inf, np.inf, 1.0, np.nan, 0.0)
-    sds = np.maximum([values.std(ddof=1) for values in strata], least if len(least) else 0.0)
-    parts = sds**2 / sizes / len(strata) ** 2
+    floors = least if len(least) else [0.0] * len(strata)
+    names = [[f"{at} {n}" for n in range(len(values))] for at, values in enumerate(strata)] if draws is None else draws
+    samples = [_Sample(*one) for one in zip(strata, floors, names, strict=True)]
+    errors, freedoms = np.array([_error(group) for group in _dependent(samples)]).T
+    parts = (errors / len(strata)) ** 2
     error = float(np.sqrt(parts.sum()))
     if error <= TINY:
         return TTest(estimate, -np.inf, np.inf, 1.0, 0.0, 0.0)
-    freedom = float(parts.sum() ** 2 / (parts**2 / (sizes - 1)).sum())
+    freedom = float(parts.sum() ** 2 / (parts**2 / freedoms).sum())
     half = special.stdtrit(freedom, 0.5 + level / 2) * error
     p = 2 * special.stdtr(freedom, -abs(estimate) / error)
     return TTest(estimate, float(estimate - half), float(estimate + half), float(p), error, freedom)
+
+
+class _Sample(NamedTuple):
+    """A stratum: its values, the smallest standard deviation that they are taken to have, and their draws."""
+
+    values: Floats
+    least: float
+    draws: Sequence[str]
+
+
+def _dependent(samples: Sequence[_Sample]) -> list[list[_Sample]]:
+    """Return the strata in groups that have no draw in common."""
+    groups: list[list[_Sample]] = []
+    for sample in samples:
+        linked, apart = [sample], []
+        for group in groups:
+            if set(sample.draws).isdisjoint(draw for other in group for draw in other.draws):
+                apart.append(group)
+            else:
+                linked += group
+        groups = [*apart, linked]
+    return groups
+
+
+def _error(samples: Sequence[_Sample]) -> tuple[float, float]:
+    """Return the standard error of the sum of the means of strata that depend on each other, and its freedom."""
+    drawn = sorted(set(samples[0].draws))
+    if all(sorted(one.draws) == drawn for one in samples):
+        sums = sum(one.values[np.argsort(list(one.draws))] for one in samples)
+        sd = max(float(np.std(sums, ddof=1)), float(np.sqrt(sum(one.least**2 for one in samples))))
+        return sd / np.sqrt(len(drawn)), len(drawn) - 1.0
+    errors = [max(float(one.values.std(ddof=1)), one.least) / np.sqrt(len(one.values)) for one in samples]
+    return sum(errors), min(len(one.values) for one in samples) - 1.0
 
 
 class SignFlip(NamedTuple):
@@ -118,16 +163,14 @@ class SignFlip(NamedTuple):
     error: Floats
 
 
-def sign_flip(differences: ArrayLike, weights: ArrayLike | None = None, seed: int = 0) -> SignFlip:
+def sign_flip(differences: ArrayLike, seed: int = 0) -> SignFlip:
     """Return the permutation test that [..., n] paired differences are symmetric about zero.
 
-    The share of the 2^n sign vectors whose weighted mean is at least as far from zero as the observed one; above
+    The share of the 2^n sign vectors whose mean is at least as far from zero as the observed one; above
     `EXACT_UP_TO` pairs the signs are sampled, the observed vector included, and `error` is the p value's
     standard error. Fisher 1935.
     """
     x = np.asarray(differences, dtype=float)
-    if weights is not None:
-        x = x * np.asarray(weights, dtype=float)
     n = x.shape[-1]
     exact = n <= EXACT_UP_TO
     signs = _all_signs(n) if exact else np.random.default_rng(seed).choice([-1.0, 1.0], (SAMPLED, n))

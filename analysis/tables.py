@@ -34,13 +34,14 @@ TRIALS = {  # `feasible`, `eligible`, `gpus`, `attempts`: as in `TrialRecord`; `
 VERIFIED = {  # `images`: how many it was tested on, if known; `right`: which of them it classified correctly, see
     # `supersnn.records.packed`; `ended`: ``finished`` or ``failed:REASON``; `time`: when, in Unix seconds; `look`: the
     # number of the first look at it, of this sweep alone, or where it was collected with others over all of its
-    # question (`analysis.look_numbers`); `at_most`: the most replicates of a sweep that looks after each, else 0
+    # question (`analysis.look_numbers`); `at_most`: the most replicates of a sweep that looks after each, else 0;
+    # `draw`: the same for searches on several data sets that used the same random numbers, of any sweep
     "sweep": "str", "arm": "str", "replicate": "int64", "trial": "int64", "seed": "int64",
     VAL_ACCURACY.column: "float64",
     TEST_ACCURACY.column: "float64", "search_value": "float64", **{cost.column: "float64" for cost in COSTS},
     "seconds": "float64", "dataset": "str", "student": "str", "teacher": "str", "pairing": "str", "winner": "bool",
     "images": "float64", "ended": "str", "time": "float64", "look": "int64", "at_most": "int64", "right": "str",
-    "question": "str",
+    "question": "str", "draw": "str",
 }  # fmt: skip
 RANKED = {
     "sweep": "str", "arm": "str", "replicate": "int64", "trial": "int64", "seed": "int64", "value": "float64",
@@ -57,11 +58,11 @@ LAYERS = {  # `position` from the input on; `rate`: the share of a layer's time 
     "layer": "str", "rate": "float64", "dataset": "str",
 }  # fmt: skip
 ANYTIME = {  # a final run's accuracy and cost if it stops earlier: after `at` steps, or at a confidence (`rule`);
-    # `winner`, `images`, `time`, `look` and `at_most` are the run's, as in `VERIFIED`
+    # `winner`, `images`, `time`, `look`, `at_most` and `draw` are the run's, as in `VERIFIED`
     "sweep": "str", "arm": "str", "replicate": "int64", "trial": "int64", "seed": "int64", "rule": "str",
     "at": "float64", "steps": "float64", "accuracy": "float64", "synaptic_ops": "float64", "energy_nj": "float64",
     "dataset": "str", "winner": "bool", "images": "float64", "time": "float64", "look": "int64", "at_most": "int64",
-    "question": "str",
+    "question": "str", "draw": "str",
 }  # fmt: skip
 PROBLEMS = {"sweep": "str", "arm": "str", "trial": "float64", "problem": "str"}
 

@@ -36,7 +36,8 @@ class FinalRuns:
 
     `right` says which test images each classified correctly, as text, where that is known. `earlier` has the looks of
     the final runs of the search's earlier winners, by trial and seed: their scores count no more, but verdicts on them
-    could be seen. `at_most` is how many replicates the sweep was to have at most when it first looked at any of these
+    could be seen. `draw` is what the search was drawn with, the same for searches on other data sets that used the same
+    random numbers. `at_most` is how many replicates the sweep was to have at most when it first looked at any of these
     final runs, 0 where it does not look after each.
     """
 
@@ -45,6 +46,7 @@ class FinalRuns:
     at_most: int = 0
     right: dict[int, str] = field(default_factory=dict)
     earlier: dict[tuple[int, int], int] = field(default_factory=dict)
+    draw: str = ""
 
     @property
     def mean(self) -> float:
@@ -61,8 +63,8 @@ def groups(verified: pd.DataFrame, score: str) -> dict[Group, Searches]:
 
     Args:
         verified: rows with `arm`, `seed` and `score`; the columns `question`, `dataset`, `sweep`, `replicate`, `trial`,
-            `look`, `at_most`, `right` and `winner` are used where there are any. Rows that are not the winner's are
-            those of its search's earlier winners.
+            `look`, `at_most`, `right`, `winner` and `draw` are used where there are any. Rows that are not the
+            winner's are those of its search's earlier winners.
         score: a column; rows where it is missing are left out.
     """
 
@@ -70,16 +72,17 @@ def groups(verified: pd.DataFrame, score: str) -> dict[Group, Searches]:
         return verified[name].tolist() if name in verified else [otherwise] * len(verified)
 
     names = ("question", ""), ("dataset", ""), ("sweep", ""), ("replicate", 0), ("look", NOT_KNOWN), ("winner", True)
-    more = ("at_most", 0), ("right", None), ("trial", 0)
+    more = ("at_most", 0), ("right", None), ("trial", 0), ("draw", "")
     columns = (column(name, otherwise) for name, otherwise in (*names, *more))
     rows = zip(*columns, *(verified[name].tolist() for name in ("arm", "seed", score)), strict=True)
     found: dict[Group, Searches] = {}
     repeated: dict[tuple[Group, Search, str, int], list[float]] = {}
-    for question, dataset, sweep, replicate, look, won, most, right, trial, arm, seed, value in rows:
+    for question, dataset, sweep, replicate, look, won, most, right, trial, draw, arm, seed, value in rows:
         if not math.isfinite(value):
             continue
         group, search, seed = (str(question), str(dataset)), (sweep, int(replicate)), int(seed)
         runs = found.setdefault(group, {}).setdefault(search, {}).setdefault(arm, FinalRuns({}, {}))
+        runs.draw = draw if isinstance(draw, str) and draw else f"{sweep}, {replicate}"
         runs.at_most = max(runs.at_most, int(most))
         if not won:
             key = int(trial), seed
@@ -122,6 +125,7 @@ class Paired:
         unit: what `a` and `b` are scores of.
         a, b: scores of the paired units.
         names: of the units: the searches, or the seeds.
+        draws: of the units, see `FinalRuns.draw`: units of the same draw depend on each other, also on other data sets.
         runs_a, runs_b: the final runs of each paired search.
         unpaired: units that only one arm has.
         looks: what there was at each look, by the look's number.
@@ -131,6 +135,7 @@ class Paired:
     a: Floats
     b: Floats
     names: tuple[Any, ...]
+    draws: tuple[str, ...]
     runs_a: tuple[FinalRuns, ...]
     runs_b: tuple[FinalRuns, ...]
     unpaired: int
@@ -170,9 +175,11 @@ def pair(searches: Searches, a: str, b: str) -> Paired:
         paired = {look: _until(at, look) for look in sorted(set(at))}
         counts = _own(_of_seeds(of_a, seeds), _of_seeds(of_b, seeds), paired)
         looks = {look: AtLook(count, count) for look, count in counts.items()}
-        return Paired("seed", scores[:, 0], scores[:, 1], tuple(seeds), runs_a, runs_b, unpaired, looks)
+        drawn = tuple(map(str, seeds))
+        return Paired("seed", scores[:, 0], scores[:, 1], tuple(seeds), drawn, runs_a, runs_b, unpaired, looks)
     means_a, means_b = (np.array([runs.mean for runs in side]) for side in (runs_a, runs_b))
-    return Paired("search", means_a, means_b, tuple(both), runs_a, runs_b, either, _at_looks(both))
+    drawn = tuple(runs.draw for runs in runs_a)
+    return Paired("search", means_a, means_b, tuple(both), drawn, runs_a, runs_b, either, _at_looks(both))
 
 
 def units_at_looks(parts: list[Paired]) -> tuple[Look, ...]:

@@ -63,8 +63,8 @@ def test_data_sets_are_fixed_in_the_verdict_over_them() -> None:
     overall = rows.loc["overall"]
     assert (overall["datasets"], overall["n"]) == (2, 8)
     assert overall["difference"] == pytest.approx(rows.loc[["a", "b"], "difference"].mean())
-    assert overall["se"] == pytest.approx(np.sqrt((rows.loc[["a", "b"], "se"] ** 2).sum()) / 2)
-    assert 2 < overall["freedom"] < 6
+    assert overall["se"] == pytest.approx(rows.loc[["a", "b"], "se"].sum() / 2)  # some draws are those of both
+    assert (overall["freedom"], overall["p_floor"]) == (2, 2**-4)
 
 
 @pytest.mark.parametrize(("replicates", "ratio"), [
@@ -79,8 +79,26 @@ def test_intervals_cover_and_false_alarms_are_few(replicates: int, ratio: float)
     assert ((verdicts["p_raw"] < 0.05) == ~covered).all()
 
 
-def test_intervals_over_data_sets_cover() -> None:
-    table = searches(SWEEPS, replicates=3, seeds=2, search_sd=SEED_SD, datasets=2, gains=("direct", "heterogeneous"))
+def test_a_replicate_is_one_draw_on_all_data_sets() -> None:
+    rng = np.random.default_rng(0)
+    parts = [final_runs({"direct": rng.normal(0.5, 0.01, (4, 2)), "logit": rng.normal(0.6, 0.01, (4, 2))},
+                        images=1e6).assign(dataset=name) for name in ("a", "b")]  # fmt: skip
+    table = pd.concat(parts)
+    means = table.groupby(["dataset", "replicate", "arm"])["test"].mean().unstack("arm")
+    by_replicate = (means["logit"] - means["direct"]).groupby("replicate").mean()
+    overall = compare.verdicts(table).iloc[0]
+    assert (overall["p_raw"], overall["freedom"]) == (pytest.approx(stats.ttest_1samp(by_replicate, 0).pvalue), 3)
+    assert overall["p_flip"] == overall["p_floor"] == 2**-3
+    table["sweep"] = table["dataset"]
+    apart = compare.verdicts(table).iloc[0]
+    assert apart["freedom"] > 3
+    assert compare.verdicts(table.assign(draw=table["replicate"].astype(str))).iloc[0]["p_raw"] == overall["p_raw"]
+
+
+@pytest.mark.parametrize("same_draws", [False, True])
+def test_intervals_over_data_sets_cover(same_draws: bool) -> None:
+    table = searches(SWEEPS, replicates=3, seeds=2, search_sd=2 * SEED_SD, datasets=3, same_draws=same_draws,
+                     gains=("direct", "heterogeneous"))  # fmt: skip
     verdicts = compare.verdicts(table)
     overall = verdicts[verdicts["dataset"] == "overall"]
     covered = ((overall["low"] <= 0) & (overall["high"] >= 0)).mean()

@@ -73,6 +73,21 @@ def test_t_test_of_fixed_strata_covers() -> None:
     assert 0.93 <= hits / 2000 <= 0.98
 
 
+def test_t_test_adds_errors_where_some_draws_are_shared_and_variances_where_none_is() -> None:
+    rng = np.random.default_rng(4)
+    strata = [rng.normal(0, 1, 4), rng.normal(0, 2, 6), rng.normal(0, 1, 5)]
+    names = ["abcd", "cdefgh", "vwxyz"]
+    test = t_test(strata, draws=names)
+    errors = [part.std(ddof=1) / np.sqrt(len(part)) for part in strata]
+    assert test.error == pytest.approx(np.hypot(errors[0] + errors[1], errors[2]) / 3)
+    assert test.at(0.95) == (test.low, test.high)
+    assert t_test(strata[:1], draws=names[:1]) == t_test(strata[:1])
+    linked = t_test([strata[0], strata[2], strata[1]], draws=["abcd", "vwxyz", "avcdef"])
+    assert linked.error == pytest.approx(sum(errors) / 3)
+    same = t_test([strata[0], strata[0][::-1]], draws=["abcd", "dcba"])
+    assert same[:4] == pytest.approx(t_test(strata[:1])[:4])
+
+
 def test_sign_flip_against_every_sign_vector_by_a_loop() -> None:
     observed = abs(SIX.sum())
     extreme = sum(abs(np.dot(signs, SIX)) >= observed - 1e-12 for signs in product((-1, 1), repeat=6))

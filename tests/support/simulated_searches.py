@@ -17,6 +17,7 @@ def searches(
     gains: Mapping[str, float] | Sequence[str] = ARMS,
     shared_sd: float = 0.0,
     datasets: int = 1,
+    same_draws: bool = False,
     random_state: int = 0,
 ) -> pd.DataFrame:
     """Return a table of the final runs of many sweeps, told apart by `question`.
@@ -29,6 +30,8 @@ def searches(
         gains: each arm's true advantage; arms alone have none.
         shared_sd: standard deviation between replicates, the same for all arms.
         datasets: how many each sweep has.
+        same_draws: whether a replicate's winners of an arm are as lucky on all data sets, as where the same proposals
+            are good everywhere.
         random_state: of the random numbers.
     """
     rng = np.random.default_rng(random_state)
@@ -36,7 +39,8 @@ def searches(
     gain = np.array([gains[arm] for arm in arms] if isinstance(gains, Mapping) else [0.0] * len(arms))
     shape = (sweeps, datasets, replicates, len(arms), seeds)
     scores = 0.9 + gain[:, None] + rng.normal(0, SEED_SD, shape)
-    scores += rng.normal(0, 1, (*shape[:-1], 1)) * search_sd + rng.normal(0, 1, (*shape[:3], 1, 1)) * shared_sd
+    lucky = rng.normal(0, 1, (sweeps, 1 if same_draws else datasets, *shape[2:-1], 1))
+    scores += lucky * search_sd + rng.normal(0, 1, (*shape[:3], 1, 1)) * shared_sd
     question, dataset, replicate, arm, seed = np.indices(shape).reshape(5, -1)
     return pd.DataFrame({
         "question": question.astype(str), "dataset": dataset.astype(str), "replicate": replicate,
