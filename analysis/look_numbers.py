@@ -1,6 +1,7 @@
 """Which look a final run belongs to, by time, over all sweeps that ask one question.
 
-Verdicts can be seen when a driver has ended as done, and when a driver itself looks (`replicates: {until: …}`): at the
+Verdicts can be seen when a driver has ended as done, when a driver itself looks (`replicates: {until: …}`), and when a
+person changes how many final runs there are, or of which trials, while the sweep runs or between two drivers: at the
 ends of a sweep. Whoever then begins another sweep of the question, or continues this one, may do so because of what was
 seen, and tests again. An end is therefore a look if it is the last one before a sweep of the question began, or before
 one was continued after such an end and got more final runs. Sweeps that run side by side are one look together.
@@ -11,7 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from supersnn.records.driver_session import DriverSession
+from supersnn.records.events import RequestTaken
 from supersnn.records.state import SweepState
+from supersnn.records.steering import PLANNED, granted
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +24,8 @@ class Timeline:
 
     Attributes:
         began: when its drivers began.
-        ends: when verdicts on it could be seen, with the most replicates that were planned then: 0 without a plan.
+        ends: when verdicts on it could be seen that more final runs may follow from, with the most replicates that were
+            planned then: 0 without a plan.
         planned: the same for the final runs after the last of them.
         runs: when its final runs ended, those of earlier winners too.
     """
@@ -54,13 +59,30 @@ def timeline_of(state: SweepState, config: Mapping[str, Any]) -> Timeline:
     """
     looked = [(look.time, look.at_most) for look in state.looks]
     done = [(driver.last, 0) for driver in state.drivers if driver.end == "done"]
+    changed = [(time, 0) for time in _changes(state)]
     winners = [runs for search in state.searches.values() for runs in search.verified.values()]
     return Timeline(
         began=tuple(sorted(driver.began for driver in state.drivers)),
-        ends=tuple(sorted([*looked, *done], key=lambda end: end[0])),
+        ends=tuple(sorted([*looked, *done, *changed], key=lambda end: end[0])),
         planned=_at_most(config),
         runs=tuple(sorted(run.time for runs in winners for run in runs.values())),
     )
+
+
+def _changes(state: SweepState) -> Iterator[float]:
+    """Yield when the planned final runs were changed: at a request, or at the last event before a changed file."""
+    plan: dict[str, float] = {}
+    last: float | None = None
+    began: list[tuple[float, DriverSession | RequestTaken]] = [(driver.began, driver) for driver in state.drivers]
+    asked = [(one.time, one) for one in granted(state, "change")]
+    for time, one in sorted([*began, *asked], key=lambda item: item[0]):
+        if isinstance(one, DriverSession):
+            if last is not None and plan and one.plan and one.plan != plan:
+                yield last
+            plan, last = dict(one.plan), one.last
+        elif planned := {key: value for key, value in one.values.items() if key in PLANNED}:
+            yield time
+            plan = {key: value for key, value in (plan | planned).items() if isinstance(value, int | float)}
 
 
 class LookNumbers:

@@ -31,6 +31,7 @@ class Pilot:
         epoch_seconds: the mean time of an epoch of a student.
         trained: the share of its trials' epochs that the search has trained, which early stopping makes smaller.
         at_once: how many trainings ran at once, on average over the drivers' time.
+        gpus: what a training had of a GPU, on average over time; NaN where that is not known.
     """
 
     variances: Variances
@@ -40,6 +41,7 @@ class Pilot:
     epoch_seconds: float
     trained: float
     at_once: float
+    gpus: float
 
 
 def pilots(sweep: Sweep) -> dict[str, Pilot]:
@@ -76,8 +78,8 @@ def _from_trials(sweep: Sweep, dataset: str) -> float:
     return float((sds**2).mean() / 2) if len(sds) else np.nan
 
 
-def _costs(sweep: Sweep, dataset: str) -> tuple[float, float, float]:
-    """Return seconds an epoch, the share of a search's epochs that are trained, and the trainings at once."""
+def _costs(sweep: Sweep, dataset: str) -> tuple[float, float, float, float]:
+    """Return seconds an epoch, the share of a search's epochs that are trained, trainings at once, and GPUs each."""
     trials = sweep.on(dataset).trials
     known = trials[trials["seconds"].notna()]
     epochs = float(known["epochs"].sum())
@@ -86,7 +88,9 @@ def _costs(sweep: Sweep, dataset: str) -> tuple[float, float, float]:
     trained = epochs / (full * len(trials)) if full and len(trials) else 1.0
     busy = sum(float(table["seconds"].sum()) for table in (sweep.trials, sweep.ranked, sweep.verified, sweep.teachers))
     elapsed = sweep.state.driver_seconds()
-    return seconds, min(1.0, trained), max(1.0, busy / elapsed) if elapsed else 1.0
+    placed = known[known["gpus"].notna() & (known["seconds"] > 0)]
+    gpus = float(np.average(placed["gpus"], weights=placed["seconds"])) if len(placed) else np.nan
+    return seconds, min(1.0, trained), max(1.0, busy / elapsed) if elapsed else 1.0, gpus
 
 
 def _full_epochs(sweep: Sweep) -> float:

@@ -17,7 +17,7 @@ from supersnn.records.searches import split_key
 from supersnn.records.state import SweepState
 from supersnn.records.steering import overrides
 from tune.description.arms import resolve
-from tune.description.changes import as_changed
+from tune.description.changes import as_changed, plan_of
 from tune.description.fixed import dataset_digests, fixed_digest
 from tune.description.own_parts import paths_of
 from tune.description.replication import folder_label, replicates_now
@@ -222,6 +222,7 @@ class SweepDriver:
                 config=fixed_digest(self.sweep),
                 datasets=dataset_digests(self.sweep),
                 replicates=replicates_now(self.sweep, self.record.state),
+                plan=plan_of(self.sweep),
                 code=code_version(self.own.identities),
                 versions=versions(),
                 plugins=dict(self.own.identities),

@@ -1,6 +1,6 @@
 """One driver of a sweep as the journal's events leave it: its versions, its times, what it has trained."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from supersnn.records.events import DriverEnd
 
@@ -14,6 +14,7 @@ class DriverSession:
         began, last: its first event and its last one so far.
         training: when it began to train students.
         searched: when its last trial ended.
+        plan: how many final runs it was to make and of which trials, see `SweepStarted`.
         epochs: how many epochs of students it has trained, final runs included.
         ended: how many trials have ended.
         end: how it ended; None while it is at work, and for ever if it was killed.
@@ -26,6 +27,7 @@ class DriverSession:
     last: float
     training: float
     searched: float
+    plan: dict[str, float] = field(default_factory=dict)
     epochs: int = 0
     ended: int = 0
     end: DriverEnd | None = None

@@ -40,7 +40,9 @@ class SweepStarted(Event):
     what may not change in its configuration. Both are None in journals of versions that had no such fields. `datasets`
     has the labels of the sweep's `datasets` in order, each with a digest of what it stands for; it is empty where the
     sweep has one data set under `dataset`. `replicates` is how many searches each arm has on each data set.
-    `plugins` identifies the packages of the user's own (`supersnn.plugins.identities`).
+    `plan` has the values, by dotted key, of what decides how many final runs there are and of which trials; it is empty
+    in journals of earlier versions. `plugins` identifies the packages of the user's own
+    (`supersnn.plugins.identities`).
     """
 
     event: Literal["sweep"] = "sweep"
@@ -53,6 +55,7 @@ class SweepStarted(Event):
     resumed: bool = False
     datasets: dict[str, str] = {}
     replicates: int = Field(1, ge=1)
+    plan: dict[str, float] = {}
     schema_version: int = Field(1, alias="schema")
 
     def left_out(self) -> set[str]:

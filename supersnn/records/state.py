@@ -127,7 +127,7 @@ class SweepState(SweepContents):
         self.replicates = event.replicates
         self._name_datasets(event.datasets)
         times = event.time, event.time, event.time, event.time
-        self.drivers.append(DriverSession(event.driver, event.code, event.versions, *times))
+        self.drivers.append(DriverSession(event.driver, event.code, event.versions, *times, event.plan))
 
     def _close(self, event: SweepClosed) -> None:
         self.stop_running()

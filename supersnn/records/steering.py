@@ -7,6 +7,12 @@ from typing import Any
 from supersnn.records.events import RequestKind, RequestTaken
 from supersnn.records.state import SweepState
 
+PLANNED = (
+    "replicates", "search.trials", "search.hours", "search.gpu_hours", "search.stagnation", "verify.seeds",
+    "verify.top",
+)  # fmt: skip
+"""Keys of the sweep file that decide how many final runs there are, and of which trials."""
+
 
 @dataclass(frozen=True)
 class Override:

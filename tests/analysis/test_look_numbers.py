@@ -12,11 +12,13 @@ from scipy import stats
 
 from analysis import compare, load
 from analysis.answers import answers
-from analysis.look_numbers import LookNumbers, Timeline
+from analysis.look_numbers import LookNumbers, Timeline, timeline_of
 from analysis.looks import levels
 from analysis.remarks import remarks
 from analysis.tables import Sweep, collect
 from analysis.units import groups, pair, units_at_looks
+from supersnn.records.events import RequestTaken, SweepClosed, SweepStarted, WinnerVerified
+from supersnn.records.state import SweepState
 
 Write = Callable[..., Path]
 ARMS = {"direct": [None], "heterogeneous": ["vgg8"]}
@@ -82,6 +84,41 @@ def test_one_sweep_alone_has_a_look_at_each_end_with_new_final_runs() -> None:
         first = [next((end for end, _ in ends if end >= time), math.inf) for time in timeline.runs]
         order = sorted(set(first))
         assert numbered(timeline) == [[1 + order.index(end) for end in first]]
+
+
+def journal(*happened: str) -> SweepState:
+    """Return the state of a sweep of one arm to which things happened, a second each; see the cases below."""
+    state, plan = SweepState(), {"verify.seeds": 2.0}
+    for second, what in enumerate(happened):
+        kind, _, value = what.partition(" ")
+        match kind:
+            case "begins":
+                planned = plan | ({"verify.seeds": float(value)} if value else {})
+                state.apply(SweepStarted(time=second, driver=str(second), plan=planned))
+            case "ends":
+                state.apply(SweepClosed(time=second, end=value))
+            case "change":
+                key, number = value.split("=")
+                state.apply(RequestTaken(time=second, id=str(second), kind="change", values={key: int(number)}))
+            case _:
+                state.apply(WinnerVerified(time=second, arm="a", trial=0, seed=second, config={}, metrics={}))
+    return state
+
+
+@pytest.mark.parametrize(("happened", "looks"), [
+    (["begins", "run", "run", "change verify.seeds=9", "run", "ends done"], [1, 1, 2]),
+    (["begins", "change verify.seeds=9", "run", "run", "ends done"], [1, 1]),
+    (["begins", "run", "change resources.stall=9", "run", "ends done"], [1, 1]),
+    (["begins", "run", "ends interrupted", "begins", "run", "ends done"], [1, 1]),
+    (["begins", "run", "ends interrupted", "begins 9", "run", "ends done"], [1, 2]),
+    (["begins", "run", "begins 9", "run", "ends done"], [1, 2]),
+    (["begins", "run", "change verify.seeds=9", "run", "begins 9", "run", "ends done"], [1, 2, 2]),
+    (["begins", "run", "ends done", "begins 9", "run", "ends done"], [1, 2]),
+], ids=["changed while it runs", "changed before the first run", "another key", "interrupted",
+        "interrupted, then changed", "killed, then changed", "changed, then killed", "extended"])  # fmt: skip
+def test_a_change_of_the_planned_final_runs_is_a_look(happened: list[str], looks: list[int]) -> None:
+    timeline = timeline_of(journal(*happened), {})
+    assert numbered(timeline) == [looks]
 
 
 def sequence(write: Write, count: int, **options: object) -> list[Sweep]:

@@ -20,8 +20,9 @@ SWEEP = {
     "verify": {"seeds": 10},
 }
 PILOT = Pilot(
-    Variances(1e-4, 2.5e-5), Variances(4e-4, 2.5e-5), "replicates", 3, epoch_seconds=1.0, trained=0.5, at_once=2.0
-)
+    Variances(1e-4, 2.5e-5), Variances(4e-4, 2.5e-5), "replicates", 3,
+    epoch_seconds=1.0, trained=0.5, at_once=2.0, gpus=0.25,
+)  # fmt: skip
 
 
 def test_a_plan_is_the_cheapest_with_the_power_and_its_cost_adds_up() -> None:
@@ -34,7 +35,7 @@ def test_a_plan_is_the_cheapest_with_the_power_and_its_cost_adds_up() -> None:
     assert plan["epochs"] == 12 * plan["trainings"]
     assert plan["hours"] == pytest.approx(plan["replicates"] * 3 * 12 * (8 * 0.5 + plan["seeds"]) / 3600)
     assert plan["hours_at_once"] == plan["hours"] / 2
-    assert plan["gpu_hours"] == 0
+    assert plan["gpu_hours"] == plan["hours"] / 4  # as the pilot's trials, since `gpus` is auto
     assert planned["cautious"]["replicates"] > plan["replicates"]
     assert planned["now"]["power"] < plan["power"]
     assert rows(planned)[0]["replicates"] == str(plan["replicates"])
@@ -57,6 +58,23 @@ def test_gpu_hours_and_ranking_count() -> None:
     plan = planned["plan"]
     assert plan["gpu_hours"] == plan["hours"] > 0
     assert plan["trainings"] == plan["replicates"] * 3 * (8 + 6 + plan["seeds"])
+
+
+@pytest.mark.parametrize(("resources", "share"), [
+    ({"gpus": 0}, 0.0), ({"gpus": 0.5}, 0.5), ({"gpus": 1, "pack": 4}, 0.25), ({"gpus": 1, "pack": "auto"}, 0.25),
+])  # fmt: skip
+def test_gpu_hours_are_what_a_training_has_of_a_gpu(resources: dict[str, object], share: float) -> None:
+    sweep = SweepConfig.model_validate(SWEEP | {"resources": resources})
+    plan = allocation(sweep, "s.yaml", {"digits": PILOT}, 0.02)["plan"]
+    assert plan["gpu_hours"] == pytest.approx(share * plan["hours"])
+    unknown = allocation(sweep, "s.yaml", {"digits": dataclasses.replace(PILOT, gpus=float("nan"))}, 0.02)
+    assert rows(unknown)[0]["GPU-hours"] == ("–" if "auto" in resources.values() else f"{share * plan['hours']:.3g}")
+
+
+def test_an_arm_that_may_spend_all_epochs_trains_all_of_them() -> None:
+    sweep = SweepConfig.model_validate(SWEEP | {"search": {"trials": 8, "fair": "compute"}})
+    plan = allocation(sweep, "s.yaml", {"digits": PILOT}, 0.02)["plan"]
+    assert plan["hours"] == pytest.approx(plan["replicates"] * 3 * 12 * (8 + plan["seeds"]) / 3600)
 
 
 def test_one_search_is_a_poor_pilot() -> None:

@@ -122,7 +122,7 @@ def test_the_slots_of_this_machine() -> None:
 
 def test_the_forecast_of_a_sweep(tmp_path: Path) -> None:
     sweep = described()
-    arms, data = resolve(sweep), inspect(sweep.dataset)
+    arms, data = resolve(sweep), {"": inspect(sweep.dataset)}
     found = forecast(sweep, arms, data, Store(tmp_path / "not" / "there"), local=True)
     assert found is not None
     assert found["slots"] == 1
@@ -136,7 +136,27 @@ def test_the_forecast_of_a_sweep(tmp_path: Path) -> None:
     with console.capture() as shown:
         console.print(forecast_table(found))
     assert "1 at once" in shown.get()
-    assert forecast(sweep, arms, inspect(described(dataset={"name": "cifar10"}).dataset), Store(tmp_path)) is None
+    absent = {"": inspect(described(dataset={"name": "cifar10"}).dataset)}
+    assert forecast(sweep, arms, absent, Store(tmp_path)) is None
+
+
+def test_the_disk_that_replicates_take() -> None:
+    def disk(**changes: Any) -> dict[str, int]:
+        sweep = described(**changes)
+        arms, data = resolve(sweep), inspect(sweep.dataset)
+        first = {name: search for name, search in planned(sweep, arms).items() if name in arms}
+        teachers = preparations(first, Store(Path("nowhere")).storage)
+        student, teacher = (StepTime(0.1, 0.1, 16, size, 1, "cpu") for size in (1000, 7000))
+        found = measuring.Measured({name: [student] for name in arms}, {"resnet8": teacher}, 2, "cpu")
+        return dict(measuring.estimate(sweep, arms, teachers, data, found)["disk"])
+
+    one, three = disk(), disk(replicates=3, vary=["search", "teacher"])
+    assert one["final_runs"] == 2 * 3 * 4000
+    assert {key: three[key] / one[key] for key in one if key != "total"} == {
+        "teachers": 3, "caches": 3, "final_runs": 3, "checkpoints": 1, "exports": 1,
+    }  # fmt: skip
+    assert disk(replicates=3)["teachers"] == one["teachers"] == 28_000
+    assert disk(verify={"seeds": 3, "train_on": "train+validation"})["teachers"] == 2 * one["teachers"]
 
 
 def test_a_dry_run_has_the_forecast_unless_it_is_not_wanted(tmp_path: Path) -> None:
@@ -164,8 +184,8 @@ def test_each_data_set_is_timed_and_their_hours_add_up(tmp_path: Path, monkeypat
 
     def found(**changes: Any) -> dict[str, Any]:
         sweep = described(**changes)
-        first = sweep.datasets["many"] if sweep.datasets else sweep.dataset
-        forecasted = forecast(sweep, resolve(sweep), inspect(first), store, local=True)
+        data = {label: inspect(one) for label, one in (sweep.datasets or {"": sweep.dataset}).items()}
+        forecasted = forecast(sweep, resolve(sweep), data, store, local=True)
         assert forecasted is not None
         return forecasted
 

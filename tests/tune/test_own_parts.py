@@ -162,7 +162,7 @@ def test_a_sweep_of_own_parts_that_are_right_passes_the_inspection(module: str, 
         arms={"direct": {}, "both": {"teachers": [f"{module}:big"], "losses": ["relation", "soft"]}},
     )
     summary = inspect_sweep(sweep, resolve(sweep, "own.yaml"), Store.at(tmp_path / "store"), "own.yaml")
-    assert summary.fault is None
+    assert summary[""].fault is None
 
 
 def test_what_identifies_own_code(module: str, tmp_path: Path) -> None:

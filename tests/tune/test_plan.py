@@ -1,5 +1,6 @@
 """The plan of a sweep: its cost, part by part, and the table of a dry run."""
 
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -7,8 +8,10 @@ from rich.console import Console
 from supersnn.config_model import parse
 from supersnn.data import inspect
 from tune.description.arms import resolve
+from tune.description.inspection import inspect_sweep
 from tune.description.plan import cost, plan, plan_table
 from tune.description.sweep import SweepConfig
+from tune.store import Store
 
 PLAIN: dict[str, Any] = {
     "name": "dear",
@@ -85,7 +88,7 @@ def test_the_table_has_a_line_a_part_and_the_total() -> None:
 def test_the_plan_has_what_is_known_of_the_images() -> None:
     sweep = described()
     arms = resolve(sweep)
-    found = plan(sweep, arms, inspect(sweep.dataset))
+    found = plan(sweep, arms, {"": inspect(sweep.dataset)})
     data = found["data"]
     assert (data["train"], data["validation"], data["test"], len(data["classes"])) == (1222, 216, 359, 10)
     assert data["shape"] == {"channels": 1, "side": 8}
@@ -94,3 +97,16 @@ def test_the_plan_has_what_is_known_of_the_images() -> None:
         console.print(plan_table(found))
     assert "digits: 10 classes, 1×8×8, 1222 train" in shown.get()
     assert "data" not in plan(sweep, arms)
+
+
+def test_the_plan_has_what_is_known_of_the_images_of_each_data_set(tmp_path: Path) -> None:
+    few = {"name": "digits", "images": 300}
+    sweep = described(dataset={"validation": 0.2}, datasets={"all": {"name": "digits"}, "few": few})
+    arms = resolve(sweep)
+    found = plan(sweep, arms, inspect_sweep(sweep, arms, Store(tmp_path), "test"))
+    assert {label: data["train"] for label, data in found["data"].items()} == {"all": 1150, "few": 240}
+    console = Console(width=160)
+    with console.capture() as shown:
+        console.print(plan_table(found))
+    assert "1150 train" in shown.get()
+    assert "240 train" in shown.get()

@@ -67,7 +67,7 @@ def test_a_required_target_refuses_a_student(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"arms\.direct: target\.require: resnet8 exceeds limits of SynSense Speck 2: "):
         inspect_sweep(described, resolve(described), Store(tmp_path), "file")
     loihi = sweep(target={"chip": "loihi2", "require": True}, export={"int8": True})
-    assert inspect_sweep(loihi, resolve(loihi), Store(tmp_path), "file").shape is not None
+    assert inspect_sweep(loihi, resolve(loihi), Store(tmp_path), "file")[""].shape is not None
 
 
 def test_no_training_depends_on_target_and_export() -> None:

@@ -22,8 +22,9 @@ def allocation(sweep: SweepConfig, origin: str, pilots: Mapping[str, Pilot], dif
     them, `cautious` the same with the upper 80 % confidence limit of the variance between searches, and `now` what the
     file as it is would find. Where that adds replicates until an interval is narrow enough, `until` has how many it
     will take, None where `at_most` are too few. A cost has `trainings` and `epochs` (at most), `hours` of training one
-    at a time, `hours_at_once` in as many slots as the pilot had, and `gpu_hours` (0 with `gpus: auto`, which follows
-    from the nodes); these are without teachers.
+    at a time, `hours_at_once` in as many slots as the pilot had, and `gpu_hours`, with `gpus: auto` those of the
+    pilot's trials, NaN where they are not known; these are without teachers. With `fair: compute` a search trains all
+    epochs of its `trials`, and has more trials where some are stopped early.
 
     Args:
         sweep: the sweep to plan.
@@ -80,11 +81,11 @@ class _Costs:
         search, verify = sweep.search, sweep.verify
         candidates = min(verify.top, search.trials)
         ranked = candidates * verify.rank_seeds if candidates > 1 else 0
-        gpus = sweep.resources.gpus
-        self.pilot, self.gpus = pilot, 0.0 if gpus == "auto" else gpus
+        self.pilot, self.gpus = pilot, _share(sweep, pilot)
         self.trainings = len(arms) * (search.trials * search.seeds_per_trial + ranked)
         self.arms, self.epochs = len(arms), sweep.train.epochs
-        trained = search.trials * search.seeds_per_trial * pilot.trained + ranked
+        share = 1.0 if search.fair == "compute" else pilot.trained
+        trained = search.trials * search.seeds_per_trial * share + ranked
         self.search, self.seed = len(arms) * trained * self.epochs, len(arms) * self.epochs
 
     def total(self, replicates: int, seeds: int) -> dict[str, float]:
@@ -93,6 +94,12 @@ class _Costs:
         trainings = replicates * (self.trainings + seeds * self.arms)
         return {"trainings": trainings, "epochs": trainings * self.epochs, "hours": hours,
                 "hours_at_once": hours / self.pilot.at_once, "gpu_hours": hours * self.gpus}  # fmt: skip
+
+
+def _share(sweep: SweepConfig, pilot: Pilot) -> float:
+    """Return what a training has of a GPU: as the file says, or as in the pilot where it leaves that to the nodes."""
+    gpus, pack = sweep.resources.gpus, sweep.resources.pack
+    return pilot.gpus if gpus == "auto" or (gpus and pack == "auto") else gpus / (1 if pack == "auto" else pack)
 
 
 def _plan(found: Allocation, of: list[_Costs]) -> dict[str, Any]:

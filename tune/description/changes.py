@@ -5,7 +5,7 @@ from typing import Any
 
 from supersnn.config_model import parse
 from supersnn.errors import UserError, shortened
-from supersnn.records.steering import Override
+from supersnn.records.steering import PLANNED, Override
 from tune.description.arms import resolve
 from tune.description.overrides import path_of, with_override
 from tune.description.space import SearchParameter
@@ -36,6 +36,12 @@ def changed(sweep: SweepConfig, values: Mapping[str, Any], origin: str = "change
     after = parse(SweepConfig, plain, origin)
     resolve(after, origin)
     return after
+
+
+def plan_of(sweep: SweepConfig) -> dict[str, float]:
+    """Return the numbers that a sweep has at the keys of `PLANNED`."""
+    found = {key: value_at(sweep, key) for key in PLANNED}
+    return {key: value for key, value in found.items() if isinstance(value, int | float)}
 
 
 def value_at(sweep: SweepConfig, key: str) -> Any:

@@ -26,10 +26,10 @@ _ANY = ImageShape(3, 224), 10
 """Images and classes for networks whose data set has to be downloaded first."""
 
 
-def inspect_sweep(sweep: SweepConfig, arms: Mapping[str, Arm], store: Store, origin: str) -> DataSummary:
+def inspect_sweep(sweep: SweepConfig, arms: Mapping[str, Arm], store: Store, origin: str) -> dict[str, DataSummary]:
     """Return what is known about a sweep's images without opening a test image; nothing is downloaded or written.
 
-    Of several data sets it is what is known about the first one.
+    By the labels of its data sets; that of a sweep with one under `dataset` is empty.
 
     Raises:
         UserError: the sweep would fail: the images are missing or too few, a network cannot be built for them, the
@@ -38,12 +38,13 @@ def inspect_sweep(sweep: SweepConfig, arms: Mapping[str, Arm], store: Store, ori
     with prefix_errors(origin):
         _check_earlier(sweep, arms, store)
         _check_weights(sweep.teacher.weights, {teacher for arm in arms.values() for teacher in arm.teachers})
-        summary = _inspect_images(sweep, arms)
-        for label in labels(sweep)[1:]:
+        first, *others = labels(sweep)
+        found = {first or "": _inspect_images(sweep, arms)}
+        for label in others:
             alone = sweep_of_cell(sweep, label, 0)
             with prefix_errors(f"datasets.{label}"):
-                _inspect_images(alone, resolve_again(alone))
-    return summary
+                found[str(label)] = _inspect_images(alone, resolve_again(alone))
+    return found
 
 
 def _inspect_images(sweep: SweepConfig, arms: Mapping[str, Arm]) -> DataSummary:

@@ -28,15 +28,17 @@ FEW_CLASSES = 20
 """Classes whose images are counted one by one."""
 
 
-def plan(sweep: SweepConfig, arms: Mapping[str, Arm], data: DataSummary | None = None) -> dict[str, Any]:
+def plan(sweep: SweepConfig, arms: Mapping[str, Arm], data: Mapping[str, DataSummary] | None = None) -> dict[str, Any]:
     """Return the plan as plain values; `cost` has the upper bounds of its trainings, `data` what is known of images.
+
+    Where the sweep has several data sets, `data` has each by its label (`inspection.inspect_sweep`).
 
     `target` is what students exceed of their chip's limits (`tune.description.target`), where there is a target, and
     `warnings` are lines on what the description hardly means (`tune.description.warning_lines`), where there are any.
     """
     return {
         "sweep": sweep.name,
-        **({} if data is None else {"data": _data(data)}),
+        **({} if data is None else {"data": _of_images(data)}),
         "arms": {name: _arm(arm) for name, arm in arms.items()},
         **({"datasets": list(labels(sweep))} if sweep.datasets else {}),
         **({"replicates": _replicates(sweep), "vary": list(sweep.vary)} if most_replicates(sweep) > 1 else {}),
@@ -86,6 +88,12 @@ def cost(sweep: SweepConfig, arms: Mapping[str, Arm]) -> dict[str, dict[str, int
     return {name: part for name, part in costs.items() if part["trainings"]} | {"total": total}
 
 
+def _of_images(data: Mapping[str, DataSummary]) -> dict[str, Any]:
+    """Return what is known of images: of one data set, or of several by label."""
+    found = {label: _data(summary) for label, summary in data.items()}
+    return found.get("", found)
+
+
 def _data(data: DataSummary) -> dict[str, Any]:
     return {
         "name": data.name,
@@ -121,6 +129,12 @@ def _class_counts(classes: Mapping[str, int]) -> str:
     return f"{len(classes)} classes, from {least} {classes[least]} to {most} {classes[most]}"
 
 
+def _by_label(plan: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return what is known of the images of each data set."""
+    found = plan.get("data", {})
+    return [found] if "summary" in found else list(found.values())
+
+
 def plan_table(plan: Mapping[str, Any]) -> Group:
     """Return the plan as tables for a terminal."""
     arms = Table(title=f"{plan['sweep']}: arms", title_justify="left", box=None, pad_edge=False)
@@ -150,10 +164,10 @@ def plan_table(plan: Mapping[str, Any]) -> Group:
         values = (f"{name} {value}" for name, value in plan[key].items() if value not in (None, [], {}))
         settings.add_row(key, escape("  ".join(values)))
     settings.add_row("devices", escape(f"on this machine: {plan['devices']}"))
-    if "data" in plan:
-        settings.add_row("data", escape(plan["data"]["summary"]))
-        if plan["data"]["classes"]:
-            settings.add_row("classes", escape(_class_counts(plan["data"]["classes"])))
+    for data in _by_label(plan):
+        settings.add_row("data", escape(data["summary"]))
+        if data["classes"]:
+            settings.add_row("classes", escape(_class_counts(data["classes"])))
     target = target_lines(plan["target"]) if "target" in plan else []
     warnings = [f"warning: {line}" for line in plan.get("warnings", ())]
     lines = [escape(line) for part in (target, warnings) if part for line in ("", *part)]

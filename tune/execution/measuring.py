@@ -14,7 +14,7 @@ from supersnn.step_time import StepTime, cache_bytes, measure_step
 from supersnn.teachers import recipe
 from tune.description.arms import Arm
 from tune.description.duration import EpochTimes, seconds_by_part
-from tune.description.replication import teachers_per_architecture
+from tune.description.replication import searches_per_arm, teachers_per_architecture
 from tune.description.sweep import ResourcesConfig, SweepConfig
 from tune.execution.device import working_device
 from tune.execution.nodes import Node, slots
@@ -120,7 +120,7 @@ def estimate(
         "slots": found.slots,
         "hours": parts and {name: seconds / 3600 for name, seconds in parts.items()},
         "memory": _memory(data, found),
-        "disk": _disk({name: size * teachers_per_architecture(sweep) for name, size in caches.items()}, found),
+        "disk": _disk(sweep, caches, found),
         "caches": caches,
         "timed": {
             "device": found.device,
@@ -164,12 +164,23 @@ def _memory(data: DataSummary, found: Measured) -> dict[str, Any]:
     return {"trial": most + images, "images": images, "of": "GPU" if found.device == "cuda" else "process"}
 
 
-def _disk(caches: Mapping[str, int], found: Measured) -> dict[str, int]:
-    """Return the bytes that the store takes: teachers, caches, checkpoints while trials run, export folders."""
+def _disk(sweep: SweepConfig, caches: Mapping[str, int], found: Measured) -> dict[str, int]:
+    """Return the bytes that the store takes, at most.
+
+    Teachers, those that are trained again for final runs too, and their caches; checkpoints while trials run; the
+    weights of final runs; export folders.
+
+    Args:
+        sweep: with one data set.
+        caches: the size of a teacher's cache, by teacher.
+        found: the sizes of networks.
+    """
     largest = {name: max(step.parameters for step in steps) for name, steps in found.students.items()}
+    each = teachers_per_architecture(sweep) * (1 if sweep.verify.train_on == "train" else 2)
     parts = {
-        "teachers": sum(step.parameters for step in found.teachers.values()) * WEIGHT_BYTES,
-        "caches": sum(caches.values()),
+        "teachers": each * sum(step.parameters for step in found.teachers.values()) * WEIGHT_BYTES,
+        "caches": each * sum(caches.values()),
+        "final_runs": sum(largest.values()) * WEIGHT_BYTES * searches_per_arm(sweep) * sweep.verify.seeds,
         "checkpoints": max(largest.values()) * WEIGHT_BYTES * TRAINED_COPIES * (found.slots or 1),
         "exports": (sum(largest.values()) + max(largest.values())) * WEIGHT_BYTES * EXPORTED_COPIES,
     }

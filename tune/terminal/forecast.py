@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
-from supersnn.data import DataSummary, inspect
+from supersnn.data import DataSummary
 from tune.description.arms import Arm, resolve_again
 from tune.description.replication import labels, sweep_of_cell
 from tune.description.searches import planned
@@ -22,7 +22,7 @@ SECONDS = 6.0
 def forecast(
     sweep: SweepConfig,
     arms: Mapping[str, Arm],
-    data: DataSummary,
+    data: Mapping[str, DataSummary],
     store: Store,
     address: str | None = None,
     local: bool = False,
@@ -33,7 +33,7 @@ def forecast(
 
     Args:
         sweep, arms: the sweep.
-        data: what is known of its images, of several data sets those of the first.
+        data: what is known of its images, see `inspect_sweep`.
         store: where it will be stored; nothing is written.
         address: of the cluster that will train; else steps are timed on this machine.
         local: one trial at a time, in one process.
@@ -44,7 +44,7 @@ def forecast(
     found: dict[str, dict[str, Any]] = {}
     for position, label in enumerate(names := labels(sweep)):
         alone = sweep_of_cell(sweep, label, 0).model_copy(update={"replicates": sweep.replicates})
-        known = inspect(alone.dataset) if position else data
+        known = data[label or ""]
         if known.shape is None or not known.train:
             return None
         own = resolve_again(alone) if position else arms
