@@ -62,6 +62,20 @@ class StudiesRebuilt:
 
 
 @dataclass(frozen=True)
+class WarmStarted:
+    """A search begins with what an earlier sweep found.
+
+    Of the ``same task`` the sampler has the values of its finished trials; in a ``transfer`` from another task its best
+    trials are tried first. `trials` is how many, none where no value lies in this search's space.
+    """
+
+    search: str
+    earlier: str
+    kind: Literal["same task", "transfer"]
+    trials: int
+
+
+@dataclass(frozen=True)
 class ArmWithoutWinner:
     """A search, named as its arm where it is the only one, has no winner at the end of the sweep, and why."""
 
@@ -114,6 +128,7 @@ Notice = (
     | TaskFailed
     | JournalFault
     | StudiesRebuilt
+    | WarmStarted
     | ArmWithoutWinner
     | Preparing
     | Progress

@@ -161,7 +161,8 @@ class SweepRunner:
         driver = self._driver
         search = Search(driver.studies, self._record, driver.budget, driver.folder.path, self._storage, driver.token)
         driver.studies.claim(driver.sweep_id)
-        driver.studies.warm_start(recorded_splits(driver.store))
+        for taken in driver.studies.warm_start(recorded_splits(driver.store)):
+            self._notify(taken)
         search.reconcile()
         search.poll, self._steering.search = self._steering.poll, search
         failed: dict[Preparation, PreparationFailed] = {}

@@ -14,7 +14,15 @@ from supersnn.records.state import SweepState
 from tests.support.studies import ARMS, end, studies, sweep
 from tune.description.searches import planned
 from tune.description.sweep import SweepConfig
+from tune.notices import WarmStarted
 from tune.search.rebuild import with_other_space
+from tune.search.studies import Studies
+
+
+def begun(config: SweepConfig, storage: optuna.storages.BaseStorage) -> tuple[Studies, list[WarmStarted]]:
+    """Return the studies of a sweep, and what they take over from earlier ones now."""
+    found = Studies(config, planned(config), storage)
+    return found, found.warm_start()
 
 
 def test_a_warm_start_is_known_to_the_sampler_and_counted_by_nobody() -> None:
@@ -25,7 +33,9 @@ def test_a_warm_start_is_known_to_the_sampler_and_counted_by_nobody() -> None:
         end(live, assignment.key, 0.9)
     later = earlier.model_copy(update={"name": "later"})
     later = later.model_copy(update={"search": later.search.model_copy(update={"warm_start": ("tiny",)})})
-    warm = studies(later, storage)
+    warm, taken = begun(later, storage)
+    assert taken == [WarmStarted(arm, "tiny", "same task", 3) for arm in ARMS]
+    assert begun(later, storage)[1] == []
     assert all(counts.suggested == 0 for counts in warm.counts.values())
     assert warm.best == {}
     known = optuna.load_study(study_name="later/direct", storage=storage).trials
@@ -50,7 +60,8 @@ def test_a_warm_start_from_another_task_gives_start_designs_and_no_values() -> N
         found[assignment.search.arm.name].append((value, assignment.values))
         end(live, assignment.key, value)
     later = with_values(earlier, {"name": "later", "train.epochs": 5, "search.warm_start": ["tiny"]})
-    warm = studies(later, storage)
+    warm, taken = begun(later, storage)
+    assert taken == [WarmStarted(arm, "tiny", "transfer", 3) for arm in ARMS]
     known = optuna.load_study(study_name="later/direct", storage=storage).get_trials(deepcopy=False)
     assert known == []
     started: dict[str, list[object]] = {arm: [] for arm in ARMS}

@@ -26,6 +26,7 @@ from tune.description.arms import Arm
 from tune.description.searches import PlannedSearch
 from tune.description.space import Values, startup_design, suggest
 from tune.description.sweep import SweepConfig
+from tune.notices import WarmStarted
 from tune.search.constrained_rungs import ConstrainedRungs
 from tune.search.pruning import pruner
 from tune.search.samplers import DESIGNED, sampler
@@ -425,12 +426,12 @@ class ArmStudy:
         eligible = ((trial.values[0], trial.number) for trial in complete if _is_feasible(trial))
         return sorted(eligible, key=lambda pair: rank(*pair))
 
-    def warm_start(self, earlier: Study, sweep: str, same_images: bool = True) -> None:
+    def warm_start(self, earlier: Study, sweep: str, same_images: bool = True) -> WarmStarted:
         """Learn from an earlier sweep's study of this search; values outside this arm's space are left out.
 
         Of the same task (`tasks.task`) and the same images the sampler gets its finished trials with their values,
         marked and never counted. Of another task, whose values say little of this one's, the best three trials are
-        start designs and nothing else is taken.
+        start designs and nothing else is taken: a transfer. Returns which it was, and of how many trials.
 
         Args:
             earlier: the study.
@@ -440,7 +441,7 @@ class ArmStudy:
         attributes = self._study.user_attrs
         complete = [trial for trial in earlier.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
         usable = [(trial, params) for trial in complete if (params := self._within(trial.params))]
-        if same_images and earlier.user_attrs.get(TASK) == task(self.search):
+        if same := same_images and earlier.user_attrs.get(TASK) == task(self.search):
             known = self._taken_from(sweep)  # a driver may have died half-way
             there = {trial.user_attrs[SOURCE] for trial in known}
             for trial, params in usable:
@@ -453,6 +454,8 @@ class ArmStudy:
             designs = [params for _, params in eligible[:TRANSFERRED]]
             self._study.set_user_attr(DESIGNS, {**attributes.get(DESIGNS, {}), sweep: designs})
         self._study.set_user_attr(WARM, [*attributes.get(WARM, []), sweep])
+        taken = len(usable) if same else len(designs)
+        return WarmStarted(self.search.name, sweep, "same task" if same else "transfer", taken)
 
     def warm_started(self, sweep: str) -> bool:
         """Return whether a warm start from an earlier sweep is complete."""

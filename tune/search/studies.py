@@ -22,6 +22,7 @@ from tune.description.replication import sweep_of_cell
 from tune.description.searches import PlannedSearch
 from tune.description.space import Values
 from tune.description.sweep import SweepConfig
+from tune.notices import WarmStarted
 from tune.search.arm_study import ArmStudy, Assignment, Counts, Outcome, existing_study
 from tune.search.tasks import SplitOf, no_splits
 from tune.search.wishes import Wishes
@@ -77,14 +78,15 @@ class Studies:
         for study in self._studies.values():
             study.claim(identity)
 
-    def warm_start(self, split_of: SplitOf = no_splits) -> None:
+    def warm_start(self, split_of: SplitOf = no_splits) -> list[WarmStarted]:
         """Take over what the sweeps under `search.warm_start` found, before the first trial is asked for; once.
+
+        Returns what each search has taken over now.
 
         Args:
             split_of: finds the fingerprints of splits, this sweep's included.
         """
-        for study in self._studies.values():
-            take_over(study, self._storage, split_of)
+        return [taken for study in self._studies.values() for taken in take_over(study, self._storage, split_of)]
 
     @property
     def counts(self) -> dict[str, Counts]:
@@ -222,22 +224,25 @@ class Studies:
         return params
 
 
-def take_over(study: ArmStudy, storage: BaseStorage, split_of: SplitOf = no_splits) -> None:
+def take_over(study: ArmStudy, storage: BaseStorage, split_of: SplitOf = no_splits) -> list[WarmStarted]:
     """Let a search learn from the studies of each earlier sweep under `search.warm_start`, once from each.
+
+    Returns what it has taken over now.
 
     Args:
         study: of the search.
         storage: of the earlier studies.
         split_of: finds the fingerprints of splits, this sweep's included.
     """
-    search = study.search
+    search, taken = study.search, []
     for earlier in search.sweep.search.warm_start:
         if study.warm_started(earlier):
             continue
         if (known := earlier_study(earlier, search, storage)) is not None:
             there = split_of(earlier, known.study_name.removeprefix(f"{earlier}/"))
             here = split_of(search.sweep.name, search.name)
-            study.warm_start(known, earlier, same_images=None in (there, here) or there == here)
+            taken.append(study.warm_start(known, earlier, same_images=None in (there, here) or there == here))
+    return taken
 
 
 def earlier_study(sweep: str, search: PlannedSearch, storage: BaseStorage) -> Study | None:

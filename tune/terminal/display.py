@@ -28,6 +28,7 @@ from tune.notices import (
     StudiesRebuilt,
     TaskFailed,
     TaskRetried,
+    WarmStarted,
 )
 from tune.terminal.board import Board, look_line
 
@@ -91,6 +92,9 @@ class Display:
             case StudiesRebuilt(arms, trials):
                 where = f"{trials} trials of {shortened(', '.join(arms), 200)}"
                 self._print_above(f"the studies' database lacked trials: rebuilt from the journal ({where})")
+            case WarmStarted(search, earlier, kind, trials):
+                what = "trials known to the sampler" if kind == "same task" else "trials to be tried first"
+                self._print_above(f"{search}: warm start from {earlier}, {kind}: {trials} {what}")
             case ArmWithoutWinner(arm, reason):
                 self._print_above(f"{arm}: no winner: {reason}")
 
