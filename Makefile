@@ -8,10 +8,11 @@ BENCHMARKS  := step distil sweep scale
 SEARCHES    := search search_many quality
 RESULTS     := benchmarks/RESULTS.md
 METHOD      := data/method
+SIDES       := data/sides
 METHOD_DATA := fashion-mnist $(patsubst %,folder:%,$(wildcard data/cifar10-jpeg))
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-test install-bench demo test fuzz chaos chaos-all gpu-check bench bench-method lint ui constraints image-check clean
+.PHONY: help install install-test install-bench demo test fuzz chaos chaos-all gpu-check bench bench-method bench-sides lint ui constraints image-check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -64,6 +65,10 @@ bench: install-bench  ## run the benchmarks one after another; hours, on an othe
 
 bench-method: install  ## arms with and without a teacher, paired by seed; hours, can be interrupted and continued
 	$(BIN)/python -m benchmarks.method --folder $(METHOD) --data $(METHOD_DATA) --write $(RESULTS)
+
+bench-sides: install  ## features and relations at equal sides; an hour or more a data set, can be interrupted and continued
+	$(BIN)/python -m benchmarks.sides --folder $(SIDES) --data $(METHOD_DATA)
+	$(BIN)/python -m benchmarks.sides --keep $(SIDES) --write $(RESULTS)
 
 lint: install-test  ## linter, types and import contracts
 	$(BIN)/ruff check .

@@ -11,9 +11,11 @@
     capacity.py     how far one driver reaches, simulated
     method.py       the effect of a teacher: arms paired by seed on two data sets
     arms.py         what the sweep of configs/arms.yaml found, from its journal
-    sides.py        feature matching and relations at equal sides of the maps
+    sides           feature matching and relations at equal sides of the maps
+    trainings.py    the trainings that method.py and sides are made of
     relation_scale.py  gradients of the relational terms, for their default ranges
     gpu             one GPU: steps, epochs, packed trials
+    method_text.py  the comparisons that the text on the method makes
     recompute.py    the tables of RESULTS.md from the committed evidence
     common.py       shared code: machine, repeats, table and JSON
 

@@ -94,10 +94,7 @@ def present(
         "machine": {**machine(), "load_before": before, "load_after": load()},
         "versions": {**versions(), **{peer: version_of(peer) for peer in peers}},
         "command": f"python -m benchmarks.{name}{given}",
-        "ratios": dict(result.ratios),
-        "unit": result.unit,
-        "measured": {side: spread._asdict() for side, spread in result.measured.items()},
-        "notes": dict(result.notes),
+        **plain(result),
     }
     if options.json:
         print(json.dumps(document, indent=1))
@@ -105,6 +102,16 @@ def present(
         Console().print(table(result), document["machine"], soft_wrap=True)
     if options.write:
         write_section(options.write, name, markdown(document))
+
+
+def plain(result: Result) -> dict[str, Any]:
+    """Return the figures of a result as they are printed with `--json`."""
+    return {
+        "ratios": dict(result.ratios),
+        "unit": result.unit,
+        "measured": {side: spread._asdict() for side, spread in result.measured.items()},
+        "notes": dict(result.notes),
+    }
 
 
 def table(result: Result) -> Table:
@@ -124,6 +131,11 @@ def markdown(document: Mapping[str, Any]) -> Iterator[str]:
     """Yield the lines of a result for RESULTS.md: machine and versions, table, ratios, notes."""
     yield from origin(document)
     yield ""
+    yield from figures(document)
+
+
+def figures(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of a result that do not depend on the machine that prints them: table, ratios, notes."""
     yield f"| {document['unit']} | median | quartiles | n |"
     yield "| --- | --- | --- | --- |"
     for side, row in document["measured"].items():

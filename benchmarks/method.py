@@ -13,12 +13,9 @@ import argparse
 import json
 import multiprocessing
 import statistics
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
-from functools import cache
-from multiprocessing.pool import Pool
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,67 +23,17 @@ import pandas as pd
 
 from analysis.compare import ALPHA, verdicts
 from analysis.statistics import holm
-from benchmarks.common import machine, origin, progress, write_section
-from benchmarks.evidence_file import EvidenceFile, read_evidence
-from supersnn.checkpoint import student_weights
-from supersnn.config import DatasetConfig, TrainConfig
-from supersnn.config_model import digest, parse, with_values
-from supersnn.data import TrainingData, training_data
-from supersnn.evaluation import evaluate
-from supersnn.networks.build import build
+from benchmarks.common import machine, origin, write_section
+from benchmarks.trainings import PROCESSES, QUICK, TEACHERS, TUNED_BY, Result, Run, Runs, Training, Values, best_of
 from supersnn.relations import RELATIONS
-from supersnn.teacher_sources import teacher_source_for
-from supersnn.teachers import TeacherStore
-from supersnn.test_set import open_test
-from supersnn.training import train
 from tune.versions import versions
 
-IMAGES, EPOCHS, TEACHER_EPOCHS = 5000, 12, 30
-TEACHERS = {"homogeneous": "resnet20", "heterogeneous": "vgg8"}
-AUGMENT = {"fashion-mnist": {"crop": 2, "flip": True}}
-"""By data set; all others use the usual augmentation of CIFAR."""
-TUNED_BY, SEEDS = (900, 901), tuple(range(10))
-"""The seeds for tuning, and those of the final trainings."""
+SEEDS = tuple(range(10))
+"""Of the final trainings."""
 RATES = (0.1, 0.2, 0.4, 0.8)
 GRIDS = {"relation": (10.0, 30.0, 100.0), "gram": (300.0, 1000.0, 3000.0), "logit": (0.3, 1.0, 3.0),
          "feature": (1.0, 3.0, 10.0)}  # fmt: skip
 """The weights to try, by term; the relation `gram` has another magnitude than the other three."""
-PROCESSES = 2
-
-Values = dict[str, Any]
-"""Values by dotted keys of a training."""
-
-
-@dataclass(frozen=True)
-class Training:
-    """One training, of an arm and a seed; the test images are opened only where it is `final`."""
-
-    data: str
-    arm: str
-    values: Values
-    seed: int
-    final: bool
-
-    @property
-    def key(self) -> str:
-        """Its unique digest; the arm's name is left out, so that arms with equal trainings share them."""
-        return digest(self.data, self.values, self.seed, self.final)
-
-    def config(self, images: int = IMAGES, epochs: int = EPOCHS) -> TrainConfig:
-        """Return the training's complete configuration."""
-        plain = {
-            "dataset": {
-                "name": self.data,
-                "images": images,
-                "validation": 0.2,
-                "augment": {**AUGMENT.get(self.data, {"crop": 4, "flip": True}), "views": epochs},
-            },
-            "student": {"architecture": "resnet8", "time_steps": 2, "stem_stride": 2},
-            "teacher": {"epochs": TEACHER_EPOCHS},
-            "train": {"epochs": epochs, "batch_size": 100},
-            "seed": self.seed,
-        }
-        return with_values(parse(TrainConfig, plain, "method"), self.values)
 
 
 def relation(kind: str, teacher: str, weight: float, shuffle: bool = False) -> Values:
@@ -116,112 +63,60 @@ def candidates() -> dict[str, list[Values]]:
     return found
 
 
-class Runs:
-    """The finished trainings, one line each in the folder's `results.jsonl`, and a process pool for more."""
-
-    def __init__(self, folder: Path, pool: Pool, quick: bool) -> None:
-        self._folder, self._pool = folder, pool
-        self.sizes: dict[str, int] = {"images": 200, "epochs": 1} if quick else {}
-        path = folder / "results.jsonl"
-        self.done: dict[str, dict[str, Any]] = {result["key"]: result for result in read_evidence(path)}
-        self._journal = EvidenceFile(path)
-
-    def __call__(self, trainings: Sequence[Training]) -> list[dict[str, Any]]:
-        """Return the result of each training, after running those that are missing."""
-        missing = list({t.key: t for t in trainings if t.key not in self.done}.values())
-        tasks = [(training, self._folder, self.sizes) for training in missing]
-        for number, result in enumerate(self._pool.imap_unordered(train_one, tasks), start=1):
-            self._journal.append("training", **result)
-            self.done[result["key"]] = result
-            progress(f"{number}/{len(missing)} {result['data']} {result['arm']}: {result['val']:.3f}")
-        return [self.done[training.key] for training in trainings]
-
-    def close(self) -> None:
-        """Close the file of results."""
-        self._journal.close()
-
-
-def train_one(task: tuple[Training, Path, Mapping[str, int]]) -> dict[str, Any]:
-    """Train, in a worker; a final training's student is tested. Accuracies are fractions, a failed student's is 0."""
-    training, folder, sizes = task
-    started = time.process_time()
-    config = training.config(**sizes)
-    data, accuracies = _images(config.dataset), {}
-    *_, last = train(config, data, teacher_source_for(config, data, folder / "store"))
-    if training.final:
-        network = build(config.student, config.neuron, data.shape, len(data.classes))
-        network.load_state_dict(student_weights(last.snapshot()[0]))
-        test = open_test(config.dataset, folder / "test-ledger.jsonl", f"method {training.arm} seed {training.seed}")
-        accuracies["test"] = evaluate(network, test, data.mean, data.std).accuracy
-    return {
-        "key": training.key,
-        **asdict(training),
-        "val": last.metrics.get("val/accuracy", 0.0) if last.ended == "finished" else 0.0,
-        **accuracies,
-        "spike_rate": last.metrics.get("spikes/rate"),
-        "ended": last.ended,
-        "seconds": time.process_time() - started,
-    }
-
-
-@cache
-def _images(config: DatasetConfig) -> TrainingData:
-    return training_data(config)
-
-
-def teach(task: tuple[str, str, Path, Mapping[str, int]]) -> dict[str, Any]:
-    """Train or load a teacher, in a worker; return its accuracy, parameters and seconds."""
-    data, pairing, folder, sizes = task
-    config = Training(data, pairing, relation("cosine", pairing, 1.0), 0, False).config(**sizes)
-    teacher = TeacherStore(folder / "store" / "teachers").get(config, _images(config.dataset))
-    facts = {"val": teacher.val_accuracy, "parameters": teacher.parameters, "seconds": teacher.seconds}
-    return {"pairing": pairing, "name": TEACHERS[pairing], **facts}
-
-
 class Study:
     """All trainings of one data set, in the order of their choices; `run` runs those that are missing."""
 
-    def __init__(self, data: str, run: Callable[[Sequence[Training]], list[dict[str, Any]]]) -> None:
-        self.data, self._run = data, run
+    def __init__(self, data: str, run: Run, sizes: Mapping[str, int] | None = None) -> None:
+        self.data, self._run, self.sizes = data, run, sizes or {}
 
     def choose(self, arm: str, options: Sequence[Values]) -> tuple[Values, float]:
         """Return the values with the best mean validation accuracy, and that accuracy."""
-        trainings = [Training(self.data, arm, values, seed, False) for values in options for seed in TUNED_BY]
-        scores = [result["val"] for result in self._run(trainings)]
-        each = len(TUNED_BY)
-        means = [statistics.fmean(scores[i : i + each]) for i in range(0, len(scores), each)]
-        best = max(range(len(options)), key=means.__getitem__)
-        return options[best], means[best]
+        tried = [[self.training(arm, values, seed, False) for seed in TUNED_BY] for values in options]
+        best, score = best_of(self._run, tried)
+        return options[best], score
 
-    def tuned(self) -> tuple[dict[str, Values], str]:
-        """Return the values of each arm, and the kind of relation that is best over both teachers."""
+    def training(self, arm: str, values: Values, seed: int, final: bool) -> Training:
+        """Return a training on this data set."""
+        return Training(self.data, arm, values, seed, final, self.sizes)
+
+    def tuned(self) -> tuple[dict[str, Values], dict[str, float]]:
+        """Return the values of each arm, and the mean validation accuracy of each kind of relation over both teachers.
+
+        The best kind is that of the arms `shuffled` and `logit+KIND`.
+        """
         chosen = {"direct": self.choose("direct", [{"optimizer.lr": rate} for rate in RATES])[0]}
         scores = {}
         for arm, options in candidates().items():
             chosen[arm], scores[arm] = self.choose(arm, [chosen["direct"] | values for values in options])
-        kind = max(RELATIONS, key=lambda kind: sum(scores[f"{kind}-{teacher}"] for teacher in TEACHERS))
+        kinds = {kind: statistics.fmean(scores[f"{kind}-{teacher}"] for teacher in TEACHERS) for kind in RELATIONS}
+        kind = max(kinds, key=kinds.__getitem__)
         for teacher in TEACHERS:
             chosen[f"logit+{kind}-{teacher}"] = chosen[f"logit-{teacher}"] | chosen[f"{kind}-{teacher}"]
             chosen[f"shuffled-{teacher}"] = chosen[f"{kind}-{teacher}"] | {"loss.relation.shuffle": True}
-        return chosen, kind
+        return chosen, kinds
 
     def final(self) -> "Findings":
         """Run all trainings, and return the findings."""
-        chosen, kind = self.tuned()
+        chosen, kinds = self.tuned()
+        kind = max(kinds, key=kinds.__getitem__)
         claimed = [f"{kind}-homogeneous", f"{kind}-heterogeneous", "shuffled-heterogeneous"]
         order = dict.fromkeys(["direct", *claimed, *chosen])
-        trainings = [Training(self.data, arm, chosen[arm], seed, True) for arm in order for seed in SEEDS]
+        trainings = [self.training(arm, chosen[arm], seed, True) for arm in order for seed in SEEDS]
         rows = [{**r, "arm": t.arm} for r, t in zip(self._run(trainings), trainings, strict=True)]
-        return Findings(pd.DataFrame(rows), claimed, chosen)
+        return Findings(pd.DataFrame(rows), claimed, chosen, kinds)
 
 
 @dataclass(frozen=True)
 class Findings:
-    """The final trainings of one data set, one per row; the arms that the claim is about; each arm's values."""
+    """The final trainings of one data set, one per row; the arms that the claim is about; each arm's values.
+
+    `kinds` has the mean validation accuracy of each kind of relation, by which one was chosen.
+    """
 
     rows: pd.DataFrame
     claimed: Sequence[str]
     chosen: Mapping[str, Values]
+    kinds: Mapping[str, float]
 
     def compared(self) -> pd.DataFrame:
         """Compare each arm with the one without a teacher; Holm-adjusted over the claimed arms and over the rest.
@@ -257,9 +152,6 @@ class Findings:
 
 def section(study: Study, findings: Findings, teachers: Sequence[Mapping[str, Any]], runs: Runs) -> Iterator[str]:
     """Yield the lines of one data set in RESULTS.md."""
-    own = [result for result in runs.done.values() if result["data"] == study.data]
-    hours = {final: sum(r["seconds"] for r in own if r["final"] is final) / 3600 for final in (False, True)}
-    rate = findings.chosen["direct"]["optimizer.lr"]
     yield f"### {study.data}"
     yield ""
     for teacher in teachers:
@@ -267,14 +159,22 @@ def section(study: Study, findings: Findings, teachers: Sequence[Mapping[str, An
             f"- {teacher['pairing']} teacher: {teacher['name']}, {teacher['parameters']:,} parameters, validation "
             f"{teacher['val']:.1%}, {teacher['seconds'] / 60:.1f} min to train"
         )
+    yield from facts(study, findings, runs.done)
+    yield ""
+    yield from findings.table()
+    yield ""
+
+
+def facts(study: Study, findings: Findings, done: Mapping[str, Result]) -> Iterator[str]:
+    """Yield the lines on what was chosen for all arms, and on what the trainings took."""
+    own = [r for r in done.values() if r["data"] == study.data and r.get("sizes", {}) == study.sizes]
+    hours = {final: sum(r["seconds"] for r in own if r["final"] is final) / 3600 for final in (False, True)}
+    rate = findings.chosen["direct"]["optimizer.lr"]
     yield f"- learning rate of all arms: {rate:g}, the best of {', '.join(map(str, RATES))} without a teacher"
     yield (
         f"- choosing took {sum(not r['final'] for r in own)} trainings, {hours[False]:.1f} h of a core; "
         f"the rest {sum(r['final'] for r in own)} trainings, {hours[True]:.1f} h"
     )
-    yield ""
-    yield from findings.table()
-    yield ""
 
 
 def main() -> None:
@@ -286,18 +186,16 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--quick", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    options.folder.mkdir(parents=True, exist_ok=True)
     lines: list[str] = []
     points: dict[str, float] = {}
     with (
         multiprocessing.get_context("spawn").Pool(PROCESSES) as pool,
-        closing(Runs(options.folder, pool, options.quick)) as runs,
+        closing(Runs(options.folder, pool)) as runs,
     ):
         for data in options.data:
-            teachers = pool.map(
-                teach, [(data, pairing, options.folder, runs.sizes) for pairing in TEACHERS], chunksize=1
-            )
-            study = Study(data, runs)
+            study = Study(data, runs, QUICK if options.quick else {})
+            taught = [study.training(pairing, relation("cosine", pairing, 1.0), 0, False) for pairing in TEACHERS]
+            teachers = [{"pairing": one.arm, **facts} for one, facts in zip(taught, runs.teach(taught), strict=True)]
             findings = study.final()
             lines += section(study, findings, teachers, runs)
             points |= {f"{data}: {r['a']}": 100 * r["difference"] for r in findings.compared().to_dict("records")}

@@ -2,82 +2,71 @@
 
     python -m benchmarks.recompute [--check benchmarks/RESULTS.md]
 
-Prints the method's tables, and the comparisons that its text speaks of. With `--check` every line must be in the file
-as it is printed; otherwise the exit code is 1. The search's table is recomputed by `benchmarks.search`, whose evidence
-can be given as its folder's file. What has no committed evidence (times of steps and sweeps) can only be measured
-again.
+Prints, each from what `evidence/` has of it: the method's tables and the comparisons that its text speaks of, the
+search's table, the section on equal sides, and the tables of the sweep of `configs/arms.yaml`. With `--check` nothing
+is printed but the lines that the file lacks, and the exit code is 1 if there are any. What has no committed evidence
+can only be measured again; RESULTS.md names it.
 """
 
 import argparse
-import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
+from benchmarks import arms, method_text
+from benchmarks.common import figures, plain
+from benchmarks.evidence_file import read_evidence
+from benchmarks.method import Findings, Study, facts
+from benchmarks.search import FEW, kept, summary
+from benchmarks.sides.evidence import section
+from benchmarks.trainings import Recorded
 
-from analysis.compare import verdicts
-from benchmarks.common import Lead, lead_of
-from benchmarks.method import Findings, Study, Training
-
-EVIDENCE = Path(__file__).parent / "evidence" / "method.jsonl"
-FAMILIES = {"claimed": "the three comparisons of the claim", "others": "the thirteen others"}
-"""The families of comparisons over which p-values are adjusted (Holm), each by itself."""
+EVIDENCE = Path(__file__).parent / "evidence"
 
 
-class Recorded:
-    """Looks trainings up in the evidence, where `benchmarks.method.Runs` would train."""
-
-    def __init__(self, path: Path) -> None:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        self.done: dict[str, dict[str, Any]] = {result["key"]: result for result in map(json.loads, lines)}
-
-    def __call__(self, trainings: Sequence[Training]) -> list[dict[str, Any]]:
-        """Return the result of each training.
-
-        Raises:
-            KeyError: the evidence lacks one.
-        """
-        return [self.done[training.key] for training in trainings]
-
-    def data_sets(self) -> list[str]:
-        """Return the data sets, in order of appearance."""
-        return list(dict.fromkeys(result["data"] for result in self.done.values()))
+def method(evidence: Path = EVIDENCE) -> Iterator[str]:
+    """Yield the lines on the method: for each data set the facts, the table, and what the text compares."""
+    recorded = Recorded(read_evidence(evidence / "method.jsonl"))
+    for data, found in findings(recorded).items():
+        yield f"### {data}"
+        yield from facts(Study(data, recorded), found, recorded.done)
+        yield from found.table()
+        yield from method_text.lines(data, found)
 
 
 def findings(recorded: Recorded) -> Mapping[str, Findings]:
-    """Return the findings on each data set."""
+    """Return the findings on each data set of the method's evidence."""
     return {data: Study(data, recorded).final() for data in recorded.data_sets()}
 
 
-def lead(found: Findings, ours: str, theirs: str) -> Lead:
-    """Return the lead of one arm over another in points of test accuracy, paired by seed."""
-    by_seed = {arm: found.rows[found.rows["arm"] == arm].sort_values("seed")["test"] for arm in (ours, theirs)}
-    return lead_of(list(by_seed[ours]), list(by_seed[theirs]))
+def search(evidence: Path = EVIDENCE) -> Iterator[str]:
+    """Yield the lines on the best student found in a given time.
+
+    Raises:
+        SystemExit: the evidence lacks the time of a training.
+    """
+    training, found = kept(evidence / "search.jsonl")
+    if training is None:
+        raise SystemExit(f"{evidence / 'search.jsonl'}: lacks the time of a training")
+    yield from figures(plain(summary("search", FEW, training, found)))
 
 
-def one_family(found: Findings) -> pd.DataFrame:
-    """Return all comparisons with the arm without a teacher, adjusted as one family of sixteen."""
-    return verdicts(found.rows, [(arm, "direct") for arm in found.chosen if arm != "direct"])
+def sweep_of_arms(evidence: Path = EVIDENCE) -> Iterator[str]:
+    """Yield the lines on the sweep of `configs/arms.yaml`; none before it is packed."""
+    if (evidence / "arms" / arms.PACKED).exists():
+        yield from arms.lines(arms.kept(evidence / "arms"))
 
 
-def against_shuffled(found: Findings) -> Iterator[str]:
-    """Yield a line for the chosen relation with each teacher, compared with the same relation of other samples."""
-    for arm in found.claimed[:2]:
-        teacher = arm.rpartition("-")[2]
-        yield f"| {arm} − shuffled-{teacher} | {_cell(lead(found, arm, f'shuffled-{teacher}'))} |"
+def lines(evidence: Path = EVIDENCE) -> Iterator[str]:
+    """Yield every line that RESULTS.md must have, without the space around it."""
+    parts = (method(evidence), search(evidence), section(evidence / "sides.jsonl"), sweep_of_arms(evidence))
+    yield from (line.strip() for part in parts for line in part)
 
 
-def _cell(one: Lead) -> str:
-    return f"{one.mean:+.2f} | {one.low:+.2f} … {one.high:+.2f}".replace("-", "−")
-
-
-def lines(recorded: Recorded) -> Iterator[str]:
-    """Yield every line that RESULTS.md must have."""
-    for found in findings(recorded).values():
-        yield from found.table()
-        yield from against_shuffled(found)
+def lacking(path: Path, evidence: Path = EVIDENCE) -> list[str]:
+    """Return the lines that a file should have and has not."""
+    text = {line.strip() for line in path.read_text(encoding="utf-8").splitlines()}
+    return [line for line in lines(evidence) if line not in text]
 
 
 def main() -> None:
@@ -85,14 +74,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.recompute")
     parser.add_argument("--check", type=Path, help="a Markdown file that must have every line")
     options = parser.parse_args()
-    expected = list(lines(Recorded(EVIDENCE)))
-    print("\n".join(expected))
     if options.check:
-        text = [line.strip() for line in options.check.read_text(encoding="utf-8").splitlines()]
-        missing = [line for line in expected if line not in text]
+        missing = lacking(options.check)
         for line in missing:
             print(f"{options.check}: lacks {line}", file=sys.stderr)
         raise SystemExit(1 if missing else 0)
+    print("\n".join(lines()))
 
 
 if __name__ == "__main__":

@@ -235,24 +235,17 @@ def measure(name: str, problem: Problem, path: Path, compared: Sequence[str] = S
     The first of the `compared` sides is ours.
     """
     os.environ.setdefault("GLIBC_TUNABLES", PAGES)  # as in a sweep's workers
-    known = list(read_evidence(path))
-    found = {
-        (event["side"], event["seed"]): Searched(event["finds"], event["epochs"], event["begun"])
-        for event in known
-        if event["event"] == "searched"
-    }
+    training, found = kept(path)
     with closing(EvidenceFile(path)) as journal, tempfile.TemporaryDirectory() as scratch:
         store = Path(scratch)
         first = sweep(problem, seed=0, seconds=1.0)
         teach(first, store)
-        training = next((event["training"] for event in known if event["event"] == "length"), None)
         if training is None:
             training = length(first, store)
             journal.append("length", training=training)
         seconds = problem.trainings * training / SLOTS
         progress(f"a training takes {training:.1f} s, a search {seconds:.0f} s")
-        seeds = range(FIRST_SEED, FIRST_SEED + problem.repeats)
-        for seed in seeds:
+        for seed in seeds_of(problem):
             config = sweep(problem, seed, seconds)
             for side in (
                 *compared[seed % len(compared) :],
@@ -263,7 +256,35 @@ def measure(name: str, problem: Problem, path: Path, compared: Sequence[str] = S
                     journal.append("searched", side=side, seed=seed, **found[side, seed]._asdict())
             ends = {side: f"{best_by(found[side, seed].finds, seconds):.4f}" for side in compared}
             progress(f"repeat {seed - FIRST_SEED + 1} of {problem.repeats}: {ends}")
-    sides = {side: [found[side, seed] for seed in seeds] for side in compared}
+    return summary(name, problem, training, found, compared)
+
+
+def seeds_of(problem: Problem) -> range:
+    """Return the seeds of the repeats."""
+    return range(FIRST_SEED, FIRST_SEED + problem.repeats)
+
+
+def kept(path: Path) -> tuple[float | None, dict[tuple[str, int], Searched]]:
+    """Return what a file has: the seconds of a full training, None without, and each search by side and seed."""
+    known = list(read_evidence(path))
+    found = {
+        (event["side"], event["seed"]): Searched(event["finds"], event["epochs"], event["begun"])
+        for event in known
+        if event["event"] == "searched"
+    }
+    return next((event["training"] for event in known if event["event"] == "length"), None), found
+
+
+def summary(
+    name: str,
+    problem: Problem,
+    training: float,
+    found: Mapping[tuple[str, int], Searched],
+    compared: Sequence[str] = SIDES,
+) -> Result:
+    """Return the result of searches by side and seed; a full training takes `training` seconds."""
+    seconds = problem.trainings * training / SLOTS
+    sides = {side: [found[side, seed] for seed in seeds_of(problem)] for side in compared}
     return Result(
         name=name,
         unit="best validation accuracy",

@@ -76,7 +76,7 @@ def test_a_missing_section_is_refused_before_measuring(monkeypatch: pytest.Monke
 def test_the_results_have_a_section_for_each_benchmark() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     measured, searches = re.findall(r"^(?:BENCHMARKS|SEARCHES) +:= (.+)$", makefile, re.MULTILINE)
-    for name in (*measured.split(), *searches.split(), "method"):
+    for name in (*measured.split(), *searches.split(), "method", "sides", "arms"):
         around_section(ROOT / "benchmarks" / "RESULTS.md", name)
 
 

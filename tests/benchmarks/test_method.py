@@ -1,13 +1,12 @@
 """The method's benchmark: choices, reuse of finished trainings, and the table."""
 
 from collections.abc import Sequence
-from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.method import SEEDS, TUNED_BY, Runs, Study, Training, candidates
+from benchmarks.method import SEEDS, Study, candidates
+from benchmarks.trainings import TUNED_BY, Training
 
 
 class FakeRuns:
@@ -53,20 +52,6 @@ def test_the_claim_is_adjusted_separately_and_is_in_the_table() -> None:
     rows = list(findings.table())
     assert len(rows) == 2 + len(findings.chosen)
     assert any(row.startswith("| gram-homogeneous | 300 | 10 |") and "+10.00" in row for row in rows)
-
-
-def test_equal_trainings_of_two_arms_have_one_key() -> None:
-    one = Training("digits", "a", {"optimizer.lr": 0.1}, 3, False)
-    assert one.key == Training("digits", "b", {"optimizer.lr": 0.1}, 3, False).key
-    others = [Training("digits", "a", {"optimizer.lr": 0.2}, 3, False), Training("digits", "a", one.values, 4, False)]
-    assert len({one.key, *(other.key for other in others), Training("digits", "a", one.values, 3, True).key}) == 4
-
-
-def test_a_torn_line_is_dropped(tmp_path: Path) -> None:
-    (tmp_path / "results.jsonl").write_text('{"key": "a", "val": 0.5}\n{"key": "b", "va')
-    with closing(Runs(tmp_path, None, quick=True)) as runs:  # type: ignore[arg-type]
-        assert set(runs.done) == {"a"}
-    assert (tmp_path / "results.jsonl").read_text() == '{"key": "a", "val": 0.5}\n'
 
 
 def test_every_option_is_a_valid_training() -> None:
