@@ -13,6 +13,7 @@ from supersnn.config_model import digest
 from supersnn.errors import UserError, described
 from supersnn.records.events import TeacherCached, TeacherTrained
 from supersnn.teacher_outputs import OutputKind
+from tune.execution.failures import FailedForGood
 from tune.notices import Notify, Preparing, TaskFailed, TaskRetried, ignore
 
 
@@ -107,6 +108,8 @@ class PreparationFailed:
     @classmethod
     def of(cls, error: Exception) -> Self:
         """Return the failure that an error is."""
+        if isinstance(error, FailedForGood):
+            return cls(error.reason, by_user=False, trace=error.trace)
         by_user = isinstance(error, UserError)
         trace = "".join(traceback.format_exception(error))
         return cls(str(error) if by_user else described(error, 300), by_user, trace)

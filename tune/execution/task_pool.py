@@ -4,6 +4,7 @@ A process takes a trial's resources on a usable node. The pool has as many as th
 of the cluster allows; it grows and shrinks while it works. What fails is sent elsewhere as `retries.py` decides.
 """
 
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -12,9 +13,9 @@ from typing import Any, Generic, TypeVar
 
 import ray
 
-from supersnn.errors import ExternalError, UserError
+from supersnn.errors import UserError
 from tune.execution.cluster_state import ClusterState, admit_none, living_nodes
-from tune.execution.failures import KIND_TEXTS, Failure, SystemFailure, failure_of, lost_worker
+from tune.execution.failures import FailedForGood, Failure, SystemFailure, failure_of, lost_worker
 from tune.execution.node_check import NodeMismatch
 from tune.execution.retries import GiveUp, Retry
 from tune.execution.task_slot import TaskSlot
@@ -29,6 +30,9 @@ FIRST_SIGN = 12.0
 long to start, once it has its resources."""
 TOO_MANY = 3.0
 """Seconds with more processes than the share, after which idle ones are ended."""
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+"""Ray colours the head of a worker's traceback."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -190,7 +194,9 @@ class TaskPool:
         self, work: _Work[T], slot: TaskSlot, task: _Task[T] | None, error: Exception
     ) -> Iterator[tuple[T, Any]]:
         """Take a task's error, or the loss of a process."""
-        own = error.cause if isinstance(error, ray.exceptions.RayTaskError) else None
+        own, trace = None, ""
+        if isinstance(error, ray.exceptions.RayTaskError):
+            own, trace = error.cause, _COLOUR.sub("", str(error))
         node = slot.where()
         if isinstance(own, SystemFailure):
             failure, own = own.failure, None
@@ -205,12 +211,18 @@ class TaskPool:
             if not work.waiting:
                 return
             task = work.waiting.popleft()  # for which the process was started
-        yield from self._decide(work, task, failure, node, own)
+        yield from self._decide(work, task, failure, node, own, trace)
 
     def _decide(
-        self, work: _Work[T], task: _Task[T], failure: Failure, node: str | None, own: Exception | None
+        self,
+        work: _Work[T],
+        task: _Task[T],
+        failure: Failure,
+        node: str | None,
+        own: Exception | None = None,
+        trace: str = "",
     ) -> Iterator[tuple[T, Any]]:
-        """Send a task again that has failed, or end it."""
+        """Send a task again that has failed, or end it; its own error is told by itself where that says enough."""
         if isinstance(own, UserError) or type(own).__name__ == "StaleDriverError":
             yield task.item, own
             return
@@ -223,7 +235,7 @@ class TaskPool:
             task.avoid = decision.avoid
             work.waiting.append(task)
         elif isinstance(decision, GiveUp):
-            yield task.item, own or ExternalError(f"{KIND_TEXTS[failure.kind]}: {failure.text}")
+            yield task.item, FailedForGood(task.label, failure, trace)
         else:
             work.stopped = decision.text
             work.waiting.clear()
@@ -238,14 +250,14 @@ class TaskPool:
                 del work.running[slot]
                 self._end(slot)
                 failure = Failure("stall", f"no progress for {slot.silent():.0f} s")
-                yield from self._decide(work, task, failure, slot.node, None)
+                yield from self._decide(work, task, failure, slot.node)
         for slot in [slot for slot in self._slots if slot.node is None]:
             if (seconds := slot.starting()) > FIRST_SIGN * self._cluster.stall:
                 node = slot.where()
                 self._end(slot)
                 if work.waiting:
                     failure = Failure("stall", f"a process has not started for {seconds:.0f} s")
-                    yield from self._decide(work, work.waiting.popleft(), failure, node, None)
+                    yield from self._decide(work, work.waiting.popleft(), failure, node)
 
     def _shrink(self, work: _Work[T]) -> None:
         """Give up processes without a task: others wait for their resources, or they have not started and need not."""
