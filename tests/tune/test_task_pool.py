@@ -16,7 +16,7 @@ from supersnn.errors import UserError
 from supersnn.parts import raised_by
 from tests.support.driver import is_gone
 from tune.description.sweep import ResourcesConfig
-from tune.execution import task_pool, task_slot
+from tune.execution import retries, task_pool, task_slot
 from tune.execution.cluster import RayExecutor
 from tune.execution.failures import FailedForGood
 from tune.execution.node_check import NodeMismatch
@@ -155,6 +155,27 @@ def test_an_error_of_its_own_ends_a_task_after_max_failures_and_no_other(executo
     assert "\x1b" not in failed.trace
     assert results == {0: 0, 2: 2, 3: 3}
     assert len(notices) == 1
+
+
+def thrice(path: Path) -> list[float]:
+    """Fail in the first two attempts; return when each began."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f"{time.time()}\n")
+    began = [float(line) for line in path.read_text(encoding="utf-8").split()]
+    if len(began) < 3:
+        full_memory()
+    return began
+
+
+def test_a_task_that_the_machine_fails_again_is_tried_again_later(
+    executor: RayExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retries, "WAIT", 6.0)
+    executor._cluster.policy.succeeded("x/0")
+    ((_, began),) = executor.tasks(thrice, [tmp_path / "attempts"])
+    assert isinstance(began, list)
+    assert began[2] - began[1] >= 6.0
+    assert len(notices) == 2
 
 
 class Run:

@@ -40,12 +40,13 @@ R = TypeVar("R")
 
 @dataclass(eq=False)
 class _Task(Generic[T]):
-    """A task that has not ended: its name in the retry policy, and the nodes that it is not sent to."""
+    """A task that has not ended: its name in the retry policy, the nodes that it is not sent to, when it may run."""
 
     item: T
     key: str
     label: str
     avoid: frozenset[str] = frozenset()
+    due: float = 0.0
 
 
 @dataclass(eq=False)
@@ -57,6 +58,16 @@ class _Work(Generic[T]):
     running: dict[TaskSlot, _Task[T]] = field(default_factory=dict)
     slowest: float | None = None
     stopped: str | None = None
+
+    def ready(self) -> list[_Task[T]]:
+        """Return the tasks that wait for a process, without those that are to be tried again later."""
+        return [task for task in self.waiting if task.due <= time.monotonic()]
+
+    def take(self) -> _Task[T]:
+        """Take the task that a process was started for: the first one that is ready, if any still is."""
+        task = next(iter(self.ready()), self.waiting[0])
+        self.waiting.remove(task)
+        return task
 
     def learn(self, slot: TaskSlot) -> None:
         """Take the times between the signs of a process's task; one that found its result at once has given none."""
@@ -139,19 +150,19 @@ class TaskPool:
                 work.running[slot] = task
                 slot.run(work.function, task.item)
         starting = [slot for slot in self._slots if slot.node is None]
-        for task in list(work.waiting)[len(starting) :]:
+        for task in work.ready()[len(starting) :]:
             if len(self._slots) >= self._capacity():
                 break
             self._slots.append(TaskSlot(self._cluster, task.avoid, self._light))
 
     def _task_for(self, work: _Work[T], slot: TaskSlot) -> _Task[T] | None:
         """Take the first task that may run on a process's node; a process that no task may use makes room."""
-        nodes = self._cluster.open_nodes()
-        for task in work.waiting:
+        nodes, ready = self._cluster.open_nodes(), work.ready()
+        for task in ready:
             if slot.node in nodes and (slot.node not in task.avoid or nodes.keys() <= task.avoid):
                 work.waiting.remove(task)
                 return task
-        if work.waiting:
+        if ready:
             self._end(slot)
         return None
 
@@ -210,7 +221,7 @@ class TaskPool:
         if task is None:
             if not work.waiting:
                 return
-            task = work.waiting.popleft()  # for which the process was started
+            task = work.take()
         yield from self._decide(work, task, failure, node, own, trace)
 
     def _decide(
@@ -232,7 +243,7 @@ class TaskPool:
             return
         if isinstance(decision, Retry):
             self._notify(TaskRetried(task.label, nodes.get(node or "", node), failure.text))
-            task.avoid = decision.avoid
+            task.avoid, task.due = decision.avoid, time.monotonic() + decision.wait
             work.waiting.append(task)
         elif isinstance(decision, GiveUp):
             yield task.item, FailedForGood(task.label, failure, trace)
@@ -257,7 +268,7 @@ class TaskPool:
                 self._end(slot)
                 if work.waiting:
                     failure = Failure("stall", f"a process has not started for {seconds:.0f} s")
-                    yield from self._decide(work, work.waiting.popleft(), failure, node)
+                    yield from self._decide(work, work.take(), failure, node)
 
     def _shrink(self, work: _Work[T]) -> None:
         """Give up processes without a task: others wait for their resources, or they have not started and need not."""
