@@ -200,6 +200,18 @@ def test_a_failed_attempt_is_recorded_and_its_trial_is_the_next_or_the_last(tmp_
     assert search.next_job() is None
 
 
+def test_the_slowest_epoch_of_a_search_is_that_of_all_its_epochs(tmp_path: Path) -> None:
+    search, _ = begin(tmp_path, sweep(), optuna.storages.InMemoryStorage())
+    first, other = search.next_job(), search.next_job()
+    assert first is not None
+    assert other is not None
+    assert search.slowest_epoch(first.key) is None
+    for number, seconds in enumerate((9.0, 1.0), start=1):
+        search.reported(first.key, epoch(number, seconds=seconds))
+    assert search.slowest_epoch("direct/7") == 9.0
+    assert search.slowest_epoch(other.key) is None, "of another search"
+
+
 def test_a_trial_is_held_until_it_may_be_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
     search, record = begin(tmp_path, sweep(trials=1), optuna.storages.InMemoryStorage())

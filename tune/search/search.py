@@ -9,7 +9,7 @@ from supersnn.errors import UserError
 from supersnn.networks.build import family
 from supersnn.records.events import AnyEvent, EpochReported, TrialEnded, TrialStarted
 from supersnn.records.failure_events import AttemptFailed
-from supersnn.records.metrics import EPOCH_SECONDS, VAL_ACCURACY, feasible, judged
+from supersnn.records.metrics import VAL_ACCURACY, feasible, judged
 from supersnn.records.pairing import pairing
 from supersnn.records.searches import split_key
 from tune.description.searches import PlannedSearch
@@ -181,10 +181,8 @@ class Search:
         self._record.waits(reason)
 
     def slowest_epoch(self, key: str) -> float | None:
-        """Return the seconds of the slowest last epoch of the trials of a trial's search; None before any."""
-        search = self._record.state.search(split_key(key)[0])
-        times = (trial.metrics.get(EPOCH_SECONDS.key) for trial in search.trials.values())
-        return max((seconds for seconds in times if seconds is not None), default=None)
+        """Return the seconds of the slowest epoch so far of a trial's search; None before any."""
+        return self._record.state.search(split_key(key)[0]).slowest
 
     def comparable(self, key: str) -> str:
         """Return what a trial's times can be compared by: its kind of training, and its GPU."""
