@@ -51,7 +51,8 @@ class OneTrial:
     def poll(self) -> None:
         pass
 
-    def next_job(self, _ready: object) -> Job | None:
+    def next_job(self, ready: Any) -> Job | None:
+        del ready
         if time.monotonic() < self.due:
             return None
         self.held = []
@@ -188,6 +189,13 @@ class Teachers:
             self.notices.append(f"{type(notice).__name__} {notice.reason}")
 
 
+class WaitsForTeachers(OneTrial):
+    """A search whose trial needs its teachers."""
+
+    def next_job(self, ready: Any) -> Job | None:
+        return super().next_job(ready) if ready(SimpleNamespace(name="x")) else None
+
+
 def taught(teachers: Teachers, max_failures: int = 1) -> tuple[bool, list[str]]:
     """Return whether the search is ready, and what it was told."""
     search = OneTrial(max_failures=max_failures)
@@ -213,10 +221,13 @@ def test_teachers_are_tried_again_as_trials_are() -> None:
 
 
 def test_a_teacher_that_the_machine_fails_again_is_tried_again_later(waited: list[float]) -> None:
-    teachers, search, executor = Teachers(*[MemoryError("full")] * 3), OneTrial(), LocalExecutor()
+    teachers, search, executor = Teachers(*[MemoryError("full")] * 3), WaitsForTeachers(), LocalExecutor()
+    executor._runner = Runner()  # type: ignore[assignment]
     executor._policy.succeeded("x/1")
-    assert executor._prepared(cast(Search, search), teachers.them, cast(Any, SimpleNamespace(name="x")))
+    executor.search(cast(Search, search), teachers.them)
     assert teachers.notices == [*["TaskRetried MemoryError: full"] * 3, "ready"]
+    assert set(search.calls[:-1]) == {"waits for the next attempt of a teacher"}
+    assert search.calls[-1] == "x/0 finished"
     assert sum(waited) == pytest.approx(3 * retries.WAIT)
 
 

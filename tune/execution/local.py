@@ -85,12 +85,12 @@ class LocalExecutor:
         ready = partial(self._prepared, search, preparations)
         with closing(Pack(Places(self._pack, self._device))) as pack:
             may_start = True
-            while may_start or pack or search.held:
+            while may_start or pack or (held := _held(search, preparations)):
                 search.poll()
                 if search.over:
                     return
                 if not (may_start or pack):
-                    search.waits(f"the next attempt of {search.held[0]}")
+                    search.waits(f"the next attempt of {held}")
                     time.sleep(HELD_EVERY)
                     may_start = True
                 while may_start and pack.free:
@@ -110,7 +110,8 @@ class LocalExecutor:
         teachers = TeacherFailures(search, preparations, self._policy)
         for item in preparations.missing(planned.name):
             while search.halted is None and preparations.may_start(item) and item in preparations.missing(planned.name):
-                _pause(preparations.wait(item), search.poll, lambda: search.over)
+                if preparations.wait(item):
+                    return False
                 key = preparations.start(item)
                 try:
                     result = run_on(self._device, preparations.work, item)
@@ -200,10 +201,17 @@ class LocalExecutor:
         """Do nothing: no resources are held."""
 
 
-def _pause(seconds: float, poll: Callable[[], None], over: Callable[[], bool] = lambda: False) -> None:
-    """Wait before another attempt, unless it is over; `poll` is called meanwhile."""
+def _held(search: Search, preparations: Preparations | None) -> str:
+    """Return the name of what is to be tried again, and not yet; empty where nothing is."""
+    if search.held:
+        return search.held[0]
+    return "a teacher" if preparations is not None and preparations.held else ""
+
+
+def _pause(seconds: float, poll: Callable[[], None]) -> None:
+    """Wait before another attempt; `poll` is called meanwhile."""
     end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0 and not over():
+    while (left := end - time.monotonic()) > 0:
         time.sleep(min(HELD_EVERY, left))
         poll()
 
