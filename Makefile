@@ -7,6 +7,7 @@ TORCH  := torch torchvision
 BENCHMARKS  := step distil sweep scale
 SEARCHES    := search search_many quality
 RESULTS     := benchmarks/RESULTS.md
+CHAOS       := failures chaos termination sharing shared
 METHOD      := data/method
 SIDES       := data/sides
 METHOD_DATA := fashion-mnist $(patsubst %,folder:%,$(wildcard data/cifar10-jpeg))
@@ -50,10 +51,10 @@ test: install-test lint  ## linter, types, import contracts, unit tests, a small
 fuzz: install-test  ## mutate sweep files, stores, images and the environment; at most 15 minutes
 	$(BIN)/python -m tests.fuzz --minutes 15
 
-chaos: install-test  ## kill drivers and workers, and break nodes, in real sweeps; minutes
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m chaos tests/end_to_end/test_chaos.py tests/end_to_end/test_failures.py tests/end_to_end/test_sharing.py
+chaos: install-test  ## kill and terminate drivers, break workers, nodes and the object store, in real sweeps
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m chaos $(CHAOS:%=tests/end_to_end/test_%.py)
 
-chaos-all: install-test  ## the same, and drivers terminated, steered, and without their object store; more than an hour
+chaos-all: install-test  ## the same one after the other, and drivers that are steered meanwhile
 	$(BIN)/python -m pytest -m chaos tests/end_to_end
 
 gpu-check:  ## check all that runs on a GPU, with the method's own requirements and pytest; at most 6 minutes

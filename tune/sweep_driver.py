@@ -97,6 +97,10 @@ class SweepDriver:
         """Return whether trials are left to be run."""
         return self.studies.under_way() or not (self.studies.full() or self.budget.exhausted())
 
+    def incomplete(self) -> list[str]:
+        """Return the searches that lack trials, of which the best is not known yet."""
+        return self.studies.left(new=self.budget.exhausted() is None)
+
     def waits(self) -> bool:
         """Return whether trials are left to be run, all of them paused."""
         return self.studies.waits(new=self.budget.exhausted() is None)

@@ -181,8 +181,13 @@ class SweepRunner:
         return failed
 
     def _verify(self) -> None:
+        """Choose the winners and test them, but of no search that lacks trials because it could not have its teachers.
+
+        With fewer trials than the others it would have another winner now than when a later driver completes it.
+        """
         self._notify(StageStarted("verify"))
         final_runs = self._driver.final_runs
+        final_runs.leave_out(self._driver.incomplete())
         self._rank()
         winners = final_runs.winners()
         for search, winner in winners.items():

@@ -19,6 +19,7 @@ class SearchRecord:
         running: the epoch that each trial under way has reached.
         counts: how many trials have ended in each way.
         epochs: how many epochs all trials have had together, `ended_epochs` those that have ended.
+        slowest: the seconds of its slowest epoch, None before any.
         best: the number of the best trial; see `better`.
         winner: the last choice of a winner.
         ranked, verified: final runs by trial and seed.
@@ -33,6 +34,7 @@ class SearchRecord:
     counts: dict[TrialEnd, int] = field(default_factory=lambda: {"finished": 0, "stopped": 0, "failed": 0})
     epochs: int = 0
     ended_epochs: int = 0
+    slowest: float | None = None
     best: int | None = None
     winner: WinnerChosen | None = None
     ranked: dict[int, dict[int, TrialRanked]] = field(default_factory=dict)

@@ -156,7 +156,7 @@ class SweepState(SweepContents):
             self._reopen(search, search.trials[event.trial])
         search.trials[event.trial].starts += 1
         search.trials[event.trial].gpus = event.gpus
-        search.trials[event.trial].heard = event.time
+        search.trials[event.trial].heard, search.trials[event.trial].reports = event.time, False
         search.running[event.trial] = event.resumed_at
 
     def _epoch(self, event: EpochReported) -> bool:
@@ -167,13 +167,14 @@ class SweepState(SweepContents):
             return False
         if trial.end is None:
             search.running[event.trial] = event.epoch
-            trial.heard = event.time
+            trial.heard, trial.reports = event.time, True
         if event.epoch <= trial.epochs:
             return False
         search.epochs += event.epoch - trial.epochs
         trial.epochs, trial.metrics = event.epoch, event.metrics
         seconds = event.metrics.get(measures.EPOCH_SECONDS.key) or 0.0
         trial.seconds += seconds
+        search.slowest = max(search.slowest or 0.0, seconds) or None
         self.training_seconds += seconds
         self.costs.add("search", seconds, trial.gpus)
         self._place(trial, event, seconds)

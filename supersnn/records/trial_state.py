@@ -36,6 +36,7 @@ class TrialRecord:
         starts: how often it was sent to a worker.
         attempts: how many attempts have failed and were repeated, `failure` what the last of them was.
         heard: when it was last sent to a worker, or has reported, in Unix seconds.
+        reports: whether it has reported since it was sent: before, it may wait for a node.
     """
 
     number: int
@@ -67,6 +68,7 @@ class TrialRecord:
     attempts: int = 0
     failure: str | None = None
     heard: float | None = None
+    reports: bool = False
 
     @property
     def timed_as(self) -> str:

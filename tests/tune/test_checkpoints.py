@@ -18,7 +18,7 @@ from supersnn.data import training_data
 from supersnn.training import EpochReport, Snapshot, train
 from tests.support.records import timeless
 from tune.description.sweep import SweepConfig
-from tune.execution.checkpoints import CheckpointWriter, checkpoint_path
+from tune.execution.checkpoints import CheckpointWriter, Patience, checkpoint_path
 from tune.execution.trial import TrialRunner
 from tune.search.messages import OWNER, Job
 from tune.search.pruning import rungs
@@ -158,6 +158,23 @@ def test_what_is_being_written_when_a_trial_is_stopped_is_finished(
     reports.close()
     assert saved(work) == 1
     assert not list((tmp_path / work.folder).glob(".checkpoint-*"))
+
+
+def test_trainings_that_end_do_not_wait_for_a_storage_that_is_away(report: EpochReport) -> None:
+    """A driver that is terminated has 20 seconds, whatever the number of its trainings."""
+    back, patience = threading.Event(), Patience(0.5)
+
+    def write(_: Snapshot) -> None:
+        back.wait(60)
+
+    began = time.monotonic()
+    for _ in range(3):
+        with CheckpointWriter(write, 1e-9, patience) as writer:
+            time.sleep(0.01)
+            writer.take(report, wait=False)
+    assert 0.5 <= time.monotonic() - began < 5
+    assert all(thread.daemon for thread in threading.enumerate() if thread.name == "checkpoint")
+    back.set()
 
 
 def test_each_epoch_is_saved_where_no_time_may_be_lost(tmp_path: Path) -> None:

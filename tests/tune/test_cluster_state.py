@@ -67,6 +67,7 @@ class FakeSearch:
 
     settings = smallest()
     over = False
+    held = ()
     slowest: float | None = None
 
     def __init__(self, *keys: str) -> None:
@@ -83,7 +84,8 @@ class FakeSearch:
         self.calls.append(("reported", key, report))
         return report.ended is not None
 
-    def requeue(self, key: str, set_back: bool = False) -> None:
+    def requeue(self, key: str, set_back: bool = False, wait: float = 0.0) -> None:
+        assert wait == 0, "nothing has succeeded"
         self.calls.append(("requeue last" if set_back else "requeue", key))
         self.jobs.append(Job(key, {}, (0,), f"s/trials/{key}", "s", "/store", "token"))
 

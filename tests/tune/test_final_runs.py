@@ -20,6 +20,7 @@ from tune.description.arms import resolve
 from tune.description.searches import planned
 from tune.description.space import Values
 from tune.description.sweep import SweepConfig
+from tune.execution.failures import FailedForGood, Failure
 from tune.execution.local import LocalExecutor
 from tune.execution.trial import StaleDriverError
 from tune.outcome import final_training
@@ -356,3 +357,28 @@ def test_a_run_that_fails_takes_no_other_with_it_and_is_told_in_one_line(
     assert "in measured" in trace.read_text(encoding="utf-8")
     again = [item.seed for item, _ in made.run(made.verifications(), LocalExecutor())]
     assert again == [1001, 1002, 1000]
+
+
+class Failing:
+    """An executor of other processes, whose tasks have failed for good."""
+
+    def __init__(self, trace: str) -> None:
+        self.trace = trace
+
+    def tasks(self, _function: object, items: list[FinalRun]) -> list[tuple[FinalRun, FailedForGood]]:
+        failure = Failure("memory", "MemoryError: 3 GiB")
+        return [(item, FailedForGood(item.label, failure, self.trace)) for item in items]
+
+
+def test_runs_that_are_given_up_elsewhere_are_told_with_their_workers_traceback(finals: Made, tmp_path: Path) -> None:
+    made = finals(ONE, seeds=3)
+    for trace in ("", "Traceback of the worker\n"):
+        with pytest.raises(ExternalError) as caught:
+            list(made.run(made.verifications(), Failing(trace)))  # type: ignore[arg-type]
+        file = tmp_path / made.verifications()[0].job.folder / "traceback.txt"
+        where = f"; its traceback is in {file}" if trace else ""
+        assert str(caught.value) == (
+            f"the final run direct/4 with seed 1000 failed, and 2 more: out of memory: MemoryError: 3 GiB{where} "
+            "(the same command tries again what is missing)"
+        )
+        assert (file.read_text(encoding="utf-8") if file.exists() else "") == trace

@@ -1,6 +1,7 @@
 """The in-process executor: what a training raises is its trial's failure, what the driver raises is not."""
 
 import sqlite3
+import time
 from collections.abc import Generator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -10,6 +11,7 @@ import pytest
 from supersnn.errors import UserError
 from supersnn.records.events import TeacherTrained
 from tests.support.sweeps import smallest
+from tune.execution import retries
 from tune.execution.local import LocalExecutor
 from tune.execution.preparations import Preparation, Preparations, Prepared
 from tune.execution.trial import StaleDriverError
@@ -37,18 +39,23 @@ class OneTrial:
 
     over = False
     halted: UserError | None = None
+    due = 0.0
     settings = smallest()
 
     def __init__(self, error: Exception | None = None, max_failures: int = 1) -> None:
         search = self.settings.search.model_copy(update={"max_failures": max_failures})
         self.settings = self.settings.model_copy(update={"search": search})
         self.jobs = [Job("x/0", {}, (0,), "s/trials/x/0", "s", "/store", "token")]
-        self.error, self.calls = error, list[str]()
+        self.error, self.calls, self.held = error, list[str](), list[str]()
 
     def poll(self) -> None:
         pass
 
-    def next_job(self, _ready: object) -> Job | None:
+    def next_job(self, ready: Any) -> Job | None:
+        del ready
+        if time.monotonic() < self.due:
+            return None
+        self.held = []
         return self.jobs.pop() if self.jobs else None
 
     def reported(self, key: str, report: Report) -> bool:
@@ -64,9 +71,15 @@ class OneTrial:
         self.calls.append(f"{key} attempt {number} {kind}: {reason}")
         assert node is None
 
-    def requeue(self, key: str, set_back: bool) -> None:
+    def requeue(self, key: str, set_back: bool, wait: float) -> None:
         self.jobs.append(Job(key, {}, (0,), "s/trials/x/0", "s", "/store", "token"))
         self.calls.append("requeued" + " last" * set_back)
+        self.held = [key] if wait else []
+        self.due = time.monotonic() + wait
+
+    def waits(self, reason: str) -> None:
+        if reason:
+            self.calls.append(f"waits for {reason}")
 
     def store_full(self, text: str) -> UserError | None:
         return UserError("the store is full") if "/store" in text else None
@@ -79,8 +92,24 @@ class OneTrial:
         self.calls.append(f"{key} {end}")
 
 
-def searched(search: OneTrial, *errors: Exception) -> list[str]:
+@pytest.fixture(autouse=True)
+def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Let no time pass while the driver waits; return the seconds that it waited for."""
+    clock, slept = [1000.0], list[float]()
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds
+        slept.append(seconds)
+
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "sleep", sleep)
+    return slept
+
+
+def searched(search: OneTrial, *errors: Exception, succeeded: bool = False) -> list[str]:
     executor = LocalExecutor()
+    if succeeded:
+        executor._policy.succeeded("x/1")
     executor._runner = Runner(*errors)  # type: ignore[assignment]
     executor.search(cast(Search, search))
     return search.calls
@@ -116,6 +145,19 @@ def test_failures_of_the_machine_never_end_a_trial_and_stop_the_search_where_not
     )
 
 
+def test_a_trial_that_the_machine_fails_again_is_tried_again_later(waited: list[float]) -> None:
+    calls = searched(OneTrial(), *[OSError(5, "Input/output error")] * 3, succeeded=True)
+    assert [call for call in calls if not call.startswith("x/0 attempt")] == [
+        "requeued",
+        "requeued last",
+        *["waits for the next attempt of x/0"] * int(retries.WAIT),
+        "requeued last",
+        *["waits for the next attempt of x/0"] * int(2 * retries.WAIT),
+        "x/0 finished",
+    ]
+    assert sum(waited) == pytest.approx(3 * retries.WAIT)
+
+
 def test_a_full_disk_of_the_store_halts_the_search() -> None:
     assert searched(OneTrial(), OSError(28, "No space left on device", "/store/x")) == ["halted: the store is full"]
 
@@ -147,6 +189,13 @@ class Teachers:
             self.notices.append(f"{type(notice).__name__} {notice.reason}")
 
 
+class WaitsForTeachers(OneTrial):
+    """A search whose trial needs its teachers."""
+
+    def next_job(self, ready: Any) -> Job | None:
+        return super().next_job(ready) if ready(SimpleNamespace(name="x")) else None
+
+
 def taught(teachers: Teachers, max_failures: int = 1) -> tuple[bool, list[str]]:
     """Return whether the search is ready, and what it was told."""
     search = OneTrial(max_failures=max_failures)
@@ -171,6 +220,17 @@ def test_teachers_are_tried_again_as_trials_are() -> None:
         taught(Teachers(UserError("weights: no file")))
 
 
+def test_a_teacher_that_the_machine_fails_again_is_tried_again_later(waited: list[float]) -> None:
+    teachers, search, executor = Teachers(*[MemoryError("full")] * 3), WaitsForTeachers(), LocalExecutor()
+    executor._runner = Runner()  # type: ignore[assignment]
+    executor._policy.succeeded("x/1")
+    executor.search(cast(Search, search), teachers.them)
+    assert teachers.notices == [*["TaskRetried MemoryError: full"] * 3, "ready"]
+    assert set(search.calls[:-1]) == {"waits for the next attempt of a teacher"}
+    assert search.calls[-1] == "x/0 finished"
+    assert sum(waited) == pytest.approx(3 * retries.WAIT)
+
+
 def test_a_stale_driver_ends() -> None:
     with pytest.raises(StaleDriverError):
         searched(OneTrial(), StaleDriverError("another driver"))
@@ -192,12 +252,13 @@ def tried(*errors: Exception, max_failures: int = 1) -> tuple[Any, list[str]]:
     return result, [notice.reason for notice in notices if isinstance(notice, TaskRetried)]
 
 
-def test_tasks_are_tried_again_as_trials_are() -> None:
+def test_tasks_are_tried_again_as_trials_are(waited: list[float]) -> None:
     passing = OSError(5, "Input/output error")
     assert tried(passing, MemoryError("full"), passing) == (
         7,
         ["OSError: [Errno 5] Input/output error", "MemoryError: full", "OSError: [Errno 5] Input/output error"],
     )
+    assert sum(waited) == pytest.approx(3 * retries.WAIT), "before the third attempt, and before the fourth"
     one, two = ValueError("one"), ValueError("two")
     assert tried(one) == (7, ["ValueError: one"])
     assert tried(one, two) == (two, ["ValueError: one"])

@@ -67,7 +67,7 @@ def test_workers_have_our_environment_and_the_driver_keeps_its_own(executor: Ray
 class OneTrial:
     """A search of one trial, whose job no worker can run."""
 
-    over, halted, gpus = False, None, None
+    over, halted, gpus, held = False, None, None, ()
     settings = smallest(search={"max_failures": 0})
 
     def __init__(self, store: Path) -> None:

@@ -1,6 +1,7 @@
 """Teachers prepared beside trials: each when its search is next, recorded once, found where they are complete."""
 
 import json
+import time
 from collections.abc import Collection
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ from ray.tune.search import Searcher
 from supersnn.errors import ExternalError, UserError
 from supersnn.records.events import TeacherCached, TeacherTrained
 from supersnn.teacher_outputs import OutputKind
-from tune.execution import searcher
+from tune.execution import retries, searcher
 from tune.execution.cluster_state import ClusterState
 from tune.execution.failed_teachers import TeacherFailures, require_none
 from tune.execution.failures import Failure
@@ -140,7 +141,7 @@ class Wants:
 
     def __init__(self, *searches: str) -> None:
         self.left, self.calls = list(searches), list[str]()
-
+        self.over, self.held = False, list[str]()
         self.settings = SimpleNamespace(search=SimpleNamespace(max_failures=0))
 
     def poll(self) -> None:
@@ -276,6 +277,33 @@ def test_a_teacher_whose_machine_failed_is_prepared_elsewhere_and_the_run_ends_w
         suggests.suggest(f"t{number + 1}")
     suggests.on_trial_complete("t5", error=True)
     assert wants.calls[0].startswith("halt everything fails: 6 attempts in a row")
+    assert driver.error is None
+
+
+def test_a_run_waits_for_the_teacher_that_is_tried_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    prepares, wants, driver, cluster = Prepares(), Wants("b"), searcher.DriverWork(), Nodes(2)
+    watch = cast(TrialWatch, Failing(Failure("io", "OSError: [Errno 5] Input/output error")))
+    cluster.policy.succeeded("x/0", "id")
+    suggests = searcher.StudySearcher(cast(Search, wants), cast(ClusterState, cluster), driver, prepares.them, watch)
+    for number in range(2):
+        assert isinstance(suggests.suggest(f"t{number}"), dict)
+        cluster.policy.succeeded("x/0", "id")
+        suggests.on_trial_complete(f"t{number}", error=True)
+    other = suggests.suggest("t2")
+    assert isinstance(other, dict)
+    assert other["preparation"]["config"]["teacher"]["name"] == "own", "others go on"
+    prepares.them.ended(other["key"], result("own"))
+    suggests.on_trial_complete("t2")
+    assert suggests.suggest("t3") is None, "the run does not end"
+    wants.over = True
+    assert suggests.suggest("t3") == Searcher.FINISHED
+    wants.over = False
+    now[0] += retries.WAIT
+    again = suggests.suggest("t3")
+    assert isinstance(again, dict)
+    assert again["preparation"]["config"]["teacher"]["name"] == "shared"
     assert driver.error is None
 
 

@@ -124,9 +124,15 @@ def test_where_everything_fails_the_sweep_is_stopped_with_the_reason() -> None:
 
 def test_work_that_fails_everywhere_while_other_work_succeeds_has_an_error_of_its_own() -> None:
     policy, large = RetryPolicy(2), Failure("memory", "OutOfMemoryError: 900 GiB")
+    policy.succeeded("t/1", "a")
+    waits = []
     for number in range(retries.WITHOUT_PROGRESS - 1):
-        assert isinstance(policy.failed("t/0", large, NODES[number % 3], NODES), Retry)
+        decision = policy.failed("t/0", large, NODES[number % 3], NODES)
+        assert isinstance(decision, Retry)
+        waits.append(decision.wait)
         policy.succeeded("t/1", NODES[number % 3])
+    assert waits == [0.0, 90.0, 180.0]
+    assert sum(waits) > 240, "storage that is away for a minute or two ends no trial"
     assert policy.failed("t/0", large, "a", NODES) == GiveUp(large)
     assert policy.breaker.left_out == {}
 
@@ -139,6 +145,36 @@ def test_lost_nodes_neither_stop_the_sweep_nor_end_a_trial_soon() -> None:
         policy.succeeded("t/5", "a")
         assert isinstance(policy.failed("t/0", LOST, "b", NODES), Retry)
     assert policy.failed("t/0", LOST, "b", NODES) == GiveUp(LOST)
+
+
+def test_nodes_that_are_lost_again_and_again_stop_the_sweep_where_nothing_else_succeeds() -> None:
+    policy = RetryPolicy(0)
+    policy.succeeded("t/9", "a")
+    decisions = [
+        policy.failed(f"t/{trial}", LOST, f"node {number}-{trial}", [f"node {number + 1}-{trial}"])
+        for number in range(retries.LOST_WITHOUT_PROGRESS)
+        for trial in range(3)
+    ]
+    first = next(number for number, decision in enumerate(decisions) if not isinstance(decision, Retry))
+    assert first == 3 * (retries.LOST_WITHOUT_PROGRESS - 1)
+    stop = decisions[first]
+    assert isinstance(stop, Stop)
+    assert stop.text.startswith("every node is lost: 12 attempts in a row without a success; the last: node lost: its")
+    assert all(decision == Retry(decision.avoid) for decision in decisions[:first] if isinstance(decision, Retry))
+
+
+def test_the_last_work_of_a_sweep_is_not_given_up_within_seconds() -> None:
+    policy, away = RetryPolicy(0), Failure("io", "OSError: [Errno 5] Input/output error")
+    policy.succeeded("t/9", "a")
+    waits = {"t/0": 0.0, "t/1": 0.0}
+    for number in range(40):
+        key = f"t/{number % 2}"
+        decision = policy.failed(key, away, "a", ["a"])
+        if not isinstance(decision, Retry):
+            break
+        waits[key] += decision.wait
+    assert decision == GiveUp(away)
+    assert waits[key] > 240
 
 
 def test_a_lost_holder_counts_once_for_all_its_trials() -> None:

@@ -1,6 +1,7 @@
 """The driver's side of a search with simulated workers: what reaches the record and the studies."""
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from supersnn.records.events import EpochReported, SweepClosed, SweepStarted
 from supersnn.records.state import SweepState
 from tune.description.searches import planned
 from tune.description.sweep import SweepConfig
+from tune.execution import retries
 from tune.execution.failures import Failure
 from tune.execution.retries import RetryPolicy
 from tune.execution.trial_failures import TrialFailures
@@ -196,6 +198,49 @@ def test_a_failed_attempt_is_recorded_and_its_trial_is_the_next_or_the_last(tmp_
     following = [search.next_job() for _ in range(4)]
     assert [other.key for other in following if other] == ["homogeneous/0", "direct/1", "homogeneous/1", "direct/0"]
     assert search.next_job() is None
+
+
+def test_the_slowest_epoch_of_a_search_is_that_of_all_its_epochs(tmp_path: Path) -> None:
+    search, _ = begin(tmp_path, sweep(), optuna.storages.InMemoryStorage())
+    first, other = search.next_job(), search.next_job()
+    assert first is not None
+    assert other is not None
+    assert search.slowest_epoch(first.key) is None
+    for number, seconds in enumerate((9.0, 1.0), start=1):
+        search.reported(first.key, epoch(number, seconds=seconds))
+    assert search.slowest_epoch("direct/7") == 9.0
+    assert search.slowest_epoch(other.key) is None, "of another search"
+
+
+def test_a_trial_is_held_until_it_may_be_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    search, record = begin(tmp_path, sweep(trials=1), optuna.storages.InMemoryStorage())
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    policy = RetryPolicy(0)
+    policy.succeeded("other/0")
+    failures = TrialFailures(search, policy)
+    first, second = search.next_job(), search.next_job()
+    assert first is not None
+    assert second is not None
+    for _ in range(2):
+        failures.failed(first.key, Failure("io", "OSError: [Errno 5] Input/output error"))
+        again = search.next_job()
+    assert again is None
+    assert search.held == [first.key]
+    assert not search.is_running(first.key)
+    assert record.state.search("direct").running == {}
+    assert search.reported(first.key, epoch(1)), "a worker that was taken for lost stops"
+    now[0] += retries.WAIT
+    again = search.next_job()
+    assert again is not None
+    assert again.key == first.key
+    assert search.held == []
+    failures.failed(first.key, Failure("io", "OSError: [Errno 5] Input/output error"))
+    assert search.held == [first.key]
+    search.halt(UserError("enough"))
+    assert search.over
+    assert search.held == []
+    assert search.studies.under_way()
 
 
 def test_a_trial_on_a_node_that_is_much_slower_than_the_others_goes_on_elsewhere(tmp_path: Path) -> None:

@@ -313,6 +313,22 @@ def test_a_trial_that_reports_nothing_is_named_and_no_end_is_predicted(
     assert board.troubles() == ["direct/1: no report for 2:35"], "five times the slowest epoch"
 
 
+def test_trials_that_wait_for_a_node_are_not_called_late(folder: SweepFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    again = of("direct", 1, config={}, params={}, resumed_at=2)
+    first = [(1085.0 + number, "start", of("direct", number, config={}, params={})) for number in (2, 3)]
+    board = late(folder, 1085.0 + 603.0, monkeypatch, (1081.0, "start", again), *first)
+    assert board.troubles() == ["direct/1 and 1 more wait for a node or a first epoch, for 10:07"]
+    assert board.seconds_left() is not None, "direct/3 is not late yet"
+    epoch = of("direct", 1, epoch=3, metrics={"val/accuracy": 0.8, "time/epoch_s": 30.0})
+    board = late(folder, 1690.0, monkeypatch, (1081.0, "start", again), *first, (1090.0, "epoch", epoch))
+    assert board.troubles() == [
+        "direct/1: no report for 10:00",
+        "direct/2 and 1 more wait for a node or a first epoch, for 10:03",
+    ]
+    assert board.seconds_left() is None, "nobody is on time"
+    assert summary(folder)["unreported"] == {}, "without a driver"
+
+
 def test_what_a_driver_waits_for_is_shown_until_it_goes_on(
     folder: SweepFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import cast
+from typing import NoReturn, cast
 
 import pytest
 import ray.cloudpickle
@@ -16,10 +16,14 @@ from supersnn.errors import UserError
 from supersnn.parts import raised_by
 from tests.support.driver import is_gone
 from tune.description.sweep import ResourcesConfig
-from tune.execution import task_pool, task_slot
+from tune.execution import retries, task_pool, task_slot
 from tune.execution.cluster import RayExecutor
+from tune.execution.failures import FailedForGood
+from tune.execution.node_check import NodeMismatch
+from tune.execution.preparations import PreparationFailed
 from tune.execution.progress import advanced
-from tune.execution.task_process import TaskProcess
+from tune.execution.retries import GiveUp
+from tune.execution.task_process import Started, TaskProcess
 from tune.execution.task_slot import TaskSlot
 from tune.notices import Notice, TaskRetried
 from tune.store import Store
@@ -144,9 +148,55 @@ def always_wrong(number: int) -> int:
 
 def test_an_error_of_its_own_ends_a_task_after_max_failures_and_no_other(executor: RayExecutor) -> None:
     results = dict(executor.tasks(always_wrong, range(4)))
-    assert isinstance(results.pop(1), ValueError)
+    failed = results.pop(1)
+    assert isinstance(failed, FailedForGood)
+    assert str(failed).startswith("always_wrong failed: ValueError: a mistake (the same command")
+    assert ", in always_wrong\n" in failed.trace, "the worker's own frames"
+    assert "\x1b" not in failed.trace
     assert results == {0: 0, 2: 2, 3: 3}
     assert len(notices) == 1
+
+
+def thrice(path: Path) -> list[float]:
+    """Fail in the first two attempts; return when each began."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f"{time.time()}\n")
+    began = [float(line) for line in path.read_text(encoding="utf-8").split()]
+    if len(began) < 3:
+        full_memory()
+    return began
+
+
+def test_a_task_that_the_machine_fails_again_is_tried_again_later(
+    executor: RayExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retries, "WAIT", 6.0)
+    executor._cluster.policy.succeeded("x/0")
+    ((_, began),) = executor.tasks(thrice, [tmp_path / "attempts"])
+    assert isinstance(began, list)
+    assert began[2] - began[1] >= 6.0
+    assert len(notices) == 2
+
+
+class Run:
+    """A final run, by its name for people."""
+
+    label = "the final run direct/3 with seed 1000"
+
+
+def outgrows(item: Run) -> None:
+    raise MemoryError(f"no memory left for {item.label}")
+
+
+def test_a_task_that_is_given_up_for_its_machine_is_named(
+    executor: RayExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executor._cluster.policy, "failed", lambda _key, failure, *_: GiveUp(failure))
+    ((_, failed),) = executor.tasks(outgrows, [Run()])
+    assert isinstance(failed, FailedForGood)
+    assert str(failed).startswith("the final run direct/3 with seed 1000 failed: out of memory: MemoryError: no memory")
+    assert ", in outgrows\n" in failed.trace
+    assert PreparationFailed.of(failed) == PreparationFailed(failed.reason, by_user=False, trace=failed.trace)
 
 
 def mistaken(_: object) -> None:
@@ -175,7 +225,7 @@ def test_a_task_that_advances_has_all_its_time(executor: RayExecutor) -> None:
 class Broken(TaskProcess):
     """A process that cannot start, for a reason that is not the machine's."""
 
-    def start(self) -> None:
+    def start(self) -> NoReturn:
         raise ValueError("cannot start")
 
 
@@ -183,19 +233,37 @@ def test_a_process_that_cannot_start_is_not_waited_for(executor: RayExecutor, mo
     monkeypatch.setattr(task_slot, "TaskProcess", Broken)
     pool = task_pool.TaskPool(executor._cluster, notices.append, light=True)
     ((_, error),) = pool.run(process, [0], lambda: None)
-    assert isinstance(error, ValueError)
+    assert isinstance(error, FailedForGood)
+    assert error.reason == "ValueError: cannot start"
     assert [type(notice) for notice in notices] == [TaskRetried]
     assert pool._slots == []
+
+
+def test_a_process_whose_node_is_lost_as_it_starts_is_replaced(
+    executor: RayExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray plans its resources anew then, and no node has them: where it has started, the process itself says."""
+    monkeypatch.setattr(task_slot, "node_of_group", lambda _: None)
+    pool = task_pool.TaskPool(executor._cluster, notices.append, light=True)
+    deadline = time.monotonic() + 60
+
+    def idle() -> None:
+        assert time.monotonic() < deadline, "nobody waits for its process"
+
+    results = pool.run(process, [0], idle)
+    assert [number for number, _ in results] == [0]
+    pool.close()
 
 
 def hanging(path: Path) -> type[TaskProcess]:
     """Return a process that does not come to its end of starting, the first time."""
 
     class Hanging(TaskProcess):
-        def start(self) -> None:
+        def start(self) -> NodeMismatch | Started:
             if not path.exists():
                 path.write_text(str(os.getpid()), encoding="utf-8")
                 time.sleep(3600)
+            return super().start()
 
     return Hanging
 

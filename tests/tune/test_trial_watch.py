@@ -30,7 +30,7 @@ class Watched:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.slowest: float | None = 1.0
-        self.waiting = ""
+        self.waiting, self.held = "", list[str]()
         self.killed: list[Any] = []
         self.nodes = [Node("a", "node a", {"CPU": 2.0}, {})]
         self.now = 1000.0
@@ -205,6 +205,10 @@ def test_a_driver_says_what_it_waits_for(watched: Watched) -> None:
     watched.nodes = nodes
     watched.later(5.0)
     assert watched.waiting == ""
+    watched.held = ["x/0"]
+    watched.later(5.0)
+    assert watched.waiting == "the next attempt of x/0"
+    watched.held = []
     trial = SimpleNamespace(trial_id="t", config={"key": "x/0"}, temporary_state=SimpleNamespace(ray_actor=None))
     watched.watch.add(trial)
     watched.later(cluster_state.PENDING + 5.0)

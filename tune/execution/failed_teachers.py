@@ -64,7 +64,7 @@ class TeacherFailures:
         nodes = self._nodes()
         decision = policy.failed(name, failure, node, nodes)
         if isinstance(decision, Retry):
-            self._preparations.retried(key, nodes.get(node or "", node), failure.text)
+            self._preparations.retried(key, nodes.get(node or "", node), failure.text, decision.wait)
         elif isinstance(decision, Stop):
             self._preparations.requeue(key)
             search.halt(UserError(decision.text))

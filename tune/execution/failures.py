@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from supersnn.errors import described, shortened
+from supersnn.errors import ExternalError, described, shortened
 
 Kind = Literal["own", "node", "holder", "worker", "memory", "gpu", "import", "disk", "io", "stall"]
 """What has failed: the work itself; its node was lost; the process that it shares with other trials was lost; its
@@ -151,6 +151,21 @@ class Failure:
         if self.kind != "gpu" or gpus is None:
             return SystemFailure(self.kind, self.text, node, self.part)
         return SystemFailure(self.kind, f"GPU {gpus}: {self.text}", node, gpus)
+
+
+class FailedForGood(ExternalError):
+    """A task of another process that is not tried again.
+
+    Attributes:
+        reason: one line.
+        trace: the traceback of its last attempt there; empty where the process was lost.
+    """
+
+    def __init__(self, label: str, failure: Failure, trace: str = "") -> None:
+        """Name the task, for people, and what it has failed of last."""
+        known = "" if failure.kind == "own" else f"{KIND_TEXTS[failure.kind]}: "
+        self.reason, self.trace = f"{known}{failure.text}", trace
+        super().__init__(f"{label} failed: {self.reason} (the same command tries again what is missing)")
 
 
 def failure_of(error: BaseException) -> Failure:

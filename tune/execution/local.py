@@ -1,5 +1,6 @@
 """The in-process executor: the same sweep without Ray, for debugging and tests, and for packs on one GPU."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
@@ -23,6 +24,9 @@ from tune.notices import Notify, TaskRetried, ignore
 from tune.search.messages import Report
 from tune.search.search import Search
 from tune.storage import Storage
+
+HELD_EVERY = 1.0
+"""Seconds between two looks at requests while nothing but another attempt is waited for."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -81,14 +85,19 @@ class LocalExecutor:
         ready = partial(self._prepared, search, preparations)
         with closing(Pack(Places(self._pack, self._device))) as pack:
             may_start = True
-            while may_start or pack:
+            while may_start or pack or (held := _held(search, preparations)):
                 search.poll()
                 if search.over:
                     return
+                if not (may_start or pack):
+                    search.waits(f"the next attempt of {held}")
+                    time.sleep(HELD_EVERY)
+                    may_start = True
                 while may_start and pack.free:
                     if (job := search.next_job(ready)) is None:
                         may_start = False
                     else:
+                        search.waits("")
                         pack.add(job.key, partial(self._runner.run_in_parts, job))
                 if (happened := pack.turn()) is not None:
                     self._take(search, pack, failures, *happened)
@@ -101,6 +110,8 @@ class LocalExecutor:
         teachers = TeacherFailures(search, preparations, self._policy)
         for item in preparations.missing(planned.name):
             while search.halted is None and preparations.may_start(item) and item in preparations.missing(planned.name):
+                if preparations.wait(item):
+                    return False
                 key = preparations.start(item)
                 try:
                     result = run_on(self._device, preparations.work, item)
@@ -175,6 +186,7 @@ class LocalExecutor:
             raise UserError(decision.text) from error
         if isinstance(decision, Retry):
             self._notify(TaskRetried(str(getattr(item, "label", key)), None, failure.text))
+            _pause(decision.wait, self.idle)
         return isinstance(decision, Retry)
 
     def call(self, function: Callable[[T], R], item: T) -> R:
@@ -187,6 +199,21 @@ class LocalExecutor:
 
     def close(self) -> None:
         """Do nothing: no resources are held."""
+
+
+def _held(search: Search, preparations: Preparations | None) -> str:
+    """Return the name of what is to be tried again, and not yet; empty where nothing is."""
+    if search.held:
+        return search.held[0]
+    return "a teacher" if preparations is not None and preparations.held else ""
+
+
+def _pause(seconds: float, poll: Callable[[], None]) -> None:
+    """Wait before another attempt; `poll` is called meanwhile."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        time.sleep(min(HELD_EVERY, left))
+        poll()
 
 
 def _unusable(failure: Failure) -> UserError:

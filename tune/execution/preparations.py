@@ -4,6 +4,7 @@ Every method is called in the driver's own thread: what is prepared is recorded 
 """
 
 import json
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from supersnn.config_model import digest
 from supersnn.errors import UserError, described
 from supersnn.records.events import TeacherCached, TeacherTrained
 from supersnn.teacher_outputs import OutputKind
+from tune.execution.failures import FailedForGood
 from tune.notices import Notify, Preparing, TaskFailed, TaskRetried, ignore
 
 
@@ -107,6 +109,8 @@ class PreparationFailed:
     @classmethod
     def of(cls, error: Exception) -> Self:
         """Return the failure that an error is."""
+        if isinstance(error, FailedForGood):
+            return cls(error.reason, by_user=False, trace=error.trace)
         by_user = isinstance(error, UserError)
         trace = "".join(traceback.format_exception(error))
         return cls(str(error) if by_user else described(error, 300), by_user, trace)
@@ -151,6 +155,7 @@ class Preparations:
         self._running: dict[str, Preparation] = {}
         self.failed: dict[Preparation, PreparationFailed] = {}
         self._slowest: float | None = None
+        self._due: dict[Preparation, float] = {}
 
     def missing(self, search: str) -> list[Preparation]:
         """Return what a search still needs, preparations that run now among it."""
@@ -164,6 +169,15 @@ class Preparations:
     def may_start(self, item: Preparation) -> bool:
         """Return whether a preparation does not run now, and has not failed for good."""
         return item not in self._running.values() and item not in self.failed
+
+    def wait(self, item: Preparation) -> float:
+        """Return the seconds until a preparation may be tried again: 0 where that is now."""
+        return max(0.0, self._due.get(item, 0.0) - time.monotonic())
+
+    @property
+    def held(self) -> bool:
+        """Whether one is to be tried again, and not yet."""
+        return any(self.may_start(item) and self.wait(item) for item in self._due)
 
     def start(self, item: Preparation) -> str:
         """Note that a preparation runs now; return its name, which no trial has."""
@@ -186,9 +200,10 @@ class Preparations:
         """Take a preparation back that could not run where it was sent."""
         self._running.pop(key, None)
 
-    def retried(self, key: str, node: str | None, reason: str) -> None:
-        """Take a preparation back that has failed on a node, and say so."""
+    def retried(self, key: str, node: str | None, reason: str, wait: float = 0.0) -> None:
+        """Take a preparation back that has failed on a node, for so many seconds, and say so."""
         if (item := self._running.get(key)) is not None:
+            self._due[item] = time.monotonic() + wait
             self._notify(TaskRetried(item.label, node, reason))
         self.requeue(key)
 

@@ -3,9 +3,9 @@
 One `RetryPolicy` serves all work of a driver. Its caller, for trials as for tasks (final runs, teachers, caches):
 
 - names each piece of work by a key that stays the same over its attempts;
-- calls `failed` for each failed attempt and does as the decision says: `Retry` sends the work again, best to a node
-  that is not in `avoid`; `GiveUp` ends it as failed, with the last failure as its reason; `Stop` sends nothing more,
-  and ends the sweep with its text;
+- calls `failed` for each failed attempt and does as the decision says: `Retry` sends the work again, after `wait`
+  seconds, best to a node that is not in `avoid`; `GiveUp` ends it as failed, with the last failure as its reason;
+  `Stop` sends nothing more, and ends the sweep with its text;
 - calls `succeeded` whenever a node has brought something: a trial's epoch, a task's result or progress; `ended` when
   the work needs no further attempt;
 - sends no work to `breaker.left_out`, and now and then looks at the nodes of `breaker.due`
@@ -24,8 +24,12 @@ WITHOUT_PROGRESS = 4
 for the work's own: memory that no node has, a file that nobody has."""
 SET_BACK = 2
 """Failures of the system in a row without anything new after which other work is tried first."""
+WAIT, MOST_WAITS = 90.0, 2
+"""Seconds until such work is tried again, once after its second failure and twice after each later one: what is given
+up has failed over more than four minutes, and storage that is away for a minute or two ends no trial."""
 LOST_WITHOUT_PROGRESS = 12
-"""The same where each time the whole node was lost, as spot machines are."""
+"""Lost nodes in a row without anything new, as spot machines are, after which that is taken for the work's own; where
+no other work succeeded meanwhile, the sweep is stopped: machines that are replaced for ever cost money."""
 DIFFERENT = 3
 """Different pieces of work that have failed, without a success between, before a sweep is stopped."""
 _HOLDERS = "~holders"
@@ -37,10 +41,14 @@ succeeded before, this is given up, else the sweep is stopped."""
 
 @dataclass(frozen=True)
 class Retry:
-    """The work is to be sent again, best to none of the nodes `avoid`; where it is `set_back`, after other work."""
+    """The work is to be sent again, best to none of the nodes `avoid`; where it is `set_back`, after other work.
+
+    `wait`: not before so many seconds.
+    """
 
     avoid: frozenset[str]
     set_back: bool = False
+    wait: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,7 @@ class RetryPolicy:
     The work's own errors are retried `max_failures` times, anywhere, as waiting for another node costs a slot; the last
     time elsewhere, should a machine have failed in an unknown way. Failures of the system are retried without a limit
     while the work gets on; `WITHOUT_PROGRESS` and `LOST_WITHOUT_PROGRESS` end work that does not while other work does.
+    The attempts before are spread over some minutes, unless nothing has succeeded so far.
     A holder that was lost counts once, whatever the number of its trials, and for these as a lost node. Work that has
     failed of GPUs alone on which nothing else succeeds is not given up: they may be the fault.
 
@@ -147,9 +156,10 @@ class RetryPolicy:
         by_gpus = failure.kind == "gpu" and self._by_gpus_alone(work)
         if new and self._everything_fails(usable):
             alone = len(self._failed_since) < DIFFERENT and _HOLDERS not in self._failed_since and self._successes
-            if alone and not by_gpus:
+            if not alone or by_gpus:
+                return Stop(self._complaint("everything fails", failure))
+            if work.stuck >= WITHOUT_PROGRESS:
                 return self._give_up(key, failure)
-            return Stop(self._complaint("everything fails", failure))
         if by_gpus:
             many = sum(self._failed_since.values()) >= LOST_WITHOUT_PROGRESS
             if many and self._failed_since[key] >= WITHOUT_PROGRESS:
@@ -158,7 +168,10 @@ class RetryPolicy:
         others_succeed = self._successes > work.successes
         if others_succeed and (work.stuck >= WITHOUT_PROGRESS or work.lost >= LOST_WITHOUT_PROGRESS):
             return self._give_up(key, failure)
-        return self._again(work, usable)
+        if work.lost >= LOST_WITHOUT_PROGRESS:
+            return Stop(self._complaint("every node is lost", failure, work.lost))
+        waits = self._successes and failure.kind not in ("node", "holder")
+        return self._again(work, usable, WAIT * min(work.stuck - 1, MOST_WAITS) if waits else 0.0)
 
     def _count(self, key: str, failure: Failure, node: str | None, usable: Collection[str]) -> bool:
         """Count a failure of the system among all, and for its node; return False where it is counted already.
@@ -222,12 +235,12 @@ class RetryPolicy:
         work = self._work.get(key)
         return frozenset(work.avoid) if work is not None else frozenset()
 
-    def _again(self, work: _Work, usable: Collection[str]) -> Retry:
+    def _again(self, work: _Work, usable: Collection[str], wait: float = 0.0) -> Retry:
         """Retry elsewhere; where the work has failed everywhere, anywhere."""
         if usable and all(node in work.avoid or node in self.breaker.left_out for node in usable):
             work.avoid.clear()
             work.failed_on.clear()
-        return Retry(frozenset(work.avoid), work.stuck >= SET_BACK)
+        return Retry(frozenset(work.avoid), work.stuck >= SET_BACK, wait)
 
     def _give_up(self, key: str, failure: Failure) -> GiveUp:
         self.ended(key)
@@ -238,8 +251,9 @@ class RetryPolicy:
         different = len(self._failed_since) >= DIFFERENT or sum(self._failed_since.values()) >= AT_MOST
         return different and self.breaker.all_failed(usable)
 
-    def _complaint(self, what: str, failure: Failure) -> str:
-        times = sum(self._failed_since.values())
+    def _complaint(self, what: str, failure: Failure, times: int | None = None) -> str:
+        """Return why the sweep is stopped; `times` failures in a row, by default all that count."""
+        times = times or sum(self._failed_since.values())
         return (
             f"{what}: {times} attempts in a row without a success; the last: {KIND_TEXTS[failure.kind]}: "
             f"{failure.text}; mend it and rerun the same command: nothing is lost"

@@ -107,14 +107,20 @@ class StudySearcher(_NotSaved, Searcher):
             self._keys[trial_id] = key = self._preparations.start(item)
             labels = self._cluster.label_selector(self._cluster.policy.avoided(item.name))
             return {"key": key, "preparation": item.task(), "labels": labels, **place}
-        return None if self._keys else Searcher.FINISHED
+        return None if self._keys or self._held() else Searcher.FINISHED
+
+    def _held(self) -> bool:
+        """Return whether something is to be tried again, and not yet."""
+        held = self._search.held or (self._preparations is not None and self._preparations.held)
+        return bool(held) and not self._search.over
 
     def _ready(self, search: PlannedSearch) -> bool:
         """Whether a trial of a search can start now. Where it lacks a teacher, that is the next to be prepared."""
         if self._preparations is None or self._wanted is not None:
             return self._wanted is None
         missing = self._preparations.missing(search.name)
-        self._wanted = next((item for item in missing if self._preparations.may_start(item)), None)
+        able = (item for item in missing if self._preparations.may_start(item))
+        self._wanted = next((item for item in able if not self._preparations.wait(item)), None)
         return not missing
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ A process takes a trial's resources on a usable node. The pool has as many as th
 of the cluster allows; it grows and shrinks while it works. What fails is sent elsewhere as `retries.py` decides.
 """
 
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -12,9 +13,9 @@ from typing import Any, Generic, TypeVar
 
 import ray
 
-from supersnn.errors import ExternalError, UserError
+from supersnn.errors import UserError
 from tune.execution.cluster_state import ClusterState, admit_none, living_nodes
-from tune.execution.failures import KIND_TEXTS, Failure, SystemFailure, failure_of, lost_worker
+from tune.execution.failures import FailedForGood, Failure, SystemFailure, failure_of, lost_worker
 from tune.execution.node_check import NodeMismatch
 from tune.execution.retries import GiveUp, Retry
 from tune.execution.task_slot import TaskSlot
@@ -30,18 +31,22 @@ long to start, once it has its resources."""
 TOO_MANY = 3.0
 """Seconds with more processes than the share, after which idle ones are ended."""
 
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+"""Ray colours the head of a worker's traceback."""
+
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 @dataclass(eq=False)
 class _Task(Generic[T]):
-    """A task that has not ended: its name in the retry policy, and the nodes that it is not sent to."""
+    """A task that has not ended: its name in the retry policy, the nodes that it is not sent to, when it may run."""
 
     item: T
     key: str
     label: str
     avoid: frozenset[str] = frozenset()
+    due: float = 0.0
 
 
 @dataclass(eq=False)
@@ -53,6 +58,16 @@ class _Work(Generic[T]):
     running: dict[TaskSlot, _Task[T]] = field(default_factory=dict)
     slowest: float | None = None
     stopped: str | None = None
+
+    def ready(self) -> list[_Task[T]]:
+        """Return the tasks that wait for a process, without those that are to be tried again later."""
+        return [task for task in self.waiting if task.due <= time.monotonic()]
+
+    def take(self) -> _Task[T]:
+        """Take the task that a process was started for: the first one that is ready, if any still is."""
+        task = next(iter(self.ready()), self.waiting[0])
+        self.waiting.remove(task)
+        return task
 
     def learn(self, slot: TaskSlot) -> None:
         """Take the times between the signs of a process's task; one that found its result at once has given none."""
@@ -135,19 +150,19 @@ class TaskPool:
                 work.running[slot] = task
                 slot.run(work.function, task.item)
         starting = [slot for slot in self._slots if slot.node is None]
-        for task in list(work.waiting)[len(starting) :]:
+        for task in work.ready()[len(starting) :]:
             if len(self._slots) >= self._capacity():
                 break
             self._slots.append(TaskSlot(self._cluster, task.avoid, self._light))
 
     def _task_for(self, work: _Work[T], slot: TaskSlot) -> _Task[T] | None:
         """Take the first task that may run on a process's node; a process that no task may use makes room."""
-        nodes = self._cluster.open_nodes()
-        for task in work.waiting:
+        nodes, ready = self._cluster.open_nodes(), work.ready()
+        for task in ready:
             if slot.node in nodes and (slot.node not in task.avoid or nodes.keys() <= task.avoid):
                 work.waiting.remove(task)
                 return task
-        if work.waiting:
+        if ready:
             self._end(slot)
         return None
 
@@ -190,7 +205,9 @@ class TaskPool:
         self, work: _Work[T], slot: TaskSlot, task: _Task[T] | None, error: Exception
     ) -> Iterator[tuple[T, Any]]:
         """Take a task's error, or the loss of a process."""
-        own = error.cause if isinstance(error, ray.exceptions.RayTaskError) else None
+        own, trace = None, ""
+        if isinstance(error, ray.exceptions.RayTaskError):
+            own, trace = error.cause, _COLOUR.sub("", str(error))
         node = slot.where()
         if isinstance(own, SystemFailure):
             failure, own = own.failure, None
@@ -204,13 +221,19 @@ class TaskPool:
         if task is None:
             if not work.waiting:
                 return
-            task = work.waiting.popleft()  # for which the process was started
-        yield from self._decide(work, task, failure, node, own)
+            task = work.take()
+        yield from self._decide(work, task, failure, node, own, trace)
 
     def _decide(
-        self, work: _Work[T], task: _Task[T], failure: Failure, node: str | None, own: Exception | None
+        self,
+        work: _Work[T],
+        task: _Task[T],
+        failure: Failure,
+        node: str | None,
+        own: Exception | None = None,
+        trace: str = "",
     ) -> Iterator[tuple[T, Any]]:
-        """Send a task again that has failed, or end it."""
+        """Send a task again that has failed, or end it; its own error is told by itself where that says enough."""
         if isinstance(own, UserError) or type(own).__name__ == "StaleDriverError":
             yield task.item, own
             return
@@ -220,10 +243,10 @@ class TaskPool:
             return
         if isinstance(decision, Retry):
             self._notify(TaskRetried(task.label, nodes.get(node or "", node), failure.text))
-            task.avoid = decision.avoid
+            task.avoid, task.due = decision.avoid, time.monotonic() + decision.wait
             work.waiting.append(task)
         elif isinstance(decision, GiveUp):
-            yield task.item, own or ExternalError(f"{KIND_TEXTS[failure.kind]}: {failure.text}")
+            yield task.item, FailedForGood(task.label, failure, trace)
         else:
             work.stopped = decision.text
             work.waiting.clear()
@@ -238,14 +261,14 @@ class TaskPool:
                 del work.running[slot]
                 self._end(slot)
                 failure = Failure("stall", f"no progress for {slot.silent():.0f} s")
-                yield from self._decide(work, task, failure, slot.node, None)
+                yield from self._decide(work, task, failure, slot.node)
         for slot in [slot for slot in self._slots if slot.node is None]:
             if (seconds := slot.starting()) > FIRST_SIGN * self._cluster.stall:
                 node = slot.where()
                 self._end(slot)
                 if work.waiting:
                     failure = Failure("stall", f"a process has not started for {seconds:.0f} s")
-                    yield from self._decide(work, work.waiting.popleft(), failure, node, None)
+                    yield from self._decide(work, work.take(), failure, node)
 
     def _shrink(self, work: _Work[T]) -> None:
         """Give up processes without a task: others wait for their resources, or they have not started and need not."""

@@ -1,6 +1,7 @@
 """A process for tasks on a node: it compares the node with the driver before it imports anything that trains."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -14,6 +15,14 @@ WATCH = "watch"
 """The actor's concurrency group of calls that are answered while a task runs."""
 
 
+@dataclass(frozen=True)
+class Started:
+    """Where a process is: Ray's id of its node, and the numbers of its GPUs there, None where it has none."""
+
+    node: str
+    gpus: str | None
+
+
 class TaskProcess:
     """The actor: it runs one task after the other, and keeps its images and its context on the GPU between them."""
 
@@ -22,8 +31,8 @@ class TaskProcess:
         self._requirements, self._device, self._gpus = requirements, device, gpus
         self._signs = 0
 
-    def start(self) -> NodeMismatch | str | None:
-        """Compare the node; only then load what trains. Return how it differs, else the process's GPUs, if any.
+    def start(self) -> NodeMismatch | Started:
+        """Compare the node; only then load what trains. Return how it differs, else where the process is.
 
         Raises:
             SystemFailure: the storage or a GPU cannot be used.
@@ -36,7 +45,7 @@ class TaskProcess:
             import torch
 
             torch.cuda.set_per_process_memory_fraction(self._gpus)
-        return visible_gpus(self._device)
+        return Started(ray.get_runtime_context().get_node_id(), visible_gpus(self._device))
 
     def run(self, work: bytes) -> Any:
         """Return the result of a pickled function and its item.

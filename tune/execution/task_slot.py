@@ -10,7 +10,7 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from tune.execution.cluster_state import ClusterState, node_of_group
-from tune.execution.task_process import WATCH, TaskProcess
+from tune.execution.task_process import WATCH, Started, TaskProcess
 
 WATCH_EVERY = 10.0
 """Seconds between two questions to a process for its signs of progress."""
@@ -82,9 +82,9 @@ class TaskSlot:
         """
         pending, self.pending = self.pending, None
         result = ray.get(pending)
-        if self.node is None:
-            self.node, self.gpus = self.where(), result if isinstance(result, str) else None
-        else:
+        if isinstance(result, Started):
+            self.node, self.gpus = result.node, result.gpus
+        elif self.node is not None:
             self._note_sign()
         return result
 

@@ -18,7 +18,7 @@ from supersnn.gpus import gpu_facts
 from supersnn.nvml import GpuReadings
 from supersnn.records.metrics import with_means
 from supersnn.training import Snapshot, is_snapshot_of, train_in_parts
-from tune.execution.checkpoints import CheckpointWriter, checkpoint_path, stored_checkpoint
+from tune.execution.checkpoints import CheckpointWriter, Patience, checkpoint_path, stored_checkpoint
 from tune.execution.device import working_device
 from tune.execution.teacher_storage import teacher_source_at
 from tune.search.messages import NO_SPACE, OWNER, Job, Report, traceback_name
@@ -51,6 +51,7 @@ class TrialRunner:
         self.device = device or working_device()
         self._loaded: WeakValueDictionary[DatasetConfig, TrainingData] = WeakValueDictionary()
         self._last: list[TrainingData] = []
+        self._patience = Patience()
 
     def data(self, config: DatasetConfig) -> TrainingData:
         """Return the training images of a configuration, on this worker's device."""
@@ -146,7 +147,7 @@ class TrialRunner:
             storage.publish(name)
 
         readings = GpuReadings(self.device)
-        with CheckpointWriter(write, job.save_every) as writer:
+        with CheckpointWriter(write, job.save_every, self._patience) as writer:
             for report in train_in_parts(config, data, teacher_source, resume, self.device):
                 if report is None:
                     yield None

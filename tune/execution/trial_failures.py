@@ -66,6 +66,6 @@ class TrialFailures:
         attempt = Attempt(number, None if node is None else names.get(node, node), failure)
         search.attempt_failed(key, attempt.number, failure.kind, failure.text, attempt.node)
         if isinstance(decision, Retry):
-            search.requeue(key, decision.set_back)
+            search.requeue(key, decision.set_back, decision.wait)
         else:
             search.halt(UserError(decision.text))

@@ -180,6 +180,8 @@ class TrialWatch(ray.tune.Callback):
         if any(watched.actor is not None for watched in self._watched.values()):
             self._worked = self._now
             self._search.waits("")
+        elif not self._watched and self._search.held:
+            self._search.waits(f"the next attempt of {self._search.held[0]}")
         else:
             self._search.waits(self._cluster.waits_for(self._now - self._worked if self._watched else 0.0))
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from supersnn.errors import ExternalError, UserError, described
 from supersnn.files import DamagedFile
+from tune.execution.failures import FailedForGood
 from tune.execution.trial import StaleDriverError
 from tune.outcome.final_training import FinalRun
 from tune.search.messages import TRACEBACK
@@ -20,20 +21,30 @@ def require_none(failed: Sequence[tuple[FinalRun, Exception]], storage: Storage)
     Each traceback is written into the folder of its run.
 
     Raises:
-        ExternalError: a training has raised an error.
+        ExternalError: runs have failed; it names the first.
         Exception: the first error that needs no explanation, such as a full disk.
     """
+    if not failed:
+        return
     for _, error in failed:
-        if isinstance(error, _SELF_EXPLANATORY):
+        if isinstance(error, _SELF_EXPLANATORY) and not isinstance(error, FailedForGood):
             raise error
     for item, error in failed:
-        text = "".join(traceback.format_exception(error))
-        storage.write_text(f"{item.job.folder}/{TRACEBACK}", text)
-    if failed:
-        item, error = failed[0]
-        others = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
-        raise ExternalError(
-            f"the final run {item.search}/{item.trial} with seed {item.seed} failed{others}: "
-            f"{described(error)}; its traceback is in {storage.root / item.job.folder / TRACEBACK} "
-            "(the same command tries again what is missing)"
-        ) from error
+        if trace := _trace(error):
+            storage.write_text(_trace_name(item), trace)
+    item, error = failed[0]
+    others = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
+    reason = error.reason if isinstance(error, FailedForGood) else described(error)
+    where = f"; its traceback is in {storage.root / _trace_name(item)}" if _trace(error) else ""
+    raise ExternalError(
+        f"{item.label} failed{others}: {reason}{where} (the same command tries again what is missing)"
+    ) from error
+
+
+def _trace(error: Exception) -> str:
+    """Return the traceback of a run's error, of its worker where that is another process; empty where that was lost."""
+    return error.trace if isinstance(error, FailedForGood) else "".join(traceback.format_exception(error))
+
+
+def _trace_name(item: FinalRun) -> str:
+    return f"{item.job.folder}/{TRACEBACK}"

@@ -6,7 +6,7 @@ accuracy over seeds of their own, with the test images closed; the winner is ver
 
 import json
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -88,15 +88,24 @@ class FinalRuns:
     ) -> None:
         self._sweep, self._studies, self._state = sweep, studies, state or SweepState()
         self._folder, self._storage, self._token = folder, store.storage, token
+        self._incomplete: frozenset[str] = frozenset()
 
     def adopt(self, sweep: SweepConfig) -> None:
         """Go on with other values of `verify.seeds` and `verify.top`."""
         self._sweep = sweep
 
+    def leave_out(self, incomplete: Collection[str]) -> None:
+        """Have no final runs of these searches, and of no others: they lack trials that a later driver will run."""
+        self._incomplete = frozenset(incomplete)
+
     def candidates(self) -> dict[str, list[Candidate]]:
-        """Return each search's best trials, the best first; those without a finished feasible one are left out."""
+        """Return each search's best trials, the best first; those without a finished feasible one are left out.
+
+        So are those of `leave_out`.
+        """
         top = self._sweep.verify.top
-        best = {search: self._studies.ranking(search)[:top] for search in self._studies.searches}
+        searches = [search for search in self._studies.searches if search not in self._incomplete]
+        best = {search: self._studies.ranking(search)[:top] for search in searches}
         return {
             search: [Candidate(number, value, self._studies.config(search, number)) for value, number in ranking]
             for search, ranking in best.items()

@@ -1,5 +1,6 @@
 """The driver's side of a search, the same on Ray and in process: suggests trials, takes reports, records events."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from supersnn.errors import UserError
 from supersnn.networks.build import family
 from supersnn.records.events import AnyEvent, EpochReported, TrialEnded, TrialStarted
 from supersnn.records.failure_events import AttemptFailed
-from supersnn.records.metrics import EPOCH_SECONDS, VAL_ACCURACY, feasible, judged
+from supersnn.records.metrics import VAL_ACCURACY, feasible, judged
 from supersnn.records.pairing import pairing
 from supersnn.records.searches import split_key
 from tune.description.searches import PlannedSearch
@@ -49,6 +50,7 @@ class Search:
         self._folder, self._storage, self._token = folder, storage, token
         self._sweep = storage.name(folder)
         self._running: dict[str, Assignment] = {}
+        self._held: dict[str, tuple[float, bool]] = {}
         self.halted: UserError | None = None
         self.gpus: float | None = None
         self.poll: Callable[[], None] = lambda: None
@@ -68,6 +70,8 @@ class Search:
     def next_job(self, ready: Callable[[PlannedSearch], bool] = lambda _: True) -> Job | None:
         """Return the next trial to run, None where there is none now, or the budget is spent.
 
+        Where `held` names trials, one of them is the next after a while.
+
         Args:
             ready: whether a trial of a search can run now; see `Studies.next`.
         """
@@ -75,6 +79,7 @@ class Search:
             self.halted = UserError(complaint)
         if self.halted is not None or self.left:
             return None
+        self._release()
         assignment = self.studies.next(self._budget.exhausted() is None, ready)
         if assignment is None:
             return None
@@ -101,7 +106,7 @@ class Search:
         A trial that has ended, and was started again because its worker was lost just then, is to stop. So is one of an
         arm that is paused: it is requeued here, not before, as nobody else may train it while its worker does.
         """
-        if key not in self._running:
+        if not self.is_running(key):
             return True
         if report.epoch > self._recorded_epochs(key):
             name, number = split_key(key)
@@ -131,14 +136,32 @@ class Search:
         self._write_end(key, end)
         self._remove_checkpoints(key)
 
-    def requeue(self, key: str, set_back: bool = False) -> None:
-        """Take a trial back that cannot go on where it was sent; it is the next to be suggested, or the last."""
+    def requeue(self, key: str, set_back: bool = False, wait: float = 0.0) -> None:
+        """Take a trial back that cannot go on where it was sent; it is the next to be suggested, or the last.
+
+        `wait`: it is not suggested before so many seconds.
+        """
+        if wait > 0 and key in self._running:
+            self._held[key] = time.monotonic() + wait, set_back
+            return
+        self._held.pop(key, None)
         if self._running.pop(key, None) is not None:
             self.studies.requeue(key, set_back)
 
+    @property
+    def held(self) -> list[str]:
+        """The trials that are to be tried again, and not yet; none where nothing more is begun."""
+        return list(self._held) if self.halted is None else []
+
+    def _release(self) -> None:
+        """Requeue the trials that have been held for long enough."""
+        for key, (due, set_back) in list(self._held.items()):
+            if time.monotonic() >= due:
+                self.requeue(key, set_back)
+
     def attempt_failed(self, key: str, number: int, kind: str, reason: str, node: str | None) -> None:
         """Record that a trial's attempt has failed; see `AttemptFailed`. Nothing where it is not under way."""
-        if key not in self._running:
+        if not self.is_running(key):
             return
         name, trial = split_key(key)
         self._record.write(
@@ -158,10 +181,8 @@ class Search:
         self._record.waits(reason)
 
     def slowest_epoch(self, key: str) -> float | None:
-        """Return the seconds of the slowest last epoch of the trials of a trial's search; None before any."""
-        search = self._record.state.search(split_key(key)[0])
-        times = (trial.metrics.get(EPOCH_SECONDS.key) for trial in search.trials.values())
-        return max((seconds for seconds in times if seconds is not None), default=None)
+        """Return the seconds of the slowest epoch so far of a trial's search; None before any."""
+        return self._record.state.search(split_key(key)[0]).slowest
 
     def comparable(self, key: str) -> str:
         """Return what a trial's times can be compared by: its kind of training, and its GPU."""
@@ -181,7 +202,7 @@ class Search:
 
     def is_running(self, key: str) -> bool:
         """Return whether a trial is under way."""
-        return key in self._running
+        return key in self._running and key not in self._held
 
     def store_full(self, text: str) -> UserError | None:
         """Return the error that ends the search where the full disk that a worker met is the store's, else None.

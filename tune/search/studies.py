@@ -131,8 +131,16 @@ class Studies:
         Args:
             new: whether trials may be begun, not only resumed.
         """
-        left = [name for name, study in self._studies.items() if study.interrupted or (new and not self._full(study))]
+        left = self.left(new)
         return bool(left) and all(map(self.wishes.paused, left)) and not any(c.running for c in self.counts.values())
+
+    def left(self, new: bool = True) -> list[str]:
+        """Return the searches that have trials left to be run, beside those that are running.
+
+        Args:
+            new: whether trials may be begun, not only resumed.
+        """
+        return [name for name, study in self._studies.items() if study.interrupted or (new and not self._full(study))]
 
     def room(self, search: str) -> int:
         """Return how many more trials a search may begin; those that people gave and that wait are not counted off."""

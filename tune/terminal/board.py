@@ -26,7 +26,7 @@ from supersnn.records.state import SweepState
 from tune.description.replication import replicates_now, until
 from tune.description.sweep import SweepConfig
 from tune.terminal.rows import Row, rows
-from tune.terminal.silence import silent
+from tune.terminal.silence import silent, unreported
 from tune.terminal.throughput import epochs_per_second, trials_per_hour
 
 ENDS: tuple[TrialEnd, ...] = ("finished", "stopped", "failed")
@@ -117,18 +117,24 @@ class Board:
         )
 
     def troubles(self) -> list[str]:
-        """Return what the driver waits for, and which trials have reported nothing for long."""
+        """Return what the driver waits for, which trials have reported nothing for long, and how many not at all."""
         if not self.driven:
             return []
         lines = [f"waits for {self.state.waiting}"] if self.state.waiting else []
         late = silent(self.state, time.time())
         lines += [f"{name}: no report for {clock(seconds)}" for name, seconds in late[:_NAMED]]
-        return lines + ([f"and {len(late) - _NAMED} more"] if len(late) > _NAMED else [])
+        lines += [f"and {len(late) - _NAMED} more"] if len(late) > _NAMED else []
+        if waiting := unreported(self.state, time.time()):
+            (first, longest), more = waiting[0], len(waiting) - 1
+            who = f"{first} and {more} more wait" if more else f"{first} waits"
+            lines.append(f"{who} for a node or a first epoch, for {clock(longest)}")
+        return lines
 
     def _only_silent(self) -> bool:
         """Return whether trials are under way, and none of them reports."""
         running = sum(len(search.running) for search in self.state.searches.values())
-        return bool(running) and len(silent(self.state, time.time())) == running
+        now = time.time()
+        return bool(running) and len(silent(self.state, now)) + len(unreported(self.state, now)) == running
 
     def _looked(self) -> list[str]:
         """Return how well the differences are known, where the replicates depend on it."""

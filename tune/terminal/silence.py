@@ -1,9 +1,7 @@
-"""Trials that have reported nothing for longer than their epochs take."""
+"""Trials that have reported nothing for longer than their epochs take, and those that have not reported at all."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 
-from supersnn.records.metrics import EPOCH_SECONDS
-from supersnn.records.search_state import SearchRecord
 from supersnn.records.searches import trial_key
 from supersnn.records.state import SweepState
 
@@ -16,18 +14,26 @@ BEFORE = 600.0
 
 
 def silent(state: SweepState, now: float) -> list[tuple[str, float]]:
-    """Return the trials under way that are late, with the seconds since they reported last; the longest first."""
-    late = []
+    """Return the trials under way that are late, with the seconds since they reported last; the longest first.
+
+    They have reported since they were sent to a worker last.
+    """
+    return _longest_first(_late(state, now, reports=True))
+
+
+def unreported(state: SweepState, now: float) -> list[tuple[str, float]]:
+    """Return the late ones that have not, with the seconds since then: they wait for a node, or load what they need."""
+    return _longest_first(_late(state, now, reports=False))
+
+
+def _late(state: SweepState, now: float, reports: bool) -> Iterator[tuple[str, float]]:
     for name, search in state.searches.items():
-        limit = max(LEAST, _slowest(search))
+        limit = max(LEAST, BEFORE if search.slowest is None else EPOCHS * search.slowest)
         for number in list(search.running):
-            heard = search.trials[number].heard
-            if heard is not None and now - heard > limit:
-                late.append((trial_key(name, number), now - heard))
+            trial = search.trials[number]
+            if trial.heard is not None and trial.reports == reports and now - trial.heard > limit:
+                yield trial_key(name, number), now - trial.heard
+
+
+def _longest_first(late: Iterator[tuple[str, float]]) -> list[tuple[str, float]]:
     return sorted(late, key=lambda one: -one[1])
-
-
-def _slowest(search: SearchRecord) -> float:
-    last: list[Mapping[str, float | None]] = [trial.metrics for trial in search.trials.values()]
-    seconds = [value for metrics in last if (value := metrics.get(EPOCH_SECONDS.key)) is not None]
-    return EPOCHS * max(seconds) if seconds else BEFORE

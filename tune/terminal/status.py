@@ -14,7 +14,7 @@ from tune.store import SweepFolder
 from tune.sweep_lock import is_locked
 from tune.terminal.board import ENDS, Board
 from tune.terminal.rows import Row
-from tune.terminal.silence import silent
+from tune.terminal.silence import silent, unreported
 from tune.terminal.throughput import epochs_per_second, trials_per_hour
 
 UNKNOWN = "unknown whether it is running"
@@ -41,12 +41,13 @@ def summary(folder: SweepFolder) -> dict[str, Any]:
     before anything was trained; `running` is None where that cannot be told. `best_val` and `best_trial` are those of
     the best trial within the constraints. `cost` are the hours of slots and GPUs so far, teachers and final runs
     included; `slow_nodes` says how many times as long the epochs of slow nodes take as those of others. `waiting` is
-    what the driver waits for, `silent` has the seconds since the last report of trials that are late, by their names;
-    `left_s` is None while it waits, or all are late. `paused` are the searches that people paused, `requests` what they
-    asked for and the driver has not taken up yet. `look` is the last `supersnn.records.events.PrecisionLooked` of a
-    sweep whose replicates depend on how well the differences are known, else None. With several data sets each has its
-    `arms` under `datasets`; with several replicates an arm has the sums over them and the mean of `best_val`, and each
-    of them under `replicates`.
+    what the driver waits for, `silent` has the seconds since the last report of trials that are late, by their names,
+    `unreported` the seconds since they were sent to a worker of those that have not reported since, and may wait for a
+    node; `left_s` is None while it waits, or all are late. `paused` are the searches that people paused, `requests`
+    what they asked for and the driver has not taken up yet. `look` is the last
+    `supersnn.records.events.PrecisionLooked` of a sweep whose replicates depend on how well the differences are known,
+    else None. With several data sets each has its `arms` under `datasets`; with several replicates an arm has the sums
+    over them and the mean of `best_val`, and each of them under `replicates`.
     """
     board = board_of(folder)
     drivers = board.state.drivers
@@ -63,6 +64,7 @@ def summary(folder: SweepFolder) -> dict[str, Any]:
         "faults": list(board.state.faults),
         "waiting": board.state.waiting if board.driven else "",
         "silent": dict(silent(board.state, time.time())) if board.driven else {},
+        "unreported": dict(unreported(board.state, time.time())) if board.driven else {},
         "paused": sorted(steering.paused(board.state)),
         "requests": list(board.requests),
         "look": board.state.looks[-1].model_dump(mode="json", exclude={"event"}) if board.state.looks else None,
