@@ -90,16 +90,16 @@ class SweepDriver:
         rebuild_studies(self.searches, storage, self.record, self.sweep_id, incomplete, self.store)
         self.studies = _studies(sweep, self.searches, storage, self.record.state)
         self.final_runs = FinalRuns(sweep, self.studies, self.folder, self.store, self.token, self.record.state)
-        self.budget = Budget(sweep, self.studies, self.folder.path, self.record.state)
+        self.budget = Budget(sweep, self.folder.path, self.record.state)
         write_atomically(self.folder.config, to_yaml(sweep))
 
     def search_left(self) -> bool:
         """Return whether trials are left to be run."""
-        return self.studies.under_way() or not (self.studies.full() or self.budget.exhausted())
+        return self.studies.under_way() or not (self.studies.full() or self.budget.spent())
 
     def waits(self) -> bool:
         """Return whether trials are left to be run, all of them paused."""
-        return self.studies.waits(new=self.budget.exhausted() is None)
+        return self.studies.waits(new=self.budget.spent() is None)
 
     def add_replicate(self) -> bool:
         """Look at how well the differences are known, where the replicates depend on it; return whether one is added.
@@ -307,7 +307,7 @@ def open_sweep(sweep: SweepConfig, store: Store, origin: str = "sweep") -> Itera
             record=record,
             studies=studies,
             final_runs=FinalRuns(sweep, studies, folder, store, token, state),
-            budget=Budget(sweep, studies, folder.path, state),
+            budget=Budget(sweep, folder.path, state),
             notices=notices,
             own=own_code(sweep.plugins, paths_of(sweep, {name: search.arm for name, search in searches.items()})),
         )

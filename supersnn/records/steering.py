@@ -35,9 +35,9 @@ def paused(state: SweepState) -> set[str]:
 
 def given(state: SweepState, search: str) -> list[RequestTaken]:
     """Return the requests for a trial of a search, by `enqueue` or `retry`, whose trial has not started yet."""
-    started = {trial.request for trial in state.search(search).trials.values()}
-    asked = granted(state, "enqueue", "retry")
-    return [request for request in asked if search in request.searches and request.id not in started]
+    asked = [one for one in granted(state, "enqueue", "retry") if search in one.searches]
+    started = {trial.request for trial in state.search(search).trials.values()} if asked else set()
+    return [request for request in asked if request.id not in started]
 
 
 def retried(state: SweepState, search: str) -> set[int]:

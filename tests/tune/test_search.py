@@ -61,7 +61,7 @@ def begin(
         opened.pop().close()
     record = SweepRecord(SweepFolder(folder), config.search.constraints)
     studies = Studies(config, planned(config), storage)
-    budget = Budget(config, studies, folder, record.state)
+    budget = Budget(config, folder, record.state)
     record.open()
     opened.append(record)
     record.write(SweepStarted(driver=token))
@@ -336,14 +336,13 @@ def test_hours_and_gpu_hours_end_a_search_and_interrupted_trials_still_go_on(tmp
 
 def test_downtime_is_not_counted_in_hours(tmp_path: Path) -> None:
     config = sweep(hours=1.0)
-    studies = Studies(config, planned(config), optuna.storages.InMemoryStorage())
 
     def spent(*sessions: tuple[float, float]) -> str | None:
         state = SweepState()
         for began, ended in sessions:
             state.apply(SweepStarted(time=began))
             state.apply(SweepClosed(time=ended, end="done"))
-        return Budget(config, studies, tmp_path, state).exhausted()
+        return Budget(config, tmp_path, state).spent()
 
     assert spent((0, 1700), (90_000, 91_700)) is None
     assert "1.0" in str(spent((0, 1900), (90_000, 91_900)))

@@ -1,4 +1,4 @@
-"""Limits that end a search before every arm has had its trials: hours, GPU-hours, stagnation, a full disk."""
+"""Limits that end a search before every arm has had its trials: hours, GPU-hours, a full disk."""
 
 import errno
 import shutil
@@ -9,7 +9,6 @@ from pathlib import Path
 
 from supersnn.records.state import SweepState
 from tune.description.sweep import SweepConfig
-from tune.search.studies import Studies
 
 LOWEST_FREE = 256 * 2**20
 """Bytes that must be free on the store's disk before another trial starts."""
@@ -24,8 +23,8 @@ class Budget:
         sweep: as it is now, see `adopt`.
     """
 
-    def __init__(self, sweep: SweepConfig, studies: Studies, folder: Path, state: SweepState) -> None:
-        self.sweep, self._studies, self._folder, self._state = sweep, studies, folder, state
+    def __init__(self, sweep: SweepConfig, folder: Path, state: SweepState) -> None:
+        self.sweep, self._folder, self._state = sweep, folder, state
         self._spent_before = state.driver_seconds()
         self._started = time.monotonic()
 
@@ -33,16 +32,8 @@ class Budget:
         """Go on with other limits."""
         self.sweep = sweep
 
-    def exhausted(self) -> str | None:
-        """Return why no further trial may start, None while one may."""
-        if (spent := self.spent()) is not None:
-            return spent
-        if self._studies.stagnant():
-            return f"search.stagnation: nothing better in {self.sweep.search.stagnation} trials of any arm"
-        return None
-
     def spent(self) -> str | None:
-        """Return which budget of hours is spent, None while none is."""
+        """Return which budget of hours is spent, so that no further trial may begin; None while none is."""
         search = self.sweep.search
         hours = (self._spent_before + time.monotonic() - self._started) / 3600
         unknown = self.sweep.resources.gpus_taken * self._state.costs.unknown / 3600

@@ -75,7 +75,7 @@ class Search:
             self.halted = UserError(complaint)
         if self.halted is not None or self.left:
             return None
-        assignment = self.studies.next(self._budget.exhausted() is None, ready)
+        assignment = self.studies.next(self._budget.spent() is None, ready)
         if assignment is None:
             return None
         key = assignment.key
