@@ -41,6 +41,9 @@ from tune.sweep_lock import locked, require_same_configuration, require_same_tra
 from tune.sweep_record import SweepRecord
 from tune.versions import code_version, versions
 
+PAUSED = "a paused arm to be resumed"
+"""What a driver waits for where all that is left is paused."""
+
 
 @dataclass
 class SweepDriver:
@@ -100,6 +103,14 @@ class SweepDriver:
     def waits(self) -> bool:
         """Return whether trials are left to be run, all of them paused."""
         return self.studies.waits(new=self.budget.spent() is None)
+
+    @contextmanager
+    def waiting_for_people(self) -> Iterator[None]:
+        """Record that all that is left is paused, and spend none of this time from `search.hours`."""
+        self.record.waits(PAUSED, paused=True)
+        with self.budget.held():
+            yield
+        self.record.waits("")
 
     def add_replicate(self) -> bool:
         """Look at how well the differences are known, where the replicates depend on it; return whether one is added.

@@ -192,9 +192,15 @@ class SweepContents:
         return self.drivers[-1].end if self.drivers else None
 
     def driver_seconds(self, now: float | None = None) -> float:
-        """Return the seconds in which a driver was at work; `now` where one still is."""
-        seconds = sum(session.last - session.began for session in self.drivers)
-        return seconds + (max(0.0, now - self.drivers[-1].last) if now is not None and self.drivers else 0.0)
+        """Return the seconds in which a driver was at work, without those in which all that was left was paused.
+
+        Args:
+            now: the time, where a driver still is at work.
+        """
+        seconds = sum(session.last - session.began - session.idle for session in self.drivers)
+        if now is None or not self.drivers or self.drivers[-1].paused:
+            return seconds
+        return seconds + max(0.0, now - self.drivers[-1].last)
 
     def data_of(self, dataset: str | None = None, replicate: int = 0) -> DatasetSplit | None:
         """Return the images and their split of a data set in a replicate, which may share that of replicate 0."""

@@ -16,6 +16,7 @@ class DriverSession:
         searched: when its last trial ended.
         epochs: how many epochs of students it has trained, final runs included.
         ended: how many trials have ended.
+        idle: for how many seconds until `last` all that was left was paused, `paused` whether it still is.
         end: how it ended; None while it is at work, and for ever if it was killed.
     """
 
@@ -28,4 +29,6 @@ class DriverSession:
     searched: float
     epochs: int = 0
     ended: int = 0
+    idle: float = 0.0
+    paused: bool = False
     end: DriverEnd | None = None

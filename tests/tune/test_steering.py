@@ -14,11 +14,13 @@ from supersnn.config_model import parse, read_yaml, with_values
 from supersnn.errors import UserError
 from supersnn.records import steering
 from supersnn.records.events import RequestTaken, TrialStarted
+from supersnn.records.failure_events import DriverWaits
 from supersnn.records.journal import read
 from supersnn.records.searches import split_key
 from tune import requests
 from tune.description.sweep import SweepConfig
 from tune.execution.failures import Failure
+from tune.execution.local import LocalExecutor
 from tune.execution.retries import RetryPolicy
 from tune.execution.trial_failures import TrialFailures
 from tune.requests import Request, submit
@@ -27,6 +29,7 @@ from tune.search.search import Search
 from tune.steering import Steering
 from tune.store import Store
 from tune.sweep_driver import SweepDriver, open_sweep
+from tune.sweep_runner import SweepRunner
 
 PLAIN: dict[str, Any] = {
     "name": "one",
@@ -196,6 +199,48 @@ def test_a_paused_arm_goes_on_where_it_was(sweep: SweepConfig, tmp_path: Path) -
         again = running.search.next_job()
         assert again is not None
         assert (again.key, again.reported) == (job.key, 1)
+
+
+def test_a_driver_that_waits_for_people_spends_no_hours(
+    sweep: SweepConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, store = 0.0, Store(tmp_path)
+
+    def sleep(_seconds: float) -> None:
+        nonlocal now
+        now += 50_000
+        submit(store.sweep("one"), Request("resume"))
+
+    monkeypatch.setattr("tune.search.budget.time.monotonic", lambda: now)
+    with driving(with_values(sweep, {"search.hours": 8.0}), store) as running:
+        running.trials(3)
+        running.ask(Request("pause"))
+        monkeypatch.setattr("tune.sweep_runner.time.sleep", sleep)
+        runner = SweepRunner(running.driver, LocalExecutor(), steering=running.steering)
+        assert runner._wait_while_paused()
+        assert not runner._wait_while_paused()
+        assert running.driver.budget.spent() is None
+        assert running.driver.record.state.drivers[-1].idle > 0
+        running.trials()
+        assert running.counts() == {"direct": 4, "soft": 4}
+    waits = [event for event, _ in read(store.sweep("one").journal, kinds=("wait",)) if isinstance(event, DriverWaits)]
+    assert [(bool(event.reason), event.paused) for event in waits] == [(True, True), (False, False)]
+
+
+def test_a_paused_arm_keeps_a_sweep_waiting_although_its_hours_are_spent(sweep: SweepConfig, tmp_path: Path) -> None:
+    with driving(sweep, Store(tmp_path)) as running:
+        running.trials(3)
+        running.ask(Request("pause", "soft"), Request("change", values={"search.hours": 1e-9}))
+        assert running.trials() == []
+        assert running.driver.waits()
+        running.ask(Request("change", values={"search.hours": 1.0}))
+        running.trials()
+        assert running.counts() == {"direct": 4, "soft": 1}
+        running.ask(Request("change", values={"search.hours": 1e-9}))
+        assert running.driver.waits()
+        running.ask(Request("resume"))
+        assert not running.driver.waits()
+        assert not running.driver.search_left()
 
 
 def test_an_arm_that_is_resumed_within_an_epoch_has_no_trial_in_two_processes(

@@ -4,7 +4,8 @@ import errno
 import shutil
 import time
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from supersnn.records.state import SweepState
@@ -17,7 +18,9 @@ _PROBE = 4 * 2**20
 
 
 class Budget:
-    """What the sweep's drivers have spent so far, by its state; time in which no driver ran is not counted.
+    """What the sweep's drivers have spent so far, by its state.
+
+    Time in which no driver ran, or all that was left was paused, is not counted.
 
     Attributes:
         sweep: as it is now, see `adopt`.
@@ -27,15 +30,27 @@ class Budget:
         self.sweep, self._folder, self._state = sweep, folder, state
         self._spent_before = state.driver_seconds()
         self._started = time.monotonic()
+        self._held: float | None = None
 
     def adopt(self, sweep: SweepConfig) -> None:
         """Go on with other limits."""
         self.sweep = sweep
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Count no time within this context."""
+        self._held = time.monotonic()
+        try:
+            yield
+        finally:
+            self._started += time.monotonic() - self._held
+            self._held = None
+
     def spent(self) -> str | None:
         """Return which budget of hours is spent, so that no further trial may begin; None while none is."""
         search = self.sweep.search
-        hours = (self._spent_before + time.monotonic() - self._started) / 3600
+        now = time.monotonic() if self._held is None else self._held
+        hours = (self._spent_before + now - self._started) / 3600
         unknown = self.sweep.resources.gpus_taken * self._state.costs.unknown / 3600
         gpu_hours = self._state.costs.gpu_hours() + unknown
         if search.hours is not None and hours >= search.hours:
