@@ -118,7 +118,8 @@ class Steering:
             changes.require_allowed(before, after, steering.begun(state))
         if after.arms.keys() - before.arms.keys() and is_here(after.dataset.name):
             inspect_sweep(after, resolve(after), self._driver.store, "change")
-        given = {key: changes.value_at(self._driver.given, key) for key in request.values}
+        known = {change.key: change for change in steering.overrides(state)}
+        given = {key: changes.before_change(self._driver.given, key, known.get(key)) for key in request.values}
         return _event(request, values=request.values, before=given, config=fixed_digest(after))
 
     def _retry(self, request: Request, searches: list[str]) -> RequestTaken:

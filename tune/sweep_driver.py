@@ -17,7 +17,7 @@ from supersnn.records.searches import split_key
 from supersnn.records.state import SweepState
 from supersnn.records.steering import overrides
 from tune.description.arms import resolve
-from tune.description.changes import as_changed
+from tune.description.changes import as_changed, is_outdated
 from tune.description.fixed import dataset_digests, fixed_digest
 from tune.description.own_parts import paths_of
 from tune.description.replication import folder_label, replicates_now
@@ -233,6 +233,7 @@ class SweepDriver:
                 config=fixed_digest(self.sweep),
                 datasets=dataset_digests(self.sweep),
                 replicates=replicates_now(self.sweep, self.record.state),
+                outdated=[change.key for change in overrides(self.record.state) if is_outdated(self.given, change)],
                 code=code_version(self.own.identities),
                 versions=versions(),
                 plugins=dict(self.own.identities),

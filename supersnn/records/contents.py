@@ -74,6 +74,8 @@ class SweepContents:
         orphans: trials that have events, but no start: a search, a number, and the kind of the event.
         faults: a line of text for what could not be read of the journal.
         requests: what people asked for while the sweep ran, by id, see `supersnn.records.steering`.
+        outdated: the keys of changes that no longer hold, each with how many requests were older than the file's newer
+            value, see `SweepStarted`.
         waiting: what the driver waits for; empty where it works.
         failed_on: how many attempts have failed because of the machine, by node; ``""`` where that is not known.
     """
@@ -98,6 +100,7 @@ class SweepContents:
     sweep_id: str | None = None
     config: str | None = None
     requests: dict[str, RequestTaken] = field(default_factory=dict)
+    outdated: dict[str, int] = field(default_factory=dict)
     waiting: str = ""
     failed_on: dict[str, int] = field(default_factory=dict)
     looks: list[PrecisionLooked] = field(default_factory=list)

@@ -40,7 +40,8 @@ class SweepStarted(Event):
     what may not change in its configuration. Both are None in journals of versions that had no such fields. `datasets`
     has the labels of the sweep's `datasets` in order, each with a digest of what it stands for; it is empty where the
     sweep has one data set under `dataset`. `replicates` is how many searches each arm has on each data set.
-    `plugins` identifies the packages of the user's own (`supersnn.plugins.identities`).
+    `plugins` identifies the packages of the user's own (`supersnn.plugins.identities`). `outdated` are the keys of the
+    sweep file whose changes (`RequestTaken`) no longer hold, because the file has another value since.
     """
 
     event: Literal["sweep"] = "sweep"
@@ -53,11 +54,13 @@ class SweepStarted(Event):
     resumed: bool = False
     datasets: dict[str, str] = {}
     replicates: int = Field(1, ge=1)
+    outdated: list[str] = []
     schema_version: int = Field(1, alias="schema")
 
     def left_out(self) -> set[str]:
-        """Return the fields that are not written: those of sweeps with one search an arm."""
-        return {name for name, default in (("datasets", {}), ("replicates", 1)) if getattr(self, name) == default}
+        """Return the fields that are not written: those with their default, as in sweeps with one search an arm."""
+        defaults = {"datasets": {}, "replicates": 1, "outdated": []}
+        return {name for name, default in defaults.items() if getattr(self, name) == default}
 
 
 class DatasetSplit(Event):
@@ -300,7 +303,8 @@ class RequestTaken(Event):
 
     `kind` is what was asked for; `searches` names those that it is about, `trial` the one that is retried. `values` are
     those of an enqueued trial, or of a change by dotted key of the sweep file; `before` are the values that the file
-    had for the same keys, `config` the digest of what may not change otherwise (`SweepStarted.config`) after a change.
+    had for the same keys before they were changed, `config` the digest of what may not change otherwise
+    (`SweepStarted.config`) after a change.
     `asked` is when the request was made, in Unix seconds by the clock of that machine, `by` who made it. `refused` is
     the reason why nothing was changed, None where it was.
     """

@@ -127,6 +127,7 @@ class SweepState(SweepContents):
         self.sweep_id = self.sweep_id or event.sweep_id
         self.config = event.config or self.config
         self.replicates = event.replicates
+        self.outdated |= dict.fromkeys(event.outdated, len(self.requests))
         self._name_datasets(event.datasets)
         times = event.time, event.time, event.time, event.time
         self.drivers.append(DriverSession(event.driver, event.code, event.versions, *times))

@@ -63,11 +63,19 @@ def favoured(state: SweepState) -> dict[str, int]:
 
 
 def overrides(state: SweepState) -> list[Override]:
-    """Return the changed values of the sweep file, the last change of each key with what the file had at the first."""
+    """Return the changed values of the sweep file, the last change of each key with what the file had before.
+
+    That is what it had at the first change, unless the file was edited since.
+    """
     found: dict[str, Override] = {}
-    for request in granted(state, "change"):
+    for number, request in enumerate(state.requests.values()):
+        if request.kind != "change" or request.refused is not None:
+            continue
         for key, value in request.values.items():
-            before = found[key].before if key in found else request.before.get(key)
-            found.pop(key, None)
+            if number < state.outdated.get(key, 0):
+                continue
+            before, known = request.before.get(key), found.pop(key, None)
+            if known is not None and before == known.value:
+                before = known.before  # the driver was given the sweep as it was changed, not its file
             found[key] = Override(key, before, value)
     return list(found.values())

@@ -174,6 +174,28 @@ def test_requests_between_two_drivers_are_taken_up_by_the_next(sweep: SweepConfi
         assert running.counts() == {"direct": 7, "soft": 7}
 
 
+def test_a_change_after_the_file_was_edited_holds_and_an_earlier_one_never_again(
+    sweep: SweepConfig, tmp_path: Path
+) -> None:
+    def found(in_file: int, change: int | None = None) -> int:
+        with driving(with_values(sweep, {"search.trials": in_file}), Store(tmp_path)) as running:
+            running.trials(1)
+            if change is not None:
+                assert running.ask(Request("change", values={"search.trials": change})) == [None]
+            return running.driver.sweep.search.trials
+
+    assert found(8, change=12) == 12
+    assert found(12) == 12  # as `supersnn verify` reads it
+    assert found(8) == 12
+    assert found(16) == 16
+    assert found(8) == 8
+    assert found(16, change=20) == 20
+    assert found(16) == 20
+    assert found(20, change=24) == 24
+    assert found(16) == 24
+    assert found(8) == 8
+
+
 def test_fewer_trials_leave_equal_budgets(sweep: SweepConfig, tmp_path: Path) -> None:
     store = Store(tmp_path)
     with driving(sweep, store) as running:

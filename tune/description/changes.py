@@ -48,6 +48,28 @@ def value_at(sweep: SweepConfig, key: str) -> Any:
     return value
 
 
+def before_change(sweep: SweepConfig, key: str, known: Override | None) -> Any:
+    """Return the value of a key that a sweep, as it was given, had before any change that still holds of it.
+
+    Args:
+        sweep: as it was given: by its file, or as it was changed.
+        key: its dotted key.
+        known: the last change of the key before.
+    """
+    return known.before if known is not None and not is_outdated(sweep, known) else value_at(sweep, key)
+
+
+def is_outdated(sweep: SweepConfig, change: Override) -> bool:
+    """Return whether a sweep, as it was given, has neither what a change found there nor what it made of it."""
+    given = value_at(sweep, change.key)
+    if given == change.before:
+        return False
+    try:
+        return bool(given != value_at(changed(sweep, {change.key: change.value}), change.key))
+    except UserError:
+        return True
+
+
 def as_changed(sweep: SweepConfig, overrides: Iterable[Override]) -> SweepConfig:
     """Return a sweep as it was given, with the changes that were made while it ran.
 
