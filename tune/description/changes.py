@@ -38,6 +38,17 @@ def changed(sweep: SweepConfig, values: Mapping[str, Any], origin: str = "change
     return after
 
 
+def changed_plain(plain: Mapping[str, Any], values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a sweep as plain nested values with the values of some dotted keys replaced.
+
+    It is returned as it was where that is not valid, as an earlier driver's change of another file may be.
+    """
+    try:
+        return changed(parse(SweepConfig, dict(plain), "sweep"), values).model_dump(mode="json")
+    except UserError:
+        return plain
+
+
 def value_at(sweep: SweepConfig, key: str) -> Any:
     """Return the plain value that a sweep has at a dotted key, None where it has none."""
     value: Any = _plain(sweep)
