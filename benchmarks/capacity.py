@@ -230,7 +230,7 @@ def run_instant_trials(trials: int) -> Driven:
         folder.path.mkdir(parents=True)
         studies = Studies(config, planned(config), open_storage(store.optuna_url))
         record = SweepRecord(folder, {})
-        budget = Budget(config, studies, folder.path, record.state)
+        budget = Budget(config, folder.path, record.state)
         record.open()
         with closing(record):
             search = Search(studies, record, budget, folder.path, store.storage, "capacity")

@@ -41,7 +41,7 @@ class Driver:
         folder.path.mkdir(parents=True)
         self._record = SweepRecord(folder, {})
         studies = Studies(config, planned(config), open_storage(store.optuna_url))
-        budget = Budget(config, studies, folder.path, self._record.state)
+        budget = Budget(config, folder.path, self._record.state)
         self._record.open()
         self._record.write(SweepStarted(driver="scale", code="", versions=versions()))
         self._search = Search(studies, self._record, budget, folder.path, store.storage, "scale")

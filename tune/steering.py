@@ -100,6 +100,7 @@ class Steering:
             return self._change(request)
         searches = self._searches(request.target)
         if request.kind == "enqueue":
+            self._require_time(request.target)
             for search in searches:
                 self._require_room(search)
                 arm = self._driver.searches[search].arm
@@ -117,7 +118,8 @@ class Steering:
             changes.require_allowed(before, after, steering.begun(state))
         if after.arms.keys() - before.arms.keys() and is_here(after.dataset.name):
             inspect_sweep(after, resolve(after), self._driver.store, "change")
-        given = {key: changes.value_at(self._driver.given, key) for key in request.values}
+        known = {change.key: change for change in steering.overrides(state)}
+        given = {key: changes.before_change(self._driver.given, key, known.get(key)) for key in request.values}
         return _event(request, values=request.values, before=given, config=fixed_digest(after))
 
     def _retry(self, request: Request, searches: list[str]) -> RequestTaken:
@@ -130,6 +132,7 @@ class Steering:
             raise UserError(f"{key}: only a failed trial can be run again; this one has {trial.state or 'not ended'}")
         if request.trial in steering.retried(state, search):
             raise UserError(f"{key}: it is run again already")
+        self._require_time(key)
         return _event(request, [search], values=trial.params)
 
     def _searches(self, target: str) -> list[str]:
@@ -144,16 +147,26 @@ class Steering:
             raise UserError(f"no arm {target!r}; the arms are: {', '.join(known)}")
         return found
 
+    def _require_time(self, name: str) -> None:
+        if (spent := self._driver.budget.spent()) is not None:
+            raise UserError(f"{name}: no trial may begin, {spent}; raise that, and ask again")
+
     def _require_room(self, search: str) -> None:
-        driver = self._driver
-        if driver.sweep.search.sampler == "grid":
+        driver, settings = self._driver, self._driver.sweep.search
+        if settings.sampler == "grid":
             raise UserError("sampler grid tries the points of its grid only")
         waiting = len(steering.given(driver.record.state, search))
-        if driver.studies.room(search) <= waiting:
+        if driver.studies.room(search) > waiting:
+            return
+        if driver.studies.stagnant(search):
             raise UserError(
-                f"{search}: the arm has begun all of its {driver.sweep.search.trials} trials; more search.trials make "
-                "room, for every arm"
+                f"{search}: nothing was better in {settings.stagnation} trials of any arm, so that the search has "
+                "ended; a larger search.stagnation makes room"
             )
+        had = "begun all of" if settings.fair == "trials" else "spent the epochs of"
+        raise UserError(
+            f"{search}: the arm has {had} its {settings.trials} trials; more search.trials make room, for every arm"
+        )
 
     def _apply(self, event: RequestTaken) -> None:
         """Let a granted request hold."""

@@ -17,7 +17,7 @@ from supersnn.records.searches import split_key
 from supersnn.records.state import SweepState
 from supersnn.records.steering import overrides
 from tune.description.arms import resolve
-from tune.description.changes import as_changed, plan_of
+from tune.description.changes import as_changed, is_outdated, plan_of
 from tune.description.fixed import dataset_digests, fixed_digest
 from tune.description.own_parts import paths_of
 from tune.description.replication import folder_label, replicates_now
@@ -40,6 +40,9 @@ from tune.store import Store, SweepFolder
 from tune.sweep_lock import locked, require_same_configuration, require_same_trainings
 from tune.sweep_record import SweepRecord
 from tune.versions import code_version, versions
+
+PAUSED = "a paused arm to be resumed"
+"""What a driver waits for where all that is left is paused."""
 
 
 @dataclass
@@ -90,20 +93,28 @@ class SweepDriver:
         rebuild_studies(self.searches, storage, self.record, self.sweep_id, incomplete, self.store)
         self.studies = _studies(sweep, self.searches, storage, self.record.state)
         self.final_runs = FinalRuns(sweep, self.studies, self.folder, self.store, self.token, self.record.state)
-        self.budget = Budget(sweep, self.studies, self.folder.path, self.record.state)
+        self.budget = Budget(sweep, self.folder.path, self.record.state)
         write_atomically(self.folder.config, to_yaml(sweep))
 
     def search_left(self) -> bool:
         """Return whether trials are left to be run."""
-        return self.studies.under_way() or not (self.studies.full() or self.budget.exhausted())
+        return self.studies.under_way() or not (self.studies.full() or self.budget.spent())
 
     def incomplete(self) -> list[str]:
         """Return the searches that lack trials, of which the best is not known yet."""
-        return self.studies.left(new=self.budget.exhausted() is None)
+        return self.studies.left(new=self.budget.spent() is None)
 
     def waits(self) -> bool:
         """Return whether trials are left to be run, all of them paused."""
-        return self.studies.waits(new=self.budget.exhausted() is None)
+        return self.studies.waits(new=self.budget.spent() is None)
+
+    @contextmanager
+    def waiting_for_people(self) -> Iterator[None]:
+        """Record that all that is left is paused, and spend none of this time from `search.hours`."""
+        self.record.waits(PAUSED, paused=True)
+        with self.budget.held():
+            yield
+        self.record.waits("")
 
     def add_replicate(self) -> bool:
         """Look at how well the differences are known, where the replicates depend on it; return whether one is added.
@@ -227,6 +238,7 @@ class SweepDriver:
                 datasets=dataset_digests(self.sweep),
                 replicates=replicates_now(self.sweep, self.record.state),
                 plan=plan_of(self.sweep),
+                outdated=[change.key for change in overrides(self.record.state) if is_outdated(self.given, change)],
                 code=code_version(self.own.identities),
                 versions=versions(),
                 plugins=dict(self.own.identities),
@@ -312,7 +324,7 @@ def open_sweep(sweep: SweepConfig, store: Store, origin: str = "sweep") -> Itera
             record=record,
             studies=studies,
             final_runs=FinalRuns(sweep, studies, folder, store, token, state),
-            budget=Budget(sweep, studies, folder.path, state),
+            budget=Budget(sweep, folder.path, state),
             notices=notices,
             own=own_code(sweep.plugins, paths_of(sweep, {name: search.arm for name, search in searches.items()})),
         )

@@ -52,10 +52,10 @@ class SweepRecord:
             listener(event)
         self._save_snapshot()
 
-    def waits(self, reason: str) -> None:
-        """Record what the driver waits for, once; an empty text once it goes on."""
+    def waits(self, reason: str, paused: bool = False) -> None:
+        """Record what the driver waits for, once; an empty text once it goes on. See `DriverWaits`."""
         if reason != self.state.waiting:
-            self.write(DriverWaits(reason=reason))
+            self.write(DriverWaits(reason=reason, paused=paused))
 
     def close(self) -> None:
         """Close the journal; further events are an error."""

@@ -82,14 +82,17 @@ class SweepRunner:
 
     def _wait_while_paused(self) -> bool:
         """Wait while all that is left of the search is paused; return whether there was anything to wait for."""
-        waited = False
-        while self._driver.waits() and not self._steering.change_waits:
-            if not waited:
-                self._notify(StageStarted("paused"))
-            waited = True
-            time.sleep(EVERY)
-            self._steering.take_up()
-        return waited
+        if not self._waits():
+            return False
+        self._notify(StageStarted("paused"))
+        with self._driver.waiting_for_people():
+            while self._waits():
+                time.sleep(EVERY)
+                self._steering.take_up()
+        return True
+
+    def _waits(self) -> bool:
+        return self._driver.waits() and not self._steering.change_waits
 
     def export(self) -> None:
         """Write an export folder for each arm on each data set, and that of the best arm once more as `overall`."""

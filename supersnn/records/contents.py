@@ -74,6 +74,8 @@ class SweepContents:
         orphans: trials that have events, but no start: a search, a number, and the kind of the event.
         faults: a line of text for what could not be read of the journal.
         requests: what people asked for while the sweep ran, by id, see `supersnn.records.steering`.
+        outdated: the keys of changes that no longer hold, each with how many requests were older than the file's newer
+            value, see `SweepStarted`.
         waiting: what the driver waits for; empty where it works.
         failed_on: how many attempts have failed because of the machine, by node; ``""`` where that is not known.
     """
@@ -98,6 +100,7 @@ class SweepContents:
     sweep_id: str | None = None
     config: str | None = None
     requests: dict[str, RequestTaken] = field(default_factory=dict)
+    outdated: dict[str, int] = field(default_factory=dict)
     waiting: str = ""
     failed_on: dict[str, int] = field(default_factory=dict)
     looks: list[PrecisionLooked] = field(default_factory=list)
@@ -192,9 +195,15 @@ class SweepContents:
         return self.drivers[-1].end if self.drivers else None
 
     def driver_seconds(self, now: float | None = None) -> float:
-        """Return the seconds in which a driver was at work; `now` where one still is."""
-        seconds = sum(session.last - session.began for session in self.drivers)
-        return seconds + (max(0.0, now - self.drivers[-1].last) if now is not None and self.drivers else 0.0)
+        """Return the seconds in which a driver was at work, without those in which all that was left was paused.
+
+        Args:
+            now: the time, where a driver still is at work.
+        """
+        seconds = sum(session.last - session.began - session.idle for session in self.drivers)
+        if now is None or not self.drivers or self.drivers[-1].paused:
+            return seconds
+        return seconds + max(0.0, now - self.drivers[-1].last)
 
     def data_of(self, dataset: str | None = None, replicate: int = 0) -> DatasetSplit | None:
         """Return the images and their split of a data set in a replicate, which may share that of replicate 0."""

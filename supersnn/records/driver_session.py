@@ -17,6 +17,7 @@ class DriverSession:
         plan: how many final runs it was to make and of which trials, see `SweepStarted`.
         epochs: how many epochs of students it has trained, final runs included.
         ended: how many trials have ended.
+        idle: for how many seconds until `last` all that was left was paused, `paused` whether it still is.
         end: how it ended; None while it is at work, and for ever if it was killed.
     """
 
@@ -30,4 +31,6 @@ class DriverSession:
     plan: dict[str, float] = field(default_factory=dict)
     epochs: int = 0
     ended: int = 0
+    idle: float = 0.0
+    paused: bool = False
     end: DriverEnd | None = None

@@ -42,7 +42,8 @@ class SweepStarted(Event):
     sweep has one data set under `dataset`. `replicates` is how many searches each arm has on each data set.
     `plan` has the values, by dotted key, of what decides how many final runs there are and of which trials; it is empty
     in journals of earlier versions. `plugins` identifies the packages of the user's own
-    (`supersnn.plugins.identities`).
+    (`supersnn.plugins.identities`). `outdated` are the keys of the sweep file whose changes (`RequestTaken`) no longer
+    hold, because the file has another value since.
     """
 
     event: Literal["sweep"] = "sweep"
@@ -56,11 +57,13 @@ class SweepStarted(Event):
     datasets: dict[str, str] = {}
     replicates: int = Field(1, ge=1)
     plan: dict[str, float] = {}
+    outdated: list[str] = []
     schema_version: int = Field(1, alias="schema")
 
     def left_out(self) -> set[str]:
-        """Return the fields that are not written: those of sweeps with one search an arm."""
-        return {name for name, default in (("datasets", {}), ("replicates", 1)) if getattr(self, name) == default}
+        """Return the fields that are not written: those with their default, as in sweeps with one search an arm."""
+        defaults = {"datasets": {}, "replicates": 1, "outdated": []}
+        return {name for name, default in defaults.items() if getattr(self, name) == default}
 
 
 class DatasetSplit(Event):
@@ -303,7 +306,8 @@ class RequestTaken(Event):
 
     `kind` is what was asked for; `searches` names those that it is about, `trial` the one that is retried. `values` are
     those of an enqueued trial, or of a change by dotted key of the sweep file; `before` are the values that the file
-    had for the same keys, `config` the digest of what may not change otherwise (`SweepStarted.config`) after a change.
+    had for the same keys before they were changed, `config` the digest of what may not change otherwise
+    (`SweepStarted.config`) after a change.
     `asked` is when the request was made, in Unix seconds by the clock of that machine, `by` who made it. `refused` is
     the reason why nothing was changed, None where it was.
     """

@@ -1,4 +1,4 @@
-"""The events of failures that a sweep gets over: an attempt is repeated, a driver waits for a node."""
+"""The events of what holds a sweep up: an attempt has failed and is repeated, a driver waits."""
 
 from typing import Literal
 
@@ -24,7 +24,15 @@ class AttemptFailed(Located):
 
 
 class DriverWaits(Event):
-    """The driver has work, and no node for it: `reason` says what it waits for. Empty: it goes on."""
+    """The driver has work, and waits: `reason` says what for, a node or a person. Empty: it goes on.
+
+    `paused`: all that is left is paused, so that nothing runs; this time is not spent from `search.hours`.
+    """
 
     event: Literal["wait"] = "wait"
     reason: str
+    paused: bool = False
+
+    def left_out(self) -> set[str]:
+        """Return the fields that are not written: those with their default."""
+        return set() if self.paused else {"paused"}

@@ -59,6 +59,8 @@ class SweepState(SweepContents):
             case AttemptFailed():
                 self._attempt(event)
             case DriverWaits():
+                if event.paused:
+                    self.stop_running()
                 self.waiting = event.reason
             case SweepStarted():
                 self._begin(event)
@@ -115,7 +117,7 @@ class SweepState(SweepContents):
         return self.searches[name]
 
     def stop_running(self) -> None:
-        """Forget what was under way: its driver is gone."""
+        """Forget what was under way: its driver is gone, or has nothing that it may run."""
         self.waiting = ""
         for search in self.searches.values():
             search.running.clear()
@@ -125,6 +127,7 @@ class SweepState(SweepContents):
         self.sweep_id = self.sweep_id or event.sweep_id
         self.config = event.config or self.config
         self.replicates = event.replicates
+        self.outdated |= dict.fromkeys(event.outdated, len(self.requests))
         self._name_datasets(event.datasets)
         times = event.time, event.time, event.time, event.time
         self.drivers.append(DriverSession(event.driver, event.code, event.versions, *times, event.plan))
@@ -253,6 +256,10 @@ class SweepState(SweepContents):
         if not self.drivers:
             return
         session = self.drivers[-1]
+        if session.paused:
+            session.idle += max(0.0, event.time - session.last)
+        if isinstance(event, DriverWaits | SweepClosed):
+            session.paused = isinstance(event, DriverWaits) and event.paused
         session.last = max(session.last, event.time)
         session.epochs += epochs
         if isinstance(event, TrialEnded) and new:

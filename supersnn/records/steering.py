@@ -41,9 +41,9 @@ def paused(state: SweepState) -> set[str]:
 
 def given(state: SweepState, search: str) -> list[RequestTaken]:
     """Return the requests for a trial of a search, by `enqueue` or `retry`, whose trial has not started yet."""
-    started = {trial.request for trial in state.search(search).trials.values()}
-    asked = granted(state, "enqueue", "retry")
-    return [request for request in asked if search in request.searches and request.id not in started]
+    asked = [one for one in granted(state, "enqueue", "retry") if search in one.searches]
+    started = {trial.request for trial in state.search(search).trials.values()} if asked else set()
+    return [request for request in asked if request.id not in started]
 
 
 def retried(state: SweepState, search: str) -> set[int]:
@@ -69,11 +69,19 @@ def favoured(state: SweepState) -> dict[str, int]:
 
 
 def overrides(state: SweepState) -> list[Override]:
-    """Return the changed values of the sweep file, the last change of each key with what the file had at the first."""
+    """Return the changed values of the sweep file, the last change of each key with what the file had before.
+
+    That is what it had at the first change, unless the file was edited since.
+    """
     found: dict[str, Override] = {}
-    for request in granted(state, "change"):
+    for number, request in enumerate(state.requests.values()):
+        if request.kind != "change" or request.refused is not None:
+            continue
         for key, value in request.values.items():
-            before = found[key].before if key in found else request.before.get(key)
-            found.pop(key, None)
+            if number < state.outdated.get(key, 0):
+                continue
+            before, known = request.before.get(key), found.pop(key, None)
+            if known is not None and before == known.value:
+                before = known.before  # the driver was given the sweep as it was changed, not its file
             found[key] = Override(key, before, value)
     return list(found.values())

@@ -19,9 +19,9 @@ from tests.support.driver import ON_A_CLUSTER, Driver
 from tune.store import Store
 
 SECONDS = 5.0
-"""Within which a request is taken up."""
-SLACK = 25.0
-"""More of them on a machine that is busy: what a request is worth is tested, its time where the machine is ours."""
+"""Within which a driver whose trials train takes a request up, as `docs/steering.md` says."""
+PATIENCE = 30.0
+"""Seconds after which a test gives a request up."""
 
 
 def steered(tiny: Path, **changes: Any) -> Path:
@@ -41,10 +41,16 @@ def ask(store: Path, *words: str) -> dict[str, Any]:
 
 
 def assert_taken_up(driver: Driver, request: dict[str, Any]) -> dict[str, Any]:
-    """Wait until a request is an event, which is that of no other; return the event."""
-    driver.wait(lambda: any(event["id"] == request["id"] for event in driver.events("request")), SECONDS + SLACK)
+    """Wait until a request is an event, which is that of no other, and was soon; return the event."""
+    driver.wait(lambda: any(event["id"] == request["id"] for event in driver.events("request")), PATIENCE)
     (event,) = [event for event in driver.events("request") if event["id"] == request["id"]]
+    assert 0 <= event["time"] - event["asked"] < SECONDS, event
     return event
+
+
+def wait_until_all_is_paused(driver: Driver) -> None:
+    """Wait until what was running has stopped, and the driver waits for people."""
+    driver.wait(lambda: any(event.get("paused") for event in driver.events("wait")[-1:]), 60)
 
 
 @pytest.mark.slow
@@ -120,7 +126,7 @@ def test_a_failed_trial_is_run_again(tiny: Path, tmp_path: Path) -> None:
     assert (again["arm"], again["trial"]) == ("silent", 3)
     (first,) = [event for event in driver.events("start") if (event["arm"], event["trial"]) == ("silent", 1)]
     assert again["params"] == first["params"]
-    assert run_json("report", "tiny", "--store", store)["arms"]["silent"]["given"] == 1
+    assert run_json("report", "tiny", "--store", store)["arms"]["silent"]["given"] == 0
 
 
 class TestOnRay:
@@ -133,16 +139,15 @@ class TestOnRay:
         store = tmp_path / "store"
         driver = Driver(file, store)
         driver.wait_for_epochs(4)
-        asked = time.monotonic()
         given = ask(store, "enqueue", "tiny", "soft", "optimizer.lr=0.0333")
         assert_taken_up(driver, given)
-        assert time.monotonic() - asked < SECONDS + SLACK
         assert_taken_up(driver, ask(store, "pause", "tiny"))
-        driver.wait(lambda: not run_json("status", "tiny", "--store", store)[0]["arms"]["direct"]["running"] or True)
-        time.sleep(10)
+        wait_until_all_is_paused(driver)
+        (status,) = run_json("status", "tiny", "--store", store)
+        assert {arm: row["running"] for arm, row in status["arms"].items()} == {"direct": {}, "soft": {}}
         before = len(driver.events("epoch"))
         time.sleep(10)
-        assert len(driver.events("epoch")) <= before + 2  # what ran has stopped
+        assert len(driver.events("epoch")) == before, "what ran has stopped"
         assert_taken_up(driver, ask(store, "resume", "tiny", "soft"))
         driver.wait_for_epochs(3)
         assert_taken_up(driver, ask(store, "resume", "tiny"))

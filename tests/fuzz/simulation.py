@@ -67,7 +67,7 @@ def simulate(sweep: SweepConfig, arms: Mapping[str, Arm], seed: int) -> Iterator
         yield from _drive(sweep, arms, storage, folder, random, "b", math.inf)
         studies = Studies(sweep, planned(sweep, arms), storage)
         counts = {name: counts.suggested for name, counts in studies.counts.items()}
-        if not (studies.full() or studies.stagnant()) or studies.under_way():
+        if not studies.full() or studies.under_way():
             yield f"the search ended with {counts} of {sweep.search.trials} trials"
         if sweep.search.fair == "trials" and any(count > sweep.search.trials for count in counts.values()):
             yield f"arms have had {counts} of {sweep.search.trials} trials"
@@ -90,7 +90,7 @@ def _drive(
     record = SweepRecord(SweepFolder(folder), sweep.search.constraints)
     searches = planned(sweep, arms)
     studies = Studies(sweep, searches, storage)
-    budget = Budget(sweep, studies, folder, record.state)
+    budget = Budget(sweep, folder, record.state)
     record.open()
     try:
         record.write(SweepStarted(driver=token))

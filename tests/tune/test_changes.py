@@ -9,8 +9,10 @@ from supersnn.errors import UserError
 from supersnn.records.steering import Override
 from tune.description.changes import (
     as_changed,
+    before_change,
     changed,
     includes,
+    is_outdated,
     needs_pause,
     require_allowed,
     value_at,
@@ -123,3 +125,14 @@ def test_a_change_holds_until_the_file_says_something_else(sweep: SweepConfig) -
     assert as_changed(sweep, []) is sweep
     assert value_at(sweep, "arms.mine.space.neuron.decay.uniform") == [0.2, 0.8]
     assert value_at(sweep, "arms.logit") is None
+
+
+@pytest.mark.parametrize("key", ALLOWED)
+def test_a_change_is_outdated_only_where_the_file_has_a_third_value(sweep: SweepConfig, key: str) -> None:
+    change = Override(key, value_at(sweep, key), ALLOWED[key])
+    for given in (sweep, changed(sweep, {key: ALLOWED[key]})):  # by its file, and as it was changed
+        assert not is_outdated(given, change)
+        assert before_change(given, key, change) == change.before
+    third = Override(key, "another", ALLOWED[key])
+    assert is_outdated(sweep, third)
+    assert before_change(sweep, key, third) == value_at(sweep, key)

@@ -12,7 +12,8 @@ import pytest
 
 from supersnn.config_model import parse
 from supersnn.errors import UserError
-from supersnn.records.events import EpochReported, SweepClosed, SweepStarted
+from supersnn.records.events import EpochReported, RequestTaken, SweepClosed, SweepStarted
+from supersnn.records.failure_events import DriverWaits
 from supersnn.records.state import SweepState
 from tune.description.searches import planned
 from tune.description.sweep import SweepConfig
@@ -63,7 +64,7 @@ def begin(
         opened.pop().close()
     record = SweepRecord(SweepFolder(folder), config.search.constraints)
     studies = Studies(config, planned(config), storage)
-    budget = Budget(config, studies, folder, record.state)
+    budget = Budget(config, folder, record.state)
     record.open()
     opened.append(record)
     record.write(SweepStarted(driver=token))
@@ -381,17 +382,38 @@ def test_hours_and_gpu_hours_end_a_search_and_interrupted_trials_still_go_on(tmp
 
 def test_downtime_is_not_counted_in_hours(tmp_path: Path) -> None:
     config = sweep(hours=1.0)
-    studies = Studies(config, planned(config), optuna.storages.InMemoryStorage())
 
     def spent(*sessions: tuple[float, float]) -> str | None:
         state = SweepState()
         for began, ended in sessions:
             state.apply(SweepStarted(time=began))
             state.apply(SweepClosed(time=ended, end="done"))
-        return Budget(config, studies, tmp_path, state).exhausted()
+        return Budget(config, tmp_path, state).spent()
 
     assert spent((0, 1700), (90_000, 91_700)) is None
     assert "1.0" in str(spent((0, 1900), (90_000, 91_900)))
+
+
+def test_paused_time_is_not_counted_in_hours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half an hour of work, a night of waiting, a quarter of an hour of work: alike now and for the next driver."""
+    config, now, state = sweep(hours=0.7), 0.0, SweepState()
+    monkeypatch.setattr("tune.search.budget.time.monotonic", lambda: now)
+    state.apply(SweepStarted(time=now))
+    live = Budget(config, tmp_path, state)
+    now = 1800.0
+    state.apply(DriverWaits(time=now, reason="a paused arm", paused=True))
+    with live.held():
+        now = 41_800.0
+        assert live.spent() is None
+        state.apply(RequestTaken(time=now, id="1", kind="resume", searches=["direct"]))
+        assert state.driver_seconds(now=now + 5) == 1800
+    state.apply(DriverWaits(time=now, reason=""))
+    assert live.spent() is None
+    now += 900
+    assert state.driver_seconds(now=now) == 2700
+    state.apply(SweepClosed(time=now, end="interrupted"))
+    text = "search.hours: 0.75 of 0.7 are spent"
+    assert (live.spent(), Budget(config, tmp_path, state).spent()) == (text, text)
 
 
 def test_an_end_says_whether_the_trial_is_within_the_constraints(tmp_path: Path) -> None:

@@ -14,10 +14,13 @@ from supersnn.config_model import parse, read_yaml, with_values
 from supersnn.errors import UserError
 from supersnn.records import steering
 from supersnn.records.events import RequestTaken, TrialStarted
+from supersnn.records.failure_events import DriverWaits
 from supersnn.records.journal import read
+from supersnn.records.searches import split_key
 from tune import requests
 from tune.description.sweep import SweepConfig
 from tune.execution.failures import Failure
+from tune.execution.local import LocalExecutor
 from tune.execution.retries import RetryPolicy
 from tune.execution.trial_failures import TrialFailures
 from tune.requests import Request, submit
@@ -26,6 +29,7 @@ from tune.search.search import Search
 from tune.steering import Steering
 from tune.store import Store
 from tune.sweep_driver import SweepDriver, open_sweep
+from tune.sweep_runner import SweepRunner
 
 PLAIN: dict[str, Any] = {
     "name": "one",
@@ -36,6 +40,8 @@ PLAIN: dict[str, Any] = {
     "space": {"optimizer.lr": {"log": [0.01, 0.1]}, "neuron.reset": {"categorical": ["hard", "soft"]}},
     "search": {"trials": 4, "scheduler": "none"},
 }
+VALUES = {"optimizer.lr": 0.05}
+"""Of a trial that somebody gives."""
 
 
 class Killed(BaseException):
@@ -69,16 +75,30 @@ class Running:
         if self.search.left:
             self.search = self._searching()
 
-    def trials(self, most: int = 100, fail: bool = False) -> list[str]:
-        """Run so many trials to their ends, or all that are left; return their names."""
+    def trials(self, most: int = 100, fail: bool = False, best: int = 0) -> list[str]:
+        """Run so many trials to their ends, or all that are left; return their names.
+
+        Args:
+            most: how many.
+            fail: whether they fail.
+            best: up to this number each trial of a search is better than those before, later ones no more.
+        """
         ended: list[str] = []
         while len(ended) < most and (job := self.search.next_job()) is not None:
             ended.append(job.key)
+            arm, number = split_key(job.key)
             for epoch in range(job.reported + 1, 3):
                 how = None if epoch < 2 else "failed:nan" if fail else "finished"
-                value = {"val/accuracy": 0.5 + len(job.key) / 100 + epoch / 1000, "spikes/rate": 0.1}
-                self.search.reported(job.key, Report(epoch, value, how))
+                value = 0.5 + len(arm) / 100 + epoch / 1000 + min(number, best) / 1000
+                self.search.reported(job.key, Report(epoch, {"val/accuracy": value, "spikes/rate": 0.1}, how))
         return ended
+
+    def ask(self, *asked: Request) -> list[str | None]:
+        """Let the driver take up requests; return why each was refused, None for those that were granted."""
+        for request in asked:
+            submit(self.driver.folder, request)
+        self.take_up()
+        return [self.driver.record.state.requests[request.id].refused for request in asked]
 
     def counts(self) -> dict[str, int]:
         return {name: counts.suggested for name, counts in self.driver.studies.counts.items()}
@@ -154,6 +174,28 @@ def test_requests_between_two_drivers_are_taken_up_by_the_next(sweep: SweepConfi
         assert running.counts() == {"direct": 7, "soft": 7}
 
 
+def test_a_change_after_the_file_was_edited_holds_and_an_earlier_one_never_again(
+    sweep: SweepConfig, tmp_path: Path
+) -> None:
+    def found(in_file: int, change: int | None = None) -> int:
+        with driving(with_values(sweep, {"search.trials": in_file}), Store(tmp_path)) as running:
+            running.trials(1)
+            if change is not None:
+                assert running.ask(Request("change", values={"search.trials": change})) == [None]
+            return running.driver.sweep.search.trials
+
+    assert found(8, change=12) == 12
+    assert found(12) == 12  # as `supersnn verify` reads it
+    assert found(8) == 12
+    assert found(16) == 16
+    assert found(8) == 8
+    assert found(16, change=20) == 20
+    assert found(16) == 20
+    assert found(20, change=24) == 24
+    assert found(16) == 24
+    assert found(8) == 8
+
+
 def test_fewer_trials_leave_equal_budgets(sweep: SweepConfig, tmp_path: Path) -> None:
     store = Store(tmp_path)
     with driving(sweep, store) as running:
@@ -179,6 +221,48 @@ def test_a_paused_arm_goes_on_where_it_was(sweep: SweepConfig, tmp_path: Path) -
         again = running.search.next_job()
         assert again is not None
         assert (again.key, again.reported) == (job.key, 1)
+
+
+def test_a_driver_that_waits_for_people_spends_no_hours(
+    sweep: SweepConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, store = 0.0, Store(tmp_path)
+
+    def sleep(_seconds: float) -> None:
+        nonlocal now
+        now += 50_000
+        submit(store.sweep("one"), Request("resume"))
+
+    monkeypatch.setattr("tune.search.budget.time.monotonic", lambda: now)
+    with driving(with_values(sweep, {"search.hours": 8.0}), store) as running:
+        running.trials(3)
+        running.ask(Request("pause"))
+        monkeypatch.setattr("tune.sweep_runner.time.sleep", sleep)
+        runner = SweepRunner(running.driver, LocalExecutor(), steering=running.steering)
+        assert runner._wait_while_paused()
+        assert not runner._wait_while_paused()
+        assert running.driver.budget.spent() is None
+        assert running.driver.record.state.drivers[-1].idle > 0
+        running.trials()
+        assert running.counts() == {"direct": 4, "soft": 4}
+    waits = [event for event, _ in read(store.sweep("one").journal, kinds=("wait",)) if isinstance(event, DriverWaits)]
+    assert [(bool(event.reason), event.paused) for event in waits] == [(True, True), (False, False)]
+
+
+def test_a_paused_arm_keeps_a_sweep_waiting_although_its_hours_are_spent(sweep: SweepConfig, tmp_path: Path) -> None:
+    with driving(sweep, Store(tmp_path)) as running:
+        running.trials(3)
+        running.ask(Request("pause", "soft"), Request("change", values={"search.hours": 1e-9}))
+        assert running.trials() == []
+        assert running.driver.waits()
+        running.ask(Request("change", values={"search.hours": 1.0}))
+        running.trials()
+        assert running.counts() == {"direct": 4, "soft": 1}
+        running.ask(Request("change", values={"search.hours": 1e-9}))
+        assert running.driver.waits()
+        running.ask(Request("resume"))
+        assert not running.driver.waits()
+        assert not running.driver.search_left()
 
 
 def test_an_arm_that_is_resumed_within_an_epoch_has_no_trial_in_two_processes(
@@ -227,6 +311,80 @@ def test_a_failed_trial_is_run_again_and_does_not_count(sweep: SweepConfig, tmp_
         assert steering.favoured(running.driver.record.state) == {}
 
 
+@pytest.mark.parametrize(
+    ("fair", "stagnation", "arms"),
+    [
+        ("compute", None, ["direct"]),
+        ("compute", 3, ["direct", "soft"]),
+        ("trials", 3, ["direct"]),
+        ("trials", 3, ["direct", "soft"]),
+    ],
+)
+def test_a_failed_trial_is_run_again_although_the_search_has_ended(
+    fair: str, stagnation: int | None, arms: list[str], tmp_path: Path
+) -> None:
+    search = {"fair": fair, "stagnation": stagnation, "trials": 4 if stagnation is None else 20, "scheduler": "none"}
+    plain = {**PLAIN, "search": search, "arms": {arm: PLAIN["arms"][arm] for arm in arms}}
+    sweep = parse(SweepConfig, plain, "test")
+    with driving(sweep, Store(tmp_path)) as running:
+        running.trials(1, fail=True)
+        ended = running.trials(best=1)
+        assert len(ended) == (4 if stagnation is None else 5) * len(arms) - 1
+        assert not running.driver.search_left()
+        assert running.ask(Request("retry", "direct", trial=0)) == [None]
+        assert running.driver.search_left()
+        again = len(ended) + 1 if len(arms) == 1 else 4 if stagnation is None else 5
+        assert running.trials(best=1) == [f"direct/{again}"]
+        assert running.params("direct", again) == running.params("direct", 0)
+        assert not running.driver.search_left()
+
+
+def test_what_was_granted_is_run_although_less_is_to_be_done_now(sweep: SweepConfig, tmp_path: Path) -> None:
+    with driving(sweep, Store(tmp_path)) as running:
+        running.trials(4)
+        given = Request("enqueue", "direct", values=VALUES)
+        assert running.ask(given, Request("change", values={"search.trials": 2})) == [None, None]
+        running.trials()
+        assert running.params("direct", 2)["optimizer.lr"] == 0.05
+        assert running.counts() == {"direct": 3, "soft": 3}
+
+
+@pytest.mark.parametrize("fair", ["trials", "compute"])
+def test_no_trial_is_given_to_a_search_that_has_ended(fair: str, sweep: SweepConfig, tmp_path: Path) -> None:
+    settings = {"search.fair": fair, "search.stagnation": 3, "search.trials": 20}
+    with driving(with_values(sweep, settings), Store(tmp_path)) as running:
+        running.trials()
+        assert running.counts() == {"direct": 4, "soft": 4}
+        (refused,) = running.ask(Request("enqueue", "direct", values=VALUES))
+        assert refused == (
+            "direct: nothing was better in 3 trials of any arm, so that the search has ended; a larger "
+            "search.stagnation makes room"
+        )
+        wider = Request("change", values={"search.stagnation": 5})
+        assert running.ask(wider, Request("enqueue", "direct", values=VALUES)) == [None, None]
+        running.trials()
+        assert running.counts() == {"direct": 6, "soft": 6}
+
+
+def test_nothing_is_granted_that_no_hours_are_left_for(sweep: SweepConfig, tmp_path: Path) -> None:
+    def limited(hours: float) -> list[Request]:
+        given = Request("change", values={"search.hours": hours}), Request("enqueue", "direct", values=VALUES)
+        return [*given, Request("retry", "direct", trial=0)]
+
+    with driving(sweep, Store(tmp_path)) as running:
+        running.trials(1, fail=True)
+        running.trials(2)
+        assert running.ask(*limited(1e-9)) == [
+            None,
+            "direct: no trial may begin, search.hours: 0.00 of 1e-09 are spent; raise that, and ask again",
+            "direct/0: no trial may begin, search.hours: 0.00 of 1e-09 are spent; raise that, and ask again",
+        ]
+        assert running.trials() == []
+        assert running.ask(*limited(1.0)) == [None, None, None]
+        running.trials()
+        assert running.counts() == {"direct": 5, "soft": 4}
+
+
 def test_what_cannot_be_is_refused_and_recorded(sweep: SweepConfig, tmp_path: Path) -> None:
     store, folder = Store(tmp_path), Store(tmp_path).sweep("one")
     with driving(sweep, store) as running:
@@ -271,6 +429,17 @@ def test_a_new_arm_catches_up_before_the_others_go_on(sweep: SweepConfig, tmp_pa
     other = with_values(sweep, {"arms.else": {}})
     with pytest.raises(UserError, match="different configuration"), driving(other, store):
         pass
+
+
+@pytest.mark.parametrize("fair", ["trials", "compute"])
+def test_a_new_arm_catches_up_in_a_search_that_stagnates(fair: str, sweep: SweepConfig, tmp_path: Path) -> None:
+    settings = {"search.trials": 20, "search.stagnation": 5, "search.fair": fair}
+    with driving(with_values(sweep, settings), Store(tmp_path)) as running:
+        running.trials(best=6)
+        assert running.counts() == {"direct": 12, "soft": 12}
+        assert running.ask(Request("change", values={"arms.hard": {"set": {"neuron.reset": "hard"}}})) == [None]
+        assert {split_key(key)[0] for key in running.trials(best=0)} == {"hard"}
+        assert running.counts() == {"direct": 12, "soft": 12, "hard": 12}
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", pytest.param("gp", marks=pytest.mark.slow)])

@@ -197,10 +197,40 @@ def test_a_stagnant_search_is_told_only_when_every_arm_is() -> None:
     live = studies(sweep(trials=9, stagnation=2))
     while (assignment := live.next()) is not None:
         still_rising = assignment.search.arm.name == "direct" and assignment.number < 3
+        assert not live.stagnant("direct") or live.counts["direct"].suggested == 5
         end(live, assignment.key, 0.1 * assignment.number if still_rising else 0.05)
-        if live.stagnant():
-            break
-    assert live.counts["direct"].suggested == 5
+    assert {counts.suggested for counts in live.counts.values()} == {5}
+    assert live.full()
+    assert live.stagnant("direct")
+    assert live.room("direct") == 0
+
+
+@pytest.mark.parametrize("fair", ["trials", "compute"])
+def test_stagnation_leaves_no_search_a_trial_behind(fair: str) -> None:
+    """Trials of one arm end early: with equal compute it goes on until no whole trial is missing."""
+    live = studies(sweep(trials=30, stagnation=4, fair=fair))
+    while (assignment := live.next()) is not None:
+        early = assignment.search.name == "homogeneous"
+        end(live, assignment.key, 0.5, "stopped" if early else "finished", epoch=2 if early else 9)
+    assert live.full()
+    assert min(counts.suggested for counts in live.counts.values()) == 5
+    spent = [counts.suggested if fair == "trials" else counts.epochs for counts in live.counts.values()]
+    assert max(spent) - min(spent) < (1 if fair == "trials" else 9)
+
+
+@pytest.mark.parametrize("stagnation", [None, 3])
+def test_with_equal_compute_an_arm_whose_trials_all_fail_at_once_ends(stagnation: int | None) -> None:
+    storage = optuna.storages.InMemoryStorage()
+    live, asked = studies(sweep(trials=4, fair="compute", stagnation=stagnation), storage), 0
+    while (assignment := live.next()) is not None:
+        asked += 1
+        assert asked < 100
+        if assignment.search.name == "direct":
+            live.finish(assignment.key, "failed:nan")
+        else:
+            end(live, assignment.key, 0.5)
+    assert live.full()
+    assert studies(sweep(trials=4, fair="compute", stagnation=stagnation), storage).counts == live.counts
 
 
 def test_the_searches_of_one_replicate_are_stagnant_by_themselves() -> None:
@@ -209,7 +239,6 @@ def test_the_searches_of_one_replicate_are_stagnant_by_themselves() -> None:
     while (assignment := live.next()) is not None:
         rising = 0.1 * assignment.number if assignment.search.cell[1] else 0.05
         end(live, assignment.key, rising)
-        assert not live.stagnant() or assignment.search.cell[1]
     suggested = {name: counts.suggested for name, counts in live.counts.items()}
     assert {suggested[name] for name, search in live.searches.items() if search.cell[1] == 0} == {3}
     assert {suggested[name] for name, search in live.searches.items() if search.cell[1] == 1} == {9}

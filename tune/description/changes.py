@@ -44,6 +44,17 @@ def plan_of(sweep: SweepConfig) -> dict[str, float]:
     return {key: value for key, value in found.items() if isinstance(value, int | float)}
 
 
+def changed_plain(plain: Mapping[str, Any], values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a sweep as plain nested values with the values of some dotted keys replaced.
+
+    It is returned as it was where that is not valid, as an earlier driver's change of another file may be.
+    """
+    try:
+        return changed(parse(SweepConfig, dict(plain), "sweep"), values).model_dump(mode="json")
+    except UserError:
+        return plain
+
+
 def value_at(sweep: SweepConfig, key: str) -> Any:
     """Return the plain value that a sweep has at a dotted key, None where it has none."""
     value: Any = _plain(sweep)
@@ -52,6 +63,28 @@ def value_at(sweep: SweepConfig, key: str) -> Any:
             return None
         value = value[part]
     return value
+
+
+def before_change(sweep: SweepConfig, key: str, known: Override | None) -> Any:
+    """Return the value of a key that a sweep, as it was given, had before any change that still holds of it.
+
+    Args:
+        sweep: as it was given: by its file, or as it was changed.
+        key: its dotted key.
+        known: the last change of the key before.
+    """
+    return known.before if known is not None and not is_outdated(sweep, known) else value_at(sweep, key)
+
+
+def is_outdated(sweep: SweepConfig, change: Override) -> bool:
+    """Return whether a sweep, as it was given, has neither what a change found there nor what it made of it."""
+    given = value_at(sweep, change.key)
+    if given == change.before:
+        return False
+    try:
+        return bool(given != value_at(changed(sweep, {change.key: change.value}), change.key))
+    except UserError:
+        return True
 
 
 def as_changed(sweep: SweepConfig, overrides: Iterable[Override]) -> SweepConfig:

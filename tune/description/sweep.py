@@ -72,7 +72,8 @@ class SearchConfig(ConfigModel):
 
     With `fair: compute` the arms are kept equal in epochs instead: each may spend `trials` times all epochs, and what
     early stopping saves is spent on further trials. `hours` (without downtime) and `gpu_hours` end the search of all
-    arms at once, as does `stagnation`: in every arm, that many trials in a row without an improvement.
+    arms at once, as does `stagnation`: in every arm, that many trials in a row without an improvement; then arms that
+    have had fewer trials catch up.
 
     `objectives` are optimized, `constraints` are upper bounds on final metrics. A trial is trained with
     `seeds_per_trial` seeds, one after another, and judged by their mean. `sampler` and `scheduler` may be import paths

@@ -7,7 +7,7 @@ and with the same numbers, carries the reports and the rungs.
 import itertools
 import warnings
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,7 +83,10 @@ class Outcome:
 
 @dataclass
 class Counts:
-    """How many trials of a search are in which state; `epochs` is what they have spent together."""
+    """How many trials of a search are in which state; `epochs` is what they have spent together.
+
+    A trial that has ended without an epoch counts as one, so that trials which all fail at once spend something.
+    """
 
     suggested: int = 0
     running: int = 0
@@ -136,6 +139,7 @@ class ArmStudy:
         self.interrupted: deque[FrozenTrial] = deque()
         self._interrupted_at: dict[int, int] = {}
         self._set_back: set[int] = set()
+        self._failed: dict[int, int] = {}
         self.counts = Counts()
         self.since_best = 0
         self.best: tuple[float, int] | None = None
@@ -155,7 +159,8 @@ class ArmStudy:
             self._own[trial.number] = self.counts.suggested
             self.counts.suggested += 1
             rung = rungs.get(trial.number, trial)
-            self.counts.epochs += trial.user_attrs.get(SPENT, self._epochs(rung))
+            epochs = trial.user_attrs.get(SPENT, self._epochs(rung))
+            self.counts.epochs += max(epochs, int(trial.state.is_finished()))
             for step, noted in rung.user_attrs.get(OPS, {}).items():
                 first_format = isinstance(noted, int | float)  # operations alone, the accuracy as the reported value
                 seen = (rung.intermediate_values.get(int(step), 0.0), noted, True) if first_format else tuple(noted)
@@ -178,7 +183,7 @@ class ArmStudy:
                 self.interrupted.append(trial)
                 self._interrupted_at[trial.number] = self._epochs(rung)
             else:
-                self._count(trial)
+                self._count(trial, epochs)
 
     @property
     def _one(self) -> bool:
@@ -374,7 +379,8 @@ class ArmStudy:
             if not self._one:
                 self._rungs.tell(rung, values[0] if values else None, state=_STATES.get(end, state))
         self.counts.running -= 1
-        self._count(frozen)
+        self.counts.epochs += int(reported == 0)
+        self._count(frozen, reported)
 
     def _values(self, metrics: Mapping[str, float]) -> list[float]:
         """What a finished trial is judged by, an objective each."""
@@ -382,8 +388,8 @@ class ArmStudy:
         found = [values[OBJECTIVES[objective].key] for objective in self._sweep.search.objectives]
         return [value for value in found if value is not None]
 
-    def _count(self, trial: FrozenTrial) -> None:
-        """Count a trial that has ended, and remember the best feasible one."""
+    def _count(self, trial: FrozenTrial, epochs: int) -> None:
+        """Count a trial that has ended after some epochs, and remember the best feasible one."""
         self.since_best += 1
         if trial.state == TrialState.COMPLETE:
             self.counts.finished += 1
@@ -395,6 +401,11 @@ class ArmStudy:
             self.counts.stopped += 1
         else:
             self.counts.failed += 1
+            self._failed[trial.number] = max(1, epochs)
+
+    def spent_on(self, failed: Iterable[int]) -> int:
+        """Return the epochs that some failed trials have spent, as `counts` has them."""
+        return sum(self._failed.get(number, 0) for number in failed)
 
     def promised(self) -> int:
         """Return the epochs that running and interrupted trials still have before them."""

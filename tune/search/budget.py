@@ -1,15 +1,15 @@
-"""Limits that end a search before every arm has had its trials: hours, GPU-hours, stagnation, a full disk."""
+"""Limits that end a search before every arm has had its trials: hours, GPU-hours, a full disk."""
 
 import errno
 import shutil
 import time
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from supersnn.records.state import SweepState
 from tune.description.sweep import SweepConfig
-from tune.search.studies import Studies
 
 LOWEST_FREE = 256 * 2**20
 """Bytes that must be free on the store's disk before another trial starts."""
@@ -18,33 +18,39 @@ _PROBE = 4 * 2**20
 
 
 class Budget:
-    """What the sweep's drivers have spent so far, by its state; time in which no driver ran is not counted.
+    """What the sweep's drivers have spent so far, by its state.
+
+    Time in which no driver ran, or all that was left was paused, is not counted.
 
     Attributes:
         sweep: as it is now, see `adopt`.
     """
 
-    def __init__(self, sweep: SweepConfig, studies: Studies, folder: Path, state: SweepState) -> None:
-        self.sweep, self._studies, self._folder, self._state = sweep, studies, folder, state
+    def __init__(self, sweep: SweepConfig, folder: Path, state: SweepState) -> None:
+        self.sweep, self._folder, self._state = sweep, folder, state
         self._spent_before = state.driver_seconds()
         self._started = time.monotonic()
+        self._held: float | None = None
 
     def adopt(self, sweep: SweepConfig) -> None:
         """Go on with other limits."""
         self.sweep = sweep
 
-    def exhausted(self) -> str | None:
-        """Return why no further trial may start, None while one may."""
-        if (spent := self.spent()) is not None:
-            return spent
-        if self._studies.stagnant():
-            return f"search.stagnation: nothing better in {self.sweep.search.stagnation} trials of any arm"
-        return None
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Count no time within this context."""
+        self._held = time.monotonic()
+        try:
+            yield
+        finally:
+            self._started += time.monotonic() - self._held
+            self._held = None
 
     def spent(self) -> str | None:
-        """Return which budget of hours is spent, None while none is."""
+        """Return which budget of hours is spent, so that no further trial may begin; None while none is."""
         search = self.sweep.search
-        hours = (self._spent_before + time.monotonic() - self._started) / 3600
+        now = time.monotonic() if self._held is None else self._held
+        hours = (self._spent_before + now - self._started) / 3600
         unknown = self.sweep.resources.gpus_taken * self._state.costs.unknown / 3600
         gpu_hours = self._state.costs.gpu_hours() + unknown
         if search.hours is not None and hours >= search.hours:

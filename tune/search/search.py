@@ -80,7 +80,7 @@ class Search:
         if self.halted is not None or self.left:
             return None
         self._release()
-        assignment = self.studies.next(self._budget.exhausted() is None, ready)
+        assignment = self.studies.next(self._budget.spent() is None, ready)
         if assignment is None:
             return None
         key = assignment.key

@@ -5,6 +5,7 @@ and is suggested again under its number.
 """
 
 import logging
+import math
 import sqlite3
 import warnings
 from collections.abc import Callable, Mapping
@@ -108,7 +109,8 @@ class Studies:
         """Return a trial to run: an interrupted one first, else (if `new`) one of the search that has had the least.
 
         Within a search what people gave comes first; interrupted trials that were set back come last of all. None
-        where every search has had its budget or is paused, or all of it is running.
+        where every search has had its budget or is paused, or all of it is running. A trial that somebody gave is
+        begun although its search has had its budget.
 
         Args:
             new: whether a trial may be begun.
@@ -137,34 +139,60 @@ class Studies:
     def left(self, new: bool = True) -> list[str]:
         """Return the searches that have trials left to be run, beside those that are running.
 
+        A paused search has them also where no trial may be begun: whoever paused it may allow more.
+
         Args:
             new: whether trials may be begun, not only resumed.
         """
-        return [name for name, study in self._studies.items() if study.interrupted or (new and not self._full(study))]
+        return [
+            name
+            for name, study in self._studies.items()
+            if study.interrupted or ((new or self.wishes.paused(name)) and not self._full(study))
+        ]
 
     def room(self, search: str) -> int:
-        """Return how many more trials a search may begin; those that people gave and that wait are not counted off."""
+        """Return how many more trials a search may begin; those that people gave and that wait are not counted off.
+
+        With `fair: compute` it may begin more where trials are stopped early.
+        """
         study = self._studies[search]
-        if self._sweep.search.fair == "compute":
-            return 0 if self._full(study) else self._sweep.search.trials
-        return max(0, self._target() - self._spent(study))
+        return max(0, math.ceil((self._limit(study) - self._spent(study)) / self._unit))
 
     def _spent(self, study: ArmStudy) -> int:
-        """The budget that a search has spent: trials, or with `fair: compute` epochs, of running trials all."""
-        if self._sweep.search.fair == "trials":
-            return study.counts.suggested - self.wishes.run_again(study.search.name)
-        return study.counts.epochs + study.promised()
+        """The budget that a search has spent: trials, or with `fair: compute` epochs, of running trials all.
 
-    def _target(self) -> int:
-        """The trials of each search: `search.trials`, or what one has had already, so that all have had as many."""
-        return max(self._sweep.search.trials, *(self._spent(study) for study in self._studies.values()))
+        Failed trials that are run again do not count.
+        """
+        again = self.wishes.run_again(study.search.name)
+        if self._sweep.search.fair == "trials":
+            return study.counts.suggested - len(again)
+        return study.counts.epochs + study.promised() - study.spent_on(again)
+
+    @property
+    def _unit(self) -> int:
+        """What a trial spends at most."""
+        return 1 if self._sweep.search.fair == "trials" else self._sweep.trial_epochs()
+
+    def _budget(self) -> int:
+        """What each search may spend; at least as many trials as one has had already, so that all have as many."""
+        search = self._sweep.search
+        if search.fair == "compute":
+            return search.trials * self._unit
+        return max(search.trials, *(self._spent(study) for study in self._studies.values()))
+
+    def _limit(self, study: ArmStudy) -> int:
+        """What a search may spend; where its cell is stagnant so much that no other of the cell is a trial ahead."""
+        cell = study.search.cell
+        if not self._stagnant(cell):
+            return self._budget()
+        most = max(self._spent(other) for other in self._studies.values() if other.search.cell == cell)
+        return min(self._budget(), most - self._unit + 1)
 
     def _full(self, study: ArmStudy) -> bool:
-        if self._stagnant(study.search.cell):
-            return True
-        if self._sweep.search.fair == "trials":
-            return self._spent(study) >= self._target()
-        return self._spent(study) >= self._sweep.search.trials * self._sweep.trial_epochs()
+        """Whether a search has had its budget, and no trial that somebody gave is left to be begun."""
+        if self._spent(study) < self._limit(study):
+            return False
+        return self.wishes.given(study.search.name, study.taken) is None
 
     def report(self, key: str, epoch: int, metrics: Mapping[str, float]) -> bool:
         """Take a running trial's metrics after an epoch; return whether it should be stopped now."""
@@ -189,12 +217,13 @@ class Studies:
         """Return whether every search has had its budget."""
         return all(self._full(study) for study in self._studies.values())
 
-    def stagnant(self) -> bool:
-        """Return whether in every search the last `search.stagnation` trials were no better than those before."""
-        return all(self._stagnant(study.search.cell) for study in self._studies.values())
+    def stagnant(self, search: str) -> bool:
+        """Return whether a search gets less than its budget, because its cell is stagnant."""
+        study = self._studies[search]
+        return self._limit(study) < self._budget()
 
     def _stagnant(self, cell: tuple[str | None, int]) -> bool:
-        """Return whether that holds of the searches of one data set and replicate, which get no more trials then."""
+        """Return whether in every search of a cell the last `search.stagnation` trials were no better than before."""
         patience = self._sweep.search.stagnation
         arms = (study for study in self._studies.values() if study.search.cell == cell)
         return patience is not None and all(study.since_best >= patience for study in arms)

@@ -29,6 +29,6 @@ class Wishes:
         asked = (one for one in steering.given(self._state, search) if one.id not in taken)
         return next(((one.id, dict(one.values)) for one in asked), None)
 
-    def run_again(self, search: str) -> int:
-        """Return how many failed trials of a search are run again, which do not count as spent."""
-        return len(steering.retried(self._state, search)) if self._state.requests else 0
+    def run_again(self, search: str) -> set[int]:
+        """Return the failed trials of a search that are run again, which do not count as spent."""
+        return steering.retried(self._state, search) if self._state.requests else set()

@@ -17,6 +17,7 @@ from supersnn.records.events import (
     DatasetSplit,
     EpochReported,
     PrecisionLooked,
+    RequestTaken,
     SweepClosed,
     SweepStarted,
     TeacherTrained,
@@ -31,6 +32,7 @@ from supersnn.records.metrics import VAL_ACCURACY
 from supersnn.records.search_state import SearchRecord
 from supersnn.records.state import SweepState
 from supersnn.records.trial_state import TrialRecord
+from tune.description.changes import changed_plain
 from tune.search.messages import TRACEBACK, TRIALS, traceback_name
 from tune.tracking.changes import Change, Dataset, Export, Run, Status, joined, params
 from tune.tracking.runs import LONGEST_TAG, Runs, labels
@@ -45,13 +47,13 @@ class Tree:
     """Derives one `Change` a run from events.
 
     Attributes:
-        config: the sweep as plain nested values.
+        config: the sweep as plain nested values: as its last driver found it, with the changes since.
         folder: the sweep's; an event's paths are relative to it.
         state: what the events so far add up to.
     """
 
     def __init__(self, sweep: str, config: Mapping[str, Any], folder: Path) -> None:
-        self.config = config
+        self.config = self._found = config
         self.folder = folder
         self.state = SweepState(dict((config.get("search") or {}).get("constraints") or {}))
         self._runs = Runs(sweep, config.get("seed", 0), self.state)
@@ -67,7 +69,11 @@ class Tree:
         """Apply an event without changes: its were sent already. Return whether it was new to the state."""
         if isinstance(event, SweepStarted):
             self._runs.start(event)
-        return self.state.apply(event)
+            self.config = self._found
+        new = self.state.apply(event)
+        if new and isinstance(event, RequestTaken) and event.kind == "change" and event.refused is None:
+            self.config = changed_plain(self.config, event.values)
+        return new
 
     def read(self, event: AnyEvent) -> None:
         """Apply an event and gather its changes.
@@ -96,6 +102,8 @@ class Tree:
                 self._read_export(event)
             case PrecisionLooked():
                 self._read_look(event)
+            case RequestTaken():
+                self._read_request(event)
             case SweepClosed():
                 self._read_close(event)
             case _:
@@ -128,8 +136,17 @@ class Tree:
             fixed = params(self.config).items()
             change.params = {key: text for key, text in fixed if not key.startswith(CHANGING)}
         change.tags["supersnn.code"] = str(event.code)
-        change.files["config.yaml"] = yaml.safe_dump(dict(self.config), sort_keys=False)
+        self._add_config(change)
         change.files["environment.json"] = json.dumps(event.versions, indent=1, sort_keys=True)
+
+    def _add_config(self, change: Change) -> None:
+        change.files["config.yaml"] = yaml.safe_dump(dict(self.config), sort_keys=False)
+
+    def _read_request(self, event: RequestTaken) -> None:
+        before = self.config
+        self.skip(event)
+        if self.config is not before:
+            self._add_config(self._change(self._runs.sweep()))
 
     def _levels(self) -> tuple[bool, bool]:
         """Return whether there are runs of data sets, and of replicates."""

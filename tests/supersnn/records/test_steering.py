@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from supersnn.records import steering
 from supersnn.records.events import RequestKind, RequestTaken, SweepStarted, TrialEnded, TrialStarted, parse
 from supersnn.records.state import SweepState
@@ -54,6 +56,29 @@ def test_changes_keep_what_the_file_had_first() -> None:
     )
     assert steering.overrides(state) == [steering.Override("search.trials", 4, 12)]
     assert state.config == "newer"
+
+
+@pytest.mark.parametrize(("given", "before"), [(4, 4), (9, 4), (6, 6)])
+def test_a_change_of_a_file_that_was_edited_has_what_the_file_had_then(given: int, before: int) -> None:
+    """A driver that was given 9 has read the sweep as it was changed."""
+    state = state_of(
+        taken(1, "change", values={"search.trials": 9}, before={"search.trials": 4}),
+        taken(2, "change", values={"search.trials": 12}, before={"search.trials": given}),
+    )
+    assert steering.overrides(state) == [steering.Override("search.trials", before, 12)]
+
+
+def test_changes_that_a_driver_found_outdated_never_hold_again() -> None:
+    trials, hours = {"search.trials": 9}, {"search.hours": 2}
+    state = state_of(
+        taken(1, "change", values=trials | hours, before={"search.trials": 4, "search.hours": None}),
+        SweepStarted(driver="d", outdated=["search.trials"]),
+    )
+    assert [change.key for change in steering.overrides(state)] == ["search.hours"]
+    state.apply(taken(2, "change", values=trials, before={"search.trials": 6}))
+    assert steering.overrides(state)[-1] == steering.Override("search.trials", 6, 9)
+    start = SweepStarted(driver="d")
+    assert "outdated" not in start.model_dump_json(exclude=start.left_out())
 
 
 def test_a_start_has_a_request_only_where_there_is_one() -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+import yaml
 
 from supersnn.config_model import digest
 from supersnn.records import snapshot
@@ -13,6 +14,7 @@ from supersnn.records.events import (
     DatasetSplit,
     DriverEnd,
     EpochReported,
+    RequestTaken,
     SweepClosed,
     SweepStarted,
     TrialEnded,
@@ -94,6 +96,34 @@ def test_pairing_of_the_start_event_is_kept(config: dict[str, Any], events: list
     known = with_fields(start, teacher_family="mine", pairing="homogeneous")
     tags = changes_of(config, [known if e is start else e for e in events])["heterogeneous/0"].run.tags
     assert (tags["supersnn.teacher_family"], tags["supersnn.pairing"]) == ("mine", "homogeneous")
+
+
+@pytest.mark.parametrize("sent", [False, True])
+def test_an_arm_that_was_added_meanwhile_has_its_params_and_the_sweep_is_stored_as_it_is_now(
+    config: dict[str, Any], events: list[AnyEvent], sent: bool
+) -> None:
+    def change(number: int, refused: str | None = None, **values: Any) -> RequestTaken:
+        keys = {key.replace("_", "."): value for key, value in values.items()}
+        return RequestTaken(id=str(number), kind="change", values=keys, refused=refused)
+
+    def trials(tree: Tree) -> int:
+        return int(yaml.safe_load(by_key(tree)[""].files["config.yaml"])["search"]["trials"])
+
+    tree = Tree("digits", config, FOLDER)
+    start, given = first(events, SweepStarted), first(events, TrialStarted, "heterogeneous")
+    tree.read(start)
+    assert trials(tree) == 2
+    added = [change(1, arms_late={"teachers": ["vgg8"]}), change(2, search_trials=9)]
+    for event in (*added, change(3, search_trials=7, refused="no"), added[1]):
+        if sent:
+            tree.skip(event)
+        else:
+            tree.read(event)
+    assert sent or trials(tree) == 9
+    tree.read(with_fields(given, arm="late"))
+    assert by_key(tree)["late"].params["teachers"] == '["vgg8"]'
+    tree.read(with_fields(start, driver="next", resumed=True))
+    assert trials(tree) == 2, "what the next driver has found"
 
 
 def test_arm_lists_every_teacher_of_its_trials(config: dict[str, Any], events: list[AnyEvent]) -> None:
