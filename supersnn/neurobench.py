@@ -1,8 +1,9 @@
 """Metrics of NeuroBench that are not counts of operations, which `supersnn.operations` has.
 
-Definitions and names are those of version 2 (Yik et al. 2025, "The neurobench framework for benchmarking neuromorphic
-computing algorithms and systems"): footprint and connection sparsity of the weights, activation sparsity and membrane
-updates of the spiking layers. Biases and normalisations count in the footprint, as all parameters and buffers do.
+Names, and definitions but for membrane updates (see `neurobench`), are those of version 2 (Yik et al. 2025, "The
+neurobench framework for benchmarking neuromorphic computing algorithms and systems"): footprint and connection sparsity
+of the weights, activation sparsity and membrane updates of the spiking layers. Biases and normalisations count in the
+footprint, as all parameters and buffers do.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -85,8 +86,9 @@ def neurobench(
     """Return the metrics by their keys in `supersnn.records.metrics`; those of spikes only where there are any.
 
     Membrane updates of an image are one for each neuron at the first step and one for each spike afterwards, which
-    resets a potential: NeuroBench counts the potentials that firing has changed. They are left out for a plain module
-    with neurons whose calls cannot be told apart by time step (`supersnn.layer_calls`).
+    resets a potential. NeuroBench's package, which sees the potentials of snntorch's neurons alone, finds more: those
+    that differ from the step before, so that decays and currents count too. Membrane updates are left out for a plain
+    module with neurons whose calls cannot be told apart by time step (`supersnn.layer_calls`).
 
     Args:
         network: its mode is restored.

@@ -1,4 +1,4 @@
-"""NeuroBench's other metrics, against its definitions applied to the potentials before and after firing."""
+"""NeuroBench's other metrics, against plain definitions of them: of updates, the potentials before and after firing."""
 
 from typing import Any
 
@@ -44,7 +44,7 @@ def potentials(layer: LIF, current: Tensor) -> tuple[list[Tensor], list[Tensor]]
 
 
 def slow_membrane_updates(student: Network, pixels: Tensor) -> float:
-    """Count as NeuroBench does: the first step's potentials, and later those that firing has changed."""
+    """Count the first step's potentials, and later those that firing has changed."""
     updates = 0
 
     def count(layer: LIF, inputs: tuple[Any, ...], keywords: dict[str, bool]) -> None:
