@@ -26,8 +26,11 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/pip
 	$(BIN)/pip install --quiet --editable .
 	@touch $@
 
+# neurobench, norse and sinabs without what they require: the tests need none of it, torchaudio conflicts with torch, and
+# sinabs wants an older nir. pbr, which sinabs imports, is in the extra.
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/pip install --quiet --editable '.[test]'
+	$(BIN)/pip install --quiet --no-deps 'neurobench>=2.3,<3' 'norse>=1.1,<2' 'sinabs>=3.1,<4'
 	@touch $@
 
 install: $(VENV)/.installed  ## create .venv with the supersnn command

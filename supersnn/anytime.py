@@ -3,10 +3,10 @@
 A step never changes what an earlier one computed, so one run of T steps is also a run of every smaller number of steps:
 the prediction after step t is that of the mean of the logits so far. With an exit at a confidence c an image runs until
 the largest softmax probability of that mean reaches c, at most T steps. Costs count what ran until then, as
-`supersnn.operations` does.
+`supersnn.operations` does: a first layer that has the image at every step multiplies at every step.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from supersnn.augment import normalise
 from supersnn.data import Images
+from supersnn.layer_calls import Calls, StepSums, calls_of, known
 from supersnn.networks.base import ImageShape, Network
 from supersnn.operations import AC_PJ, MAC_PJ, dense_operations, fan_out, weighted_layers
 
@@ -40,25 +41,41 @@ class Point(NamedTuple):
 
 
 class _Costs:
-    """Counts the synaptic operations of each image and step."""
+    """Counts the synaptic operations of the layers by image and step."""
 
-    def __init__(self, network: Network, first: str) -> None:
-        self._steps = network.steps
-        self.of_batch: Tensor | float = 0.0
-        layers = [(name, layer) for name, layer in weighted_layers(network) if name != first]
-        self._hooks = [layer.register_forward_pre_hook(self._count) for _, layer in layers]
+    def __init__(self, layers: Mapping[str, nn.Conv2d | nn.Linear], steps: int, calls: Mapping[str, Calls]) -> None:
+        self._steps, self._calls = steps, calls
+        self._taps: dict[str, Tensor] = {}
+        self._hooks = [layer.register_forward_pre_hook(self._counting(name)) for name, layer in layers.items()]
 
-    def _count(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        assert isinstance(layer, nn.Conv2d | nn.Linear)
-        (values,) = inputs
-        taps = fan_out(layer, values.shape).to(values.device)
-        ones = (values != 0).flatten(2).sum(1) if values.dim() == 4 else (values != 0).sum(1, keepdim=True)
-        operations = (ones.double() * taps.flatten()).sum(1)
-        self.of_batch = self.of_batch + operations.unflatten(0, (self._steps, -1))
+    def start(self, batch: int, device: torch.device) -> None:
+        """Expect a batch of so many images."""
+        self._sums = StepSums(self._steps, batch, self._calls, device)
+
+    @property
+    def of_batch(self) -> Tensor:
+        """What was counted since the start, float64 [T, B]."""
+        return self._sums.sums
+
+    def _counting(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def count(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            assert isinstance(layer, nn.Conv2d | nn.Linear)
+            if name not in self._taps:
+                self._taps[name] = fan_out(layer, inputs[0].shape)
+            self._sums.add(name, _operations(inputs[0], self._taps[name]))
+
+        return count
 
     def remove(self) -> None:
         for hook in self._hooks:
             hook.remove()
+
+
+def _operations(values: Tensor, taps: Tensor) -> Tensor:
+    """Return the operations, float64 [...], of a layer's inputs [..., C, H, W] or [..., F] with their fan-outs."""
+    inputs = values.reshape(-1, taps.numel())
+    found = [(part != 0).double() @ taps.flatten() for part in inputs.split(64)]  # doubles of all would take memory
+    return torch.cat(found).reshape(values.shape[: values.dim() - taps.dim()])
 
 
 def anytime(
@@ -73,7 +90,8 @@ def anytime(
     """Return a point for each number of steps from 1 to T, then one for each confidence.
 
     Args:
-        network: spiking; its mode is restored. For one without spiking layers nothing is returned.
+        network: spiking; its mode is restored. Nothing is returned for one without spiking layers, nor for a plain
+            module with a layer whose calls cannot be told apart by time step (`supersnn.layer_calls`).
         images: to measure on.
         shape: of the images.
         mean: of each channel, as in training.
@@ -83,28 +101,35 @@ def anytime(
     """
     if not network.spiking_layers():
         return []
+    calls = known(calls_of(network, dict(weighted_layers(network)), (shape.channels, *[shape.side] * 2), "inputs"))
+    if calls is None:
+        return []
     dense = dense_operations(network, shape)
     first = next(iter(dense))
     device, training = next(network.parameters()).device, network.training
-    costs = _Costs(network, first)
+    later = {name: layer for name, layer in weighted_layers(network) if name in calls and name != first}
+    costs = _Costs(later, network.steps, calls)
     logits, operations = [], []
     network.eval()
     try:
         with torch.no_grad():
             for pixels in images.pixels.split(batch_size):
-                costs.of_batch = 0.0
+                costs.start(len(pixels), device)
                 logits.append(network(normalise(pixels.to(device), mean, std)).logits.float())
-                operations.append(torch.as_tensor(costs.of_batch))
+                operations.append(costs.of_batch)
     finally:
         costs.remove()
         network.train(training)
-    return _points(torch.cat(logits, 1), torch.cat(operations, 1), images.labels.to(device), dense[first], confidences)
+    macs = torch.full((network.steps,), float(dense[first]), dtype=torch.float64, device=device)
+    if calls[first].kind != "once":
+        macs *= torch.arange(1, network.steps + 1, device=device) / network.steps
+    return _points(torch.cat(logits, 1), torch.cat(operations, 1), images.labels.to(device), macs, confidences)
 
 
 def _points(
-    logits: Tensor, operations: Tensor, labels: Tensor, mac: float, confidences: Sequence[float]
+    logits: Tensor, operations: Tensor, labels: Tensor, macs: Tensor, confidences: Sequence[float]
 ) -> list[Point]:
-    """Return the points for logits [T, N, K] and operations [T, N] of each step."""
+    """Return the points for logits [T, N, K] and operations [T, N] of each step, and the image's [T] until each."""
     steps = len(logits)
     so_far = logits.cumsum(0) / torch.arange(1, steps + 1, device=logits.device)[:, None, None]
     right, confident = so_far.argmax(2) == labels, so_far.softmax(2).amax(2)
@@ -115,7 +140,7 @@ def _points(
         chosen = ends.unsqueeze(0)
         synaptic = float(spent.gather(0, chosen).mean())
         accuracy = float(right.gather(0, chosen).double().mean())
-        energy = (mac * MAC_PJ + synaptic * AC_PJ) / 1000
+        energy = (float(macs[ends].mean()) * MAC_PJ + synaptic * AC_PJ) / 1000
         return Point(rule, at, float(ends.double().mean()) + 1, accuracy, synaptic, energy)
 
     found = [point("steps", step + 1, torch.full_like(labels, step)) for step in range(steps)]

@@ -15,7 +15,7 @@ from supersnn.data import Images
 from supersnn.networks.base import ImageShape, Network
 from supersnn.neurons import SpikeCounter, counts_itself
 from supersnn.numerics import numerics
-from supersnn.operations import LayerInputs, dense_operations, fan_out, weighted_layers
+from supersnn.operations import LayerInputs, dense_operations, reach, synapses, weighted_layers
 
 
 @dataclass(frozen=True)
@@ -42,28 +42,23 @@ class Evaluation:
 
 
 class _InputTally:
-    """Count of the non-zero inputs of one layer by position, kept on the device at fixed addresses."""
+    """Count of the non-zero inputs of one layer by channel and position, kept on the device at fixed addresses."""
 
     def __init__(self, layer: nn.Conv2d | nn.Linear, device: torch.device) -> None:
         self._layer, self._device = layer, device
         self._nonzero: Tensor | None = None
         self._graded: Tensor | None = None
-        self._shape = torch.Size()
-        self._taps: Tensor | None = None
+        self._reach: Tensor | None = None
         self.values = 0
 
     def add(self, inputs: Tensor) -> None:
         signs = inputs.sign()
         graded = (signs != inputs).any()
-        # The channels are summed first: a sum over both dimensions of a channels-last map is slower.
-        ones = signs.abs_()
-        maps = isinstance(self._layer, nn.Conv2d)
-        by_position = ones.flatten(0, -4).sum(1).sum(0) if maps else ones.sum()
+        by_place = _over_images(signs.abs_().flatten(0, -4 if isinstance(self._layer, nn.Conv2d) else -2))
         if self._nonzero is None or self._graded is None:
-            self._nonzero, self._graded = torch.zeros_like(by_position, dtype=torch.float64), torch.zeros_like(graded)
-        self._nonzero += by_position
+            self._nonzero, self._graded = torch.zeros_like(by_place, dtype=torch.float64), torch.zeros_like(graded)
+        self._nonzero += by_place
         self._graded |= graded
-        self._shape = inputs.shape
         self.values += inputs.numel()
 
     def clear(self) -> None:
@@ -73,20 +68,28 @@ class _InputTally:
                 counted.zero_()
 
     def counted(self) -> Tensor:
-        """Return what was counted, on the device, float64 [1 + positions]: whether inputs are graded, non-zero ones."""
+        """Return what was counted, on the device, float64 [3]: whether inputs are graded, non-zero ones, operations."""
         if self._nonzero is None or self._graded is None:
-            return torch.zeros(0, dtype=torch.float64, device=self._device)
-        return torch.cat([self._graded.double().view(1), self._nonzero.flatten()])
+            return torch.zeros(3, dtype=torch.float64, device=self._device)
+        if self._reach is None:
+            self._reach = reach(self._layer, self._nonzero.shape).flatten(1)
+        weights = synapses(self._layer)
+        operations = (self._nonzero.reshape(len(weights), -1) @ self._reach.T * weights).sum()
+        return torch.stack([self._graded.double(), self._nonzero.sum(), operations])
 
     def inputs(self, counted: Tensor, images: int, each: float) -> LayerInputs:
         """Return what was counted, copied to the host, over so many images with so many values each."""
+        graded, nonzero, operations = counted.tolist()
         if self._nonzero is None:
             return LayerInputs(0.0, 0.0, True)
-        if self._taps is None:
-            self._taps = fan_out(self._layer, self._shape)
-        nonzero = counted[1:].view(self._nonzero.shape)
-        operations = float((nonzero * self._taps).sum()) / images
-        return LayerInputs(float(nonzero.sum()) / (each * images), operations, not counted[0])
+        return LayerInputs(nonzero / (each * images), operations / images, not graded)
+
+
+def _over_images(values: Tensor) -> Tensor:
+    """Return the sum over the first dimension, in the order of memory, which takes a third of the time."""
+    if values.dim() == 4 and values.is_contiguous(memory_format=torch.channels_last):
+        return values.movedim(1, -1).sum(0).movedim(-1, 0)
+    return values.sum(0)
 
 
 class Evaluator:

@@ -1,8 +1,9 @@
 """Cost of one inference: synaptic operations, multiply-accumulates, and an energy estimate.
 
-A non-zero input value costs one operation for each output that it feeds; zeros of a padding feed nothing. NeuroBench
-counts effective operations so (Yik et al. 2025, "The neurobench framework for benchmarking neuromorphic computing
-algorithms and systems"). Its figures are returned beside ours, which differ in what an average of spikes is.
+A non-zero input value costs one operation for each output that it feeds with a weight other than zero; zeros of a
+padding feed nothing. NeuroBench counts effective operations so (Yik et al. 2025, "The neurobench framework for
+benchmarking neuromorphic computing algorithms and systems"). Its figures are returned beside ours, which differ in what
+an average of spikes is.
 """
 
 from collections.abc import Mapping
@@ -26,7 +27,8 @@ class LayerInputs:
 
     Attributes:
         density: share of the values that are not zero.
-        operations: effective operations per image: for each non-zero value, the number of outputs that it feeds.
+        operations: effective operations per image: for each non-zero value, the number of outputs that it feeds with a
+            weight other than zero.
         binary: whether all values are spikes (0 or 1, or -1), so that an operation is an accumulate.
     """
 
@@ -41,12 +43,12 @@ class Operations:
 
     Attributes:
         mac: multiply-accumulates: of the first layer, whose input is the image; of all layers without spiking ones.
-        synaptic: synaptic operations: one for each non-zero input of a later layer and output that it feeds. An average
-            of spikes (behind a pooling) counts once where it is not zero.
+        synaptic: synaptic operations: one for each non-zero input of a later layer and output that it feeds with a
+            weight other than zero. An average of spikes (behind a pooling) counts once where it is not zero.
         energy_nj: energy in nanojoules, estimated from these two.
         effective_acs, effective_macs: NeuroBench's: accumulates where all inputs of a layer are spikes, else
-            multiply-accumulates, so that averages of spikes multiply; zeros count in neither.
-        dense: NeuroBench's: the operations of all inputs, zeros included, at every time step.
+            multiply-accumulates, so that averages of spikes multiply; zeros, of inputs and weights, count in neither.
+        dense: NeuroBench's: the operations of all inputs and weights, zeros included, at every time step.
     """
 
     mac: float
@@ -57,24 +59,50 @@ class Operations:
     dense: float | None = None
 
 
-def fan_out(layer: nn.Conv2d | nn.Linear, inputs: torch.Size) -> Tensor:
+def fan_out(layer: nn.Conv2d | nn.Linear, inputs: torch.Size, zeros: bool = False) -> Tensor:
     """Return the number of outputs that each input value feeds, padding left out.
 
     Args:
         layer: a convolution with zero padding, or a linear layer.
         inputs: the shape of its inputs, [..., C, H, W] or [..., F].
+        zeros: whether weights of zero count too.
 
     Returns:
-        float64 [H, W], the same for each channel, or a scalar.
+        float64 [C, H, W] or [F], on the layer's device.
     """
+    found = (synapses(layer, zeros) @ reach(layer, inputs).flatten(1)).flatten()
+    return found.unflatten(0, inputs[-3:]) if isinstance(layer, nn.Conv2d) else found
+
+
+def synapses(layer: nn.Conv2d | nn.Linear, zeros: bool = False) -> Tensor:
+    """Return the number of weights other than zero (with `zeros`: of all) from each input channel at each place of K.
+
+    Returns:
+        float64 [C, K] with the places of the kernel, or [F, 1] of a linear layer.
+    """
+    weight = layer.weight.detach()
+    counted = torch.ones_like(weight, dtype=torch.float64) if zeros else (weight != 0).double()
     if isinstance(layer, nn.Linear):
-        return torch.tensor(float(layer.out_features), dtype=torch.float64)
-    one = torch.ones(1, 1, *inputs[-2:], dtype=torch.float64, requires_grad=True)
-    kernel = torch.ones(1, 1, *layer.kernel_size, dtype=torch.float64)
+        return counted.sum(0).unsqueeze(1)
+    return counted.unflatten(0, (layer.groups, -1)).sum(1).flatten(0, 1).flatten(1)
+
+
+def reach(layer: nn.Conv2d | nn.Linear, inputs: torch.Size) -> Tensor:
+    """Return how many outputs of a channel read each position through each place of the kernel, padding left out.
+
+    Returns:
+        float64 [K, H, W], or [1, 1] for a linear layer, on the layer's device.
+    """
+    device = layer.weight.device
+    if isinstance(layer, nn.Linear):
+        return torch.ones(1, 1, dtype=torch.float64, device=device)
+    places = layer.kernel_size[0] * layer.kernel_size[1]
+    kernel = torch.eye(places, dtype=torch.float64, device=device).unflatten(1, (1, *layer.kernel_size))
+    one = torch.ones(1, places, *inputs[-2:], dtype=torch.float64, device=device, requires_grad=True)
     with torch.enable_grad():
-        sums = torch.conv2d(one, kernel, None, layer.stride, layer.padding, layer.dilation).sum()
-    (taps,) = torch.autograd.grad(sums, one)
-    return taps[0, 0] * (layer.out_channels // layer.groups)
+        sums = torch.conv2d(one, kernel, None, layer.stride, layer.padding, layer.dilation, places).sum()
+    (found,) = torch.autograd.grad(sums, one)
+    return found[0]
 
 
 def dense_operations(network: Network, shape: ImageShape) -> dict[str, int]:
@@ -88,7 +116,7 @@ def dense_operations(network: Network, shape: ImageShape) -> dict[str, int]:
 
     def counting(name: str, layer: nn.Conv2d | nn.Linear) -> Any:
         def count_inputs(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            taps = fan_out(layer, inputs[0].shape)
+            taps = fan_out(layer, inputs[0].shape, zeros=True)
             repeats = inputs[0].numel() // taps.numel()
             operations[name] = operations.get(name, 0) + repeats * int(taps.sum())
 

@@ -65,11 +65,19 @@ class AveragePool:
 
 
 @dataclass(frozen=True)
+class SumPool:
+    """The sum over windows, else as `AveragePool`; of `portable` graphs only."""
+
+    window: tuple[int, int]
+    stride: tuple[int, int]
+
+
+@dataclass(frozen=True)
 class Flatten:
     """From [C, H, W] to [C·H·W]."""
 
 
-Layer = Convolution | Affine | Neurons | Rectifier | AveragePool | Flatten
+Layer = Convolution | Affine | Neurons | Rectifier | AveragePool | SumPool | Flatten
 
 
 @dataclass(frozen=True, eq=False)

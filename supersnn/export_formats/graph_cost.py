@@ -20,9 +20,10 @@ from supersnn.export_formats.graph import (
     Graph,
     Neurons,
     Node,
+    SumPool,
     UnsupportedLayerError,
 )
-from supersnn.export_formats.portable import without_pooling
+from supersnn.export_formats.portable import without_averages
 from supersnn.operations import AC_PJ, MAC_PJ
 
 
@@ -50,10 +51,10 @@ def measured(
     """Run a graph on the images' device and return what it is worth on them.
 
     Raises:
-        UnsupportedLayerError: it has a layer without spikes, or a pooling that cannot be composed with what reads it.
+        UnsupportedLayerError: it has a layer without spikes, or an average that is read by other than linear layers.
     """
     device = images.pixels.device
-    graph = _in_double(without_pooling(graph), device)
+    graph = _in_double(without_averages(graph), device)
     right, fired, neurons, synaptic = [], 0.0, 0, 0.0
     fan_outs = {name: _fan_out(graph, name) for name, node in graph.nodes.items() if isinstance(node.layer, Neurons)}
     for pixels, labels in zip(images.pixels.split(batch_size), images.labels.split(batch_size), strict=True):
@@ -91,7 +92,8 @@ def _first_macs(graph: Graph, device: torch.device) -> float:
     """Return the multiply-accumulates of the first layer, whose input is the image."""
     layer = next(node.layer for node in graph.nodes.values() if isinstance(node.layer, Convolution))
     ones = torch.ones(1, *graph.shape, dtype=torch.float64, device=device)
-    return float(_convolved(replace(layer, weight=torch.ones_like(layer.weight)), ones, bias=False).sum())
+    counted = replace(layer, weight=torch.ones_like(layer.weight), bias=torch.zeros_like(layer.bias))
+    return float(_convolved(counted, ones).sum())
 
 
 def _step(node: Node, x: Tensor, potentials: dict[str, Tensor], name: str) -> Tensor:
@@ -100,6 +102,8 @@ def _step(node: Node, x: Tensor, potentials: dict[str, Tensor], name: str) -> Te
             return _convolved(node.layer, x)
         case Affine():
             return functional.linear(x, node.layer.weight, node.layer.bias)
+        case SumPool():
+            return functional.avg_pool2d(x, node.layer.window, node.layer.stride, divisor_override=1)
         case Flatten():
             return x.flatten(1)
         case Neurons():
@@ -112,24 +116,28 @@ def _step(node: Node, x: Tensor, potentials: dict[str, Tensor], name: str) -> Te
             raise UnsupportedLayerError(f"{name}: {type(other).__name__} cannot be run with integers")
 
 
-def _convolved(layer: Convolution, x: Tensor, bias: bool = True) -> Tensor:
+def _convolved(layer: Convolution, x: Tensor) -> Tensor:
     options = layer.stride, layer.padding, layer.dilation, layer.groups
-    return functional.conv2d(x, layer.weight, layer.bias if bias else None, *options)
+    return functional.conv2d(x, layer.weight, layer.bias, *options)
 
 
 def _fan_out(graph: Graph, name: str) -> Tensor:
     """Return the outputs that a spike feeds with a weight other than zero, by its place in a layer's output."""
     device = next(node.layer.weight.device for node in graph.nodes.values() if isinstance(node.layer, Convolution))
     spikes = torch.zeros(1, *graph.nodes[name].shape, dtype=torch.float64, device=device, requires_grad=True)
-    fed: Tensor = spikes.sum() * 0
-    for reader, node in graph.nodes.items():
-        if isinstance(node.layer, Flatten) and name in node.sources:
-            readers = [other.layer for other in graph.nodes.values() if reader in other.sources]
-            fed = fed + sum(spikes.sum() * len(layer.weight) for layer in readers if isinstance(layer, Affine))
-        elif name in node.sources and isinstance(node.layer, Convolution):
-            ones = replace(node.layer, weight=(node.layer.weight != 0).double())
-            fed = fed + _convolved(ones, spikes, bias=False).sum()
-        elif name in node.sources and isinstance(node.layer, Affine):
-            fed = fed + spikes.sum() * len(node.layer.weight)
-    (found,) = torch.autograd.grad(fed, spikes)
+    (found,) = torch.autograd.grad(spikes.sum() * 0 + _fed(graph, name, spikes), spikes)
     return found[0]
+
+
+def _fed(graph: Graph, name: str, spikes: Tensor) -> Tensor | float:
+    """Return the outputs that the spikes of a layer feed, behind poolings and flattenings too."""
+    fed: Tensor | float = 0.0
+    for reader, node in graph.nodes.items():
+        if name not in node.sources:
+            continue
+        if isinstance(node.layer, SumPool | Flatten):
+            fed = fed + _fed(graph, reader, _step(node, spikes, {}, reader))
+        elif isinstance(node.layer, Convolution | Affine):
+            ones = replace(node.layer, weight=(node.layer.weight != 0).double(), bias=torch.zeros_like(node.layer.bias))
+            fed = fed + _step(replace(node, layer=ones), spikes, {}, reader).sum()
+    return fed

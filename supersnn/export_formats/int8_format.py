@@ -17,7 +17,7 @@ from supersnn import checkpoint
 from supersnn.data import Images
 from supersnn.export_formats.graph import Affine, Convolution, Graph, Neurons, Node, UnsupportedLayerError, graph_of
 from supersnn.export_formats.graph_cost import Measured, measured
-from supersnn.export_formats.portable import with_resistance_in_weights, without_pooling
+from supersnn.export_formats.portable import with_resistance_in_weights, without_averages
 from supersnn.export_formats.quantised import quantised
 from supersnn.files import DamagedFile
 from supersnn.networks.base import ImageShape, Network
@@ -112,4 +112,4 @@ def spiking_graph(network: Network, shape: ImageShape) -> Graph:
 
 def _plain(graph: Graph) -> Graph:
     """Return the graph in the form whose weights are rounded."""
-    return with_resistance_in_weights(without_pooling(graph))[0]
+    return with_resistance_in_weights(without_averages(graph))[0]

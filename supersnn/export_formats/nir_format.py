@@ -4,8 +4,9 @@
 Euler step of `DT` is v ← v + (DT/τ)·(r·I - v), which equals u = decay·v + current of `neurons.lif` for
 τ = DT/(1 - decay), r = 1 and I = current/(1 - decay); that factor is in the weights (`portable`). `neurons.lif` spikes
 at u >= threshold, so v_threshold is the next smaller float32. There is no pooling, so that snnTorch, Norse and sinabs
-all read the layers. NIR's type check wants the neurons' constants for each neuron, and sinabs one for each layer: there
-is a file of each form, the second one for `nir.read(path, type_check=False)`.
+all read the layers: one that cannot be composed with what reads it is a convolution of each channel with itself. NIR's
+type check wants the neurons' constants for each neuron, and sinabs one for each layer: there is a file of each form,
+the second one for `nir.read(path, type_check=False)`.
 
 snnTorch's reader uses the same step; Norse's needs `dt=DT`. sinabs takes τ as a number of steps, does not scale its
 input, spikes several times in a step and subtracts its threshold: its layers need τ = -1/ln(decay), a threshold divided
@@ -32,9 +33,10 @@ from supersnn.export_formats.graph import (
     Layer,
     Neurons,
     Node,
+    SumPool,
     UnsupportedLayerError,
 )
-from supersnn.export_formats.portable import with_resistance_in_weights, without_pooling
+from supersnn.export_formats.portable import with_resistance_in_weights, without_averages
 
 if TYPE_CHECKING:
     import nir
@@ -57,7 +59,7 @@ def write(graph: Graph, path: Path, by_layer: bool = False) -> None:
     import nir
     import numpy as np
 
-    graph, _ = with_resistance_in_weights(without_pooling(graph))
+    graph, _ = with_resistance_in_weights(without_averages(graph))
     last = list(graph.nodes)[-1]
     nodes = {
         name: _node(name, node.layer, _source_shape(graph, node), (1,) if by_layer else node.shape)
@@ -97,14 +99,21 @@ def _node(name: str, layer: Layer, given: tuple[int, ...], shape: tuple[int, ...
             return nir.Conv2d(given[1:], layer.weight.numpy(), *options, 1, layer.bias.numpy())
         case Affine():
             return nir.Affine(layer.weight.numpy(), layer.bias.numpy())
-        case AveragePool():
-            return nir.AvgPool2d(np.array(layer.window), np.array(layer.stride), np.array((0, 0)))
+        case AveragePool() | SumPool():
+            return nir.Conv2d(given[1:], *_of_windows(layer, given[0]))
         case Flatten():  # counted from the end: works with and without a batch dimension
             return nir.Flatten({"input": np.array(given)}, -3, -1)
         case Neurons():
             return _neurons(name, layer, shape)
         case _:
             raise UnsupportedLayerError(f"{name}: NIR has no {type(layer).__name__.lower()}")
+
+
+def _of_windows(pool: AveragePool | SumPool, channels: int) -> tuple[Any, ...]:
+    """Return a pooling as a convolution: its weight, stride, padding, dilation, groups and bias."""
+    value = 1.0 if isinstance(pool, SumPool) else 1 / (pool.window[0] * pool.window[1])
+    weight = value * torch.eye(channels)[:, :, None, None].repeat(1, 1, *pool.window)
+    return weight.numpy(), pool.stride, (0, 0), (1, 1), 1, torch.zeros(channels).numpy()
 
 
 def _neurons(name: str, layer: Neurons, shape: tuple[int, ...]) -> "nir.LIF":

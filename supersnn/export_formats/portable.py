@@ -5,9 +5,11 @@ and Norse ignores a neuron's resistance. What is linear is therefore composed wi
 
     average pooling, then a convolution     one convolution with every weight spread over the pooled window
     average pooling, flattening, affine     an affine layer of the whole map
+    average pooling of other windows        a sum, and the weights behind it divided by the window's size
     a resistance r before neurons           r times the weights of the layers that feed them
 
-All three are exact. A sum over a window with the weights divided by its size is the same number of operations.
+All of them are exact. Windows that do not cover a map, as 2x2 on a side of 7, leave out its last rows, which a spread
+convolution would read in place of its padding: there the sum stays.
 """
 
 from collections.abc import Collection, Mapping
@@ -25,6 +27,7 @@ from supersnn.export_formats.graph import (
     Layer,
     Neurons,
     Node,
+    SumPool,
 )
 
 
@@ -60,6 +63,34 @@ def _compose(nodes: dict[str, Node], name: str, pool: AveragePool, image: tuple[
             return
     nodes |= found
     del nodes[name]
+
+
+def without_averages(graph: Graph) -> Graph:
+    """Return the graph `without_pooling`, with sums for those poolings that stay and that linear layers alone read."""
+    nodes = dict(without_pooling(graph).nodes)
+    for name, node in list(nodes.items()):
+        if isinstance(node.layer, AveragePool) and (linear := _linear_readers(nodes, name)) is not None:
+            nodes[name] = replace(node, layer=SumPool(node.layer.window, node.layer.stride))
+            for reader, layer in linear.items():
+                weight = layer.weight / (node.layer.window[0] * node.layer.window[1])
+                nodes[reader] = replace(nodes[reader], layer=replace(layer, weight=weight))
+    return replace(graph, nodes=nodes)
+
+
+def _linear_readers(nodes: Mapping[str, Node], name: str) -> dict[str, Convolution | Affine] | None:
+    """Return the layers with weights that read a layer alone, flattened or not; None if another one reads it too."""
+    found: dict[str, Convolution | Affine] = {}
+    for reader in _readers(nodes, name):
+        layer = nodes[reader].layer
+        if nodes[reader].sources != (name,):
+            return None
+        if isinstance(layer, Convolution | Affine):
+            found[reader] = layer
+        elif isinstance(layer, Flatten) and (behind := _linear_readers(nodes, reader)) is not None:
+            found |= behind
+        else:
+            return None
+    return found
 
 
 def _spread(conv: Convolution, pool: AveragePool) -> Convolution:

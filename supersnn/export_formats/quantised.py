@@ -11,35 +11,42 @@ from dataclasses import replace
 
 import torch
 
-from supersnn.export_formats.graph import INPUT, Affine, Convolution, Graph, Layer, Neurons
-from supersnn.export_formats.portable import with_resistance_in_weights, without_pooling
+from supersnn.export_formats.graph import INPUT, Affine, Convolution, Graph, Layer, Neurons, UnsupportedLayerError
+from supersnn.export_formats.portable import with_resistance_in_weights, without_averages
 
 
 def quantised(graph: Graph, bits: int = 8) -> tuple[Graph, Mapping[str, float]]:
     """Return the graph with integers for weights, biases and thresholds, and the scale of each layer of neurons.
 
-    Poolings are composed with what reads them, and gains with the weights (`portable`). The neurons' gain of 1 - decay
-    is undone, so that potentials stay in units of the scale: thresholds are those of the undivided current.
+    Poolings are composed with what reads them, or are sums, and gains are in the weights (`portable`). The neurons'
+    gain of 1 - decay is undone, so that potentials stay in units of the scale: thresholds are those of the undivided
+    current.
 
     Raises:
+        UnsupportedLayerError: a layer with weights feeds no neurons, so that nothing says what its integers are worth.
         ValueError: `bits` is not from 2 to 16.
     """
     if bits not in range(2, 17):
         raise ValueError(f"bits: expected 2 to 16, found {bits}")
     most = 2 ** (bits - 1) - 1
-    plain, _ = with_resistance_in_weights(without_pooling(graph))
+    plain, _ = with_resistance_in_weights(without_averages(graph))
     nodes, scales = dict(plain.nodes), dict[str, float]()
+    last = list(plain.nodes)[-1]
+    rounded = {last}
     for name, node in plain.nodes.items():
         if isinstance(node.layer, Neurons):
             sources = [source for source in node.sources if source != INPUT]
             scale = _scale([plain.nodes[source].layer for source in sources], most)
             for source in sources:
                 nodes[source] = replace(nodes[source], layer=_rounded(plain.nodes[source].layer, scale, most))
+                rounded.add(source)
             threshold = node.layer.threshold / (1 - node.layer.decay) / scale
             layer = replace(node.layer, threshold=float(torch.tensor(threshold).ceil()), gain=1.0)
             nodes[name] = replace(node, layer=layer)
             scales[name] = scale
-    last = list(plain.nodes)[-1]
+    for name, node in plain.nodes.items():
+        if isinstance(node.layer, Convolution | Affine) and name not in rounded:
+            raise UnsupportedLayerError(f"{name}: a layer with weights that feeds no neurons cannot have integers")
     own = _scale([plain.nodes[last].layer], most)
     nodes[last] = replace(nodes[last], layer=_rounded(plain.nodes[last].layer, own, most))
     return replace(plain, nodes=nodes), scales

@@ -46,18 +46,20 @@ def test_an_early_exit_is_each_images_first_confident_step() -> None:
     generator = torch.Generator().manual_seed(0)
     logits, labels = 2 * torch.randn(4, 50, 3, generator=generator), torch.arange(50) % 3
     operations = torch.randint(1, 100, (4, 50), generator=generator).double()
-    (*_, point) = _points(logits, operations, labels, 1000.0, [0.7])
-    steps, right, spent = 0, 0, 0.0
+    macs = torch.tensor([250.0, 500.0, 750.0, 1000.0])
+    (*_, point) = _points(logits, operations, labels, macs, [0.7])
+    steps, right, spent, multiplied = 0, 0, 0.0, 0.0
     for image in range(50):
         for step in range(4):
             mean = logits[: step + 1, image].mean(0)
             spent += float(operations[step, image])
             if mean.softmax(0).max() >= 0.7 or step == 3:
                 steps, right = steps + step + 1, right + int(mean.argmax() == labels[image])
+                multiplied += float(macs[step])
                 break
     assert point.rule == "confidence"
     assert (point.steps, point.accuracy, point.synaptic_ops) == pytest.approx((steps / 50, right / 50, spent / 50))
-    assert point.energy_nj == pytest.approx((1000 * 4.6 + spent / 50 * 0.9) / 1000)
+    assert point.energy_nj == pytest.approx((multiplied / 50 * 4.6 + spent / 50 * 0.9) / 1000)
     assert 1 < point.steps < 4
 
 

@@ -107,7 +107,7 @@ def test_what_depends_on_the_network_alone_is_found_once(
 
         monkeypatch.setattr(evaluation, name, called)
 
-    noted("fan_out")
+    noted("reach")
     noted("dense_operations")
     evaluator = Evaluator(network, bars.mean, bars.std, batch_size=50)
     for _ in range(2):
@@ -115,7 +115,7 @@ def test_what_depends_on_the_network_alone_is_found_once(
         assert [one.operations for one in seen] == [one.operations for one in expected]
         assert [one.evaluation.inputs for one in seen] == [one.evaluation.inputs for one in expected]
     assert found.count("dense_operations") == 1
-    assert found.count("fan_out") == len(evaluator._inputs)
+    assert found.count("reach") == len(evaluator._inputs)
 
 
 def test_what_was_counted_is_copied_to_the_host_once(

@@ -42,13 +42,17 @@ def network(steps: int, spiking: bool = True) -> Network:
 def test_fan_out_is_what_a_single_input_changes(layer: nn.Conv2d | nn.Linear) -> None:
     shape = torch.Size([1, 8] if isinstance(layer, nn.Linear) else [1, 4, 7, 6])
     nn.init.ones_(layer.weight)
-    taps = fan_out(layer, shape).expand(shape)
+    every = fan_out(layer, shape)
     with torch.no_grad():
+        layer.weight[torch.rand(layer.weight.shape, generator=torch.Generator().manual_seed(0)) < 0.3] = 0
+        taps = fan_out(layer, shape).expand(shape)
         silent = layer(torch.zeros(shape))
         for position in torch.ones(shape).nonzero():
             single = torch.zeros(shape)
             single[tuple(position)] = 1.0
             assert int((layer(single) != silent).sum()) == int(taps[tuple(position)])
+    assert torch.equal(fan_out(layer, shape, zeros=True), every)
+    assert float(taps.sum()) < float(every.sum())
 
 
 def test_the_stem_runs_once_and_every_later_layer_at_every_step() -> None:
@@ -90,24 +94,22 @@ def test_counting_leaves_no_trace() -> None:
 def neurobench(student: Network, pixels: Tensor) -> tuple[float, float, float]:
     """Return effective ACs, effective MACs and dense operations per image by NeuroBench's rule.
 
-    Each layer is run again with ones for its weights, and ones for its non-zero (all, for dense) inputs: the sum of the
-    outputs is the number of operations. Inputs of -1, 0 and 1 alone make accumulates.
+    Each layer is run again with ones for its non-zero (all, for dense) weights and inputs: the sum of the outputs is
+    the number of operations. Inputs of -1, 0 and 1 alone make accumulates.
     """
     totals = {"ac": 0.0, "mac": 0.0, "dense": 0.0}
 
     def counting(layer: nn.Conv2d | nn.Linear, inputs: tuple[Tensor, ...]) -> None:
-        ones = torch.ones_like(layer.weight, dtype=torch.float64)
-
-        def summed(values: Tensor) -> float:
+        def summed(values: Tensor, weight: Tensor) -> float:
             if isinstance(layer, nn.Linear):
-                return float(nn.functional.linear(values, ones).sum())
+                return float(nn.functional.linear(values, weight).sum())
             padding, dilation = layer.padding, layer.dilation
-            return float(torch.conv2d(values, ones, None, layer.stride, padding, dilation, layer.groups).sum())
+            return float(torch.conv2d(values, weight, None, layer.stride, padding, dilation, layer.groups).sum())
 
         (values,) = inputs
         spikes = bool(torch.isin(values, torch.tensor([-1.0, 0.0, 1.0])).all())
-        totals["ac" if spikes else "mac"] += summed((values != 0).double())
-        totals["dense"] += summed(torch.ones_like(values, dtype=torch.float64))
+        totals["ac" if spikes else "mac"] += summed((values != 0).double(), (layer.weight != 0).double())
+        totals["dense"] += summed(*(torch.ones_like(one, dtype=torch.float64) for one in (values, layer.weight)))
 
     hooks = [
         module.register_forward_pre_hook(counting)

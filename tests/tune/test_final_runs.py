@@ -257,6 +257,24 @@ def test_a_ranking_opens_no_test_and_a_verification_does_once(finals: Made, tmp_
     assert note["weights"] == sha256(tmp_path / item.job.folder / WEIGHTS)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_plain_module_that_is_called_at_every_step_has_a_final_run(tmp_path: Path) -> None:
+    pytest.importorskip("snntorch")
+    example = Path(__file__).resolve().parents[2] / "examples" / "adapted"
+    student = {"architecture": "adapted.of_snntorch:convolutional", "time_steps": 4}
+    given = {**SWEEP, "plugins": [str(example)], "student": student, "arms": {"direct": {}}, "verify": {"seeds": 1}}
+    sweep, store = SweepConfig.model_validate(given), Store(tmp_path)
+    one = FinalRuns(sweep, Studies(sweep, ONE), store.sweep("s"), store, "token", None)  # type: ignore[arg-type]
+    (tmp_path / "sweeps" / "s").mkdir(parents=True)
+    (tmp_path / "sweeps" / "s" / "owner").write_text("token")
+    (item,) = one.verifications()
+    result = train_final(item)
+    assert [row["at"] for row in result.anytime if row["rule"] == "steps"] == [1, 2, 3, 4]
+    assert result.anytime[3]["energy_nj"] == pytest.approx(result.metrics["energy/nj"])
+    assert result.anytime[0]["energy_nj"] < result.anytime[3]["energy_nj"]
+    assert (result.metrics["ops/membrane_updates"] or 0) > 0
+
+
 def test_a_worker_lost_while_it_tests_leaves_an_opening_that_the_next_one_goes_on_with(
     finals: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,9 +17,11 @@ from supersnn.export_formats.graph import (
     Layer,
     Neurons,
     Rectifier,
+    SumPool,
 )
-from supersnn.networks.base import ImageShape, Network
+from supersnn.networks.base import ImageShape, LayerFactory, Network
 from supersnn.networks.build import build
+from supersnn.networks.vgg import vgg
 
 SHAPE = ImageShape(3, 16)
 
@@ -49,6 +51,20 @@ def made() -> Callable[..., Network]:
 
 
 @pytest.fixture
+def odd() -> tuple[Network, Tensor, ImageShape]:
+    """A VGG network, images and their shape; maps have sides of 14, 7, 3 and 1, so that two poolings leave out rows."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(3)
+        shape = ImageShape(3, 14)
+        config = NetworkConfig(architecture="vgg8", time_steps=3)
+        network = vgg(LayerFactory(config, NeuronConfig(threshold=0.3, decay=0.37)), shape, 5, [[8], [8], [8], [8]])
+        with torch.no_grad():
+            for _ in range(5):  # statistics of the norms
+                network(torch.randn(16, 3, 14, 14))
+        return network.eval(), torch.randn(24, 3, 14, 14), shape
+
+
+@pytest.fixture
 def images() -> Tensor:
     """Normalised images [24, 3, 16, 16]."""
     return torch.randn(24, *(SHAPE.channels, SHAPE.side, SHAPE.side), generator=torch.Generator().manual_seed(5))
@@ -63,6 +79,8 @@ def _layer(layer: Layer, x: Tensor, potentials: dict[str, Tensor], name: str) ->
             return x @ layer.weight.T + layer.bias
         case AveragePool():
             return functional.avg_pool2d(x, layer.window, layer.stride)
+        case SumPool():
+            return functional.avg_pool2d(x, layer.window, layer.stride, divisor_override=1)
         case Flatten():
             return x.flatten(1)
         case Rectifier():
