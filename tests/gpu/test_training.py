@@ -223,5 +223,11 @@ def test_a_step_that_cannot_be_captured_goes_on_and_is_not_measured_as_captured(
     replace_neurons(network, LIF, Waiting)
     with pytest.warns(UserWarning, match="without a CUDA graph"), pytest.raises(NotCapturedError):
         steps_of(network, small, "fp32", 8, graph=True)
+    held = torch.empty(2**28, dtype=torch.uint8, device=cuda)
+    reserved = torch.cuda.memory_reserved(cuda)
+    del held
+    torch.cuda.empty_cache()
+    assert torch.cuda.memory_reserved(cuda) <= reserved - 2**28  # the allocator does not take this for a capture
+    assert torch.rand(3, device=cuda).isfinite().all()
     steps_of(network, small, "fp32", 8, graph=False)(4)
     assert seconds_a_step(steps_of(build_student("resnet8", small), small, "fp32", 8, graph=True), small) > 0
