@@ -7,7 +7,7 @@ from contextlib import suppress
 import torch
 
 _FAILED: list[torch.cuda.CUDAGraph] = []
-"""Graphs whose capture failed: torch's allocators may still ask them whether an allocation is theirs."""
+"""Graphs whose capture could not be ended: torch's allocators may still ask them whether an allocation is theirs."""
 
 
 def captured(work: Callable[[], None], what: str) -> torch.cuda.CUDAGraph | None:
@@ -25,8 +25,7 @@ def captured(work: Callable[[], None], what: str) -> torch.cuda.CUDAGraph | None
         with torch.cuda.graph(graph, pool, torch.cuda.current_stream(), capture_error_mode="thread_local"):
             work()
     except RuntimeError as error:
-        _FAILED.append(graph)
-        _give_up(pool)
+        _give_up(graph, pool)
         for cause in (error, error.__context__):  # to end the capture can fail as well
             if isinstance(cause, torch.OutOfMemoryError):
                 raise cause from None
@@ -36,7 +35,7 @@ def captured(work: Callable[[], None], what: str) -> torch.cuda.CUDAGraph | None
     return graph
 
 
-def _give_up(pool: tuple[int, int]) -> None:
+def _give_up(graph: torch.cuda.CUDAGraph, pool: tuple[int, int]) -> None:
     """Tell torch's allocator that a capture into a pool has ended, if it does not know.
 
     Where CUDA refuses to end a capture, torch (2.11 at least) raises before it tells its allocator. That would take the
@@ -44,4 +43,5 @@ def _give_up(pool: tuple[int, int]) -> None:
     """
     with suppress(RuntimeError):  # the capture was ended in order; the pool goes with the graph
         torch._C._cuda_endAllocateToPool(torch.cuda.current_device(), pool)
+        _FAILED.append(graph)
         torch._C._cuda_releasePool(torch.cuda.current_device(), pool)
