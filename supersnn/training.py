@@ -261,7 +261,7 @@ class _Training:
             *self.own.modules.parameters(),
         ]
         on_device = value_tensors(config, self.device) if self._steps_alike() else None
-        self.optimizer = optimiser(config.optimizer, self.parameters, on_device and on_device[RATE])
+        self.optimizer = optimiser(config.optimizer, self.parameters, None if on_device is None else on_device[RATE])
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.train.precision == "fp16")
         self.graph_wanted = on_device is not None and config.train.graph == "auto"
         self.device_steps: DeviceSteps | None = None

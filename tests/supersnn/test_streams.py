@@ -13,7 +13,7 @@ from supersnn.streams import to_host
 class OnDevice(Tensor):
     """A tensor that says it is on a GPU."""
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @property
     def is_cuda(self) -> bool:  # type: ignore[override]
