@@ -60,7 +60,7 @@ chaos: install-test  ## kill and terminate drivers, break workers, nodes and the
 chaos-all: install-test  ## the same one after the other, and drivers that are steered meanwhile
 	$(BIN)/python -m pytest -m chaos tests/end_to_end
 
-gpu-check:  ## check all that runs on a GPU, with the method's own requirements and pytest; at most 6 minutes
+gpu-check:  ## check all that runs on a GPU, with the method's own requirements and pytest; at most 7 minutes
 	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m tests.gpu --json gpu-check.json $(GPU_CHECK)
 
 bench: install-bench  ## run the benchmarks one after another; hours, on an otherwise idle machine

@@ -54,7 +54,7 @@ _imported, __dir__ = lazy_names(globals(), _LOCATIONS, __all__)
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used."""
     if name == "__version__":
-        from importlib.metadata import version
+        from supersnn.version import package_version
 
-        return version("supersnn")
+        return package_version()
     return _imported(name)

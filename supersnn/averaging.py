@@ -3,8 +3,15 @@
 import copy
 
 import torch
+from torch import Tensor
 
 from supersnn.networks.base import Network
+
+
+def share_of_step(decay: float, step: int) -> float:
+    """Return the share 1 - d of the weights after a step, counted from 0, in their average; see `WeightAverage`."""
+    count = step + 1
+    return 1 - min(decay, count / (count + 9))
 
 
 class WeightAverage:
@@ -14,15 +21,13 @@ class WeightAverage:
     which are far from the end, do not count for long. Integers (the batch norms' counters) are copied.
     """
 
-    def __init__(self, network: Network, decay: float) -> None:
-        self.decay, self.network = decay, copy.deepcopy(network)
+    def __init__(self, network: Network) -> None:
+        self.network = copy.deepcopy(network)
         self.network.requires_grad_(False)
 
     @torch.no_grad()
-    def update(self, network: Network, step: int) -> None:
-        """Take in the weights after a step, counted from 0."""
-        count = step + 1
-        share = 1 - min(self.decay, count / (count + 9))
+    def update(self, network: Network, share: float | Tensor) -> None:
+        """Take in the weights after a step with their share of `share_of_step`; a tensor is float32 on their device."""
         own, new = self.network.state_dict(), network.state_dict()
         for name, value in own.items():
             if value.is_floating_point():

@@ -362,7 +362,8 @@ class LoopConfig(ConfigModel):
     (`supersnn.own_metrics`).
 
     `graph`, `deterministic` and `tf32` are of GPUs, and change nothing on CPUs. With `graph: auto` a step is captured
-    once and then replayed, so that the GPU does not wait for Python; `off` computes the same without. `deterministic`
+    once and then replayed, so that the GPU does not wait for Python; `off` computes the same without, as is always done
+    with several shards, a queue of the relational term, or parts of one's own (any import path). `deterministic`
     uses only algorithms that give the same bits again on the same kind of GPU. `tf32` lets convolutions in `fp32` round
     their inputs to TF32.
     """

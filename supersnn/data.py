@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -40,6 +41,15 @@ class Images:
     def __repr__(self) -> str:
         """Return the number of images and their shape."""
         return f"Images({len(self)} of {'×'.join(map(str, self.pixels.shape[1:]))})"
+
+    @cached_property
+    def on_host(self) -> "Images":
+        """The same images with labels and index on the host; the first use waits for the device, later ones do not."""
+        return Images(self.pixels, self.labels.cpu(), self.index.cpu())
+
+    def __getstate__(self) -> dict[str, Tensor]:
+        """Leave out the copies on the host: the process that unpickles these images may put all tensors on a device."""
+        return {name: value for name, value in vars(self).items() if name != "on_host"}
 
     def to(self, device: torch.device | str) -> "Images":
         """Return the same images on a device."""

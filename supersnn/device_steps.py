@@ -1,9 +1,9 @@
 """The steps of a training on a GPU, none of which waits for the host or lets the host wait.
 
-Images, labels, a teacher's outputs and the learning rates of some batches are put into buffers at fixed addresses. A
-step reads the batch that a counter on the device points at, updates the weights, adds the loss terms up, and moves the
-counter on. So every step is the same work, which a CUDA graph captures once and replays with one launch. Without a
-graph, on any device, the same code runs step by step.
+Images, labels, a teacher's outputs and the numbers of some steps (`supersnn.step_values`) are put into buffers at fixed
+addresses. A step reads the batch that a counter on the device points at, updates the weights, adds the loss terms up,
+and moves the counter on. So every step is the same work, which a CUDA graph captures once and replays with one launch.
+Without a graph, on any device, the same code runs step by step.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,19 +30,20 @@ class DeviceSteps:
 
     Args:
         update: takes a step; all tensors that it reads and writes stay at their addresses.
-        rate: the learning rate, a 0-dimensional tensor that `update` reads.
+        values: the numbers of a step by name, 0-dimensional tensors that `update` reads.
         batch: the number of images of a step.
         batches: the most batches that `run` is given at once.
         graph: capture the step in a CUDA graph, if it can be.
     """
 
-    def __init__(self, update: Update, rate: Tensor, batch: int, batches: int, graph: bool) -> None:
-        self._update, self._rate, self._batch, self._batches = update, rate, batch, batches
-        self._wanted = graph and rate.device.type == "cuda"
+    def __init__(self, update: Update, values: Mapping[str, Tensor], batch: int, batches: int, graph: bool) -> None:
+        self._update, self._values, self._batch, self._batches = update, dict(values), batch, batches
+        (device,) = {value.device for value in values.values()}
+        self._wanted = graph and device.type == "cuda"
         self._graph: torch.cuda.CUDAGraph | None = None
         self._taken = 0
-        self._cursor = torch.zeros(1, dtype=torch.int64, device=rate.device)
-        self._rates = torch.zeros(batches, dtype=rate.dtype, device=rate.device)
+        self._cursor = torch.zeros(1, dtype=torch.int64, device=device)
+        self._coming = {name: torch.zeros(batches, dtype=value.dtype, device=device) for name, value in values.items()}
         self._inputs: dict[str, Tensor] = {}
         self._sums: dict[str, Tensor] = {}
 
@@ -51,21 +52,22 @@ class DeviceSteps:
         """Whether steps are replayed from a graph."""
         return self._graph is not None
 
-    def run(self, images: Tensor, labels: Tensor, outputs: TeacherOutputs | None, rates: Tensor) -> None:
+    def run(self, images: Tensor, labels: Tensor, outputs: TeacherOutputs | None, values: Mapping[str, Tensor]) -> None:
         """Take a step for each batch.
 
         Args:
             images: normalised, float32 [n·B, C, H, W] for n batches, in the network's memory format.
             labels: int64 [n·B].
             outputs: of the teacher for these images.
-            rates: the learning rate of each step, [n], on the host (pinned) or the device.
+            values: the numbers of each step, [n] by name, on the host (pinned) or the device.
         """
         count = len(labels) // self._batch
-        for name, values in _flat(images, labels, outputs).items():
+        for name, inputs in _flat(images, labels, outputs).items():
             if name not in self._inputs:
-                self._inputs[name] = _buffer(values, self._batch * self._batches)
-            self._inputs[name][: len(values)].copy_(values, non_blocking=True)
-        self._rates[:count].copy_(rates, non_blocking=True)
+                self._inputs[name] = _buffer(inputs, self._batch * self._batches)
+            self._inputs[name][: len(inputs)].copy_(inputs, non_blocking=True)
+        for name, coming in self._coming.items():
+            coming[:count].copy_(values[name], non_blocking=True)
         self._cursor.zero_()
         for _ in range(count):
             self._step()
@@ -94,7 +96,8 @@ class DeviceSteps:
     def _work(self) -> None:
         """Take the step that the cursor points at: the work of every step, on the device alone."""
         batch = {name: self._batch_of(values) for name, values in self._inputs.items()}
-        torch.index_select(self._rates, 0, self._cursor, out=self._rate.view(1))
+        for name, coming in self._coming.items():
+            torch.index_select(coming, 0, self._cursor, out=self._values[name].view(1))
         outputs = _unflat(batch)
         for name, term in self._update(batch["images"], batch["labels"], outputs).items():
             if name not in self._sums:

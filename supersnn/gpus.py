@@ -5,6 +5,7 @@ import os
 import torch
 
 from supersnn.kernels.choice import trial_launch
+from supersnn.numerics import matmul_precision
 from supersnn.nvml import driver_version
 
 _SIDE = 256
@@ -26,7 +27,8 @@ def gpu_names() -> list[str]:
 def gpu_facts(device: torch.device | str) -> dict[str, str]:
     """Return what the results of a training on this device depend on beside the code; nothing for a CPU.
 
-    The keys: ``gpu``, ``gpu_capability``, ``cuda``, ``cudnn`` and ``driver``, this one where its library tells it.
+    The keys: ``gpu``, ``gpu_capability``, ``cuda``, ``cudnn``, ``matmul`` (`numerics.matmul_precision`) and ``driver``,
+    this one where its library tells it.
     """
     device = torch.device(device)
     if device.type != "cuda":
@@ -37,6 +39,7 @@ def gpu_facts(device: torch.device | str) -> dict[str, str]:
         "gpu_capability": f"{properties.major}.{properties.minor}",
         "cuda": str(torch.version.cuda),
         "cudnn": str(torch.backends.cudnn.version()),
+        "matmul": matmul_precision(device),
     }
     driver = driver_version()
     return facts | ({"driver": driver} if driver else {})

@@ -11,7 +11,7 @@ from supersnn.config import LossConfig
 from supersnn.layer_names import LAST
 from supersnn.logit_losses import ensemble_loss, label_loss, logit_loss
 from supersnn.networks.base import Output
-from supersnn.relation_loss import RelationLoss, average_pooled, weight_factor
+from supersnn.relation_loss import RelationLoss, average_pooled
 from supersnn.relations import unit
 from supersnn.shards import Shard
 
@@ -76,7 +76,7 @@ def total(
     shard: Shard = _FULL_BATCH,
     relation: RelationLoss | None = None,
     maps: Mapping[str, Tensor] | None = None,
-    progress: float = 0.0,
+    relation_weight: float | Tensor | None = None,
     own: "Mapping[str, OwnTerm]" = {},  # noqa: B006 (never changed)
 ) -> dict[str, Tensor]:
     """Return the unweighted terms with a weight above zero, and under ``total`` the weighted sum.
@@ -93,7 +93,7 @@ def total(
         shard: of the batch.
         relation: the relational term with its queue; by default a new one.
         maps: of the layers that relations are compared on, but the spikes of the last one (`networks.stages.Taps`).
-        progress: the share of all training steps that have been taken.
+        relation_weight: of the relational term in this step, where it has a schedule; by default the one at the start.
         own: the terms of `config.own` (`supersnn.own_losses`).
 
     Raises:
@@ -122,12 +122,11 @@ def total(
         weighted = weighted + terms["ensemble_weighted"]
     for name, term in own.items():
         terms[name] = term(output, teacher, labels)
-    factor = weight_factor(config.relation.schedule, progress)
     for name in config.terms_on():
-        weight = config.weight(name)
-        weighted = weighted + (factor * weight if name == "relation" else weight) * terms[name]
-    if config.relation.schedule != "constant" and "relation" in terms:
-        terms["relation_weighted"] = factor * config.relation.weight * terms["relation"]
+        weight = config.weight(name) if name != "relation" or relation_weight is None else relation_weight
+        weighted = weighted + weight * terms[name]
+        if name == "relation" and config.relation.schedule != "constant":
+            terms["relation_weighted"] = weight * terms[name]
     return terms | {"total": weighted}
 
 

@@ -4,12 +4,14 @@
     CutMix   b inside a rectangle of the share 1 - λ of the area, around a uniform centre, clipped at the borders; the
              label counts the pixels that are left of each
 
-λ is drawn from Beta(α, α). The partner b is another training image under the same view: that at the image's place in a
-random order of all. All of it depends on (seed, view, index) alone, so that a teacher's outputs for mixtures can be
-cached.
+λ and the rectangle depend on (seed, view, index) alone; λ is drawn from Beta(α, α). The partner b is another training
+image under the same view: that at the image's row in a random order of all, which depends on (seed, view) and their
+number. So it is the same for all trainings on one split, which share a cache of a teacher's outputs for mixtures, and
+not for those on another part of the same images. Everything here but the blending is computed on the host.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -17,13 +19,14 @@ from torch.nn import functional
 
 from supersnn.config import AugmentConfig
 from supersnn.randomness import below, draws, key, permutation
+from supersnn.streams import to_device
 
 _STREAM = 0x6D6978  # separates these random numbers from those of single images
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """How the images of a batch are mixed.
+    """How the images of a batch are mixed; all of it is on the host.
 
     Attributes:
         partner: int64 [B], rows of the training images.
@@ -38,16 +41,16 @@ class Mixture:
     def images(self, own: Tensor, partners: Tensor) -> Tensor:
         """Return the mixtures uint8 [B, C, H, W] of two such batches."""
         height, width = own.shape[-2:]
-        share = self.share.to(own.device).view(-1, 1, 1, 1)
+        share = to_device(self.share, own.device).view(-1, 1, 1, 1)
         blended = (share * own.long() + (65536 - share) * partners.long() + 32768) >> 16
-        top, bottom, left, right = (edge.to(own.device).view(-1, 1, 1) for edge in self.box)
+        top, bottom, left, right = (edge.view(-1, 1, 1) for edge in to_device(self.box, own.device))
         y = torch.arange(height, device=own.device).view(1, -1, 1)
         x = torch.arange(width, device=own.device).view(1, 1, -1)
         inside = ((y >= top) & (y < bottom) & (x >= left) & (x < right)).unsqueeze(1)
         return torch.where(inside, partners, blended.to(torch.uint8))
 
     def targets(self, own: Tensor, partners: Tensor, classes: int, pixels: int) -> Tensor:
-        """Return the distributions float32 [B, K] of labels int64 [B], for images of so many pixels."""
+        """Return the distributions float32 [B, K] of labels int64 [B] on the host, for images of so many pixels."""
         top, bottom, left, right = self.box
         covered = ((bottom - top) * (right - left)).double() / pixels
         share = (self.share.double() / 65536 * (1 - covered)).float().unsqueeze(1)
@@ -69,14 +72,13 @@ def mixture(
 
     Args:
         config: with `mixup` or `cutmix` above 0.
-        rows: int64 [B], of the training images.
-        index: int64 [B], their `Images.index`.
+        rows: int64 [B], of the training images, on the host.
+        index: int64 [B] on the host, their `Images.index`.
         view: number of the view.
         seed: of all views.
         size: number of training images, and the images' height and width.
     """
     count, height, width = size
-    index = index.cpu()
     numbers = draws(key(seed, view, _STREAM), index, 4)
     cut = (
         below(numbers[0], 2).bool()
@@ -96,7 +98,13 @@ def mixture(
     )
     box = torch.stack([torch.where(cut, edge, 0) for edge in edges])
     share = torch.where(cut, 65536, (own * 65536).round().long())
-    return Mixture(permutation(count, seed, view, _STREAM)[rows.cpu()], share, box)
+    return Mixture(_partners(count, seed, view)[rows], share, box)
+
+
+@lru_cache(maxsize=4)  # of images and of labels, chunk by chunk
+def _partners(count: int, seed: int, view: int) -> Tensor:
+    """Return the partner's row of each of so many training images in a view, int64 [count]."""
+    return permutation(count, seed, view, _STREAM)
 
 
 def _beta(uniform: Tensor, alpha: float) -> Tensor:

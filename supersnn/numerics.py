@@ -1,7 +1,9 @@
 """How GPUs compute: which operations may round to TF32, and whether the same work gives the same bits.
 
 torch keeps these settings for the whole process, so they are set for a block of work and restored after it. On CPUs
-nothing is set: there results are reproducible as they are.
+nothing is set: there results are reproducible as they are. One of them can be set only once: cuBLAS takes its workspace
+at a process's first product of matrices on a GPU, so the import of this module asks for one with which products are
+deterministic, unless the environment names another. Whatever uses a GPU here imports this module before.
 """
 
 import os
@@ -11,7 +13,7 @@ from typing import Any, Literal
 
 import torch
 
-_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def gpu_precision(device: torch.device | str) -> Literal["fp32", "bf16"]:
@@ -46,8 +48,6 @@ def numerics(device: torch.device, tf32: bool = False, deterministic: bool = Fal
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
     )
-    if deterministic:
-        os.environ.setdefault(_WORKSPACE, ":4096:8")  # cuBLAS reads it when it is first used
     try:
         cudnn.allow_tf32, matmul.allow_tf32 = tf32, False
         cudnn.deterministic = deterministic
@@ -57,3 +57,9 @@ def numerics(device: torch.device, tf32: bool = False, deterministic: bool = Fal
     finally:
         cudnn.allow_tf32, matmul.allow_tf32, cudnn.deterministic, filling.fill_uninitialized_memory = before
         torch.use_deterministic_algorithms(required, warn_only=only_warn)
+
+
+def matmul_precision(device: torch.device) -> Literal["fp32", "tf32"]:
+    """Return the precision that products of matrices in single precision have within `numerics` on a device."""
+    with numerics(device):
+        return "tf32" if torch.backends.cuda.matmul.allow_tf32 else "fp32"

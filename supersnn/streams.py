@@ -59,7 +59,11 @@ def to_device(values: Tensor, device: torch.device) -> Tensor:
 
 
 def to_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return copies of some tensors on the host; this waits for the device once."""
+    """Return copies of some tensors on the host; this waits for the device once.
+
+    They are in ordinary memory, so that any thread may free them at any time. torch records an event when pinned memory
+    is freed, which breaks the capture of a graph: here that happens in the thread that captures.
+    """
     copies, device = {}, None
     for name, tensor in tensors.items():
         source = tensor.detach()
@@ -68,6 +72,7 @@ def to_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             copies[name] = torch.empty_like(source, device="cpu", pin_memory=True).copy_(source, non_blocking=True)
         else:
             copies[name] = source.to("cpu", copy=True)
-    if device is not None:
-        torch.cuda.current_stream(device).synchronize()
-    return copies
+    if device is None:
+        return copies
+    torch.cuda.current_stream(device).synchronize()
+    return {name: copy.clone() if tensors[name].is_cuda else copy for name, copy in copies.items()}

@@ -14,7 +14,6 @@ from supersnn.networks.base import Network
 from supersnn.numerics import gpu_precision, numerics
 from supersnn.optimisation import learning_rate, optimiser
 from supersnn.randomness import permutation
-from supersnn.streams import to_device
 from supersnn.views import augmented, targets, view_of
 
 _ORDER = 9  # stream of the teacher's seed
@@ -58,7 +57,7 @@ def fit(
         for epoch in range(config.train.epochs):
             view = view_of(epoch, config.dataset.augment)
             order = permutation(len(data.train), config.seed, _ORDER, epoch)[: steps * size]
-            for rows in to_device(order, where).split(size):
+            for rows in order.split(size):
                 images = normalise(augmented(data.train, rows, view, config))
                 with torch.autocast(where.type, torch.bfloat16, enabled=half):
                     logits = network(images).logits.float()

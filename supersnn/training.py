@@ -29,7 +29,7 @@ from supersnn.measurement import measure
 from supersnn.networks.base import Output
 from supersnn.networks.build import build
 from supersnn.networks.stages import Taps
-from supersnn.optimisation import learning_rate, numbers_of, optimiser, rate_tensor, restore_numbers, restored, state_of
+from supersnn.optimisation import numbers_of, optimiser, restore_numbers, restored, state_of
 from supersnn.own_losses import OwnTerms
 from supersnn.own_metrics import own_metrics
 from supersnn.process_group import check_shards, process_group
@@ -37,6 +37,7 @@ from supersnn.randomness import key, permutation
 from supersnn.records.metrics import SPIKE_RATE
 from supersnn.relation_loss import RelationLoss
 from supersnn.shards import Shard
+from supersnn.step_values import AVERAGE, RATE, RELATION, StepValues, step_values, value_tensors
 from supersnn.streams import Turn, to_device, to_host
 from supersnn.views import augmented, targets, view_of
 
@@ -229,7 +230,7 @@ class _Training:
         self.batch = min(config.train.batch_size, len(data.train))
         self.steps = len(data.train) // self.batch
         self.layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
-        self.taken = 0
+        self.values: StepValues = {}
         self.turn = Turn(self.device, config.train.tf32, config.train.deterministic)
         with self.turn:
             self._build()
@@ -242,8 +243,7 @@ class _Training:
             self.network = build(config.student, config.neuron, data.shape, len(data.classes))
         self.shard.convert_batch_norm(self.network)
         self.network.to(self.device).to(memory_format=self.layout)
-        ema = config.optimizer.ema
-        self.average = WeightAverage(self.network, ema) if ema else None
+        self.average = WeightAverage(self.network) if config.optimizer.ema else None
 
     def _prepare(self, resume: Snapshot | None) -> None:
         """Make what the steps need beside the network."""
@@ -260,23 +260,28 @@ class _Training:
             *(self.projection.parameters() if self.projection else ()),
             *self.own.modules.parameters(),
         ]
-        on_device = _steps_on_device(self.shard) and not self._changing() and not config.import_paths()
-        self.rate = rate_tensor(self.device) if on_device else None
-        self.optimizer = optimiser(config.optimizer, self.parameters, self.rate)
+        on_device = value_tensors(config, self.device) if self._steps_alike() else None
+        self.optimizer = optimiser(config.optimizer, self.parameters, None if on_device is None else on_device[RATE])
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.train.precision == "fp16")
-        self.device_steps = self._device_steps()
+        self.graph_wanted = on_device is not None and config.train.graph == "auto"
+        self.device_steps: DeviceSteps | None = None
+        if on_device is not None:
+            self.values, batches = on_device, self._chunk_batches()
+            self.device_steps = DeviceSteps(self._update, on_device, self.batch, batches, self.graph_wanted)
         self.evaluated = self.network if self.average is None else self.average.network
-        self.evaluator = Evaluator(self.evaluated, data.mean, data.std, graph=self._graph_wanted())
+        self.evaluator = Evaluator(self.evaluated, data.mean, data.std, graph=self.graph_wanted)
         self.sums: dict[str, Tensor] = {}
         if resume is not None:
             self.restore(*resume)
 
-    def _changing(self) -> bool:
-        """Return whether a step does other work than the one before, so that it cannot be captured once."""
+    def _steps_alike(self) -> bool:
+        """Return whether every step is the same work on a GPU alone, so that the host need not take part.
+
+        A queue of past batches grows in the first steps, and code of one's own may do anything.
+        """
         relation = self.config.loss.relation
-        return self.average is not None or (
-            relation.weight > 0 and (relation.queue > 0 or relation.schedule != "constant")
-        )
+        queued = relation.weight > 0 and relation.queue > 0
+        return _steps_on_device(self.shard) and not queued and not self.config.import_paths()
 
     def release(self) -> None:
         """Break the reference cycle with what runs the steps, so that memory on the device is free at once.
@@ -285,15 +290,6 @@ class _Training:
         """
         self.turn.end()
         self.device_steps = None
-
-    def _graph_wanted(self) -> bool:
-        return self.rate is not None and self.config.train.graph == "auto"
-
-    def _device_steps(self) -> DeviceSteps | None:
-        """Return what runs the steps on a GPU; None where each batch is made and trained on in turn."""
-        if self.rate is None:
-            return None
-        return DeviceSteps(self._update, self.rate, self.batch, self._chunk_batches(), self._graph_wanted())
 
     def _chunk_batches(self) -> int:
         """Return how many of this shard's batches are augmented at once."""
@@ -364,10 +360,9 @@ class _Training:
         parts = (chunk, self._images(chunk, view), self._targets(chunk, view))
         for position, images, labels in zip(*(part.split(size) for part in parts), strict=True):
             outputs = self.teacher_source(position, view, images) if self.teacher_source else None
-            rate = self._rate(step)
+            self.values = values = self._values(step)
             for group in self.optimizer.param_groups:
-                group["lr"] = rate
-            self.taken = step
+                group["lr"] = values[RATE]
             for name, loss in self._update(images, labels, outputs).items():
                 self.sums[name] = self.sums[name] + loss if name in self.sums else loss
             step += 1
@@ -376,22 +371,18 @@ class _Training:
         """Take the steps of a chunk of rows without waiting for the device."""
         assert self.device_steps is not None
         view = self._view()
-        rows = to_device(chunk, self.device)
-        images = self._images(rows, view)
+        images = self._images(chunk, view)
         outputs = self.teacher_source(chunk, view, images) if self.teacher_source else None
-        rates = [self._rate(step + number) for number in range(len(chunk) // self.batch)]
-        self.device_steps.run(
-            images,
-            self._targets(rows, view),
-            outputs,
-            to_device(torch.tensor(rates, dtype=torch.float64), self.device),
-        )
+        steps = [self._values(step + number) for number in range(len(chunk) // self.batch)]
+        values = {name: torch.tensor([one[name] for one in steps], dtype=torch.float64) for name in steps[0]}
+        on_device = {name: to_device(coming, self.device) for name, coming in values.items()}
+        self.device_steps.run(images, self._targets(chunk, view), outputs, on_device)
 
     def _view(self) -> int:
         return view_of(self.epoch, self.config.dataset.augment)
 
-    def _rate(self, step: int) -> float:
-        return learning_rate(self.config.optimizer, step, self.steps * self.config.train.epochs)
+    def _values(self, step: int) -> dict[str, float]:
+        return step_values(self.config, step, self.steps * self.config.train.epochs)
 
     def _losses(self) -> dict[str, float]:
         """Return the mean of each loss term over the epoch's steps, synchronising with the device once."""
@@ -428,7 +419,7 @@ class _Training:
             self.shard,
             self.relation,
             maps,
-            progress=self.taken / (self.steps * loop.epochs),
+            relation_weight=self.values.get(RELATION),
             own=self.own.terms,
         )
         self.optimizer.zero_grad()
@@ -440,7 +431,7 @@ class _Training:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average is not None:
-            self.average.update(self.network, self.taken)
+            self.average.update(self.network, self.values[AVERAGE])
         return {name: term.detach() for name, term in terms.items()}
 
     def _validate(self) -> dict[str, float]:

@@ -238,12 +238,12 @@ def test_the_image_has_every_module_and_pins_every_dependency() -> None:
     assert {re.split(r"[\[<>=]", name)[0].lower() for name in wanted} <= pinned
 
 
-def test_the_session_on_a_gpu_runs_a_pack_in_a_workspace_that_is_deterministic() -> None:
+def test_the_session_on_a_gpu_runs_a_pack_and_sets_nothing_that_a_sweep_must_set_itself() -> None:
     script = DEPLOY / "gpu_session.sh"
     checked = subprocess.run(["bash", "-n", script], capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stderr
     text = script.read_text(encoding="utf-8")
-    assert "export CUBLAS_WORKSPACE_CONFIG=${CUBLAS_WORKSPACE_CONFIG:-:4096:8}\n" in text
+    assert "CUBLAS_WORKSPACE_CONFIG" not in text
     data = yaml.safe_load((ROOT / "configs/digits.yaml").read_text(encoding="utf-8"))
     for value in re.findall(r"--set (\S+)", text):
         data = with_override(data, *parse_override(value))

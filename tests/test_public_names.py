@@ -5,6 +5,7 @@ import importlib.metadata
 import pkgutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,21 @@ def test_version_is_that_of_the_distribution() -> None:
     import supersnn
 
     assert supersnn.__version__ == importlib.metadata.version("supersnn")
+
+
+def test_without_a_distribution_the_version_is_that_of_the_source_tree(monkeypatch: pytest.MonkeyPatch) -> None:
+    import supersnn
+    from supersnn import version
+    from tune.versions import code_version
+
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    project = tomllib.loads((Path(supersnn.__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
+    assert supersnn.__version__ == project["project"]["version"]
+    assert code_version().startswith(supersnn.__version__)
+    assert version._of_tree(Path("/nowhere/pyproject.toml")) == version.UNKNOWN
 
 
 def test_importing_the_packages_is_cheap() -> None:

@@ -8,6 +8,8 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from supersnn.version import package_version
+
 PACKAGES = ("supersnn", "supersnn_cli", "tune", "analysis")
 """The packages of this project; a cluster's nodes get their sources from the driver."""
 
@@ -23,13 +25,12 @@ def code_version(own: Mapping[str, str] | None = None) -> str:
     Args:
         own: what identifies the user's packages (`supersnn.plugins.identities`); the version names them, too.
     """
-    version = _package_version()
+    version = _with_commit(package_version())
     short = (f"{name} {identity.removeprefix('sha256:')[:12]}" for name, identity in (own or {}).items())
     return ", ".join([version, *short])
 
 
-def _package_version() -> str:
-    version = importlib.metadata.version("supersnn")
+def _with_commit(version: str) -> str:
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return version

@@ -1,1 +1,1 @@
-"""How fast trainings are on one GPU: `python -m benchmarks.gpu`, at most 8 minutes; `--device cpu --small` tests it."""
+"""How fast trainings are on one GPU: `python -m benchmarks.gpu`, at most 9 minutes; `--device cpu --small` tests it."""

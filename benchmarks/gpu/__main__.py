@@ -1,12 +1,16 @@
-"""Run the benchmark: `python -m benchmarks.gpu [--json] [--write FILE] [--part NAME] [--device cpu --small]`."""
+"""Run the benchmark: `python -m benchmarks.gpu [--json] [--write FILE] [--part NAME] [--device cpu --small]`.
+
+A file of `--json` is written before each part: where one hangs, or the process is killed, those before are in it.
+"""
 
 import argparse
+import faulthandler
 import json
 import platform
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +18,50 @@ import torch
 
 from benchmarks.gpu.parts import PARTS
 from benchmarks.gpu.setting import Setting, release
+from supersnn.files import write_atomically
 from supersnn.gpus import ask_for_queues, gpu_facts
 
 MINUTES = 8.0
+GRACE = 60.0
+"""Seconds that a part which has begun in time may take longer."""
 
 
-def measure(setting: Setting, names: list[str], minutes: float = MINUTES) -> dict[str, Any]:
-    """Return what the parts measured; one that fails, or that time is too short for, does not keep the others."""
+def measure(
+    setting: Setting,
+    names: list[str],
+    minutes: float = MINUTES,
+    keep: Callable[[dict[str, Any]], None] | None = None,
+) -> dict[str, Any]:
+    """Return what the parts measured; one that fails, or that time is too short for, does not keep the others.
+
+    Args:
+        setting: device and sizes.
+        names: of the parts.
+        minutes: after which no further part begins.
+        keep: is given the result so far before each part.
+    """
     started = time.perf_counter()
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, dict[str, Any]] = {name: {"error": "not run: an earlier part did not end"} for name in names}
+
+    def document() -> dict[str, Any]:
+        return {
+            "name": "gpu",
+            "small": setting.small,
+            "device": str(setting.device),
+            **gpu_facts(setting.device),
+            "versions": {"python": platform.python_version(), "torch": torch.__version__},
+            "seconds": round(time.perf_counter() - started, 1),
+            "parts": found,
+        }
+
     for name in names:
         if time.perf_counter() - started > 60 * minutes:
             found[name] = {"error": "not run: the time is over"}
             continue
         print(f"{time.perf_counter() - started:6.1f} s {name}", file=sys.stderr, flush=True)
+        found[name] = {"error": "begun, and did not end"}
+        if keep is not None:
+            keep(document())
         began = time.perf_counter()
         try:
             found[name] = PARTS[name](setting).document()
@@ -36,15 +70,7 @@ def measure(setting: Setting, names: list[str], minutes: float = MINUTES) -> dic
             found[name] = {"error": traceback.format_exc()[-2000:]}
         found[name]["seconds"] = round(time.perf_counter() - began, 1)
         release(setting)
-    return {
-        "name": "gpu",
-        "small": setting.small,
-        "device": str(setting.device),
-        **gpu_facts(setting.device),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "seconds": round(time.perf_counter() - started, 1),
-        "parts": found,
-    }
+    return document()
 
 
 def lines(document: Mapping[str, Any]) -> Iterator[str]:
@@ -79,7 +105,9 @@ def main() -> None:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--small", action="store_true", help="sizes that only show that everything runs")
     parser.add_argument("--part", action="append", choices=list(PARTS), help="measure these parts alone")
-    parser.add_argument("--minutes", type=float, default=MINUTES, help="after which no further part begins")
+    parser.add_argument(
+        "--minutes", type=float, default=MINUTES, help="after which no further part begins; one more ends it"
+    )
     parser.add_argument("--seconds", type=float, default=10.0, help="for each way to share the card")
     parser.add_argument("--json", nargs="?", const="-", help="print one JSON document, or write it to this file")
     parser.add_argument("--write", type=Path, help="a Markdown file whose section on this benchmark is replaced")
@@ -88,11 +116,17 @@ def main() -> None:
     if options.device == "cuda" and not torch.cuda.is_available():
         sys.exit(f"torch {torch.__version__} sees no GPU here; --device cpu --small shows that everything runs")
     setting = Setting(torch.device(options.device), options.small, 0.2 if options.small else options.seconds)
-    document = measure(setting, options.part or list(PARTS), options.minutes)
-    text = json.dumps(document, indent=1)
-    if options.json and options.json != "-":
-        Path(options.json).write_text(text + "\n", encoding="utf-8")
-    print(text if options.json == "-" else "\n".join(lines(document)))
+    file = Path(options.json) if options.json and options.json != "-" else None
+
+    def keep(document: dict[str, Any]) -> None:
+        if file is not None:
+            write_atomically(file, json.dumps(document, indent=1) + "\n")
+
+    faulthandler.dump_traceback_later(60 * options.minutes + GRACE, exit=True)  # a part that hangs, or takes too long
+    document = measure(setting, options.part or list(PARTS), options.minutes, keep)
+    faulthandler.cancel_dump_traceback_later()
+    keep(document)
+    print(json.dumps(document, indent=1) if options.json == "-" else "\n".join(lines(document)))
     if options.write:
         from benchmarks.common import write_section
 

@@ -118,7 +118,7 @@ def steps_of(network: Network, setting: Setting, precision: str, batch: int, gra
         return {"total": loss.detach()}
 
     count = 4
-    steps = DeviceSteps(update, rate, batch, count, graph)
+    steps = DeviceSteps(update, {"rate": rate}, batch, count, graph)
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(batch * count, 3, side, side, generator=generator).to(device)
     images = images.contiguous(memory_format=torch.channels_last)
@@ -129,7 +129,7 @@ def steps_of(network: Network, setting: Setting, precision: str, batch: int, gra
     def run(number: int) -> None:
         with torch.cuda.stream(stream):
             for _ in range(-(-number // count)):
-                steps.run(images, labels, None, rates)
+                steps.run(images, labels, None, {"rate": rates})
         setting.synchronise()
 
     setting.synchronise()

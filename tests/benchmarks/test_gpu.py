@@ -1,7 +1,11 @@
 """The benchmark for a GPU: its parts run on a CPU, at sizes that say nothing about speed."""
 
 import importlib.util
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +18,7 @@ from benchmarks.gpu.setting import NotCapturedError, Setting, described, replace
 from supersnn import training
 from supersnn.neurons import LIF
 
+ROOT = Path(__file__).resolve().parents[2]
 SMALL = Setting(torch.device("cpu"), small=True, seconds=0.1)
 
 
@@ -28,6 +33,38 @@ def test_a_part_that_comes_too_late_is_named() -> None:
     document = measure(SMALL, ["ceilings"], minutes=-1.0)
     assert document["parts"]["ceilings"]["error"] == "not run: the time is over"
     assert any("ceilings failed: not run" in line for line in lines(document))
+
+
+def test_the_result_so_far_is_kept_before_each_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[dict[str, str]] = []
+
+    def keep(document: dict[str, Any]) -> None:
+        kept.append({name: part.get("error", "measured") for name, part in document["parts"].items()})
+
+    monkeypatch.setattr("benchmarks.gpu.__main__.PARTS", dict.fromkeys("ab", parts.ceilings))
+    measure(SMALL, ["a", "b"], keep=keep)
+    unfinished = "begun, and did not end"
+    assert kept == [
+        {"a": unfinished, "b": "not run: an earlier part did not end"},
+        {"a": "measured", "b": unfinished},
+    ]
+
+
+def test_a_measurement_that_hangs_is_ended_and_leaves_what_there_is(tmp_path: Path) -> None:
+    script = (
+        "import sys, time\nfrom benchmarks.gpu import __main__ as benchmark\n"
+        "benchmark.PARTS['graphs'] = lambda setting: time.sleep(60)\n"
+        "benchmark.GRACE = 1.0\n"
+        f"sys.argv = ['x', '--device', 'cpu', '--small', '--minutes', '0.05', '--json', {str(tmp_path / 'found')!r}]\n"
+        "sys.argv += ['--part', 'ceilings', '--part', 'graphs']\nbenchmark.main()\n"
+    )
+    command = [sys.executable, "-c", script]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False)
+    assert found.returncode == 1
+    assert "Timeout (0:00:04)!" in found.stderr
+    document = json.loads((tmp_path / "found").read_text(encoding="utf-8"))
+    assert "rows" in document["parts"]["ceilings"]
+    assert document["parts"]["graphs"]["error"] == "begun, and did not end"
 
 
 def test_targets_are_bounds() -> None:

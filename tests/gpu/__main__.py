@@ -1,4 +1,8 @@
-"""Run the checks: `python -m tests.gpu [--device cpu] [--json FILE] [--minutes 6]`; exits with 1 unless all passed."""
+"""Run the checks: `python -m tests.gpu [--device cpu] [--json FILE] [--minutes 6]`; exits with 1 unless all passed.
+
+The file is written before each check: where one hangs, or the process is killed, it has those before, and which one was
+``running``.
+"""
 
 import argparse
 import faulthandler
@@ -14,21 +18,34 @@ from typing import Any
 import pytest
 import torch
 
+from supersnn.files import write_atomically
 from supersnn.gpus import ask_for_queues, gpu_facts
 
 FOLDER = Path(__file__).parent
+GRACE = 60.0
+"""Seconds that a check which has begun in time may take longer."""
 LIBRARIES = ("torch", "triton", "numpy", "numba", "pydantic", "safetensors")
 
 
 class Results:
-    """A pytest plugin that collects each check's outcome, and fails those that time has not sufficed for."""
+    """A pytest plugin that collects each check's outcome, and fails those that time has not sufficed for.
 
-    def __init__(self, seconds: float) -> None:
+    Args:
+        about: what the document says beside the checks.
+        seconds: after which no further check begins.
+        file: gets the document before each check, and at the end; with None nothing does.
+    """
+
+    def __init__(self, about: dict[str, Any], seconds: float, file: Path | None) -> None:
         self.tests: list[dict[str, Any]] = []
-        self._deadline = time.monotonic() + seconds
+        self._about, self._file, self._running = about, file, ""
+        self._began = time.monotonic()
+        self._deadline = self._began + seconds
 
-    def pytest_runtest_setup(self) -> None:
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Fail a check that would begin after the deadline."""
+        self._running = _name(item.nodeid)
+        self.write(self.document())
         if time.monotonic() > self._deadline:
             pytest.fail("not run: the time is over", pytrace=False)
 
@@ -36,38 +53,55 @@ class Results:
         """Take a report: of a check's call, or of whatever kept it from being called."""
         if report.when == "call" or (report.when == "setup" and report.outcome != "passed"):
             text = str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else report.longreprtext[-3000:]
-            name = report.nodeid.rpartition("/")[2]
+            seconds = round(report.duration, 3)
             self.tests.append(
-                {"name": name, "outcome": report.outcome, "seconds": round(report.duration, 3), "text": text}
+                {"name": _name(report.nodeid), "outcome": report.outcome, "seconds": seconds, "text": text}
             )
 
+    def document(self, code: int | None = None) -> dict[str, Any]:
+        """Return the results as one document; pytest's exit code says that there will be no more."""
+        counts = {
+            outcome: sum(test["outcome"] == outcome for test in self.tests)
+            for outcome in ("passed", "failed", "skipped")
+        }
+        complete = self._about["device"] == "cpu" or counts["skipped"] == 0
+        return {
+            "ok": code == 0 and counts["passed"] > 0 and complete,
+            **self._about,
+            **({"running": self._running} if code is None else {}),
+            "seconds": round(time.monotonic() - self._began, 1),
+            **counts,
+            "tests": self.tests,
+        }
 
-def run(device: str, minutes: float, selected: str | None) -> dict[str, Any]:
+    def write(self, document: dict[str, Any]) -> None:
+        """Write a document to the file."""
+        if self._file is not None:
+            write_atomically(self._file, json.dumps(document, indent=1) + "\n")
+
+
+def run(device: str, minutes: float, selected: str | None, file: Path | None = None) -> dict[str, Any]:
     """Run the checks on a device; return their results as one document."""
     os.environ["SUPERSNN_GPU_CHECK"] = device
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
-    ask_for_queues()
-    faulthandler.dump_traceback_later(60 * minutes + 60, exit=True)  # a check that hangs
-    started = time.monotonic()
-    results = Results(60 * minutes)
-    arguments = ["-c", str(FOLDER / "pytest.ini"), "--rootdir", str(FOLDER), str(FOLDER)]
-    code = pytest.main([*arguments, *(["-k", selected] if selected else [])], plugins=[results])
-    faulthandler.cancel_dump_traceback_later()
-    counts = {
-        outcome: sum(test["outcome"] == outcome for test in results.tests)
-        for outcome in ("passed", "failed", "skipped")
-    }
-    complete = device == "cpu" or counts["skipped"] == 0
-    return {
-        "ok": int(code) == 0 and counts["passed"] > 0 and complete,
+    about = {
         "device": device,
         **gpu_facts(device),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in LIBRARIES},
-        "seconds": round(time.monotonic() - started, 1),
-        **counts,
-        "tests": results.tests,
     }
+    results = Results(about, 60 * minutes, file)
+    arguments = ["-c", str(FOLDER / "pytest.ini"), "--rootdir", str(FOLDER), str(FOLDER)]
+    with os.fdopen(os.dup(2), "w") as shown:  # standard error itself is pytest's during a check
+        faulthandler.dump_traceback_later(60 * minutes + GRACE, exit=True, file=shown)  # a check that hangs
+        code = pytest.main([*arguments, *(["-k", selected] if selected else [])], plugins=[results])
+        faulthandler.cancel_dump_traceback_later()
+    document = results.document(int(code))
+    results.write(document)
+    return document
+
+
+def _name(node: str) -> str:
+    return node.rpartition("/")[2]
 
 
 def _version(library: str) -> str | None:
@@ -85,12 +119,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=6.0, help="after which no further check begins")
     parser.add_argument("-k", dest="selected", help="as pytest's")
     options = parser.parse_args()
+    ask_for_queues()
     if options.device == "cuda" and not torch.cuda.is_available():
         sys.exit(f"torch {torch.__version__} sees no GPU here; --device cpu runs the checks that a CPU can")
-    document = run(options.device, options.minutes, options.selected)
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    document = run(options.device, options.minutes, options.selected, options.json)
     for test in document["tests"]:
         if test["outcome"] == "failed":
             print(f"FAILED {test['name']}: {test['text'].strip().splitlines()[-1] if test['text'].strip() else ''}")

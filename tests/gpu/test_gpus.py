@@ -21,6 +21,7 @@ def test_what_results_depend_on_is_known(cuda: torch.device) -> None:
     facts = gpu_facts(cuda)
     assert facts["gpu"] == torch.cuda.get_device_name()
     assert {"gpu_capability", "cuda", "cudnn"} <= facts.keys()
+    assert facts["matmul"] == "fp32"
 
 
 def test_without_a_compiler_and_cached_kernels_a_spiking_layer_still_runs(cuda: torch.device, tmp_path: Path) -> None:
@@ -41,5 +42,25 @@ def test_without_a_compiler_and_cached_kernels_a_spiking_layer_still_runs(cuda: 
     hidden["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     found = subprocess.run(
         [sys.executable, "-c", script], env=hidden, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert found.returncode == 0, found.stderr[-2000:]
+
+
+def test_deterministic_products_after_the_check_of_a_gpu(cuda: torch.device) -> None:
+    """The check makes the first product of a process, at which cuBLAS takes its workspace."""
+    del cuda
+    script = (
+        "import torch\n"
+        "from supersnn.gpus import gpu_fault\n"
+        "assert gpu_fault(0) is None\n"
+        "from supersnn.numerics import numerics\n"
+        "with numerics(torch.device('cuda'), deterministic=True):\n"
+        "    ones = torch.ones(64, 64, device='cuda')\n"
+        "    assert (ones @ ones == 64).all()\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "CUBLAS_WORKSPACE_CONFIG"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    found = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=120, check=False
     )
     assert found.returncode == 0, found.stderr[-2000:]

@@ -43,9 +43,9 @@ def on_device(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     chunks: list[int] = []
     run = DeviceSteps.run
 
-    def recorded(self: DeviceSteps, images: Tensor, labels: Tensor, outputs: Any, rates: Tensor) -> None:
-        chunks.append(len(rates))
-        run(self, images, labels, outputs, rates)
+    def recorded(self: DeviceSteps, images: Tensor, labels: Tensor, outputs: Any, values: Any) -> None:
+        chunks.append(len(values["rate"]))
+        run(self, images, labels, outputs, values)
 
     monkeypatch.setattr(DeviceSteps, "run", recorded)
     monkeypatch.setattr(training, "_steps_on_device", lambda _shard: True)
@@ -76,8 +76,10 @@ def assert_same(one: list[tuple[dict[str, float], Any]], other: list[tuple[dict[
         {"optimizer__name": "adamw", "optimizer__lr": 0.01, "optimizer__clip": 1.0},
         {"neuron__kind": "plif", "train__channels_last": False, "optimizer__momentum": 0.0},
         TAUGHT,
+        {**TAUGHT, "loss__relation__schedule": "cosine", "optimizer__ema": 0.9},
+        {"dataset__augment__mixup": 0.4, "dataset__augment__cutmix": 1.0, "optimizer__ema": 0.5},
     ],
-    ids=["sgd", "adamw", "plif", "taught"],
+    ids=["sgd", "adamw", "plif", "taught", "scheduled", "mixed"],
 )
 def test_the_steps_on_the_device_are_the_same(
     configured: Configured,
@@ -98,10 +100,17 @@ def test_the_steps_on_the_device_are_the_same(
 def test_a_resumed_training_on_the_device_goes_on_to_the_same_bits(
     configured: Configured, bars: TrainingData, on_device: list[int]
 ) -> None:
-    config = configured(**TAUGHT)
+    config = configured(**TAUGHT, loss__relation__schedule="linear", optimizer__ema=0.9)
     whole = results(config, bars)
     assert_same(results(config, bars, whole[0][1]), whole[1:])
     assert len(on_device) == 5
+
+
+def test_steps_that_grow_are_taken_from_the_host(
+    configured: Configured, bars: TrainingData, on_device: list[int]
+) -> None:
+    results(configured(**TAUGHT, loss__relation__queue=2, train__epochs=1), bars)
+    assert on_device == []
 
 
 def test_trainings_that_take_turns_do_not_disturb_each_other(

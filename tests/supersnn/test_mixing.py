@@ -1,5 +1,6 @@
-"""Mixtures of images: what they are, that labels follow, and that they depend on (seed, view, index) alone."""
+"""Mixtures of images: what they are, that labels follow, and what they depend on."""
 
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -7,9 +8,11 @@ import pytest
 import torch
 from scipy.stats import beta, kstest
 
+from supersnn import mixing
 from supersnn.config import AugmentConfig, TrainConfig
 from supersnn.data import TrainingData
 from supersnn.mixing import mixture
+from supersnn.randomness import permutation
 from supersnn.training import train
 from supersnn.views import augmented, targets
 
@@ -73,6 +76,47 @@ def test_a_mixture_does_not_depend_on_its_batch(configured: Configured, bars: Tr
     together = augmented(bars.train, rows, 1, config)
     assert torch.equal(together[1:2], augmented(bars.train, rows[1:2], 1, config))
     assert not torch.equal(together, augmented(bars.train, rows, 0, config))
+
+
+def test_a_partner_depends_on_the_row_and_the_number_of_images() -> None:
+    rows = torch.arange(8)
+    options = AugmentConfig(mixup=1.0)
+    mixed, elsewhere, fewer = (
+        mixture(options, rows, index, 3, 1, (count, 8, 8)) for index, count in ((rows, 40), (rows + 5, 40), (rows, 20))
+    )
+    assert torch.equal(mixed.partner, elsewhere.partner)
+    assert not torch.equal(mixed.share, elsewhere.share)
+    assert not torch.equal(mixed.partner, fewer.partner)
+    assert torch.equal(mixed.share, fewer.share)
+
+
+def test_partners_are_found_once_a_view(
+    configured: Configured, bars: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For the images and the labels of every chunk."""
+    orders: list[tuple[int, ...]] = []
+
+    def counted(*counters: int) -> torch.Tensor:
+        orders.append(counters)
+        return permutation(*counters)
+
+    monkeypatch.setattr(mixing, "permutation", counted)
+    mixing._partners.cache_clear()
+    config = configured(dataset__augment__mixup=0.4)
+    for view in (0, 1):
+        for rows in torch.arange(72).split(16):
+            augmented(bars.train, rows, view, config)
+            targets(bars.train, rows, view, config, 4)
+    assert len(orders) == 2
+
+
+def test_the_copies_of_labels_on_the_host_stay_in_their_process(bars: TrainingData) -> None:
+    images = bars.train.to("cpu")
+    assert images.on_host is images.on_host
+    assert torch.equal(images.on_host.labels, images.labels)
+    again = pickle.loads(pickle.dumps(images))
+    assert vars(again).keys() == {"pixels", "labels", "index"}
+    assert torch.equal(again.on_host.index, images.index)
 
 
 @pytest.mark.parametrize("kind", ["mean", "per_step"])

@@ -181,7 +181,7 @@ def test_the_weight_falls_along_its_schedule() -> None:
 def test_a_scheduled_weight_is_what_the_total_and_its_record_use() -> None:
     output, outputs = Output(drawn(T, B, 4), spikes(T, B, 3, 2, 2)), TeacherOutputs({1: drawn(B, 9).relu()})
     config = LossConfig(relation={"weight": 8.0, "schedule": "linear", "kind": "gram"})
-    terms = total(config, output, torch.arange(B) % 4, outputs, progress=0.75)
+    terms = total(config, output, torch.arange(B) % 4, outputs, relation_weight=8.0 * weight_factor("linear", 0.75))
     torch.testing.assert_close(terms["relation_weighted"], 2 * terms["relation"])
     torch.testing.assert_close(terms["total"], terms["label"] + 2 * terms["relation"])
 

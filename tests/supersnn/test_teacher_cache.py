@@ -472,3 +472,25 @@ def test_outputs_in_another_precision_have_an_address_of_their_own(
     assert is_complete(tmp_path, there, bars, config, [LOGITS])
     assert not is_complete(tmp_path, teacher, bars, config, [LOGITS])
     assert "precision" not in teacher_cache._identity(teacher, bars, config)
+
+
+@pytest.mark.parametrize("kept", [2**30, 0], ids=["kept on the device", "copied in parts"])
+def test_a_gpus_way_to_read_the_files_finds_what_is_in_them(
+    configured: Configured, bars: TrainingData, teacher: Teacher, tmp_path: Path, monkeypatch: Any, kept: int
+) -> None:
+    """Run on the CPU; each view is copied once, until another is asked for."""
+    monkeypatch.setattr(teacher_cache, "_ON_DEVICE", kept)
+    cache = TeacherCache.open(tmp_path, teacher, bars, configured(**TAUGHT), [LOGITS, VECTORS2])
+    position = torch.tensor([5, 0, 71, 5])
+    held: list[Tensor] = []
+    for view in (1, 1, 0, 1):
+        for kind in (LOGITS, VECTORS2):
+            found = cache._on_device(kind, view, position, position)
+            stored = np.load(cache.folder / f"{kind}-{view}.npy")[position.numpy()]
+            assert found.dtype == torch.float32
+            assert torch.equal(found, torch.from_numpy(stored).float())
+        if kept:
+            assert {number for number, _ in cache._views.values()} == {view}
+            held.append(cache._views[LOGITS][1])
+    assert held == [] if not kept else (held[0] is held[1] and held[1] is not held[2])
+    assert (cache._views == {}) == (kept == 0)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from supersnn import checkpoint, training
 from supersnn.augment import normalise
-from supersnn.averaging import WeightAverage
+from supersnn.averaging import WeightAverage, share_of_step
 from supersnn.config import NetworkConfig, NeuronConfig, TrainConfig
 from supersnn.data import Images, TrainingData
 from supersnn.errors import UserError
@@ -111,12 +111,12 @@ def test_the_moving_average_is_what_is_evaluated_and_kept(configured: Configured
 
 def test_the_average_weighs_later_steps_more() -> None:
     network = build(NetworkConfig(architecture="resnet8"), NeuronConfig(), ImageShape(1, 8), 4)
-    average, bias = WeightAverage(network, 0.5), network.get_parameter("readout.bias")
+    average, bias = WeightAverage(network), network.get_parameter("readout.bias")
     expected = bias.detach().double().clone()
     for step in range(20):
         with torch.no_grad():
             bias.normal_()
-        average.update(network, step)
+        average.update(network, share_of_step(0.5, step))
         share = min(0.5, (step + 1) / (step + 10))
         expected = share * expected + (1 - share) * bias.detach().double()
     torch.testing.assert_close(average.network.get_parameter("readout.bias").double(), expected, rtol=1e-5, atol=1e-6)
