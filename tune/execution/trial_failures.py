@@ -62,7 +62,8 @@ class TrialFailures:
         number, names = policy.attempts(key) + 1, self._nodes()
         decision = policy.failed(key, failure, node, names)
         if isinstance(decision, GiveUp):
-            search.ended(key, f"failed:{decision.failure.text}", machine(names[node]) if node in names else None)
+            name = names.get(node or "")
+            search.ended(key, f"failed:{decision.failure.text}", None if name is None else machine(name))
             return
         attempt = Attempt(number, None if node is None else names.get(node, node), failure)
         search.attempt_failed(key, attempt.number, failure.kind, failure.text, attempt.node)
