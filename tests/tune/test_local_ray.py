@@ -106,7 +106,6 @@ def test_a_trial_that_waits_for_no_node_that_is_left_is_placed_anew(
     assert labels == []
 
 
-@pytest.mark.timeout(120)
 def test_trials_that_are_packed_otherwise_get_other_processes(executor: RayExecutor) -> None:
     (node,) = living_nodes()
     executor.adopt(ResourcesConfig(gpus=0, pack=2), max_failures=0)
