@@ -40,7 +40,8 @@ def test_a_node_that_is_drained_ends_its_trial_and_gets_no_other(
     cluster: Cluster, config: Path, tmp_path: Path
 ) -> None:
     plain = yaml.safe_load(config.read_text(encoding="utf-8"))
-    config.write_text(yaml.safe_dump({**plain, "arms": {"direct": {}}, "search": {"trials": 8}}), encoding="utf-8")
+    plain |= {"arms": {"direct": {}}, "space": {"optimizer.lr": "default"}, "verify": {"seeds": 1}}
+    config.write_text(yaml.safe_dump({**plain, "search": {"trials": 8, "scheduler": "none"}}), encoding="utf-8")
     first = cluster.add_node(num_cpus=1)
     cluster.add_node(num_cpus=1)
     driver = Driver(config, tmp_path / "store", "--address", cluster.address)
