@@ -12,11 +12,11 @@ COLUMNS = ("node", "gpus", "trials", "failed", "epochs", "seconds_per_epoch", "s
 
 
 def nodes(sweep: Sweep) -> pd.DataFrame:
-    """Return a row for each node that has trained trials.
+    """Return a row for each node on which trials have trained, or failed.
 
-    `trials`: that have begun or gone on there; `failed` of them; `epochs` and `seconds_per_epoch`: without the first
-    epoch of each worker; `slowness`: how many times as long its epochs take as the median of the other nodes', each
-    kind of training compared by itself, missing where none can be compared.
+    `trials`: that have begun or gone on there; `failed`: that have failed there; `epochs` and `seconds_per_epoch`:
+    without the first epoch of each worker; `slowness`: how many times as long its epochs take as the median of the
+    other nodes', each kind of training compared by itself, missing where none can be compared.
     """
     every = list(sweep.state.nodes.values())
     return pd.DataFrame([_row(node, every) for node in every], columns=list(COLUMNS))

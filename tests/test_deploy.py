@@ -1,6 +1,7 @@
 """The files of `deploy/` and the Dockerfile: valid, not published, without secrets or root."""
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -199,6 +200,47 @@ def test_ray_launcher_file_is_valid() -> None:
     assert described["head_node_type"] in described["available_node_types"]
     assert "--user=1000:1000" in described["docker"]["run_options"]
     assert described["provider"]["use_internal_ips"] is True
+
+
+HOST = {
+    "systemctl": "exit 3",
+    "sudo": 'exec "$@"',
+    "systemd-run": 'shift 2; exec "$@"',
+    "sleep": "exit 0",
+    "curl": 'echo "curl $*" >> "$CALLS"; [[ "$*" = *PUT* ]] && echo secret || [ $(wc -l < "$CALLS") -gt 5 ]',
+    "docker": 'echo "docker $*" >> "$CALLS"; [ $(grep -c docker "$CALLS") -gt 1 ]',
+}
+"""Stand-ins for a machine's commands: the notice comes with the third question, and the container a little later."""
+
+
+def test_a_spot_notice_drains_the_machines_node(tmp_path: Path) -> None:
+    described = yaml.safe_load((DEPLOY / "ray-cluster.yaml").read_text(encoding="utf-8"))
+    in_containers = [text for key, lines in described.items() if key.endswith("setup_commands") for text in lines]
+    assert not [text for text in in_containers if "docker" in text], "the container has none"
+    (command,) = (text for text in described["initialization_commands"] if "docker" in text)
+    assert "RAY_HEAD_IP" not in command, "Ray sets it for the commands that start Ray alone"
+    assert "${" not in command, "systemd would replace it"
+    for name, script in HOST.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{script}\n", encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
+    calls = tmp_path / "calls"
+    calls.touch()
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "CALLS": str(calls)}
+    subprocess.run(["bash", "-c", f"({command})"], env=environment, check=True, timeout=30)
+    asked, drained = (
+        [line for line in calls.read_text(encoding="utf-8").splitlines() if line.startswith(name)]
+        for name in ("curl", "docker")
+    )
+    assert len(asked) == 6, "a token before each question"
+    assert asked[-1].endswith(
+        "X-aws-ec2-metadata-token: secret http://169.254.169.254/latest/meta-data/spot/instance-action"
+    )
+    assert len(drained) == 2, "the container may still be starting"
+    (executed,) = {shlex.join(shlex.split(line)[:5]) for line in drained}
+    assert executed == f"docker exec {described['docker']['container_name']} ray drain-node"
+    options = drain_node.make_context("drain-node", shlex.split(drained[0].replace("spot notice", "spot"))[5:]).params
+    assert options["reason"] == "DRAIN_NODE_REASON_PREEMPTION"
+    assert options["deadline_remaining_seconds"] < 120
 
 
 @pytest.mark.parametrize("name", ["raycluster", "rayjob"])

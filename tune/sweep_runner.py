@@ -66,7 +66,7 @@ class SweepRunner:
             left = asked or self._driver.add_replicate()
 
     def _idle(self) -> None:
-        """Take up requests while tasks run."""
+        """Take up requests while trials or tasks run."""
         self._steering.poll()
         sweep = self._driver.sweep
         self._executor.tune(sweep.resources.stall, sweep.search.max_failures)
@@ -167,7 +167,7 @@ class SweepRunner:
         for taken in driver.studies.warm_start(recorded_splits(driver.store)):
             self._notify(taken)
         search.reconcile()
-        search.poll, self._steering.search = self._steering.poll, search
+        search.poll, self._steering.search = self._idle, search
         failed: dict[Preparation, PreparationFailed] = {}
         try:
             if driver.search_left() and not driver.waits():

@@ -191,7 +191,9 @@ class TrialEnded(Located):
     """A trial has ended: `end` is ``finished``, ``stopped`` or ``failed:REASON``.
 
     `value` is the validation accuracy that it is judged by, None where it has none; `feasible` whether its last
-    metrics are within the sweep's constraints, None in journals of schema 1 and where they are not known.
+    metrics are within the sweep's constraints, None in journals of schema 1 and where they are not known. `node` is the
+    machine on which its last attempt has failed, by the name that its workers give in `EpochReported.place`; None where
+    that is not known, it was the one of its last epoch, or it has not failed.
     """
 
     event: Literal["end"] = "end"
@@ -201,6 +203,11 @@ class TrialEnded(Located):
     epochs: int | None = None
     value: float | None = None
     feasible: bool | None = None
+    node: str | None = None
+
+    def left_out(self) -> set[str]:
+        """Return the fields that are not written: those with their default."""
+        return super().left_out() | _unknown(self, "node")
 
     @property
     def state(self) -> TrialEnd:

@@ -17,8 +17,8 @@ class NodeRecord:
     Attributes:
         name: of the machine, as its workers report it.
         gpus: the names of the GPUs that trained.
-        trials: how many trials have begun or gone on there; one that comes back to it counts again.
-        failed: how many have failed there.
+        trials: how many trials have had an epoch there; one that comes back to it counts again.
+        failed: how many have failed there, also without an epoch there.
         epochs, seconds: by kind of training, without the first epoch of each worker, which loads and compiles.
     """
 

@@ -227,8 +227,8 @@ class SweepState(SweepContents):
         known = event.feasible
         trial.feasible = measures.feasible(trial.metrics, self.constraints) if known is None else known
         search.counts[event.state] += 1
-        if event.state == "failed" and trial.node is not None:
-            self.nodes[trial.node].failed += 1
+        if event.state == "failed" and (node := event.node or trial.node) is not None:
+            self.nodes.setdefault(node, NodeRecord(node)).failed += 1
         search.ended_epochs += trial.epochs
         if trial.eligible and better(trial, search.best_trial):
             search.best = trial.number

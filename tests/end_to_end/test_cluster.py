@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ray.cluster_utils import Cluster
 
 from tests.support import invariants
@@ -33,6 +34,40 @@ def test_a_node_that_joins_is_used_and_one_that_is_lost_is_done_without(
     driver.finish()
     invariants.assert_sweep(tmp_path / "store", "tiny")
     assert driver.failures() == []
+
+
+def test_a_node_that_is_drained_ends_its_trial_and_gets_no_other(
+    cluster: Cluster, config: Path, tmp_path: Path
+) -> None:
+    plain = yaml.safe_load(config.read_text(encoding="utf-8"))
+    plain |= {"arms": {"direct": {}}, "space": {"optimizer.lr": "default"}, "verify": {"seeds": 1}}
+    config.write_text(yaml.safe_dump({**plain, "search": {"trials": 8, "scheduler": "none"}}), encoding="utf-8")
+    first = cluster.add_node(num_cpus=1)
+    cluster.add_node(num_cpus=1)
+    driver = Driver(config, tmp_path / "store", "--address", cluster.address)
+    driver.wait(lambda: len(driver.running_trials()) == 2)
+    driver.wait_for_epochs(2)
+    options = [
+        "--reason",
+        "DRAIN_NODE_REASON_PREEMPTION",
+        "--reason-message",
+        "x",
+        "--deadline-remaining-seconds",
+        "600",
+    ]
+    command = ["ray", "drain-node", "--address", cluster.address, "--node-id", first.node_id, *options]
+    subprocess.run([Path(sys.executable).parent / command[0], *command[1:]], check=True, timeout=60)
+    ended = len(driver.ended_trials())
+    driver.wait(lambda: not is_raylet_alive(first))
+    assert len(driver.ended_trials()) <= ended + 4, "it has ended as soon as its trial has"
+    driver.finish()
+    invariants.assert_sweep(tmp_path / "store", "tiny")
+    assert driver.events("attempt") == [], "nothing was lost"
+
+
+def is_raylet_alive(node: Any) -> bool:
+    """Whether a node of the cluster is still there."""
+    return any(kind == "raylet" for kind, _ in node.live_processes())
 
 
 def test_nodes_without_a_folder_in_common_over_s3(

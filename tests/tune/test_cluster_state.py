@@ -3,20 +3,23 @@
 import json
 import sqlite3
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import ray
 from ray.tune.search import Searcher
 
 from supersnn.errors import UserError
 from tests.support.sweeps import smallest
 from tune.description.sweep import ResourcesConfig
-from tune.execution import searcher
+from tune.execution import keeper, searcher
 from tune.execution.cluster_state import IN_VAIN, NODE_ID, ClusterState, admit_none
 from tune.execution.node_check import NodeMismatch, NodeRequirements
 from tune.execution.nodes import Node
 from tune.execution.share import Claim, Occupancy
+from tune.execution.trial_watch import TrialWatch
 from tune.notices import NodeExcluded, Notice
 from tune.search.messages import Job, Report
 from tune.search.search import Search
@@ -95,7 +98,7 @@ class FakeSearch:
     def attempt_failed(self, key: str, number: int, kind: str, reason: str, node: str | None) -> None:
         self.calls.append(("attempt", key, number, kind, reason, node))
 
-    def ended(self, key: str, end: str) -> None:
+    def ended(self, key: str, end: str, _node: str | None = None) -> None:
         self.calls.append(("ended", key, end))
 
     def waits(self, reason: str) -> None:
@@ -187,6 +190,8 @@ class Controller:
         self.trials = [TuneTrial(number, status, labels or {}) for number, status in enumerate(statuses)]
         self._trial_to_actor = {trial: f"actor {trial.trial_id}" for trial in self.trials[:started]}
         self._staged_trials = set(self.trials[started:live])
+        self.kept = list[str]()
+        self._actor_cache = SimpleNamespace(_cached_objects={"slot": self.kept})
         self.ended, self.stopped, self.starting = list[bool](), list[str](), set[str]()
 
     def get_live_trials(self) -> list[TuneTrial]:
@@ -204,6 +209,7 @@ class Controller:
 
     def _cleanup_cached_actors(self, force_all: bool) -> None:
         self.ended.append(force_all)
+        self.kept.clear()
 
 
 @pytest.mark.usefixtures("clock")
@@ -216,6 +222,116 @@ def test_tune_keeps_processes_that_start_and_ends_idle_ones_where_there_is_no_ro
     controller = Controller(live, started, failed)
     scheduler.choose_trial_to_run(controller)
     assert controller.ended == ended, "trials that have failed stay in Tune's list, and hold nothing"
+
+
+class Process:
+    """What Tune has of a process."""
+
+
+def test_a_process_on_a_drained_node_gets_no_further_trial(clock: list[float]) -> None:
+    cluster, search = Cluster("a", "b"), FakeSearch()
+    watch = TrialWatch(as_search(search), cluster.state)
+    scheduler = searcher.StudyScheduler(as_search(search), cluster.state, searcher.DriverWork(), watch=watch)
+    controller = Controller(2, 2)
+    on_a, on_b = Process(), Process()
+    controller._trial_to_actor = cast(Any, dict(zip(controller.trials, (on_a, on_b), strict=True)))
+    scheduler.choose_trial_to_run(controller)
+    for trial, node in zip(list(controller.trials), "ab", strict=True):
+        report = json.dumps(vars(Report(1, {"val/accuracy": 0.5}, "finished")))
+        scheduler.on_trial_result(controller, trial, {"report": report, "node": node})
+        controller.trials.remove(trial)
+    controller.kept += cast(list[str], [on_a])
+    scheduler.choose_trial_to_run(controller)
+    assert controller.ended == [], "there is room for another trial"
+    cluster.nodes[0] = replace(cluster.nodes[0], draining=True)
+    clock[0] += 1.0
+    assert cluster.state.capacity() == 2
+    assert cluster.state.label_selector() == {NODE_ID: "!in(a)"}
+    assert cluster.state.open_nodes() == {"b": "b (10.0.0.1)"}
+    scheduler.choose_trial_to_run(controller)
+    assert controller.ended == [True]
+    controller.kept += cast(list[str], [on_b])
+    scheduler.choose_trial_to_run(controller)
+    assert controller.ended == [True], "the other node is open"
+    cluster.nodes.pop()
+    assert cluster.state.waits_for(0.0) == "a node: left out are a (10.0.0.1) (it is drained)"
+
+
+class Keepers:
+    """Ray's side of keepers: those that were started, ended, and told."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.calls = list[tuple[Any, ...]]()
+        patch.setattr(keeper, "start_keeper", self._start)
+        patch.setattr(ray, "kill", lambda actor: self.calls.append(("end", actor.pack)))
+
+    def _start(self, pack: int | str, device: str, stall: float) -> Any:
+        self.calls.append(("start", pack, device, stall))
+        return SimpleNamespace(
+            pack=pack, tune=SimpleNamespace(remote=lambda stall: self.calls.append(("tune", pack, stall)))
+        )
+
+
+def test_changed_resources_hold_for_device_requirements_and_packs(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster, keepers = Cluster("a", gpus=0), Keepers(monkeypatch)
+    state = cluster.state
+    for gpus, device in ((1, "cuda"), (0.25, "cuda"), (0, "cpu")):
+        state.adopt(ResourcesConfig(gpus=gpus))
+        assert (state.device, state.gpus) == (device, gpus)
+        assert state.requirements is not None
+        assert state.requirements["gpus"] == gpus
+    state.start_keeper()
+    assert (state.keeper, keepers.calls) == (None, []), "trials are not packed"
+    for resources in ({"gpus": 0, "pack": 4}, {"gpus": 0, "pack": 8}, {"gpus": 1, "pack": 8}, {"gpus": 1, "pack": 1}):
+        state.adopt(ResourcesConfig(**resources))
+        state.start_keeper()
+        state.start_keeper()
+    assert keepers.calls == [
+        ("start", 4, "cpu", 600.0),
+        ("end", 4),
+        ("start", 8, "cpu", 600.0),
+        ("end", 8),
+        ("start", 8, "cuda", 600.0),
+        ("end", 8),
+    ]
+    assert state.keeper is None
+    del clock
+
+
+def test_packs_are_told_a_changed_stall_at_once_and_again_now_and_then(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster, keepers = Cluster("a", gpus=0, pack=4), Keepers(monkeypatch)
+    cluster.state.tune(600.0)
+    cluster.state.start_keeper()
+    assert keepers.calls.pop() == ("start", 4, "cpu", 600.0)
+    cluster.state.tune(600.0)
+    assert keepers.calls == []
+    for _ in range(2):
+        cluster.state.tune(3600.0)
+    assert (cluster.state.stall, keepers.calls) == (3600.0, [("tune", 4, 3600.0)])
+    clock[0] += keeper.TELL_EVERY
+    cluster.state.tune(3600.0)
+    assert keepers.calls[1:] == [("tune", 4, 3600.0)], "Ray may have started it again"
+    cluster.state.adopt(ResourcesConfig(gpus=0, pack=4, cpus=2, stall=60.0))
+    assert keepers.calls[2:] == [("tune", 4, 60.0)], "the keeper is the same"
+
+
+@pytest.mark.usefixtures("clock")
+def test_nodes_that_the_preflight_found_unusable_get_no_work() -> None:
+    cluster = Cluster("a", "b", "c")
+    cluster.state.leave_out({"a": "GPU 1 computes wrong results"}, {"b": "other torch"})
+    assert cluster.state.open_nodes() == {"c": "c (10.0.0.1)"}
+    assert cluster.notices == [
+        NodeExcluded("b (10.0.0.1)", "other torch"),
+        NodeExcluded("a (10.0.0.1)", "GPU 1 computes wrong results; it is looked at again later"),
+    ]
+    breaker = cluster.state.policy.breaker
+    assert breaker.left_out == {"a": "GPU 1 computes wrong results"}, "it is looked at again; the other one is not"
+    breaker.readmit("a")
+    assert list(cluster.state.open_nodes()) == ["a", "c"]
 
 
 def test_a_trial_that_waits_for_a_lost_node_gets_other_labels(clock: list[float]) -> None:

@@ -7,10 +7,12 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import torch
 
 from supersnn.errors import UserError
 from supersnn.records.events import TeacherTrained
 from tests.support.sweeps import smallest
+from tune.description.sweep import ResourcesConfig
 from tune.execution import retries
 from tune.execution.local import LocalExecutor
 from tune.execution.preparations import Preparation, Preparations, Prepared
@@ -88,7 +90,7 @@ class OneTrial:
         self.calls.append(f"halted: {reason}")
         self.over, self.halted = True, reason
 
-    def ended(self, key: str, end: str) -> None:
+    def ended(self, key: str, end: str, _node: str | None = None) -> None:
         self.calls.append(f"{key} {end}")
 
 
@@ -167,6 +169,16 @@ def test_an_error_that_ends_the_process_counts_once_and_halts_the_search() -> No
     first, second, halted = searched(OneTrial(), error, error)
     assert (first, second) == (f"x/0 attempt 1 own: RuntimeError: {error}", "requeued")
     assert halted.startswith("halted: RuntimeError: CUDA error: device-side assert triggered; nothing more can run")
+
+
+def test_changed_resources_hold_here_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    executor = LocalExecutor(resources=ResourcesConfig(gpus=0))
+    first = executor._runner
+    executor.adopt(ResourcesConfig(gpus=0, pack=4), max_failures=3)
+    assert (executor._pack, executor._runner, executor._policy.max_failures) == (4, first, 3)
+    executor.adopt(ResourcesConfig(), max_failures=3)
+    assert (executor.gpus, executor._device, executor._runner.device, executor._pack) == (1.0, "cuda", "cuda", 1)
 
 
 class Teachers:

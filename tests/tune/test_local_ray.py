@@ -88,7 +88,7 @@ class OneTrial:
         self.calls.append(f"requeue {key}")
         self.jobs = [self.job]
 
-    def ended(self, key: str, end: str) -> None:
+    def ended(self, key: str, end: str, _node: str | None = None) -> None:
         self.calls.append(f"{key} {end.partition(':')[0]}")
 
 
@@ -104,6 +104,31 @@ def test_a_trial_that_waits_for_no_node_that_is_left_is_placed_anew(
     executor.search(cast(Search, search))
     assert search.calls == ["requeue x/0", "x/0 failed"]
     assert labels == []
+
+
+def test_trials_that_are_packed_otherwise_get_other_processes(executor: RayExecutor) -> None:
+    (node,) = living_nodes()
+    executor.adopt(ResourcesConfig(gpus=0, pack=2), max_failures=0)
+    executor._cluster.start_keeper()
+    first = executor._cluster.keeper
+    holder = ray.get(first.holder.remote(node.id, ()))
+    assert ray.get(holder.alive.remote())
+    executor.adopt(ResourcesConfig(gpus=0, pack=4, stall=60.0), max_failures=3)
+    assert executor._cluster.policy.max_failures == 3
+    executor._cluster.start_keeper()
+    assert executor._cluster.keeper is not first
+    deadline = time.monotonic() + 30.0
+    while answers(holder):
+        assert time.monotonic() < deadline, "the first keeper's holders end with it"
+        time.sleep(0.1)
+
+
+def answers(holder: Any) -> bool:
+    """Whether a holder is still there."""
+    try:
+        return bool(ray.get(holder.alive.remote()))
+    except ray.exceptions.RayActorError:
+        return False
 
 
 def second_looks(storage: Storage) -> None:

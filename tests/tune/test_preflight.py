@@ -17,13 +17,13 @@ from tune.execution.failures import SystemFailure
 from tune.execution.node_check import (
     NodeReport,
     NodeRequirements,
-    compare,
+    difference,
     local_report,
     node_mismatch,
 )
 from tune.execution.nodes import Node
-from tune.execution.preflight import preflight, probe, require_capacity
-from tune.notices import NodeUnchecked, Notice
+from tune.execution.preflight import Preflight, preflight, probe, require_capacity
+from tune.notices import NodeUnchecked, Notice, ignore
 from tune.remote_storage import RemoteStorage
 from tune.storage import storage_at
 from tune.store import Store
@@ -31,30 +31,21 @@ from tune.versions import PACKAGES, source_digest
 
 VERSIONS = {"python": "3.11.7", "torch": "2.14.1"}
 REPORT = NodeReport(VERSIONS, "digest")
-LATE = "1" * 56
-"""Ray's id of a node that does not answer."""
 
 
-def test_compare_accepts_a_node_like_the_driver() -> None:
-    assert compare(REPORT, VERSIONS, "digest") is None
+def test_a_node_like_the_driver_does_not_differ() -> None:
+    assert difference(REPORT, VERSIONS, "digest") is None
 
 
-def test_compare_names_both_versions() -> None:
+def test_both_versions_are_named() -> None:
     other = replace(REPORT, versions={"python": "3.11.7", "torch": "2.15.0"})
-    reason = compare(other, VERSIONS, "digest")
+    reason = difference(other, VERSIONS, "digest")
     assert reason == "torch: 2.15.0, the driver has 2.14.1; install the same version"
 
 
-@pytest.mark.parametrize(
-    ("report", "word"),
-    [
-        (replace(REPORT, code="x"), "sources"),
-        (replace(REPORT, storage_fault="no store"), "no store"),
-        (replace(REPORT, gpu_fault="no GPU"), "no GPU"),
-    ],
-)
-def test_compare_names_each_fault(report: NodeReport, word: str) -> None:
-    assert word in str(compare(report, VERSIONS, "digest"))
+def test_other_sources_and_plugins_are_differences() -> None:
+    assert "sources" in str(difference(replace(REPORT, code="x"), VERSIONS, "digest"))
+    assert difference(replace(REPORT, plugin_fault="older"), VERSIONS, "digest") == "older"
 
 
 def test_a_probe_reads_and_writes_the_store(tmp_path: Path) -> None:
@@ -67,10 +58,10 @@ def test_a_probe_reads_and_writes_the_store(tmp_path: Path) -> None:
 
 def test_builds_of_torch_may_differ_but_not_its_version() -> None:
     report = NodeReport({**VERSIONS, "torch": "2.14.1+cu130"}, "digest")
-    assert compare(report, {**VERSIONS, "torch": "2.14.1+cpu"}, "digest") is None
-    assert compare(report, {**VERSIONS, "torch": "2.14.1"}, "digest") is None
+    assert difference(report, {**VERSIONS, "torch": "2.14.1+cpu"}, "digest") is None
+    assert difference(report, {**VERSIONS, "torch": "2.14.1"}, "digest") is None
     assert "torch: 2.14.1+cu130, the driver has 2.14.2" in str(
-        compare(report, {**VERSIONS, "torch": "2.14.2+cpu"}, "digest")
+        difference(report, {**VERSIONS, "torch": "2.14.2+cpu"}, "digest")
     )
 
 
@@ -131,19 +122,20 @@ def test_an_actor_imports_no_torch_before_it_compares_its_node() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
-class LateNodes:
-    """Ray with two nodes, of which one does not answer."""
+class Nodes:
+    """Ray with a node for each answer to the probe: a report, or an error that asking for it raises."""
 
-    def __init__(self, driver: NodeReport, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.driver, self.cancelled = driver, list[Any]()
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: NodeReport | Exception) -> None:
+        self.answers = {f"{number}" * 56: answer for number, answer in enumerate(answers)}
+        self.cancelled = list[Any]()
         record = {"NodeManagerHostname": "host", "Resources": {"CPU": 1.0}, "Alive": True}
-        nodes = [{**record, "NodeID": name, "NodeManagerAddress": f"10.0.0.{name[0]}"} for name in (LATE, "2" * 56)]
+        nodes = [{**record, "NodeID": name, "NodeManagerAddress": f"10.0.0.{name[0]}"} for name in self.answers]
         monkeypatch.setattr(ray, "nodes", lambda: nodes)
         monkeypatch.setattr(ray, "remote", lambda **options: lambda _: self if options["num_cpus"] == 0 else None)
         monkeypatch.setattr(ray, "get", self._get)
         monkeypatch.setattr(ray, "cancel", lambda answer, force: self.cancelled.append((answer, force)))
 
-    def options(self, scheduling_strategy: Any) -> "LateNodes":
+    def options(self, scheduling_strategy: Any) -> "Nodes":
         assert not scheduling_strategy.soft
         return self
 
@@ -152,21 +144,65 @@ class LateNodes:
         Path(address, folder, node).write_text(node, encoding="utf-8")
         return node
 
-    def _get(self, answer: str, timeout: float) -> NodeReport:
+    def _get(self, node: str, timeout: float) -> NodeReport:
         assert timeout > 0
-        if answer == LATE:
-            raise ray.exceptions.GetTimeoutError
-        return self.driver
+        if isinstance(answer := self.answers[node], Exception):
+            raise answer
+        return answer
+
+
+SOUND = local_report(None, gpus=0)
+FAULTS = {
+    "gpu": replace(SOUND, gpu_fault="resources.gpus: GPU 1 computes wrong results"),
+    "storage": replace(SOUND, storage_fault="it cannot use --store: No space left on device"),
+    "crash": ray.exceptions.WorkerCrashedError(),
+}
+LATE = ray.exceptions.GetTimeoutError()
+
+
+def checked(folder: Path, notices: list[Notice] | None = None) -> Preflight:
+    notify = ignore if notices is None else notices.append
+    return preflight(Store.at(folder).storage, ResourcesConfig(), "owner", notify=notify)
 
 
 def test_a_node_that_does_not_answer_is_named_and_checked_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nodes, notices = LateNodes(local_report(None, gpus=0), monkeypatch), list[Notice]()
-    requirements = preflight(Store.at(tmp_path).storage, ResourcesConfig(), "owner", notify=notices.append)
-    assert notices == [NodeUnchecked("host (10.0.0.1)")]
-    assert nodes.cancelled == [(LATE, True)]
-    assert requirements.check_file == "owner"
+    nodes, notices = Nodes(monkeypatch, LATE, SOUND), list[Notice]()
+    found = checked(tmp_path, notices)
+    assert notices == [NodeUnchecked("host (10.0.0.0)")]
+    assert nodes.cancelled == [("0" * 56, True)]
+    assert (found.requirements.check_file, found.faulty, found.differing) == ("owner", {}, {})
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("other", [SOUND, LATE])
+def test_a_faulty_node_is_told_where_another_can_be_used(
+    fault: str, other: NodeReport | Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Nodes(monkeypatch, FAULTS[fault], other)
+    found = checked(tmp_path)
+    assert list(found.faulty) == ["0" * 56]
+    words = {"gpu": "computes wrong results", "storage": "No space left", "crash": "our code does not run on it"}
+    assert words[fault] in found.faulty["0" * 56]
+    assert found.differing == {}
+
+
+def test_a_node_that_differs_is_told_apart_from_a_faulty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Nodes(monkeypatch, replace(SOUND, code="another", storage_fault="full"), SOUND)
+    found = checked(tmp_path)
+    assert "sources" in found.differing["0" * 56]
+    assert found.faulty == {}
+
+
+def test_a_cluster_without_a_sound_node_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Nodes(monkeypatch, FAULTS["gpu"])
+    with pytest.raises(UserError, match=r"^node host \(10\.0\.0\.0\): resources\.gpus: GPU 1 computes wrong results$"):
+        checked(tmp_path)
+    Nodes(monkeypatch, FAULTS["storage"], replace(SOUND, code="another"), FAULTS["crash"])
+    with pytest.raises(UserError, match=r"No space left on device; nor can any of the other 2 nodes be used$"):
+        checked(tmp_path)
+    assert not list(tmp_path.glob("**/driver")), "the probes' files are gone"
 
 
 def test_require_capacity_names_what_the_nodes_have() -> None:

@@ -244,6 +244,27 @@ def test_a_trial_is_held_until_it_may_be_tried_again(tmp_path: Path, monkeypatch
     assert search.studies.under_way()
 
 
+def test_a_failed_trial_counts_at_the_node_of_its_last_attempt(tmp_path: Path) -> None:
+    """One has trained on the first node and failed at once on the second, one has failed there without any epoch."""
+    search, record = begin(tmp_path, sweep(max_failures=0), optuna.storages.InMemoryStorage())
+    names = {"a": "node-1 (10.0.0.1)", "b": "node-2 (10.0.0.2)"}
+    failures = TrialFailures(search, RetryPolicy(0), lambda: names)
+    first, second = search.next_job(), search.next_job()
+    assert first is not None
+    assert second is not None
+    search.reported(first.key, Report(1, epoch(1).metrics, None, {"node": "node-1"}))
+    for job in (first, second):
+        failures.failed(job.key, Failure("own", "ValueError: no"), "b")
+    third = search.next_job()
+    assert third is not None
+    search.reported(third.key, Report(1, epoch(1).metrics, "failed:nan", {"node": "node-1"}))
+    assert {name: (node.trials, node.failed) for name, node in record.state.nodes.items()} == {
+        "node-1": (2, 1),
+        "node-2": (0, 2),
+    }
+    assert [event.get("node") for event in events_of(tmp_path, "end")] == ["node-2", "node-2", None]
+
+
 def test_a_trial_on_a_node_that_is_much_slower_than_the_others_goes_on_elsewhere(tmp_path: Path) -> None:
     search, _ = begin(tmp_path, sweep(), optuna.storages.InMemoryStorage())
     policy = RetryPolicy(0)

@@ -18,6 +18,9 @@ from tune.description.arms import resolve
 from tune.description.fixed import MAY_CHANGE, fixed_digest
 from tune.description.sweep import SweepConfig
 from tune.execution.local import LocalExecutor
+from tune.execution.preparations import Preparations
+from tune.requests import Request, submit
+from tune.search.search import Search
 from tune.search.tasks import task
 from tune.store import Store
 from tune.sweep_driver import open_sweep
@@ -120,6 +123,33 @@ def test_what_tasks_wait_for_is_in_the_journal(sweep: SweepConfig, tmp_path: Pat
             executor.waits(reason)
         found = [event for event, _ in read(driver.folder.journal, kinds=("wait",))]
         assert [event.reason for event in found if isinstance(event, DriverWaits)] == ["a node", ""]
+
+
+class Tuned(LocalExecutor):
+    """Notes what it is told during a search in which a person raises `resources.stall`."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__()
+        self.store, self.told = store, list[tuple[float, int]]()
+
+    def tune(self, stall: float, max_failures: int) -> None:
+        self.told.append((stall, max_failures))
+
+    def search(self, search: Search, preparations: Preparations | None = None) -> None:
+        assert preparations is not None
+        submit(self.store.sweep("one"), Request("change", "", values={"resources.stall": "1 h"}))
+        search.poll()
+        search.halt(UserError("that was all"))
+
+
+def test_a_stall_that_is_changed_during_a_search_is_told_to_the_executor_at_once(
+    sweep: SweepConfig, tmp_path: Path
+) -> None:
+    store = Store(tmp_path)
+    executor = Tuned(store)
+    with open_sweep(sweep, store) as driver, driver.recording(), pytest.raises(UserError, match="that was all"):
+        SweepRunner(driver, executor)._search()
+    assert executor.told == [(3600.0, 2)]
 
 
 CHANGED: dict[str, Any] = {"train.epochs": 5, "dataset.images": 300, "search.sampler": "random", "verify.first_seed": 7}

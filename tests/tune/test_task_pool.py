@@ -18,8 +18,10 @@ from tests.support.driver import is_gone
 from tune.description.sweep import ResourcesConfig
 from tune.execution import retries, task_pool, task_slot
 from tune.execution.cluster import RayExecutor
+from tune.execution.cluster_state import ClusterState
 from tune.execution.failures import FailedForGood
 from tune.execution.node_check import NodeMismatch
+from tune.execution.nodes import Node
 from tune.execution.preparations import PreparationFailed
 from tune.execution.progress import advanced
 from tune.execution.retries import GiveUp
@@ -316,6 +318,30 @@ def test_deadlines_are_learned_from_signs_of_progress_alone(monkeypatch: pytest.
     assert work.slowest == 2.0
     assert [work.deadline(slot, 3.0) for slot in (known, new)] == [20.0, 20.0]
     assert [work.deadline(slot, 30.0) for slot in (known, new)] == [30.0, 150.0]
+
+
+class Idle:
+    """A process without a task on a node."""
+
+    pending = None
+
+    def __init__(self, node: str) -> None:
+        self.node, self.ended = node, False
+
+    def end(self) -> None:
+        self.ended = True
+
+
+def test_an_idle_process_on_a_node_that_gets_no_more_work_is_ended() -> None:
+    nodes = [Node(name, name, {"CPU": 4.0}, {}, draining=name == "a") for name in "ab"]
+    pool = task_pool.TaskPool(
+        ClusterState(ResourcesConfig(gpus=0), None, notices.append, lambda: nodes), notices.append
+    )
+    slots = [Idle("a"), Idle("b"), Idle("a")]
+    pool._slots = cast(list[TaskSlot], slots[:])
+    running = {cast(TaskSlot, slots[2]): task_pool._Task(0, "key", "label")}
+    pool._shrink(task_pool._Work[int](process, deque(), running))
+    assert [slot.ended for slot in slots] == [True, False, False]
 
 
 def silent(seconds: float) -> float:

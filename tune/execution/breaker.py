@@ -77,12 +77,18 @@ class NodeBreaker:
         self._leave_out(node, reason, part)
         return True
 
-    def leave_out(self, node: str, reason: str, usable: Collection[str]) -> bool:
-        """Leave out a node for another reason than failures, but not the last usable one; return whether it is now."""
+    def leave_out(self, node: str, reason: str, usable: Collection[str], slow: bool = True) -> bool:
+        """Leave out a node for another reason than failures, but not the last usable one; return whether it is now.
+
+        Args:
+            node, reason, usable: see `failed`.
+            slow: for what its later successes do not disprove.
+        """
         if node in self._left_out or not any(other != node and other not in self._left_out for other in usable):
             return False
         self._leave_out(node, reason)
-        self._slow.add(node)  # its successes do not mean that it has become sound
+        if slow:
+            self._slow.add(node)
         return True
 
     def _leave_out(self, node: str, reason: str, part: str | None = None) -> None:

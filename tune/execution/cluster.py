@@ -40,7 +40,6 @@ from tune.execution.actor import StudentTrial
 from tune.execution.cluster_state import ClusterState, living_nodes, nobody_else, occupancy
 from tune.execution.device import run_on
 from tune.execution.executor import PAGES
-from tune.execution.keeper import start_keeper
 from tune.execution.latest import Latest
 from tune.execution.nodes import bundle, gpus_of
 from tune.execution.preflight import preflight, require_capacity
@@ -100,14 +99,14 @@ class RayExecutor:
             run: see `scratch`.
             storage: what driver and workers share.
             check_file: the name of a text in the storage that every process must be able to read before it works.
-            notify: is called with `NodeExcluded` once for each node that does not match the driver.
+            notify: is called with `NodeExcluded` for each node that gets no work.
             address: of the cluster.
             shards: of one trial's batches.
             own: the user's packages, which are shipped to the cluster's nodes and compared there.
 
         Raises:
             ExternalError: Ray does not start on this machine.
-            UserError: the cluster cannot be joined, a node differs from the driver, or none can hold a trial.
+            UserError: the cluster cannot be joined, or none of its nodes can be used or hold a trial.
         """
         self._scratch, self._run, self._shards = scratch, run, shards
         self.idle: Callable[[], None] = lambda: None
@@ -121,22 +120,22 @@ class RayExecutor:
             resources = self._resolved(resources)
             if address is None or resources.trials_at_once is None:
                 require_capacity(living_nodes(), resources)
-            requirements = (
-                None if address is None else preflight(storage, resources, check_file, own.identities, notify)
-            )
+            checked = None if address is None else preflight(storage, resources, check_file, own.identities, notify)
         except BaseException:
             self.close()
             raise
         self._resources = resources
         self._cluster = ClusterState(
             resources,
-            requirements,
+            None if checked is None else checked.requirements,
             notify,
             nodes=Latest(living_nodes),
             max_failures=max_failures,
             occupied=nobody_else if address is None else Latest(occupancy),
         )
         self._pool, self._notify = TaskPool(self._cluster, notify), notify
+        if checked is not None:
+            self._cluster.leave_out(checked.faulty, checked.differing)
         if gpus := gpus_of(living_nodes()):
             notify(DevicesChosen(devices_text(resources, shards, gpus)))
 
@@ -165,9 +164,8 @@ class RayExecutor:
 
     def tune(self, stall: float, max_failures: int) -> None:
         """Let changed `resources.stall` and `search.max_failures` hold at once, for what runs now too."""
-        self._cluster.stall, self._cluster.policy.max_failures = stall, max_failures
-        if self._cluster.keeper is not None:
-            self._cluster.keeper.tune.remote(stall)
+        self._cluster.policy.max_failures = max_failures
+        self._cluster.tune(stall)
 
     def search(self, search: Search, preparations: Preparations | None = None) -> None:
         """Run all searches as one Tune run; it is halted where no usable nodes are left.
@@ -183,8 +181,7 @@ class RayExecutor:
         driver, watch = DriverWork(), TrialWatch(search, self._cluster, partial(_slowest, search, preparations))
         search.gpus = self._resources.gpus_taken / self._resources.places
         self._searches += 1
-        if self._resources.places > 1 and self._cluster.keeper is None:
-            self._cluster.keeper = start_keeper(self._resources.pack, self._cluster.device, self._cluster.stall)
+        self._cluster.start_keeper()
         tuner = ray.tune.Tuner(
             ray.tune.with_resources(StudentTrial, partial(_placement, bundle(self._resources))),
             tune_config=ray.tune.TuneConfig(

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -10,6 +11,7 @@ import ray
 from supersnn.errors import UserError
 from tune.description.sweep import ResourcesConfig
 from tune.execution.device import device_of
+from tune.execution.keeper import KeeperInUse
 from tune.execution.node_check import NodeMismatch, NodeRequirements
 from tune.execution.node_looks import NodeLooks
 from tune.execution.nodes import Node, bundle, living, slots, slots_on
@@ -37,7 +39,7 @@ def nobody_else() -> Occupancy | None:
 
 def living_nodes() -> list[Node]:
     """Return the living nodes of the cluster that this process has joined."""
-    return living(ray.nodes())
+    return living(ray.nodes(), ray._private.state.state.get_draining_nodes())  # no public function tells of draining
 
 
 def node_of_group(group: Any) -> str | None:
@@ -69,10 +71,7 @@ def admit_none(labels: Mapping[str, str], open_nodes: Collection[str]) -> bool:
 class ClusterState:
     """Which nodes may run work, and how many trials; shared by all that sends work to the cluster.
 
-    requirements: what each process compares its node with before it works, as plain values; None on a Ray of our own.
-    device, gpus: that trials train on, and how many.
-    keeper: of the processes in which trials are packed, None where each trial has its own.
-    stall: seconds without a sign of work after which it may be taken to hang.
+    stall: seconds without a sign of work after which it may be taken to hang; see `tune`.
     policy: what follows failures, of trials and of tasks, and which nodes are left out for them.
     """
 
@@ -85,20 +84,51 @@ class ClusterState:
         max_failures: int = 0,
         occupied: Callable[[], Occupancy | None] = nobody_else,
     ) -> None:
-        self.requirements = None if requirements is None else vars(requirements)
-        self.device, self.gpus = device_of(resources.gpus_taken), resources.gpus_taken
-        self.keeper: Any = None
+        self._keeper = KeeperInUse()
         self.stall = resources.stall
-        self._resources, self._notify, self._nodes, self._occupied = resources, notify, nodes, occupied
-        self.policy, self._looks = RetryPolicy(max_failures, self._leave_out), NodeLooks(requirements)
+        self._resources, self._notify, self._list, self._occupied = resources, notify, nodes, occupied
+        self._required = requirements
+        self.policy, self._looks = RetryPolicy(max_failures, self._note_left_out), NodeLooks(requirements)
         self._excluded: dict[str, str] = {}
+        self._draining: set[str] = set()
         self._counted: dict[bool, tuple[int, float]] = {}
         self._in_vain: dict[str, float] = {}
 
+    @property
+    def gpus(self) -> float:
+        """How many GPUs, or what part of one, a trial or a task trains on."""
+        return self._resources.gpus_taken
+
+    @property
+    def device(self) -> str:
+        """The device that they train on."""
+        return device_of(self.gpus)
+
+    @property
+    def keeper(self) -> Any:
+        """The keeper of the processes in which trials are packed, None where each trial has its own."""
+        return self._keeper.actor
+
+    def start_keeper(self) -> None:
+        """Have a keeper where trials are packed."""
+        if self._resources.places > 1:
+            self._keeper.start(self._resources.pack, self.device, self.stall)
+
+    @property
+    def requirements(self) -> dict[str, Any] | None:
+        """What each process compares its node with before it works, as plain values; None on a Ray of our own."""
+        return None if self._required is None else dict(vars(self._required))
+
+    def _nodes(self) -> list[Node]:
+        """Return the living nodes, and note which of them are drained."""
+        nodes = self._list()
+        self._draining = {node.id for node in nodes if node.draining}
+        return nodes
+
     def open_nodes(self) -> dict[str, str]:
         """Return the living nodes that hold a trial and get work: their names by their ids."""
-        closed = self._closed()
-        return {node: name for node, name in self.able_nodes().items() if node not in closed}
+        able, closed = self.able_nodes(), self.closed_nodes()
+        return {node: name for node, name in able.items() if node not in closed}
 
     def able_nodes(self) -> dict[str, str]:
         """Return the living nodes that could hold a trial, and match the driver: their names by their ids."""
@@ -113,7 +143,8 @@ class ClusterState:
         able, left_out = self.able_nodes(), self.policy.breaker.left_out
         if not able:
             return f"a node: none of {len(self._nodes())} living ones holds a trial"
-        return "a node: left out are " + "; ".join(f"{name} ({left_out.get(node, '')})" for node, name in able.items())
+        reasons = {node: left_out.get(node, "it is drained") for node in able}
+        return "a node: left out are " + "; ".join(f"{name} ({reasons[node]})" for node, name in able.items())
 
     def waits_for(self, seconds: float) -> str:
         """Return what a driver waits for that has had work, and no process at it, for so many seconds; else nothing.
@@ -128,11 +159,27 @@ class ClusterState:
         """Check the nodes that were left out a while ago, without waiting for their answers."""
         self._looks.look(self.policy.breaker, self.able_nodes)
 
-    def _closed(self) -> set[str]:
-        """The ids of nodes that get no work: those that do not match, and those that were left out."""
-        return {*self._excluded, *self.policy.breaker.left_out}
+    def closed_nodes(self) -> set[str]:
+        """Return the ids of nodes that get no work: that do not match, that were left out, or that are drained.
 
-    def _leave_out(self, node: str, reason: str) -> None:
+        That a node is drained is known a second later (`COUNT_EVERY`).
+        """
+        return {*self._excluded, *self.policy.breaker.left_out, *self._draining}
+
+    def leave_out(self, faulty: Mapping[str, str], differing: Mapping[str, str]) -> None:
+        """Send no work to nodes that were checked, and notify.
+
+        Args:
+            faulty: nodes by their ids, each with a fault that may pass: they are looked at again.
+            differing: those that differ from the driver, each with the difference: they are excluded for good.
+        """
+        for node, reason in differing.items():
+            self.exclude(NodeMismatch(node, reason))
+        for node, reason in faulty.items():
+            if self.policy.breaker.leave_out(node, reason, self.able_nodes(), slow=False):
+                self._note_left_out(node, reason)
+
+    def _note_left_out(self, node: str, reason: str) -> None:
         self._counted = {}
         self._notify(NodeExcluded(self._name(node), f"{reason}; it is looked at again later"))
 
@@ -140,8 +187,18 @@ class ClusterState:
         return next((known.name for known in self._nodes() if known.id == node), node)
 
     def adopt(self, resources: ResourcesConfig) -> None:
-        """Go on with other resources of a trial."""
-        self._resources, self._counted, self.stall = resources, {}, resources.stall
+        """Go on with other resources of a trial, while nothing runs."""
+        self._resources, self._counted = resources, {}
+        self._keeper.end_others(resources.pack if resources.places > 1 else 1, self.device)
+        self.tune(resources.stall)
+        if self._required is not None:
+            self._required = replace(self._required, gpus=resources.gpus_taken)
+            self._looks = NodeLooks(self._required)
+
+    def tune(self, stall: float) -> None:
+        """Let a changed `resources.stall` hold at once, also for trials that are packed."""
+        self.stall = stall
+        self._keeper.tune(stall)
 
     def capacity(self, whole: bool = False) -> int:
         """Return how many trials may be under way.
@@ -162,7 +219,7 @@ class ClusterState:
 
     def _count(self, need: ResourcesConfig) -> int:
         at_once, nodes, occupied = need.trials_at_once, self._nodes(), self._occupied()
-        closed = self._closed()
+        closed = self.closed_nodes()
         usable = [node for node in nodes if node.id not in closed]
         if occupied is None:
             return slots(usable, need) if at_once is None else at_once
@@ -195,7 +252,7 @@ class ClusterState:
         if among_able:
             able = self.open_nodes()
             return {NODE_ID: f"in({','.join(sorted(able.keys() - set(avoid) or able))})"}
-        closed, left = self._closed(), self.open_nodes() if avoid else {}
+        closed, left = self.closed_nodes(), self.open_nodes() if avoid else {}
         if any(node not in avoid for node in left):
             closed |= left.keys() & set(avoid)
         usable = {NODE_ID: f"!in({','.join(sorted(closed))})"} if closed else {}

@@ -12,6 +12,8 @@ from tune.execution.progress import FIRST_EPOCH
 
 ANSWERS = 60.0
 """Seconds in which a holder that has started must say that it is alive."""
+TELL_EVERY = 30.0
+"""Seconds after which a keeper is told `resources.stall` again: Ray may have started it anew, with the first value."""
 _ON_GPUS = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "CUDA_DEVICE_MAX_CONNECTIONS": "32"}
 """A holder takes no GPUs by Ray's count; streams that shared one of CUDA's 8 hardware queues would wait in turn."""
 
@@ -21,6 +23,39 @@ def start_keeper(pack: int | Literal["auto"], device: str, stall: float) -> Any:
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     remote = ray.remote(Keeper).options(num_cpus=0, max_restarts=3, scheduling_strategy=here)
     return remote.remote(pack, device, stall)
+
+
+class KeeperInUse:
+    """The driver's side: the keeper that there is, if any, and what it is for.
+
+    Attributes:
+        actor: the keeper, None before trials are packed.
+    """
+
+    def __init__(self) -> None:
+        self.actor: Any = None
+        self._pack: int | Literal["auto"] = 1
+        self._device, self._stall, self._told = "", 0.0, 0.0
+
+    def start(self, pack: int | Literal["auto"], device: str, stall: float) -> None:
+        """Start one for such packs, unless it is there."""
+        self.end_others(pack, device)
+        if self.actor is None:
+            self.actor = start_keeper(pack, device, stall)
+            self._pack, self._device, self._stall, self._told = pack, device, stall, time.monotonic()
+
+    def end_others(self, pack: int | Literal["auto"], device: str) -> None:
+        """End one that is for other packs, and with it its holders."""
+        if self.actor is not None and (pack, device) != (self._pack, self._device):
+            ray.kill(self.actor)
+            self.actor = None
+
+    def tune(self, stall: float) -> None:
+        """Let a changed `resources.stall` hold at once; it is called often."""
+        now = time.monotonic()
+        if self.actor is not None and (stall != self._stall or now - self._told >= TELL_EVERY):
+            self._stall, self._told = stall, now
+            self.actor.tune.remote(stall)
 
 
 @dataclass
@@ -41,6 +76,8 @@ class Keeper:
 
     def tune(self, stall: float) -> None:
         """Let a changed `resources.stall` hold at once."""
+        if stall == self._stall:
+            return
         self._stall = stall
         for held in self._holders.values():
             held.actor.tune.remote(stall)

@@ -49,13 +49,17 @@ class LocalExecutor:
         `notify` is told which tasks are tried again.
         """
         self._policy, self._notify, self._tasks = RetryPolicy(max_failures), notify, 0
-        need = resources or ResourcesConfig()
-        self._gpus = need.resolved(shards, [torch.cuda.device_count()]).gpus_taken
-        self._device = device_of(self._gpus)
-        self._runner = TrialRunner(self._device)
-        self._pack = need.pack
+        self._shards, self._device = shards, ""
+        self._use(resources or ResourcesConfig())
         self.idle: Callable[[], None] = lambda: None
         self.waits: Callable[[str], None] = lambda _: None
+
+    def _use(self, need: ResourcesConfig) -> None:
+        """Train with these resources of a trial."""
+        self._gpus = need.resolved(self._shards, [torch.cuda.device_count()]).gpus_taken
+        self._pack, device = need.pack, device_of(self._gpus)
+        if device != self._device:  # else the runner keeps its images
+            self._device, self._runner = device, TrialRunner(device)
 
     @property
     def gpus(self) -> float:
@@ -63,8 +67,8 @@ class LocalExecutor:
         return self._gpus
 
     def adopt(self, resources: ResourcesConfig, max_failures: int) -> None:
-        """Go on with other settings; the slots stay what they are."""
-        del resources
+        """Go on with other settings, while nothing runs."""
+        self._use(resources)
         self._policy.max_failures = max_failures
 
     def tune(self, stall: float, max_failures: int) -> None:

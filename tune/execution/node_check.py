@@ -87,11 +87,6 @@ def local_report(storage_fault: str | None, gpus: float, own: Mapping[str, str] 
     return NodeReport(versions, source_digest(), storage_fault, _gpu_fault(gpus), plugins.difference(own or {}))
 
 
-def compare(found: NodeReport, versions: Mapping[str, str], code: str) -> str | None:
-    """Return how a node differs from the driver, or its first fault; None where it is usable."""
-    return difference(found, versions, code) or found.storage_fault or found.gpu_fault
-
-
 def difference(found: NodeReport, versions: Mapping[str, str], code: str) -> str | None:
     """Return how a node differs from the driver's versions and code, and in plugins; None where it does not."""
     for name, version in versions.items():

@@ -1,7 +1,7 @@
 """How many trials a cluster's nodes hold: plain arithmetic over the records of `ray.nodes()`, without Ray."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,16 +10,22 @@ from tune.description.sweep import ResourcesConfig
 
 @dataclass(frozen=True)
 class Node:
-    """A living node: its Ray id, its name for people, its total resources, and its labels."""
+    """A living node: its Ray id, its name for people, its total resources, its labels, and whether it is drained."""
 
     id: str
     name: str
     resources: Mapping[str, float]
     labels: Mapping[str, str]
+    draining: bool = False
 
 
-def living(records: Iterable[Mapping[str, Any]]) -> list[Node]:
-    """Return the living nodes of `ray.nodes()`; of those with the same name each has the begin of its id in it too."""
+def living(records: Iterable[Mapping[str, Any]], draining: Collection[str] = ()) -> list[Node]:
+    """Return the living nodes of `ray.nodes()`; of those with the same name each has the begin of its id in it too.
+
+    Args:
+        records: of all nodes.
+        draining: the ids of those that are about to end, and get no more work.
+    """
     alive = [record for record in records if record["Alive"]]
     names = [f"{record['NodeManagerHostname']} ({record['NodeManagerAddress']})" for record in alive]
     return [
@@ -28,9 +34,15 @@ def living(records: Iterable[Mapping[str, Any]]) -> list[Node]:
             name if names.count(name) == 1 else f"{name[:-1]}, {record['NodeID'][:8]})",
             record["Resources"],
             record.get("Labels") or {},
+            record["NodeID"] in draining,
         )
         for record, name in zip(alive, names, strict=True)
     ]
+
+
+def machine(name: str) -> str:
+    """Return the machine's own name, as its workers report it, in a node's name for people."""
+    return name.partition(" (")[0]
 
 
 def bundle(need: ResourcesConfig) -> dict[str, float]:

@@ -3,13 +3,14 @@
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from supersnn.errors import UserError
 from tune.description.sweep import ResourcesConfig
-from tune.execution.node_check import NodeReport, NodeRequirements, check_file_fault, compare, local_report, unusable
+from tune.execution.node_check import NodeReport, NodeRequirements, check_file_fault, difference, local_report, unusable
 from tune.execution.nodes import Node, living, offered, slots_on, wanted
 from tune.notices import NodeUnchecked, Notify, ignore
 from tune.storage import Storage, storage_at
@@ -21,39 +22,73 @@ SEEN_WITHIN = 10.0
 """Seconds in which a file that a node has written must appear to the driver: network file systems lag behind."""
 
 
+@dataclass(frozen=True)
+class Preflight:
+    """What the checks have found.
+
+    Attributes:
+        requirements: what each process compares its node with later.
+        differing: the nodes that differ from the driver, by their ids, each with the difference.
+        faulty: those that cannot be used now, which may pass, each with the fault.
+    """
+
+    requirements: NodeRequirements
+    differing: dict[str, str] = field(default_factory=dict)
+    faulty: dict[str, str] = field(default_factory=dict)
+
+
 def preflight(
     storage: Storage,
     need: ResourcesConfig,
     check_file: str,
     own: Mapping[str, str] | None = None,
     notify: Notify = ignore,
-) -> NodeRequirements:
+) -> Preflight:
     """Check every node that may run a trial: shared storage, library versions, our code and the user's own, GPUs.
 
     The probes take neither a slot nor a GPU. A node that does not answer in time is named by `notify`; each process
     makes the same comparison before it works there.
 
     Returns:
-        what each process compares its node with later; the driver will have written the text `check_file` by then.
+        what was found; the driver will have written the text `check_file` before any process compares its node.
 
     Raises:
-        UserError: the first difference or fault, with the node's name.
+        UserError: no node is sound, and none is late: the first one's difference or fault, with its name.
     """
     nodes = [node for node in living(ray.nodes()) if slots_on(node, need)]
-    folder = f".preflight-{uuid.uuid4().hex}"
+    folder, own = f".preflight-{uuid.uuid4().hex}", dict(own or {})
     driver = local_report(None, gpus=0.0)
+    found = Preflight(NodeRequirements(driver.versions, driver.code, need.gpus_taken, storage.address, check_file, own))
     try:
         storage.write_text(f"{folder}/driver", "driver")
     except OSError as error:
         raise UserError(f"{storage}: the driver cannot write to it: {error}") from error
+    usable = False
     try:
-        for node, found in _probed(nodes, storage, folder, need, own or {}, notify):
-            reason = compare(found, driver.versions, driver.code) or _unseen(storage, folder, node)
-            if reason:
-                raise UserError(f"node {node.name}: {reason}")
+        for node, answer in _probed(nodes, storage, folder, need, own, notify):
+            if isinstance(answer, NodeReport) and (differs := difference(answer, driver.versions, driver.code)):
+                found.differing[node.id] = differs
+            elif fault := _fault(answer, storage, folder, node):
+                found.faulty[node.id] = fault
+            else:
+                usable = True
     finally:
         storage.remove(folder, "*")
-    return NodeRequirements(driver.versions, driver.code, need.gpus_taken, storage.address, check_file, dict(own or {}))
+    if not usable:
+        _require_none({**found.differing, **found.faulty}, nodes)
+    return found
+
+
+def _require_none(reasons: Mapping[str, str], nodes: Iterable[Node]) -> None:
+    """Refuse a cluster of which no node can be used.
+
+    Raises:
+        UserError: there are reasons: one of them, and how many nodes have any.
+    """
+    first = next((node for node in nodes if node.id in reasons), None)
+    if first is not None:
+        others = f"; nor can any of the other {len(reasons) - 1} nodes be used" if len(reasons) > 1 else ""
+        raise UserError(f"node {first.name}: {reasons[first.id]}{others}")
 
 
 def require_capacity(nodes: Iterable[Node], need: ResourcesConfig) -> None:
@@ -77,8 +112,8 @@ def probe(address: str, folder: str, node: str, gpus: float = 0.0, own: Mapping[
 
 def _probed(
     nodes: Iterable[Node], storage: Storage, folder: str, need: ResourcesConfig, own: Mapping[str, str], notify: Notify
-) -> Iterator[tuple[Node, NodeReport]]:
-    """Yield each node with its report; one that is lost meanwhile, or late, is left out."""
+) -> Iterator[tuple[Node, NodeReport | str | None]]:
+    """Yield each node with its report, or why there is none; None where it is late. A lost one is left out."""
     remote = ray.remote(num_cpus=0, num_gpus=0, max_retries=1)(probe)  # it sees all GPUs, also those in use
     answers = []
     for node in nodes:
@@ -93,10 +128,17 @@ def _probed(
         except ray.exceptions.GetTimeoutError:
             ray.cancel(answer, force=True)
             notify(NodeUnchecked(node.name))
+            yield node, None
         except ray.exceptions.RayError as error:
             if node.id in {other.id for other in living(ray.nodes())}:
-                text = " ".join(str(error).split())
-                raise UserError(f"node {node.name}: our code does not run on it: {text[-300:]}") from error
+                yield node, f"our code does not run on it: {' '.join(str(error).split())[-300:]}"
+
+
+def _fault(answer: NodeReport | str | None, storage: Storage, folder: str, node: Node) -> str | None:
+    """Return why a node that does not differ from the driver cannot be used now; None where it can, or is late."""
+    if not isinstance(answer, NodeReport):
+        return answer
+    return answer.storage_fault or answer.gpu_fault or _unseen(storage, folder, node)
 
 
 def _exchange_fault(storage: Storage, folder: str, node: str) -> str | None:

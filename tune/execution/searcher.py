@@ -3,6 +3,7 @@
 import json
 import time
 from typing import Any, Self
+from weakref import WeakKeyDictionary
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -16,6 +17,7 @@ from tune.execution.node_check import NodeMismatch
 from tune.execution.preparations import Preparation, PreparationFailed, Preparations, Prepared
 from tune.execution.trial_failures import TrialFailures
 from tune.execution.trial_watch import TrialWatch
+from tune.execution.tune_actors import kept_processes
 from tune.search.messages import Report
 from tune.search.search import Search
 
@@ -174,6 +176,7 @@ class StudyScheduler(_NotSaved, FIFOScheduler):
         self._watch = watch or TrialWatch(search, cluster)
         self._failures = TrialFailures(search, cluster.policy, cluster.able_nodes)
         self._checked = time.monotonic()
+        self._nodes: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Watch a trial that waits for a node, for the first time or again."""
@@ -188,10 +191,18 @@ class StudyScheduler(_NotSaved, FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Return the scheduler decision: continue or stop."""
         del tune_controller
+        self._note_node(trial, result)
         with self._driver:
             if self._driver.error is None:
                 return self._decide(trial, result)
         return TrialScheduler.STOP
+
+    def _note_node(self, trial: Any, result: dict[str, Any]) -> None:
+        """Note the node of a trial's process, which Tune may keep when the trial ends."""
+        controller = self._watch.controller
+        process = None if controller is None else controller._trial_to_actor.get(trial)
+        if process is not None and "node" in result:
+            self._nodes[process] = result["node"]
 
     def choose_trial_to_run(self, tune_controller: Any) -> None:
         """Choose none: Tune starts every trial that waits, in order.
@@ -199,7 +210,8 @@ class StudyScheduler(_NotSaved, FIFOScheduler):
         One that is chosen would get the first process that comes free elsewhere, and the one that is still starting for
         it would be removed: a node that joins would never work where trials take less time than a process's start.
 
-        A process that is kept for a next trial is ended where the cluster has no room for one: others wait for it.
+        A process that is kept for a next trial is ended where the cluster has no room for one: others wait for it. So
+        it is on a node that gets no more work, which Tune does not know.
         """
         controller = self._watch.controller = tune_controller._tune_controller
         with self._driver:
@@ -207,7 +219,9 @@ class StudyScheduler(_NotSaved, FIFOScheduler):
                 self._checked = time.monotonic()
                 self._relabel(controller)
         trials = [trial for trial in controller.get_live_trials() if not trial.is_finished()]  # it keeps failed ones
-        if len(trials) >= self._cluster.capacity() and all(trial in controller._trial_to_actor for trial in trials):
+        full = len(trials) >= self._cluster.capacity() and all(trial in controller._trial_to_actor for trial in trials)
+        closed = self._cluster.closed_nodes()
+        if full or (closed and any(self._nodes.get(process) in closed for process in kept_processes(controller))):
             controller._cleanup_cached_actors(force_all=True)
 
     def _relabel(self, controller: Any) -> None:

@@ -275,7 +275,8 @@ class TaskPool:
         nodes = self._cluster.open_nodes()
         for slot in [slot for slot in self._slots if slot not in work.running]:
             nowhere = slot.node is None and (not work.waiting or admit_none(slot.labels, nodes))
-            if nowhere or self._too_many():
+            closed = slot.node is not None and slot.node not in nodes
+            if nowhere or closed or self._too_many():
                 self._end(slot)
 
     def _too_many(self) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from supersnn.errors import UserError
 from supersnn.records.metrics import EPOCH_SECONDS
 from tune.execution.failures import Failure
+from tune.execution.nodes import machine
 from tune.execution.retries import Attempt, GiveUp, Retry, RetryPolicy
 from tune.execution.stragglers import Stragglers
 from tune.search.messages import Report
@@ -61,7 +62,8 @@ class TrialFailures:
         number, names = policy.attempts(key) + 1, self._nodes()
         decision = policy.failed(key, failure, node, names)
         if isinstance(decision, GiveUp):
-            search.ended(key, f"failed:{decision.failure.text}")
+            name = names.get(node or "")
+            search.ended(key, f"failed:{decision.failure.text}", None if name is None else machine(name))
             return
         attempt = Attempt(number, None if node is None else names.get(node, node), failure)
         search.attempt_failed(key, attempt.number, failure.kind, failure.text, attempt.node)

@@ -1,4 +1,4 @@
-"""Ray Tune's manager of actors, adapted: every error that ends a trial's process is a failure of that trial.
+"""Ray Tune's actors: those that it keeps, and its manager, adapted: what ends a process is that trial's failure.
 
 Tune knows two: an actor has died, or its method has raised. A process that Ray's memory monitor kills raises another,
 as does one whose environment cannot be made; Tune would end the whole run with it.
@@ -27,6 +27,11 @@ def _of_actor(error: Exception) -> Exception:
     if not isinstance(error, RayError) or isinstance(error, (RayActorError, RayTaskError)):
         return error
     return RayActorError(error_msg=f"{type(error).__name__}: {error}")
+
+
+def kept_processes(controller: Any) -> list[Any]:
+    """Return the processes without a trial that Tune's controller keeps for a next one."""
+    return [process for kept in controller._actor_cache._cached_objects.values() for process in kept]
 
 
 @contextmanager

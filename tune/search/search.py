@@ -123,17 +123,21 @@ class Search:
             return True
         return False
 
-    def ended(self, key: str, end: str) -> None:
+    def ended(self, key: str, end: str, node: str | None = None) -> None:
         """Close a trial once: ``finished``, ``stopped`` or ``failed:REASON``; a second call changes nothing.
 
         Its checkpoints are removed: a winner is trained again from its seed, so that none is needed any more. The
         tracebacks of attempts that were got over are removed too.
+
+        Args:
+            key, end: which trial, and how.
+            node: the machine on which it has failed, where that need not be the one of its last epoch.
         """
         if self._running.pop(key, None) is None:
             return
         self.studies.finish(key, end)
         self._remove_tracebacks(key)
-        self._write_end(key, end)
+        self._write_end(key, end, node=node)
         self._remove_checkpoints(key)
 
     def requeue(self, key: str, set_back: bool = False, wait: float = 0.0) -> None:
@@ -263,7 +267,7 @@ class Search:
         for attempt in range(1, self._starts(key)):
             self._storage.remove_later(self._trial_folder(key), f"{traceback_name(attempt)}*")
 
-    def _write_end(self, key: str, end: str, outcome: Outcome | None = None) -> None:
+    def _write_end(self, key: str, end: str, outcome: Outcome | None = None, node: str | None = None) -> None:
         """Record a trial's end with what the record has of its last epoch, or where it has nothing, the study."""
         name, number = split_key(key)
         trial = self._record.state.trial(name, number)
@@ -273,7 +277,8 @@ class Search:
         if not metrics and outcome is not None:
             value, within = outcome.value, outcome.feasible
         place = self.studies.searches[name].place
-        self._record.write(TrialEnded(**place, trial=number, end=end, epochs=epochs, value=value, feasible=within))
+        ended = TrialEnded(**place, trial=number, end=end, epochs=epochs, value=value, feasible=within, node=node)
+        self._record.write(ended)
 
 
 def _started(assignment: Assignment, recorded: int, gpus: float | None) -> AnyEvent:
