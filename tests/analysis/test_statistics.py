@@ -80,7 +80,7 @@ def test_t_test_adds_errors_where_some_draws_are_shared_and_variances_where_none
     test = t_test(strata, draws=names)
     errors = [part.std(ddof=1) / np.sqrt(len(part)) for part in strata]
     assert test.error == pytest.approx(np.hypot(errors[0] + errors[1], errors[2]) / 3)
-    assert test.at(0.95) == (test.low, test.high)
+    assert test.at(0.95) == pytest.approx((test.low, test.high))
     assert t_test(strata[:1], draws=names[:1]) == t_test(strata[:1])
     linked = t_test([strata[0], strata[2], strata[1]], draws=["abcd", "vwxyz", "avcdef"])
     assert linked.error == pytest.approx(sum(errors) / 3)

@@ -16,6 +16,7 @@ from supersnn.augment import Normaliser
 from supersnn.config import LabelLossConfig, TrainConfig
 from supersnn.data import TrainingData
 from supersnn.errors import UserError
+from supersnn.logit_losses import label_loss
 from supersnn.networks.base import ImageShape
 from supersnn.networks.build import build
 from supersnn.teacher_weights import network_with, read
@@ -86,7 +87,7 @@ def test_a_fit_computes_as_the_training_of_a_teacher_on_its_device(
     """On a GPU in bf16, here pretended; the weights stay in single precision, and constants are made once."""
     made: list[Normaliser] = []
     seen: list[tuple[bool, torch.dtype, bool]] = []
-    loss = teacher_fit.label_loss
+    loss = label_loss
 
     def normaliser(*given: Any) -> Normaliser:
         made.append(Normaliser(*given))
@@ -113,7 +114,7 @@ def test_a_fit_to_mixed_images_has_their_mixed_labels(
     configured: Configured, bars: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Tensor] = []
-    loss = teacher_fit.label_loss
+    loss = label_loss
 
     def noted(options: LabelLossConfig, logits: Tensor, labels: Tensor) -> Tensor:
         seen.append(labels)
