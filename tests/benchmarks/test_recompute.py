@@ -4,6 +4,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -120,3 +121,30 @@ def test_the_readmes_leads_of_a_search_are_those_of_the_evidence() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert f"| {' / '.join(ends)} | `python -m benchmarks.search " in text
     assert f"16 full trainings of {training:.1f} s" in text
+
+
+def test_what_is_said_of_the_arms_is_what_the_sweep_found() -> None:
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    table = [line for line in sweep_of_arms() if line.startswith("| ")]
+    for dataset, name in (
+        ("digits", "digits"),
+        ("fashion-mnist", "Fashion-MNIST"),
+        ("cifar10", "CIFAR-10's images (JPEG)"),
+    ):
+        (row,) = [line for line in table if line.startswith(f"| {dataset} | ") and " − " not in line]
+        assert row.replace(f"| {dataset} |", f"| {name} |") in text
+    rows = {(row["dataset"], row["a"], row["b"]): row for row in arms.kept()["verdicts"]}
+    assert [key for key, row in rows.items() if row["verdict"] != "no difference found"] == [
+        ("cifar10", "homogeneous", "direct")
+    ]
+
+    def told(row: Mapping[str, Any]) -> list[str]:
+        ends = (100 * row[name] for name in ("difference", "low", "high"))
+        return [f"{value:.2f}".replace("-", "−") for value in ends]
+
+    gain, low, high = told(found := rows["cifar10", "homogeneous", "direct"])
+    assert f"gains {gain} points ({low} … {high}, p = {found['p']:.3f} by Holm)" in text
+    gain, *_ = told(found := rows["overall", "homogeneous", "direct"])
+    assert f"its gain is {gain} points and not established (p = {found['p']:.3f})" in text
+    gain, low, high = told(rows["overall", "heterogeneous", "homogeneous"])
+    assert f"heterogeneous − homogeneous {gain}, {low} … +{high}" in text
