@@ -157,7 +157,8 @@ def test_secrets_come_from_a_secret_or_the_environment() -> None:
         text = "\n".join(line.partition(" #")[0] for line in path.read_text(encoding="utf-8").splitlines())
         text = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
         for line in re.findall(r".*(?i:password|token|secret).*", text):
-            harmless = r"\$\{|secretKeyRef|mode: token|MODE: token|automountServiceAccountToken"
+            metadata = r"api/token|\$token"  # of a machine's own metadata service, for a minute
+            harmless = rf"\$\{{|secretKeyRef|mode: token|MODE: token|automountServiceAccountToken|{metadata}"
             assert re.search(harmless, line), f"{path.name}: {line}"
 
 
