@@ -101,7 +101,7 @@ def anytime(
     """
     if not network.spiking_layers():
         return []
-    calls = known(calls_of(network, dict(weighted_layers(network)), (shape.channels, *[shape.side] * 2), "inputs"))
+    calls = known(calls_of(network, dict(weighted_layers(network)), (shape.channels, *[shape.side] * 2)))
     if calls is None:
         return []
     dense = dense_operations(network, shape)

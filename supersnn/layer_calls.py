@@ -7,14 +7,12 @@ step by step (`networks.adapter`). Which of these a layer does is found from one
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from supersnn.networks.base import Network
-
-Side = Literal["inputs", "outputs"]
 
 
 @dataclass(frozen=True)
@@ -30,31 +28,21 @@ class Calls:
     each: int = 1
 
 
-def values_of(side: Side, inputs: tuple[Any, ...], output: Any) -> Tensor:
-    """Return what goes into a layer or comes out of it, without the state that some layers have beside it."""
-    found = inputs[0] if side == "inputs" else output
-    values: Tensor = found if isinstance(found, Tensor) else found[0]
-    return values
-
-
-def calls_of(
-    network: Network, layers: Mapping[str, nn.Module], image: Sequence[int], side: Side
-) -> dict[str, Calls | None]:
+def calls_of(network: Network, layers: Mapping[str, nn.Module], image: Sequence[int]) -> dict[str, Calls | None]:
     """Return how layers are called; one that does not run is left out, and where the shapes do not tell it is None.
 
     Args:
         network: its mode and hooks are restored.
         layers: of the network, by name.
         image: the shape of an image [C, H, W].
-        side: of the layers, whose values are looked at.
     """
     batch = network.steps + 1  # that cannot be taken for the time steps
     shapes: dict[str, list[torch.Size]] = {}
 
-    def seeing(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
-        return lambda _layer, inputs, output: shapes.setdefault(name, []).append(values_of(side, inputs, output).shape)
+    def seeing(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        return lambda _layer, inputs: shapes.setdefault(name, []).append(inputs[0].shape)
 
-    hooks = [layer.register_forward_hook(seeing(name)) for name, layer in layers.items()]
+    hooks = [layer.register_forward_pre_hook(seeing(name)) for name, layer in layers.items()]
     training, device = network.training, next(network.parameters()).device
     try:
         network.eval()
@@ -69,7 +57,7 @@ def calls_of(
 
 
 def _calls(shapes: Sequence[torch.Size], steps: int, batch: int, every_step: bool) -> Calls | None:
-    """Return how a layer is called from the shapes of its values; `every_step` if the network itself is."""
+    """Return how a layer is called from the shapes of its inputs; `every_step` if the network itself is."""
     if all(shape[:1] == (steps * batch,) or shape[:2] == (steps, batch) for shape in shapes):
         return Calls("whole")
     if any(shape[:1] != (batch,) for shape in shapes):

@@ -1,21 +1,22 @@
 """Metrics of NeuroBench that are not counts of operations, which `supersnn.operations` has.
 
-Names, and definitions but for membrane updates (see `neurobench`), are those of version 2 (Yik et al. 2025, "The
-neurobench framework for benchmarking neuromorphic computing algorithms and systems"): footprint and connection sparsity
-of the weights, activation sparsity and membrane updates of the spiking layers. Biases and normalisations count in the
-footprint, as all parameters and buffers do.
+Names and definitions are those of version 2 (Yik et al. 2025, "The neurobench framework for benchmarking neuromorphic
+computing algorithms and systems") and of its package: footprint and connection sparsity of the weights, activation
+sparsity and membrane updates of the spiking layers. Biases and normalisations count in the footprint, as all parameters
+and buffers do.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from supersnn.augment import normalise
 from supersnn.data import Images
-from supersnn.layer_calls import Calls, StepSums, calls_of, known, values_of
 from supersnn.networks.base import Network
+from supersnn.neurons import LIF, counts_itself
 from supersnn.operations import weighted_layers
 from supersnn.records.metrics import ACTIVATION_SPARSITY, CONNECTION_SPARSITY, FOOTPRINT, MEMBRANE_UPDATES
 
@@ -36,48 +37,26 @@ def connection_sparsity(network: nn.Module) -> float:
     return sum(int((weight == 0).sum()) for weight in weights) / sum(weight.numel() for weight in weights)
 
 
-class _Spikes:
-    """Counts of spiking layers together, over the batches of an evaluation.
+def membrane_updates(layer: LIF, current: Tensor, spikes: Tensor) -> int:
+    """Return how many of a layer's potentials differ from those a step before; at the first step each counts.
 
-    Attributes:
-        values: neurons and time steps.
-        fired: those with a spike.
-        later: spikes after the first step.
+    A potential is what is left after a step, its reset included.
 
     Args:
-        steps: of the network.
-        calls: how each layer is called; None where that is not known, then there is no `later`.
+        layer: its steps, decay, threshold and reset are used.
+        current: that it was given, [T·B, ...], or [B, ...] if it was the same at all steps.
+        spikes: that it returned, [T·B, ...].
     """
-
-    def __init__(self, steps: int, calls: Mapping[str, Calls] | None) -> None:
-        self._steps, self._calls = steps, calls
-        self._sums: StepSums | None = None
-        self._once = 0
-        self.values = self.fired = self.later = 0
-
-    def start(self, batch: int, device: torch.device) -> None:
-        """Expect a batch of so many images."""
-        self._sums = None if self._calls is None else StepSums(self._steps, batch, self._calls, device)
-
-    def add(self, name: str, output: Tensor) -> None:
-        """Count one call of a layer."""
-        fired = output != 0
-        self.values += output.numel()
-        self.fired += int(fired.count_nonzero())
-        if self._calls is not None and self._sums is not None:
-            self._once += output.numel() if self._calls[name].kind == "once" else 0
-            self._sums.add(name, fired)
-
-    def end(self) -> None:
-        """End a batch."""
-        if self._sums is not None:
-            self.later += int(self._sums.sums[1:].sum())
-
-    def membrane_updates(self) -> int | None:
-        """Return the updates, see `neurobench`; None if it is not known how the layers are called."""
-        if self._calls is None:
-            return None
-        return self._once + (self.values - self._once) // self._steps + self.later
+    fired = spikes.unflatten(0, (layer.steps, -1))
+    driven = current * (1 - layer.decay) if layer.scale_input else current
+    currents = driven.expand_as(fired) if driven.shape == fired.shape[1:] else driven.unflatten(0, (layer.steps, -1))
+    updates, before = fired[0].numel(), torch.zeros_like(fired[0])
+    for step, (now, spike) in enumerate(zip(currents, fired, strict=True)):
+        charged = layer.decay * before + now
+        after = charged * (1 - spike) if layer.reset == "hard" else charged - layer.threshold * spike
+        updates += int((after != before).sum()) if step else 0
+        before = after
+    return updates
 
 
 def neurobench(
@@ -85,10 +64,8 @@ def neurobench(
 ) -> dict[str, float]:
     """Return the metrics by their keys in `supersnn.records.metrics`; those of spikes only where there are any.
 
-    Membrane updates of an image are one for each neuron at the first step and one for each spike afterwards, which
-    resets a potential. NeuroBench's package, which sees the potentials of snntorch's neurons alone, finds more: those
-    that differ from the step before, so that decays and currents count too. Membrane updates are left out for a plain
-    module with neurons whose calls cannot be told apart by time step (`supersnn.layer_calls`).
+    Membrane updates of an image are those of `membrane_updates`. They are left out where a layer has neurons that are
+    not this project's, whose potentials are not known.
 
     Args:
         network: its mode is restored.
@@ -98,40 +75,60 @@ def neurobench(
         batch_size: images at once; it does not change the result.
     """
     found = {FOOTPRINT.key: float(footprint(network)), CONNECTION_SPARSITY.key: connection_sparsity(network)}
-    layers = network.spiking_layers()
+    layers = list(network.spiking_layers().values())
     if not layers:
         return found
-    counts = _counted(network, layers, lambda pixels: normalise(pixels, mean, std), images, batch_size)
+    with _Counts(layers) as counts:
+        _run(network, images, lambda pixels: normalise(pixels, mean, std), batch_size)
     found[ACTIVATION_SPARSITY.key] = 1 - counts.fired / counts.values
-    if (updates := counts.membrane_updates()) is not None:
-        found[MEMBRANE_UPDATES.key] = updates / len(images)
+    if all(map(counts_itself, layers)):
+        found[MEMBRANE_UPDATES.key] = counts.updates / len(images)
     return found
 
 
-def _counted(
-    network: Network,
-    layers: Mapping[str, nn.Module],
-    prepare: Callable[[Tensor], Tensor],
-    images: Images,
-    batch_size: int,
-) -> _Spikes:
-    calls = known(calls_of(network, layers, images.pixels.shape[1:], "outputs"))
-    counts, training = _Spikes(network.steps, calls), network.training
-    device = next(network.parameters()).device
+class _Counts:
+    """Counts of spiking layers together, while it is open.
 
-    def counting(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
-        return lambda _layer, inputs, output: counts.add(name, values_of("outputs", inputs, output))
+    Attributes:
+        values: neurons and time steps.
+        fired: those with a spike.
+        updates: see `membrane_updates`; of the layers alone whose potentials are known.
+    """
 
-    hooks = [layer.register_forward_hook(counting(name)) for name, layer in layers.items()]
+    def __init__(self, layers: Sequence[nn.Module]) -> None:
+        self.values = self.fired = self.updates = 0
+        self._currents: dict[nn.Module, Tensor] = {}
+        self._hooks: list[RemovableHandle] = []
+        for layer in layers:
+            if counts_itself(layer):
+                self._hooks.append(layer.register_forward_pre_hook(self._keep))
+            self._hooks.append(layer.register_forward_hook(self._add))
+
+    def __enter__(self) -> "_Counts":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+    def _keep(self, layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+        self._currents[layer] = inputs[0].clone()  # the layer overwrites it
+
+    def _add(self, layer: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
+        spikes: Tensor = output if isinstance(output, Tensor) else output[0]  # some layers return their state too
+        self.values += spikes.numel()
+        self.fired += int(spikes.count_nonzero())
+        if counts_itself(layer):
+            self.updates += membrane_updates(layer, self._currents.pop(layer), spikes)
+
+
+def _run(network: Network, images: Images, prepare: Callable[[Tensor], Tensor], batch_size: int) -> None:
+    """Evaluate a network on images, in evaluation mode."""
+    device, training = next(network.parameters()).device, network.training
     try:
         network.eval()
         with torch.no_grad():
             for pixels in images.pixels.split(batch_size):
-                counts.start(len(pixels), device)
                 network(prepare(pixels).to(device))
-                counts.end()
     finally:
-        for hook in hooks:
-            hook.remove()
         network.train(training)
-    return counts

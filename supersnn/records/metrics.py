@@ -61,7 +61,7 @@ ACTIVATION_SPARSITY = Metric(
     "spikes/activation_sparsity", "activation_sparsity", "activation sparsity (NeuroBench)", "fraction", "maximize"
 )
 MEMBRANE_UPDATES = Metric(
-    "ops/membrane_updates", "membrane_updates", "membrane updates an image, by spikes", "", "minimize"
+    "ops/membrane_updates", "membrane_updates", "membrane updates an image (NeuroBench)", "", "minimize"
 )
 INT8 = (
     Metric("int8/accuracy", "int8_accuracy", "accuracy with weights of 8 bits", "fraction", "maximize"),

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from supersnn import plugins
 from supersnn.anytime import anytime
-from supersnn.augment import normalise
 from supersnn.config import NetworkConfig, NeuronConfig
 from supersnn.data import TrainingData
 from supersnn.evaluation import evaluate
@@ -118,8 +117,10 @@ def test_the_same_network_costs_the_same_however_it_goes_over_time(bars: Trainin
     assert found[3].energy_nj == pytest.approx(whole.operations.energy_nj)
     assert found[3].synaptic_ops == pytest.approx(whole.operations.synaptic)
     counted, others = (neurobench(one, bars.validation, bars.mean, bars.std, 36) for one in (network, reference))
+    updates = others.pop("ops/membrane_updates")
+    assert counted.pop("ops/membrane_updates", updates) == updates
     assert counted == others
-    assert counted["ops/membrane_updates"] > 4 * 3 * 3 + 6
+    assert 4 * 3 * 3 + 6 < updates <= STEPS * (4 * 3 * 3 + 6)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -131,7 +132,7 @@ def test_networks_of_other_libraries_have_all_metrics_of_a_final_run(bars: Train
     config = NetworkConfig(architecture=f"adapted.{name}", time_steps=STEPS)
     network = build(config, NeuronConfig(), bars.shape, 4).eval()
     layers = dict(weighted_layers(network))
-    calls = known(calls_of(network, layers, (1, 8, 8), "inputs"))
+    calls = known(calls_of(network, layers, (1, 8, 8)))
     assert calls is not None
     assert {one.kind for one in calls.values()} == {NETWORKS[name]}
     found = anytime(network, bars.validation, bars.shape, bars.mean, bars.std, batch_size=36)
@@ -145,31 +146,7 @@ def test_networks_of_other_libraries_have_all_metrics_of_a_final_run(bars: Train
     counted = neurobench(network, bars.validation, bars.mean, bars.std, batch_size=36)
     assert counted == neurobench(network, bars.validation, bars.mean, bars.std)
     assert counted["spikes/activation_sparsity"] == pytest.approx(1 - (measured.evaluation.rate or 0))
-    neurons, later = spikes(network, bars)
-    assert counted["ops/membrane_updates"] == pytest.approx(neurons + later)
-
-
-def spikes(network: Network, bars: TrainingData) -> tuple[float, float]:
-    """Return neurons and spikes after the first step of an image, from runs of one image each."""
-    seen: list[Tensor] = []
-
-    def keep(_layer: nn.Module, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
-        seen.append(output if isinstance(output, Tensor) else output[0])
-
-    hooks = [layer.register_forward_hook(keep) for layer in network.spiking_layers().values()]
-    pixels = normalise(bars.validation.pixels, bars.mean, bars.std)
-    neurons = later = 0
-    for image in pixels:
-        seen.clear()
-        with torch.no_grad():
-            network(image[None])
-        layers = len(network.spiking_layers())
-        whole = len(seen) == layers  # one call for all steps, one image: its steps are the first dimension
-        neurons += sum(one.numel() // (STEPS if whole else 1) for one in seen[:layers])
-        later += sum(int(one[1:].sum()) for one in seen) if whole else sum(int(one.sum()) for one in seen[layers:])
-    for hook in hooks:
-        hook.remove()
-    return neurons / len(pixels), later / len(pixels)
+    assert "ops/membrane_updates" not in counted, "the potentials of others' neurons are not known"
 
 
 class Halves(nn.Module):
@@ -186,10 +163,9 @@ class Halves(nn.Module):
 
 def test_metrics_that_need_the_steps_are_left_out_where_they_cannot_be_told(bars: TrainingData) -> None:
     network = adapted(Halves(), bars)
-    assert set(calls_of(network, dict(weighted_layers(network)), (1, 8, 8), "inputs").values()) == {None}
+    assert set(calls_of(network, dict(weighted_layers(network)), (1, 8, 8)).values()) == {None}
     assert anytime(network, bars.validation, bars.shape, bars.mean, bars.std) == []
     found = neurobench(network, bars.validation, bars.mean, bars.std)
-    assert "ops/membrane_updates" not in found
     rate = evaluate(network, bars.validation, bars.mean, bars.std).rate
     assert found["spikes/activation_sparsity"] == pytest.approx(1 - (rate or 0))
 

@@ -272,7 +272,7 @@ def test_a_plain_module_that_is_called_at_every_step_has_a_final_run(tmp_path: P
     assert [row["at"] for row in result.anytime if row["rule"] == "steps"] == [1, 2, 3, 4]
     assert result.anytime[3]["energy_nj"] == pytest.approx(result.metrics["energy/nj"])
     assert result.anytime[0]["energy_nj"] < result.anytime[3]["energy_nj"]
-    assert (result.metrics["ops/membrane_updates"] or 0) > 0
+    assert result.metrics["spikes/activation_sparsity"] is not None
 
 
 def test_a_worker_lost_while_it_tests_leaves_an_opening_that_the_next_one_goes_on_with(
