@@ -52,7 +52,11 @@ def centred_cosine(vectors: Tensor) -> Tensor:
 
 
 def gram(vectors: Tensor) -> Tensor:
-    """Return a·aᵀ with rows scaled to length 1: Tung & Mori 2019, "Similarity-preserving knowledge distillation"."""
+    """Return a·aᵀ with rows scaled to length 1: Tung & Mori 2019, "Similarity-preserving knowledge distillation".
+
+    The published loss also compares the diagonals, which are not constant here, and divides by B²; the term leaves the
+    diagonal out, as of every relation, and divides by B·(B-1).
+    """
     products = vectors @ vectors.T
     return unit(products, products)
 

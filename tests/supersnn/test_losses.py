@@ -72,6 +72,21 @@ def test_the_logit_term_is_the_tempered_divergence_of_the_teacher_from_the_stude
     torch.testing.assert_close(logit_loss(config, teacher.expand(T, B, K), teacher), torch.tensor(0.0))
 
 
+@pytest.mark.parametrize("time", ["mean", "per_step"])
+def test_the_logit_term_and_its_gradient_are_those_of_torchs_divergence(time: Any) -> None:
+    teacher = 3 * drawn(B, K, seed=1)
+    ours, theirs = (drawn(T, B, K).requires_grad_() for _ in range(2))
+    term = logit_loss(LogitLossConfig(temperature=4.0, time=time), ours, teacher)
+    steps = [theirs.mean(0)] if time == "mean" else list(theirs)
+    target = functional.softmax(teacher / 4, 1)
+    logs = [functional.log_softmax(step / 4, 1) for step in steps]
+    expected = 16 * torch.stack([functional.kl_div(log, target, reduction="batchmean") for log in logs]).mean()
+    term.backward()
+    expected.backward()
+    torch.testing.assert_close(term, expected)
+    torch.testing.assert_close(ours.grad, theirs.grad)
+
+
 def slow_relation_loss(kind: Any, student: Tensor, teacher: Tensor) -> Tensor:
     ours, theirs = RELATIONS[kind](student), RELATIONS[kind](teacher)
     pairs = [(i, j) for i in range(B) for j in range(B) if i != j]

@@ -124,6 +124,21 @@ def test_rkd_is_the_published_loss_but_for_the_pairs_that_count() -> None:
     torch.testing.assert_close(ours.grad, theirs.grad)
 
 
+def test_gram_is_the_published_loss_but_for_the_diagonal() -> None:
+    student, teacher = drawn(B, 8).double(), drawn(B, 5, seed=1).double()
+    ours, theirs = student.clone().requires_grad_(), student.clone().requires_grad_()
+    term = relation_loss(RelationLossConfig(kind="gram"), ours[None, ..., None, None], teacher)
+    rows = [functional.normalize(vectors @ vectors.T, dim=1) for vectors in (theirs, teacher)]
+    apart = (rows[0] - rows[1]).square()
+    published = apart.sum() / B**2  # with the diagonal
+    expected = published - apart.diagonal().sum() / B**2
+    assert expected < published
+    torch.testing.assert_close(term * (B - 1) / B, expected)
+    (term * (B - 1) / B).backward()
+    expected.backward()
+    torch.testing.assert_close(ours.grad, theirs.grad)
+
+
 def test_whole_maps_keep_every_position() -> None:
     features, teacher = spikes(T, B, 3, 4, 4), drawn(B, 5 * 8 * 8, seed=1).relu()
     config = RelationLossConfig(kind="gram", pool="full", time="concat")
