@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from supersnn.config_model import flatten
 from supersnn.records.driver_session import DriverSession
 from supersnn.records.events import RequestTaken
 from supersnn.records.state import SweepState
@@ -80,8 +81,9 @@ def _changes(state: SweepState) -> Iterator[float]:
             if last is not None and plan and one.plan and one.plan != plan:
                 yield last
             plan, last = dict(one.plan), one.last
-        elif planned := {key: value for key, value in one.values.items() if key in PLANNED}:
-            yield time
+        elif planned := {key: value for key, value in flatten(one.values).items() if key in PLANNED}:
+            if planned.items() - plan.items():
+                yield time
             plan = {key: value for key, value in (plan | planned).items() if isinstance(value, int | float)}
 
 

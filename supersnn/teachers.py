@@ -20,6 +20,7 @@ from supersnn.data import TrainingData
 from supersnn.errors import UserError, prefix_errors
 from supersnn.files import DamagedFile, locked, sha256, write_atomically
 from supersnn.measurement import measure
+from supersnn.mixing import is_mixed
 from supersnn.networks.base import ImageShape, Network
 from supersnn.networks.build import build, build_trained, family, require_buildable
 from supersnn.numerics import gpu_precision
@@ -93,7 +94,8 @@ def address(config: TrainConfig, data: TrainingData) -> str:
     Raises:
         UserError: its weights file cannot be read.
     """
-    fitted = () if config.teacher.fit == "none" else (config.teacher.fit,)
+    mixed = ("mixed labels",) if is_mixed(config.dataset.augment) else ()  # earlier versions fitted to others
+    fitted = () if config.teacher.fit == "none" else (config.teacher.fit, *mixed)
     return digest(recipe(config), data.fingerprint, _weights_identity(config), *fitted)
 
 

@@ -51,7 +51,7 @@ class SweepRunner:
         Requests are taken up all the while; where one leaves more to be done, it begins again.
         """
         self._executor.idle, self._executor.waits = self._idle, self._record.waits
-        left = True
+        left, searched = True, -1
         while left:
             self._adopt()
             self._inspect()
@@ -59,6 +59,9 @@ class SweepRunner:
             if self._steering.change_waits or self._wait_while_paused():
                 continue
             before = self._steering.taken
+            if not failed and self._driver.search_left() and searched != before:
+                searched = before  # a request as the search ended, or a teacher that may be tried again since
+                continue
             self._verify()
             require_none(failed, self._storage)
             self._steering.take_up()

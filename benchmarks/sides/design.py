@@ -146,10 +146,15 @@ class Comparison:
         return options[best], score
 
     def final(self, chosen: Mapping[str, Values], seeds: Sequence[int] = SEEDS) -> Iterator[dict[str, object]]:
-        """Yield the results of each arm's final trainings: `arm`, `seed`, `draw` of the teacher, `test`."""
+        """Yield the results of each arm's final trainings: `arm`, `seed`, `teacher_draw`, `test`."""
         trainings = [one for arm, values in chosen.items() for one in self.trainings(arm, values, seeds, True)]
         for training, result in zip(trainings, self._run(trainings), strict=True):
-            yield {"arm": training.arm, "seed": training.seed, "draw": training.seed % DRAWS, "test": result["test"]}
+            yield {
+                "arm": training.arm,
+                "seed": training.seed,
+                "teacher_draw": training.seed % DRAWS,
+                "test": result["test"],
+            }
 
 
 def require_arms(arms: Sequence[str]) -> None:

@@ -60,8 +60,8 @@ def _comparisons(rows: pd.DataFrame, asked: Sequence[tuple[str, str, str]]) -> I
 
 
 def _by_draw(rows: pd.DataFrame, ours: str, theirs: str) -> Iterator[float]:
-    means = rows.groupby(["draw", "arm"])["test"].mean()
-    for draw in sorted(set(rows["draw"])):
+    means = rows.groupby(["teacher_draw", "arm"])["test"].mean()
+    for draw in sorted(set(rows["teacher_draw"])):
         yield means[draw, ours] - means[draw, theirs]
 
 

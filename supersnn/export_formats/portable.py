@@ -69,7 +69,7 @@ def without_averages(graph: Graph) -> Graph:
     """Return the graph `without_pooling`, with sums for those poolings that stay and that linear layers alone read."""
     nodes = dict(without_pooling(graph).nodes)
     for name, node in list(nodes.items()):
-        if isinstance(node.layer, AveragePool) and (linear := _linear_readers(nodes, name)) is not None:
+        if isinstance(node.layer, AveragePool) and (linear := _linear_readers(nodes, name)):
             nodes[name] = replace(node, layer=SumPool(node.layer.window, node.layer.stride))
             for reader, layer in linear.items():
                 weight = layer.weight / (node.layer.window[0] * node.layer.window[1])
@@ -78,7 +78,7 @@ def without_averages(graph: Graph) -> Graph:
 
 
 def _linear_readers(nodes: Mapping[str, Node], name: str) -> dict[str, Convolution | Affine] | None:
-    """Return the layers with weights that read a layer alone, flattened or not; None if another one reads it too."""
+    """Return the layers with weights that read a layer alone, flattened or not; None if others, or none, do."""
     found: dict[str, Convolution | Affine] = {}
     for reader in _readers(nodes, name):
         layer = nodes[reader].layer
@@ -90,7 +90,7 @@ def _linear_readers(nodes: Mapping[str, Node], name: str) -> dict[str, Convoluti
             found |= behind
         else:
             return None
-    return found
+    return found or None
 
 
 def _spread(conv: Convolution, pool: AveragePool) -> Convolution:

@@ -16,11 +16,19 @@ PLANNED = (
 
 @dataclass(frozen=True)
 class Override:
-    """A change of a value of the sweep file: the key, what the file had, what holds instead."""
+    """A change of a value of the sweep file: the key, what the file had, what holds instead.
+
+    `earlier` are the values of the changes of the key before this one, which the file may have by now.
+    """
 
     key: str
     before: Any
     value: Any
+    earlier: tuple[Any, ...] = ()
+
+    def holds_over(self, given: Any) -> bool:
+        """Return whether the file's value is one that was changed, and not a newer one."""
+        return given == self.before or given in self.earlier
 
 
 def granted(state: SweepState, *kinds: RequestKind) -> Iterator[RequestTaken]:
@@ -80,8 +88,8 @@ def overrides(state: SweepState) -> list[Override]:
         for key, value in request.values.items():
             if number < state.outdated.get(key, 0):
                 continue
-            before, known = request.before.get(key), found.pop(key, None)
-            if known is not None and before == known.value:
-                before = known.before  # the driver was given the sweep as it was changed, not its file
-            found[key] = Override(key, before, value)
+            before, known, earlier = request.before.get(key), found.pop(key, None), ()
+            if known is not None and (before == known.value or known.holds_over(before)):
+                before, earlier = known.before, (*known.earlier, known.value)
+            found[key] = Override(key, before, value, earlier)
     return list(found.values())

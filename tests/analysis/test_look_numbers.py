@@ -99,7 +99,8 @@ def journal(*happened: str) -> SweepState:
                 state.apply(SweepClosed(time=second, end=value))
             case "change":
                 key, number = value.split("=")
-                state.apply(RequestTaken(time=second, id=str(second), kind="change", values={key: int(number)}))
+                values = {key: int(number)} if "." in key else {"verify": {key: int(number)}}
+                state.apply(RequestTaken(time=second, id=str(second), kind="change", values=values))
             case _:
                 state.apply(WinnerVerified(time=second, arm="a", trial=0, seed=second, config={}, metrics={}))
     return state
@@ -109,12 +110,15 @@ def journal(*happened: str) -> SweepState:
     (["begins", "run", "run", "change verify.seeds=9", "run", "ends done"], [1, 1, 2]),
     (["begins", "change verify.seeds=9", "run", "run", "ends done"], [1, 1]),
     (["begins", "run", "change resources.stall=9", "run", "ends done"], [1, 1]),
+    (["begins", "run", "change verify.seeds=2", "run", "ends done"], [1, 1]),
+    (["begins", "run", "change seeds=9", "run", "ends done"], [1, 2]),
     (["begins", "run", "ends interrupted", "begins", "run", "ends done"], [1, 1]),
     (["begins", "run", "ends interrupted", "begins 9", "run", "ends done"], [1, 2]),
     (["begins", "run", "begins 9", "run", "ends done"], [1, 2]),
     (["begins", "run", "change verify.seeds=9", "run", "begins 9", "run", "ends done"], [1, 2, 2]),
     (["begins", "run", "ends done", "begins 9", "run", "ends done"], [1, 2]),
-], ids=["changed while it runs", "changed before the first run", "another key", "interrupted",
+], ids=["changed while it runs", "changed before the first run", "another key", "the same value",
+        "a whole section", "interrupted",
         "interrupted, then changed", "killed, then changed", "changed, then killed", "extended"])  # fmt: skip
 def test_a_change_of_the_planned_final_runs_is_a_look(happened: list[str], looks: list[int]) -> None:
     timeline = timeline_of(journal(*happened), {})

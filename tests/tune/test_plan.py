@@ -101,10 +101,10 @@ def test_the_plan_has_what_is_known_of_the_images() -> None:
 
 def test_the_plan_has_what_is_known_of_the_images_of_each_data_set(tmp_path: Path) -> None:
     few = {"name": "digits", "images": 300}
-    sweep = described(dataset={"validation": 0.2}, datasets={"all": {"name": "digits"}, "few": few})
+    sweep = described(dataset={"validation": 0.2}, datasets={"summary": {"name": "digits"}, "few": few})
     arms = resolve(sweep)
     found = plan(sweep, arms, inspect_sweep(sweep, arms, Store(tmp_path), "test"))
-    assert {label: data["train"] for label, data in found["data"].items()} == {"all": 1150, "few": 240}
+    assert {label: data["train"] for label, data in found["data"].items()} == {"summary": 1150, "few": 240}
     console = Console(width=160)
     with console.capture() as shown:
         console.print(plan_table(found))

@@ -192,6 +192,7 @@ def test_a_change_after_the_file_was_edited_holds_and_an_earlier_one_never_again
     assert found(16, change=20) == 20
     assert found(16) == 20
     assert found(20, change=24) == 24
+    assert found(20) == 24
     assert found(16) == 24
     assert found(8) == 8
 
@@ -221,6 +222,32 @@ def test_a_paused_arm_goes_on_where_it_was(sweep: SweepConfig, tmp_path: Path) -
         again = running.search.next_job()
         assert again is not None
         assert (again.key, again.reported) == (job.key, 1)
+
+
+def test_a_request_that_is_granted_as_the_search_ends_is_done_before_the_final_runs(
+    sweep: SweepConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    with driving(sweep, store) as running:
+        searches: list[Search] = []
+
+        def search(own: Search, _preparations: object) -> None:
+            searches.append(own)
+            running.search = own
+            running.trials()
+            if len(searches) == 1:
+                assert running.ask(Request("change", values={"search.trials": 6})) == [None]
+
+        executor = LocalExecutor()
+        monkeypatch.setattr(executor, "search", search)
+        runner = SweepRunner(running.driver, executor, steering=running.steering)
+        at_final_runs: list[dict[str, int]] = []
+        monkeypatch.setattr(runner, "_inspect", lambda: None)
+        monkeypatch.setattr(runner, "_verify", lambda: at_final_runs.append(running.counts()))
+        monkeypatch.setattr(running.driver.final_runs, "left", lambda: False)
+        runner.train()
+    assert len(searches) == 2
+    assert at_final_runs == [{"direct": 6, "soft": 6}]
 
 
 def test_a_driver_that_waits_for_people_spends_no_hours(

@@ -79,7 +79,7 @@ def before_change(sweep: SweepConfig, key: str, known: Override | None) -> Any:
 def is_outdated(sweep: SweepConfig, change: Override) -> bool:
     """Return whether a sweep, as it was given, has neither what a change found there nor what it made of it."""
     given = value_at(sweep, change.key)
-    if given == change.before:
+    if change.holds_over(given):
         return False
     try:
         return bool(given != value_at(changed(sweep, {change.key: change.value}), change.key))
@@ -92,7 +92,7 @@ def as_changed(sweep: SweepConfig, overrides: Iterable[Override]) -> SweepConfig
 
     A change of a key whose value in the file is another one by now is dropped: the file is newer.
     """
-    held = {change.key: change.value for change in overrides if value_at(sweep, change.key) == change.before}
+    held = {change.key: change.value for change in overrides if change.holds_over(value_at(sweep, change.key))}
     return changed(sweep, held, "the sweep with the changes that were made while it ran") if held else sweep
 
 

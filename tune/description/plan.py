@@ -132,7 +132,7 @@ def _class_counts(classes: Mapping[str, int]) -> str:
 def _by_label(plan: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return what is known of the images of each data set."""
     found = plan.get("data", {})
-    return [found] if "summary" in found else list(found.values())
+    return list(found.values()) if "datasets" in plan else [found] if found else []
 
 
 def plan_table(plan: Mapping[str, Any]) -> Group:

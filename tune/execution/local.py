@@ -106,6 +106,7 @@ class LocalExecutor:
                 if (happened := pack.turn()) is not None:
                     self._take(search, pack, failures, *happened)
                     may_start = True
+            search.waits("")
 
     def _prepared(self, search: Search, preparations: Preparations | None, planned: PlannedSearch) -> bool:
         """Prepare the teachers that one of the searches lacks; return whether it is ready then."""
@@ -117,6 +118,7 @@ class LocalExecutor:
                 if preparations.wait(item):
                     return False
                 key = preparations.start(item)
+                search.waits("")
                 try:
                     result = run_on(self._device, preparations.work, item)
                 except Exception as error:

@@ -54,7 +54,7 @@ def test_changes_keep_what_the_file_had_first() -> None:
         taken(2, "change", values={"search.trials": 12}, before={"search.trials": 4}, config="newer"),
         taken(3, "change", values={"search.hours": 1}, config="none", refused="no"),
     )
-    assert steering.overrides(state) == [steering.Override("search.trials", 4, 12)]
+    assert steering.overrides(state) == [steering.Override("search.trials", 4, 12, earlier=(9,))]
     assert state.config == "newer"
 
 
@@ -65,7 +65,8 @@ def test_a_change_of_a_file_that_was_edited_has_what_the_file_had_then(given: in
         taken(1, "change", values={"search.trials": 9}, before={"search.trials": 4}),
         taken(2, "change", values={"search.trials": 12}, before={"search.trials": given}),
     )
-    assert steering.overrides(state) == [steering.Override("search.trials", before, 12)]
+    earlier = (9,) if before == 4 else ()
+    assert steering.overrides(state) == [steering.Override("search.trials", before, 12, earlier)]
 
 
 def test_changes_that_a_driver_found_outdated_never_hold_again() -> None:
