@@ -1,5 +1,6 @@
 """SIGTERM while Ray starts: it sets a handler of its own, which must not be the one that answers."""
 
+import ctypes
 import os
 import signal
 import sys
@@ -37,3 +38,15 @@ def test_rays_handler_does_not_stay() -> None:
     with cluster._own_sigterm_handler():
         signal.signal(signal.SIGTERM, exits)
     assert signal.getsignal(signal.SIGTERM) == ours
+
+
+def test_the_handler_is_there_after_ray_has_taken_it_away(termination: Termination) -> None:
+    """It restores the system's default behind Python's back as it ends."""
+    with cluster._own_sigterm_handler():
+        ctypes.CDLL(None).signal(signal.SIGTERM, None)
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGTERM)
+    with cluster._own_sigterm_handler():
+        ctypes.CDLL(None).signal(signal.SIGTERM, None)
+    os.kill(os.getpid(), signal.SIGTERM)  # ignored: the command is closing
+    assert termination.exit_code(130) == 143

@@ -244,7 +244,7 @@ class RayExecutor:
 
     def close(self) -> None:
         """Leave the cluster, or end the one that was started; remove Tune's files."""
-        ray.shutdown()  # it ends all processes of this driver
+        leave()
         for folder in self._scratch.glob(f"{self._run}-*"):
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -320,9 +320,10 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _own_sigterm_handler() -> Iterator[None]:
-    """Keep this process's handler of SIGTERM: Ray sets its own, by which the process exits at once.
+    """Keep this process's handler of SIGTERM: as it starts Ray sets its own, by which the process exits at once.
 
-    A signal that Ray's handler has received already is passed on.
+    A signal that Ray's handler has received already is passed on. As it ends Ray takes the handler away without
+    Python's knowledge, so that it is set again in any case.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -335,8 +336,14 @@ def _own_sigterm_handler() -> Iterator[None]:
         signal.raise_signal(signal.SIGTERM)
         raise
     finally:
-        if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:  # as it is once the process is closing
-            signal.signal(signal.SIGTERM, before)
+        closing = signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+        signal.signal(signal.SIGTERM, signal.SIG_IGN if closing else before)
+
+
+def leave() -> None:
+    """Leave the cluster, which ends all processes of this driver; the handler of SIGTERM stays."""
+    with _own_sigterm_handler():
+        ray.shutdown()
 
 
 def join(address: str, own: OwnCode = NO_OWN_CODE) -> None:

@@ -6,7 +6,7 @@ from supersnn.errors import UserError, shortened
 from supersnn.networks.base import ImageShape
 from supersnn.step_time import StepTime
 from tune.description.sweep import SweepConfig
-from tune.execution.cluster import join
+from tune.execution.cluster import join, leave
 from tune.execution.cluster_state import living_nodes
 from tune.execution.device import device_of, working_on
 from tune.execution.measuring import TimedTraining, time_trainings
@@ -47,7 +47,7 @@ def time_on_cluster(
             raise UserError(f"--address {address}: a step cannot be timed: {shortened(str(cause), 300)}") from error
         return times, need.trials_at_once or slots(nodes, need)
     finally:
-        ray.shutdown()
+        leave()
 
 
 def _timed_on(
