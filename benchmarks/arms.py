@@ -8,6 +8,7 @@
 
 import argparse
 import lzma
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -21,14 +22,18 @@ from analysis.sentences import percent, signed
 from benchmarks.common import write_section
 
 EVIDENCE = Path(__file__).parent / "evidence" / "arms"
+_IMAGES = re.compile(r"folder:/(?:[^/\s\"]+/)*(?=[^/\s\"]+/[^/\s\"]+)")
 CONFIG, JOURNAL, PACKED = "config.yaml", "journal.jsonl", "journal.jsonl.xz"
 
 
 def keep(folder: Path, evidence: Path = EVIDENCE) -> None:
-    """Pack the configuration and the journal of a sweep's folder."""
+    """Pack the configuration and the journal of a sweep's folder; of paths of images their last two parts are kept."""
     evidence.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(folder / CONFIG, evidence / CONFIG)
-    (evidence / PACKED).write_bytes(lzma.compress((folder / JOURNAL).read_bytes(), preset=9))
+    config, journal = (
+        _IMAGES.sub("folder:", (folder / name).read_text(encoding="utf-8")) for name in (CONFIG, JOURNAL)
+    )
+    (evidence / CONFIG).write_text(config, encoding="utf-8")
+    (evidence / PACKED).write_bytes(lzma.compress(journal.encode(), preset=9))
 
 
 @cache

@@ -25,8 +25,12 @@ def test_the_tables() -> None:
 def test_a_sweep_is_packed_and_read_again(tmp_path: Path) -> None:
     folder, evidence = tmp_path / "sweep", tmp_path / "evidence"
     folder.mkdir()
-    (folder / "config.yaml").write_text("name: arms\ndataset: {name: digits}\narms: {a: {}}\n", encoding="utf-8")
+    images = "folder:/somebody/home/data/cats"
+    (folder / "config.yaml").write_text(
+        f'name: arms\ndataset: {{name: "{images}"}}\narms: {{a: {{}}}}\n', encoding="utf-8"
+    )
     (folder / "journal.jsonl").write_text(JOURNAL, encoding="utf-8")
     arms.keep(folder, evidence)
     assert (evidence / arms.PACKED).stat().st_size < 200
     assert arms.kept(evidence)["sweep"] == "arms"
+    assert 'name: "folder:data/cats"' in (evidence / "config.yaml").read_text(encoding="utf-8")
