@@ -192,7 +192,8 @@ def test_drivers_killed_at_random_moments_while_they_are_steered(seed: int, tiny
         ("resume", "tiny"),
         ("change", "tiny", "space.optimizer.lr={log: [0.001, 2.0]}"),
     ]
-    ids, kills = [], 0
+    kills = 0
+    ids: list[str] = []
     while requests or kills < 6:
         driver = Driver(file, store)
         driver.wait(lambda driver=driver: driver.journal.exists(), seconds=120)  # type: ignore[misc]
