@@ -46,7 +46,7 @@ def blind_node(cluster: Cluster, store: Path) -> Iterator[None]:
 
 
 def left_out(driver: Driver) -> list[str]:
-    return [line for line in driver.output().splitlines() if "is excluded" in line]
+    return [line for line in driver.whole_output().splitlines() if "is excluded" in line]
 
 
 @contextmanager

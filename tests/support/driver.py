@@ -111,4 +111,9 @@ class Driver:
         assert self.process.wait(timeout=seconds) == 0, self.output()
 
     def output(self) -> str:
-        return self._log.read_text(encoding="utf-8")[-3000:]
+        """Return the end of what it has printed."""
+        return self.whole_output()[-3000:]
+
+    def whole_output(self) -> str:
+        """Return all that it has printed."""
+        return self._log.read_text(encoding="utf-8")
