@@ -124,7 +124,7 @@ def test_a_node_where_every_training_fails(
     assert {found for found, _ in failed} == {kind}
     assert all(sick in node for _, node in failed)
     assert 2 <= len(failed) <= 3, "it is left out after two"
-    assert any(sick in line and "is excluded" in line for line in driver.output().splitlines())
+    assert any(sick in line and "is excluded" in line for line in driver.whole_output().splitlines())
     assert_in_time(driver, healthy=2)
 
 
@@ -142,7 +142,7 @@ def test_a_node_that_runs_out_of_memory(cluster: Cluster, sickly: Path, tmp_path
     assert failed
     assert {kind for kind, _ in failed} == {"memory"}
     assert all(full in node for _, node in failed)
-    assert any(full in line and "low on memory" in line for line in driver.output().splitlines())
+    assert any(full in line and "low on memory" in line for line in driver.whole_output().splitlines())
     assert_in_time(driver, healthy=2)
 
 
@@ -212,7 +212,7 @@ def test_a_node_that_is_ten_times_slower(cluster: Cluster, sickly: Path, tmp_pat
     driver = Driver(sickly, tmp_path / "store", "--address", cluster.address)
     assert_done(driver, tmp_path / "store")
     assert attempts(driver) == []
-    (named,) = [line for line in driver.output().splitlines() if "is excluded" in line]
+    (named,) = [line for line in driver.whole_output().splitlines() if "is excluded" in line]
     assert slow in named
     assert "times as long as those of the other nodes" in named
     assert_in_time(driver, healthy=2)

@@ -119,7 +119,7 @@ def test_a_final_run_that_fails_on_a_node_is_trained_elsewhere(
     sick = tmp_path / "sick"
     add_nodes(cluster, monkeypatch, sick)
     driver = Driver(sickly, tmp_path / "store", "--address", cluster.address)
-    driver.wait(lambda: "\nverify\n" in driver.output())
+    driver.wait(lambda: "\nverify\n" in driver.whole_output())
     sick.touch()
     driver.finish()
     invariants.assert_sweep(tmp_path / "store", "tiny")
