@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from supersnn.augment import normalise
 from supersnn.data import Images
 from supersnn.layer_calls import Calls, StepSums, calls_of, known
-from supersnn.networks.base import ImageShape, Network
+from supersnn.networks.base import ImageShape, Network, evaluating
 from supersnn.operations import AC_PJ, MAC_PJ, dense_operations, fan_out, weighted_layers
 
 CONFIDENCES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
@@ -46,7 +46,7 @@ class _Costs:
     def __init__(self, layers: Mapping[str, nn.Conv2d | nn.Linear], steps: int, calls: Mapping[str, Calls]) -> None:
         self._steps, self._calls = steps, calls
         self._taps: dict[str, Tensor] = {}
-        self._hooks = [layer.register_forward_pre_hook(self._counting(name)) for name, layer in layers.items()]
+        self.hooks = [layer.register_forward_pre_hook(self._counting(name)) for name, layer in layers.items()]
 
     def start(self, batch: int, device: torch.device) -> None:
         """Expect a batch of so many images."""
@@ -65,10 +65,6 @@ class _Costs:
             self._sums.add(name, _operations(inputs[0], self._taps[name]))
 
         return count
-
-    def remove(self) -> None:
-        for hook in self._hooks:
-            hook.remove()
 
 
 def _operations(values: Tensor, taps: Tensor) -> Tensor:
@@ -91,7 +87,7 @@ def anytime(
 
     Args:
         network: spiking; its mode is restored. Nothing is returned for one without spiking layers, nor for a plain
-            module with a layer whose calls cannot be told apart by time step (`supersnn.layer_calls`).
+            module with a layer whose calls cannot be assigned to time steps (`supersnn.layer_calls`).
         images: to measure on.
         shape: of the images.
         mean: of each channel, as in training.
@@ -106,20 +102,15 @@ def anytime(
         return []
     dense = dense_operations(network, shape)
     first = next(iter(dense))
-    device, training = next(network.parameters()).device, network.training
+    device = next(network.parameters()).device
     later = {name: layer for name, layer in weighted_layers(network) if name in calls and name != first}
     costs = _Costs(later, network.steps, calls)
     logits, operations = [], []
-    network.eval()
-    try:
-        with torch.no_grad():
-            for pixels in images.pixels.split(batch_size):
-                costs.start(len(pixels), device)
-                logits.append(network(normalise(pixels.to(device), mean, std)).logits.float())
-                operations.append(costs.of_batch)
-    finally:
-        costs.remove()
-        network.train(training)
+    with evaluating(network, costs.hooks):
+        for pixels in images.pixels.split(batch_size):
+            costs.start(len(pixels), device)
+            logits.append(network(normalise(pixels.to(device), mean, std)).logits.float())
+            operations.append(costs.of_batch)
     macs = torch.full((network.steps,), float(dense[first]), dtype=torch.float64, device=device)
     if calls[first].kind != "once":
         macs *= torch.arange(1, network.steps + 1, device=device) / network.steps

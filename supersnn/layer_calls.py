@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from supersnn.networks.base import Network
+from supersnn.networks.base import Network, evaluating
 
 
 @dataclass(frozen=True)
@@ -43,15 +43,8 @@ def calls_of(network: Network, layers: Mapping[str, nn.Module], image: Sequence[
         return lambda _layer, inputs: shapes.setdefault(name, []).append(inputs[0].shape)
 
     hooks = [layer.register_forward_pre_hook(seeing(name)) for name, layer in layers.items()]
-    training, device = network.training, next(network.parameters()).device
-    try:
-        network.eval()
-        with torch.no_grad():
-            network(torch.zeros(batch, *image, device=device))
-    finally:
-        for hook in hooks:
-            hook.remove()
-        network.train(training)
+    with evaluating(network, hooks):
+        network(torch.zeros(batch, *image, device=next(network.parameters()).device))
     every_step = getattr(network, "time_loop", None) == "outside"
     return {name: _calls(found, network.steps, batch, every_step) for name, found in shapes.items()}
 

@@ -6,7 +6,7 @@ sparsity and membrane updates of the spiking layers. Biases and normalisations c
 and buffers do.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from torch.utils.hooks import RemovableHandle
 
 from supersnn.augment import normalise
 from supersnn.data import Images
-from supersnn.networks.base import Network
+from supersnn.networks.base import Network, evaluating
 from supersnn.neurons import LIF, counts_itself
 from supersnn.operations import weighted_layers
 from supersnn.records.metrics import ACTIVATION_SPARSITY, CONNECTION_SPARSITY, FOOTPRINT, MEMBRANE_UPDATES
@@ -78,8 +78,10 @@ def neurobench(
     layers = list(network.spiking_layers().values())
     if not layers:
         return found
-    with _Counts(layers) as counts:
-        _run(network, images, lambda pixels: normalise(pixels, mean, std), batch_size)
+    counts, device = _Counts(layers), next(network.parameters()).device
+    with evaluating(network, counts.hooks):
+        for pixels in images.pixels.split(batch_size):
+            network(normalise(pixels, mean, std).to(device))
     found[ACTIVATION_SPARSITY.key] = 1 - counts.fired / counts.values
     if all(map(counts_itself, layers)):
         found[MEMBRANE_UPDATES.key] = counts.updates / len(images)
@@ -87,29 +89,23 @@ def neurobench(
 
 
 class _Counts:
-    """Counts of spiking layers together, while it is open.
+    """Counts of spiking layers together.
 
     Attributes:
         values: neurons and time steps.
         fired: those with a spike.
         updates: see `membrane_updates`; of the layers alone whose potentials are known.
+        hooks: of the layers, by which they are counted.
     """
 
     def __init__(self, layers: Sequence[nn.Module]) -> None:
         self.values = self.fired = self.updates = 0
         self._currents: dict[nn.Module, Tensor] = {}
-        self._hooks: list[RemovableHandle] = []
+        self.hooks: list[RemovableHandle] = []
         for layer in layers:
             if counts_itself(layer):
-                self._hooks.append(layer.register_forward_pre_hook(self._keep))
-            self._hooks.append(layer.register_forward_hook(self._add))
-
-    def __enter__(self) -> "_Counts":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for hook in self._hooks:
-            hook.remove()
+                self.hooks.append(layer.register_forward_pre_hook(self._keep))
+            self.hooks.append(layer.register_forward_hook(self._add))
 
     def _keep(self, layer: nn.Module, inputs: tuple[Any, ...]) -> None:
         self._currents[layer] = inputs[0].clone()  # the layer overwrites it
@@ -120,15 +116,3 @@ class _Counts:
         self.fired += int(spikes.count_nonzero())
         if counts_itself(layer):
             self.updates += membrane_updates(layer, self._currents.pop(layer), spikes)
-
-
-def _run(network: Network, images: Images, prepare: Callable[[Tensor], Tensor], batch_size: int) -> None:
-    """Evaluate a network on images, in evaluation mode."""
-    device, training = next(network.parameters()).device, network.training
-    try:
-        network.eval()
-        with torch.no_grad():
-            for pixels in images.pixels.split(batch_size):
-                network(prepare(pixels).to(device))
-    finally:
-        network.train(training)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from supersnn.networks.base import ImageShape, Network
+from supersnn.networks.base import ImageShape, Network, evaluating
 
 # Horowitz, "Computing's energy problem (and what we can do about it)", ISSCC 2014: 32-bit floating point at
 # 45 nm, a multiplication 3.7 pJ and an addition 0.9 pJ.
@@ -123,15 +123,8 @@ def dense_operations(network: Network, shape: ImageShape) -> dict[str, int]:
         return layer.register_forward_pre_hook(count_inputs)
 
     hooks = [counting(name, layer) for name, layer in weighted_layers(network)]
-    training, device = network.training, next(network.parameters()).device
-    try:
-        network.eval()
-        with torch.no_grad():
-            network(torch.zeros(1, shape.channels, shape.side, shape.side, device=device))
-    finally:
-        for hook in hooks:
-            hook.remove()
-        network.train(training)
+    with evaluating(network, hooks):
+        network(torch.zeros(1, shape.channels, shape.side, shape.side, device=next(network.parameters()).device))
     return operations
 
 

@@ -5,10 +5,14 @@ batch and a batch norm takes its statistics over time and batch together.
 """
 
 import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from supersnn.config import NetworkConfig, NeuronConfig
 from supersnn.neurons import LIF, PLIF, own_neuron
@@ -164,3 +168,17 @@ def conv(inputs: int, outputs: int, side: int = 3, stride: int = 1) -> nn.Conv2d
     sixth, which lowers the accuracy of short trainings.
     """
     return nn.Conv2d(inputs, outputs, side, stride, side // 2, bias=False)
+
+
+@contextmanager
+def evaluating(network: nn.Module, hooks: Iterable[RemovableHandle] = ()) -> Iterator[None]:
+    """Have a network in evaluation mode, without gradients; then its mode is restored, and the hooks are removed."""
+    training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        network.train(training)

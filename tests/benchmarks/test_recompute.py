@@ -138,13 +138,13 @@ def test_what_is_said_of_the_arms_is_what_the_sweep_found() -> None:
         ("cifar10", "homogeneous", "direct")
     ]
 
-    def told(row: Mapping[str, Any]) -> list[str]:
+    def written(row: Mapping[str, Any]) -> list[str]:
         ends = (100 * row[name] for name in ("difference", "low", "high"))
         return [f"{value:.2f}".replace("-", "−") for value in ends]
 
-    gain, low, high = told(found := rows["cifar10", "homogeneous", "direct"])
+    gain, low, high = written(found := rows["cifar10", "homogeneous", "direct"])
     assert f"gains {gain} points ({low} … {high}, p = {found['p']:.3f} by Holm)" in text
-    gain, *_ = told(found := rows["overall", "homogeneous", "direct"])
+    gain, *_ = written(found := rows["overall", "homogeneous", "direct"])
     assert f"its gain is {gain} points and not established (p = {found['p']:.3f})" in text
-    gain, low, high = told(rows["overall", "heterogeneous", "homogeneous"])
+    gain, low, high = written(rows["overall", "heterogeneous", "homogeneous"])
     assert f"heterogeneous − homogeneous {gain}, {low} … +{high}" in text

@@ -14,7 +14,7 @@ from supersnn.evaluation import evaluate
 from supersnn.layer_calls import Calls, StepSums, calls_of, known
 from supersnn.measurement import measure
 from supersnn.networks.adapter import AdaptedNetwork
-from supersnn.networks.base import Network
+from supersnn.networks.base import Network, evaluating
 from supersnn.networks.build import build
 from supersnn.neurobench import neurobench
 from supersnn.neurons import LIF
@@ -185,3 +185,19 @@ def test_sums_are_those_of_each_step_and_image() -> None:
     assert torch.equal(summed("folded", [values]), expected)
     assert torch.equal(summed("twice", [values[0], values[0], values[1], values[1]]), 2 * expected)
     assert torch.equal(summed("once", [values[0]]), torch.stack([expected[0], torch.zeros(3).double()]))
+
+
+def test_a_network_is_as_it_was_after_an_evaluation_that_fails() -> None:
+    network, seen = nn.Linear(2, 1).train(), []
+    hook = network.register_forward_pre_hook(lambda layer, inputs: seen.append((layer.training, inputs[0].shape)))
+
+    def evaluated(images: Tensor) -> Tensor:
+        with evaluating(network, [hook]):
+            return network(images)
+
+    with pytest.raises(RuntimeError):
+        evaluated(torch.ones(1, 3))
+    assert network(torch.ones(1, 2)).requires_grad
+    assert network.training
+    assert seen == [(False, (1, 3))], "the hook is removed"
+    assert not evaluated(torch.ones(1, 2)).requires_grad
