@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from supersnn.config_model import flatten
+from supersnn.nested import flatten
 from supersnn.records.driver_session import DriverSession
 from supersnn.records.events import RequestTaken
 from supersnn.records.state import SweepState

@@ -7,7 +7,7 @@ same question on several data sets. Any other difference makes it another questi
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from supersnn.config_model import digest
+from supersnn.digests import digest
 
 UNASKED = ("name", "seed", "resources", "replicates", "dataset", "datasets", "target", "export")
 """The keys of a sweep file that may differ between sweeps of the same question; data sets are compared by label."""

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from supersnn.config_model import parse_yaml
 from supersnn.errors import UserError, nearest, shortened
+from supersnn.plain_yaml import parse_yaml
 from supersnn.records.metrics import METRICS
 
 _CONDITION = re.compile(r"\s*(?P<key>[^\s<>=!]+)\s*(?P<sign><=|>=|!=|==|=|<|>)\s*(?P<value>.*?)\s*")

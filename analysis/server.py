@@ -21,9 +21,9 @@ from analysis.build import constraints
 from analysis.journal import SweepRecord, record_of
 from analysis.server_address import DATABASES, LINE, check_address
 from analysis.stored import checked
-from supersnn.config_model import read_yaml
 from supersnn.credentials import masked
 from supersnn.errors import UserError
+from supersnn.plain_yaml import read_yaml
 from supersnn.records.events import (
     AnyEvent,
     DatasetSplit,

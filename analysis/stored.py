@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from supersnn.config_model import read_yaml
 from supersnn.errors import UserError
+from supersnn.plain_yaml import read_yaml
 
 LATEST = 253_402_300_799.0
 """The last second of the year 9999, the last that has a date."""

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from supersnn.config import TrainConfig
-from supersnn.config_model import parse, to_yaml, unflatten
+from supersnn.config_model import parse, to_yaml
 from supersnn.errors import UserError, nearest, shortened
+from supersnn.nested import unflatten
 from supersnn.records import journal, snapshot
 from supersnn.records.events import TrialStarted
 from supersnn.records.metrics import METRICS, judged

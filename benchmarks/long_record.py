@@ -14,7 +14,8 @@ from statistics import median
 
 from benchmarks.common import progress
 from benchmarks.instant_trials import METRICS, sweep
-from supersnn.config_model import flatten, to_yaml
+from supersnn.config_model import to_yaml
+from supersnn.nested import flatten
 from supersnn.records.events import SCHEMA, EpochReported, SweepStarted, TrialEnded, TrialStarted
 from supersnn.records.journal import Journal
 from tune.description.arms import resolve

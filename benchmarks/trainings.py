@@ -19,8 +19,9 @@ from benchmarks.common import progress
 from benchmarks.evidence_file import EvidenceFile, read_evidence
 from supersnn.checkpoint import student_weights
 from supersnn.config import DatasetConfig, TrainConfig
-from supersnn.config_model import digest, parse, with_values
+from supersnn.config_model import parse, with_values
 from supersnn.data import TrainingData, training_data
+from supersnn.digests import digest
 from supersnn.evaluation import evaluate
 from supersnn.networks.build import build
 from supersnn.teacher_sources import teacher_source_for

@@ -10,8 +10,6 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from supersnn.config_model import (
-    EXCLUDE_DEFAULT_FROM_DIGEST,
-    EXCLUDE_FROM_DIGEST,
     NO_ARGUMENTS,
     Arguments,
     ConfigModel,
@@ -23,14 +21,15 @@ from supersnn.config_model import (
     Positive,
     Weight,
     parse,
-    read_yaml,
-    rename_keys,
 )
+from supersnn.digests import EXCLUDE_DEFAULT_FROM_DIGEST, EXCLUDE_FROM_DIGEST
 from supersnn.environment import with_expanded
 from supersnn.errors import prefix_errors, shortened
 from supersnn.export_config import ExportConfig, TargetConfig, as_target
 from supersnn.layer_names import layer_names
+from supersnn.nested import rename_keys
 from supersnn.parts import is_import_path, one_of, require_form
+from supersnn.plain_yaml import read_yaml
 
 LossTerm = Literal["relation", "logit", "feature"]
 LOSS_TERMS: tuple[LossTerm, ...] = get_args(LossTerm)

@@ -12,7 +12,7 @@ from torch.nn import functional
 from supersnn.augment import Normaliser
 from supersnn.cuda_graph import captured
 from supersnn.data import Images
-from supersnn.networks.base import ImageShape, Network
+from supersnn.networks.base import ImageShape, Network, evaluating
 from supersnn.neurons import SpikeCounter, counts_itself
 from supersnn.numerics import numerics
 from supersnn.operations import LayerInputs, dense_operations, reach, synapses, weighted_layers
@@ -120,18 +120,15 @@ class Evaluator:
 
     def evaluate(self, images: Images) -> Evaluation:
         """Return the evaluation on some images; the network's mode and hooks are restored."""
-        training = self._network.training
-        self._network.eval()
         for counter in self._spikes.values():
             counter.clear()
         for tally in self._inputs.values():
             tally.clear()
         try:
-            with torch.no_grad(), numerics(self._device), self._counting():
+            with evaluating(self._network), numerics(self._device), self._counting():
                 scores = torch.cat([self._scored(pixels) for pixels in images.pixels.split(self._batch_size)])
                 return self._evaluation(scores, images.labels.to(self._device))
         finally:
-            self._network.train(training)
             self._evaluations += 1
 
     def dense_operations(self, shape: ImageShape) -> dict[str, int]:

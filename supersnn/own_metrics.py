@@ -8,12 +8,10 @@ validation `Images` and the `TrainingData` (for its `mean` and `std`). It return
 import math
 from collections.abc import Iterable
 
-import torch
-
 from supersnn import parts
 from supersnn.data import TrainingData
 from supersnn.errors import UserError, prefix_errors
-from supersnn.networks.base import Network
+from supersnn.networks.base import Network, evaluating
 from supersnn.records.metrics import OWN
 
 
@@ -28,12 +26,8 @@ def own_metrics(paths: Iterable[str], network: Network, data: TrainingData) -> d
     Raises:
         UserError: one cannot be imported, or returns something else than a finite number.
     """
-    training = network.training
-    try:
-        with torch.no_grad(), prefix_errors("train.metrics"):
-            return {name_of(path): _measured(path, network.eval(), data) for path in paths}
-    finally:
-        network.train(training)
+    with evaluating(network), prefix_errors("train.metrics"):
+        return {name_of(path): _measured(path, network, data) for path in paths}
 
 
 def check_metrics(paths: Iterable[str]) -> None:

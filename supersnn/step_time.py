@@ -13,9 +13,9 @@ from supersnn.data import Images, TrainingData
 from supersnn.losses import TeacherOutputs
 from supersnn.networks.base import ImageShape, Network
 from supersnn.networks.build import build
-from supersnn.teacher_outputs import OutputKind, as_teacher_outputs, compute_outputs, needed_outputs
+from supersnn.teacher_outputs import OutputKind, TeacherSource, as_teacher_outputs, compute_outputs, needed_outputs
 from supersnn.teachers import recipe
-from supersnn.training import TeacherSource, train
+from supersnn.training import train
 
 FEW, MORE = 1, 2
 """Steps of the two trainings whose difference is the time of a step."""

@@ -22,8 +22,9 @@ from torch import Tensor
 
 from supersnn.augment import normalise
 from supersnn.config import TrainConfig
-from supersnn.config_model import digest, digested
 from supersnn.data import TrainingData
+from supersnn.device_copies import DeviceCopy, device_copy
+from supersnn.digests import digest, digested
 from supersnn.files import DamagedFile, atomic_file, locked, sha256, write_atomically
 from supersnn.losses import TeacherOutputs
 from supersnn.streams import to_device
@@ -41,7 +42,7 @@ Chunk = dict[OutputKind, NDArray[np.float16]]
 
 
 class TeacherCache:
-    """A `training.TeacherSource` that reads cached outputs.
+    """A `teacher_outputs.TeacherSource` that reads cached outputs.
 
     The folder has a file for each kind of output and view, an array [N, ...] of 16-bit floats over the N training
     images, written atomically, and its checksum. `digest` identifies the teacher, the split and the views; `seconds` is
@@ -56,7 +57,7 @@ class TeacherCache:
         self.digest = folder.name
         self.seconds: float = _manifest(folder)["seconds"]
         self._maps: dict[tuple[OutputKind, int], NDArray[np.float16]] = {}
-        self._views: dict[OutputKind, tuple[int, Tensor]] = {}
+        self._views: dict[OutputKind, tuple[int, DeviceCopy]] = {}
 
     @classmethod
     def open(
@@ -109,7 +110,7 @@ class TeacherCache:
         return sum(path.stat().st_size for path in self.folder.glob("*.npy"))
 
     def __call__(self, position: Tensor, view: int, images: Tensor) -> TeacherOutputs:
-        """Return the cached outputs of some rows, copied to the device of `images`; see `training.TeacherSource`."""
+        """Return the cached outputs of some rows, on the device of `images`; see `TeacherSource`."""
         if images.is_cuda:
             there = to_device(position, images.device)
             return as_teacher_outputs({kind: self._on_device(kind, view, position, there) for kind in self._kinds})
@@ -121,7 +122,7 @@ class TeacherCache:
         """Return one kind of output for some rows, on the device of `rows`, without waiting for that.
 
         The whole view is copied there once, where it has at most `_ON_DEVICE` bytes, and kept until another is asked
-        for; a larger one stays in the file, and its rows are copied.
+        for; all trainings of a process share the copy. A larger one stays in the file, and its rows are copied.
 
         Args:
             kind, view: which outputs.
@@ -133,8 +134,9 @@ class TeacherCache:
             return to_device(torch.from_numpy(values.take(position.numpy(), axis=0)), rows.device).float()
         kept = self._views.get(kind)
         if kept is None or kept[0] != view:
-            kept = self._views[kind] = view, to_device(torch.from_numpy(np.array(values)), rows.device)
-        return kept[1][rows].float()
+            copy = device_copy(_file(self.folder, kind, view).absolute(), values, rows.device)
+            kept = self._views[kind] = view, copy
+        return kept[1].rows(rows).float()
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the memory maps: the process that unpickles this object maps the files itself."""

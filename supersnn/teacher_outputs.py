@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -15,6 +15,19 @@ from supersnn.networks.stages import Taps
 from supersnn.numerics import gpu_precision
 from supersnn.own_losses import needed_by
 from supersnn.relation_loss import pooled
+
+
+class TeacherSource(Protocol):
+    """Provides the teacher's outputs for the batches of a training."""
+
+    def __call__(self, position: Tensor, view: int, images: Tensor) -> TeacherOutputs:
+        """Return the teacher's outputs for a batch.
+
+        Args:
+            position: int64 [B] on the CPU, rows of the training's `data.train`.
+            view: number of the augmented view.
+            images: that view, normalised, float32 [B, C, H, W] on the training's device.
+        """
 
 
 @dataclass(frozen=True)

@@ -10,19 +10,18 @@ from supersnn.config import TrainConfig
 from supersnn.data import TrainingData
 from supersnn.losses import TeacherOutputs
 from supersnn.teacher_cache import TeacherCache
-from supersnn.teacher_outputs import OutputKind, as_teacher_outputs, compute_outputs, needed_outputs
+from supersnn.teacher_outputs import OutputKind, TeacherSource, as_teacher_outputs, compute_outputs, needed_outputs
 from supersnn.teachers import Progress, Teacher, TeacherStore
-from supersnn.training import TeacherSource
 
 
 class OnlineTeacher:
-    """A `training.TeacherSource` that runs the teacher in the training loop, for views that change every epoch."""
+    """A `TeacherSource` that runs the teacher in the training loop, for views that change every epoch."""
 
     def __init__(self, teacher: Teacher, kinds: Collection[OutputKind]) -> None:
         self._network, self._kinds = teacher.network, tuple(kinds)
 
     def __call__(self, position: Tensor, view: int, images: Tensor) -> TeacherOutputs:
-        """Return the outputs for the images; see `training.TeacherSource`."""
+        """Return the outputs for the images; see `TeacherSource`."""
         del position, view
         return as_teacher_outputs(compute_outputs(self._network, images, self._kinds))
 

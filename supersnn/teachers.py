@@ -15,8 +15,10 @@ from torch import Tensor
 
 from supersnn import checkpoint, teacher_fit, teacher_weights
 from supersnn.config import DEFAULT_WEIGHTS, LoopConfig, NetworkConfig, NeuronConfig, OptimizerConfig, TrainConfig, load
-from supersnn.config_model import digest, to_yaml, with_values
+from supersnn.config_model import to_yaml, with_values
 from supersnn.data import TrainingData
+from supersnn.digests import digest
+from supersnn.epoch_report import Snapshot
 from supersnn.errors import UserError, prefix_errors
 from supersnn.files import DamagedFile, locked, sha256, write_atomically
 from supersnn.measurement import measure
@@ -25,7 +27,7 @@ from supersnn.networks.base import ImageShape, Network
 from supersnn.networks.build import build, build_trained, family, require_buildable
 from supersnn.numerics import gpu_precision
 from supersnn.operations import Operations
-from supersnn.training import Snapshot, is_snapshot_of, train
+from supersnn.training import is_snapshot_of, train
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of the current stage, how many of its parts are done, and how many there are."""

@@ -5,13 +5,14 @@ import torch
 from supersnn.config import TrainConfig
 from supersnn.config_model import with_values
 from supersnn.data import Images, TrainingData
+from supersnn.epoch_report import EpochReport
 from supersnn.errors import UserError, described
 from supersnn.losses import TeacherOutputs
 from supersnn.networks.base import ImageShape, Network
 from supersnn.networks.build import build
 from supersnn.parts import raised_at
 from supersnn.teacher_outputs import as_teacher_outputs, compute_outputs, needed_outputs
-from supersnn.training import EpochReport, train
+from supersnn.training import train
 
 IMAGES = 8
 FORM = ImageShape(1, 8)

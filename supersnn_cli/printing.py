@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from supersnn.training import EpochReport
+    from supersnn.epoch_report import EpochReport
 
 PROBLEMS = 10
 """Problems of a sweep's folder that are printed; the JSON and the page have all."""

@@ -107,7 +107,8 @@ def _pause_or_resume(kind: Any, sweep_name: str, arm: str | None, store: Any, as
 
 
 def _sweep(name: str, store: Any) -> "tuple[SweepFolder, SweepConfig]":
-    from supersnn.config_model import parse, read_yaml
+    from supersnn.config_model import parse
+    from supersnn.plain_yaml import read_yaml
     from tune.description.sweep import SweepConfig
     from tune.store import Store
 
@@ -133,8 +134,8 @@ def _require_arm(folder: "SweepFolder", sweep: "SweepConfig", arm: str) -> None:
 
 
 def _parsed(texts: list[str]) -> dict[str, Any]:
-    from supersnn.config_model import parse_yaml
     from supersnn.errors import UserError, shortened
+    from supersnn.plain_yaml import parse_yaml
 
     values: dict[str, Any] = {}
     for text in texts:

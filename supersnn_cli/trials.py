@@ -142,8 +142,8 @@ def show(
 ) -> None:
     """Print any trial as a training file, which `supersnn train` runs to the same result."""
     from analysis.trial import shown_trial
-    from supersnn.config_model import read_yaml
     from supersnn.files import write_atomically
+    from supersnn.plain_yaml import read_yaml
     from tune.outcome.export import parse_trial
     from tune.store import Store
 

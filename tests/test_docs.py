@@ -97,7 +97,8 @@ def test_readme_is_short() -> None:
 
 
 def test_sweep_files_in_the_docs_are_valid() -> None:
-    from supersnn.config_model import merge, parse
+    from supersnn.config_model import parse
+    from supersnn.nested import merge
     from tune.description.arms import resolve
     from tune.description.sweep import SweepConfig
 

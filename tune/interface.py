@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supersnn.config_model import parse, read_yaml
+from supersnn.config_model import parse
 from supersnn.errors import UserError
+from supersnn.plain_yaml import read_yaml
 from supersnn.records import journal
 from supersnn.records.events import AnyEvent
 from supersnn.records.snapshot import current_state

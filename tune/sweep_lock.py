@@ -7,8 +7,10 @@ from contextlib import contextmanager, suppress
 
 import filelock
 
-from supersnn.config_model import flatten, parse, read_yaml
+from supersnn.config_model import parse
 from supersnn.errors import UserError
+from supersnn.nested import flatten
+from supersnn.plain_yaml import read_yaml
 from supersnn.records.events import AnyEvent, TrialStarted
 from supersnn.records.state import SweepState
 from tune.description.fixed import MAY_CHANGE, dataset_digests, has_digest

@@ -8,8 +8,9 @@ from typing import Any
 
 from supersnn import exported
 from supersnn.config import TrainConfig
-from supersnn.config_model import flatten, parse
+from supersnn.config_model import parse
 from supersnn.files import write_atomically
+from supersnn.nested import flatten
 from supersnn.records.contents import OVERALL
 from supersnn.records.events import TeacherRefitted, TrialRanked, WinnerChosen, WinnerExported, WinnerVerified
 from supersnn.records.state import SweepState

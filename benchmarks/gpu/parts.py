@@ -27,9 +27,9 @@ from supersnn.networks.build import build
 from supersnn.neurons import LIF
 from supersnn.numerics import numerics
 from supersnn.teacher_cache import TeacherCache
-from supersnn.teacher_outputs import needed_outputs
+from supersnn.teacher_outputs import TeacherSource, needed_outputs
 from supersnn.teachers import TeacherStore
-from supersnn.training import TeacherSource, train, train_in_parts
+from supersnn.training import train, train_in_parts
 
 IMAGES = 50_000
 PEERS = ("snntorch", "spikingjelly")

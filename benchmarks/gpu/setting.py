@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from supersnn.config import OptimizerConfig, TrainConfig
-from supersnn.config_model import parse, unflatten
+from supersnn.config_model import parse
 from supersnn.data import Images, TrainingData
 from supersnn.device_steps import UNCAPTURED, DeviceSteps
 from supersnn.losses import TeacherOutputs
+from supersnn.nested import unflatten
 from supersnn.networks.base import ImageShape, Network
 from supersnn.optimisation import optimiser, rate_tensor
 

@@ -12,7 +12,7 @@ from supersnn.export_formats import nir_format, onnx_format
 from supersnn.export_formats.agreement import Run, compare, run_student
 from supersnn.export_formats.graph import Graph, UnsupportedLayerError, graph_of
 from supersnn.exported import Preprocessing
-from supersnn.networks.base import ImageShape, Network
+from supersnn.networks.base import ImageShape, Network, evaluating
 
 IMAGES = 16
 """Number of images for the comparison."""
@@ -57,16 +57,13 @@ def attach(folder: Path, network: Network, preprocessing: Preprocessing, pixels:
         `refused`; then the file does not exist.
     """
     pixels = pixels[:IMAGES].cpu()
-    training = network.training
-    network.eval()
+    images = normalise(pixels, preprocessing.mean, preprocessing.std)
     try:
-        images = normalise(pixels, preprocessing.mean, preprocessing.std)
-        expected = run_student(network, images.to(next(network.parameters()).device))
-        graph = graph_of(network, ImageShape(preprocessing.channels, preprocessing.side))
+        with evaluating(network):
+            expected = run_student(network, images.to(next(network.parameters()).device))
+            graph = graph_of(network, ImageShape(preprocessing.channels, preprocessing.side))
     except UnsupportedLayerError as refusal:
         return {name: {"refused": str(refusal)} for name in FORMATS}
-    finally:
-        network.train(training)
     return {name: _attached(name, folder, graph, preprocessing, pixels, expected) for name in FORMATS}
 
 

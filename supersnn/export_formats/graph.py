@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from supersnn.errors import shortened
-from supersnn.networks.base import ImageShape, Network, is_spiking
+from supersnn.networks.base import ImageShape, Network, evaluating, is_spiking
 from supersnn.neurons import LIF, PLIF
 
 
@@ -118,15 +118,10 @@ def graph_of(network: Network, shape: ImageShape) -> Graph:
         raise UnsupportedLayerError(f"{type(network).__name__}: a network with a forward method of its own")
     size = (shape.channels, shape.side, shape.side)
     images = torch.zeros(network.steps, *size, device=next(network.parameters()).device)
-    training = network.training
-    network.eval()
-    try:
+    with evaluating(network):
         step = _Step(network)
         traced = fx.GraphModule(step, _trace(step))
-        with torch.no_grad():
-            _Shapes(traced).run(images)
-    finally:
-        network.train(training)
+        _Shapes(traced).run(images)
     return Graph(_Builder(traced).build(), size, network.steps)
 
 

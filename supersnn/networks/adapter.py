@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from supersnn.errors import UserError, nearest
-from supersnn.networks.base import ImageShape, Network, Output
+from supersnn.networks.base import ImageShape, Network, Output, evaluating
 
 TimeLoop = Literal["inside", "outside", "sequence"]
 _LOOPS: tuple[TimeLoop, ...] = ("inside", "outside", "sequence")
@@ -109,19 +109,14 @@ class AdaptedNetwork(Network):
         ran: list[nn.Module] = []
         linear = [layer for layer in self.module.modules() if isinstance(layer, nn.Linear)]
         hooks = [layer.register_forward_hook(lambda layer, *_: ran.append(layer)) for layer in linear]
-        try:
+        with evaluating(self, hooks):
             self._probe(shape)
-        finally:
-            for hook in hooks:
-                hook.remove()
         return ran[-1] if ran else None
 
     def _probe(self, shape: ImageShape) -> Output:
         """Return the outputs for two blank images, in evaluation mode."""
-        training = self.training
-        with torch.no_grad():
-            output: Output = self.eval()(torch.zeros(2, shape.channels, shape.side, shape.side))
-        self.train(training)
+        with evaluating(self):
+            output: Output = self(torch.zeros(2, shape.channels, shape.side, shape.side))
         if output.logits.dim() != 3 or output.features.dim() != 5:
             logits, features = list(output.logits.shape), list(output.features.shape)
             raise UserError(

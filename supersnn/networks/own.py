@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from supersnn import parts
 from supersnn.errors import UserError
 from supersnn.networks.adapter import AdaptedNetwork
-from supersnn.networks.base import ImageShape, LayerFactory, Network, Output
+from supersnn.networks.base import ImageShape, LayerFactory, Network, Output, evaluating
 
 KEY = "arguments"
 
@@ -81,10 +81,8 @@ def _check(path: str, network: Network, layers: LayerFactory, shape: ImageShape,
     for name, expected in (("steps", steps), ("classes", classes)):
         if not isinstance(network, AdaptedNetwork) and getattr(network, name, None) != expected:
             raise UserError(f"{path!r}: {name}: expected {expected}, found {getattr(network, name, None)}")
-    training = network.training
-    with torch.no_grad():
-        output = network.eval()(torch.zeros(batch, shape.channels, shape.side, shape.side))
-    network.train(training)
+    with evaluating(network):
+        output = network(torch.zeros(batch, shape.channels, shape.side, shape.side))
     if not isinstance(output, tuple) or len(output) != 2:
         raise UserError(f"{path!r}: expected an Output (logits, features), found {type(output).__name__}")
     _check_output(path, Output(*output), steps, batch, classes, network.channels)

@@ -9,12 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from supersnn.errors import UserError
 from supersnn.layer_names import stages_back
-from supersnn.networks.base import Network
+from supersnn.networks.base import Network, evaluating
 from supersnn.neurons import LIF
 
 
@@ -46,15 +45,8 @@ def stages(network: Network, image: Tensor) -> list[Stage]:
         if name.startswith("body.")
     ]
     hooks += [module.register_forward_hook(ran) for module in _candidates(network.body)]
-    training = network.training
-    network.eval()
-    try:
-        with torch.no_grad():
-            network(image)
-    finally:
-        network.train(training)
-        for hook in hooks:
-            hook.remove()
+    with evaluating(network, hooks):
+        network(image)
     return list(_grouped(seen))
 
 

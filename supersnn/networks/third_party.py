@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from supersnn.errors import UserError, nearest
-from supersnn.networks.base import ImageShape, LayerFactory, Network
+from supersnn.networks.base import ImageShape, LayerFactory, Network, evaluating
 
 _AFTER_BODY = ("avgpool", "classifier", "fc", "head", "heads")  # torchvision's names of the layers after the last map
 _STEM_POOLS = ("maxpool", "maxpool1", "features.pool0")
@@ -91,14 +91,11 @@ class _Maps(nn.Module):
         """Remove the children of the classifier that do not run when it computes the maps of these images."""
         used: set[nn.Module] = set()
         hooks = [module.register_forward_hook(lambda module, *_: used.add(module)) for module in self.modules()]
-        with torch.no_grad():
-            self.eval()(images)
-        for hook in hooks:
-            hook.remove()
+        with evaluating(self, hooks):
+            self(images)
         for name, child in list(self.model.named_children()):
             if used.isdisjoint(child.modules()):
                 setattr(self.model, name, nn.Identity())
-        self.train()
 
 
 def has_other_stem(network: Network, weights: Mapping[str, Tensor]) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from supersnn.config_model import digest
+from supersnn.digests import digest
 from supersnn.records.costs import Costs
 from supersnn.records.driver_session import DriverSession
 from supersnn.records.events import (

@@ -18,6 +18,7 @@ class DriverSession:
         epochs: how many epochs of students it has trained, final runs included.
         ended: how many trials have ended.
         idle: for how many seconds until `last` all that was left was paused, `paused` whether it still is.
+        idle_before, idle_searched: the same until `training` and until `searched`.
         end: how it ended; None while it is at work, and for ever if it was killed.
     """
 
@@ -32,5 +33,17 @@ class DriverSession:
     epochs: int = 0
     ended: int = 0
     idle: float = 0.0
+    idle_before: float = 0.0
+    idle_searched: float = 0.0
     paused: bool = False
     end: DriverEnd | None = None
+
+    @property
+    def training_seconds(self) -> float:
+        """For how long it has trained students, final runs included, without pauses."""
+        return self.last - self.training - (self.idle - self.idle_before)
+
+    @property
+    def search_seconds(self) -> float:
+        """How long its search has taken until its last trial ended, without pauses."""
+        return self.searched - self.training - (self.idle_searched - self.idle_before)

@@ -263,9 +263,10 @@ class SweepState(SweepContents):
         session.last = max(session.last, event.time)
         session.epochs += epochs
         if isinstance(event, TrialEnded) and new:
-            session.ended, session.searched = session.ended + 1, event.time
+            session.ended += 1
+            session.searched, session.idle_searched = event.time, session.idle
         if isinstance(event, _BEFORE_TRAINING) and not session.epochs:
-            session.training = event.time
+            session.training, session.idle_before = event.time, session.idle
 
 
 def _add(known: dict[K, V], key: K, value: V) -> bool:

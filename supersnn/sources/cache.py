@@ -9,7 +9,7 @@ import safetensors
 from filelock import FileLock
 from safetensors.torch import save_file
 
-from supersnn.config_model import digest
+from supersnn.digests import digest
 from supersnn.errors import UserError
 from supersnn.files import atomic_file
 from supersnn.sources.base import RawImages, data_root

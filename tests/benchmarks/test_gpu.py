@@ -15,8 +15,8 @@ from benchmarks.gpu import parts
 from benchmarks.gpu.__main__ import lines, measure
 from benchmarks.gpu.parts import NEURON, PEERS, Loop, build_student, reached
 from benchmarks.gpu.setting import NotCapturedError, Setting, described, replace_neurons
-from supersnn import training
 from supersnn.neurons import LIF
+from supersnn.training_state import Training
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = Setting(torch.device("cpu"), small=True, seconds=0.1)
@@ -136,7 +136,7 @@ def test_a_peers_step_that_cannot_be_captured_is_named_and_ours_is_required(monk
 def test_epochs_are_timed_without_their_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr("benchmarks.gpu.parts.time.perf_counter", lambda: clock[0])
-    step, evaluated = training._Training._update, training._Training._validate
+    step, evaluated = Training._update, Training._validate
 
     def slow_step(self: Any, *given: Any) -> Any:
         clock[0] += 1.0
@@ -146,7 +146,7 @@ def test_epochs_are_timed_without_their_evaluation(monkeypatch: pytest.MonkeyPat
         clock[0] += 100.0
         return evaluated(self)
 
-    monkeypatch.setattr(training._Training, "_update", slow_step)
-    monkeypatch.setattr(training._Training, "_validate", slow_evaluation)
+    monkeypatch.setattr(Training, "_update", slow_step)
+    monkeypatch.setattr(Training, "_validate", slow_evaluation)
     config = described("resnet8", train__batch_size=16)
     assert parts._epochs(config, SMALL.data(0), None, SMALL) == 128 // 16

@@ -25,7 +25,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from supersnn.config_model import digest
+from supersnn.digests import digest
 from tests.fuzz import mutation
 from tests.fuzz.command import Ended, call, lasting_folder
 from tests.fuzz.findings import Finding

@@ -17,9 +17,9 @@ import torch
 import yaml
 
 from supersnn.config import DatasetConfig, NetworkConfig, NeuronConfig, TrainConfig
-from supersnn.config_model import flatten
 from supersnn.data import TrainingData, training_data
 from supersnn.errors import UserError
+from supersnn.nested import flatten
 from supersnn.networks.build import build
 from tests.fuzz import mutation
 from tests.fuzz.command import TooSlow, at_most, call

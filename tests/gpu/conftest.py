@@ -10,12 +10,15 @@ import torch
 from torch import Tensor
 
 from supersnn.config import TrainConfig
-from supersnn.config_model import parse, unflatten
+from supersnn.config_model import parse
 from supersnn.data import Images, TrainingData
+from supersnn.epoch_report import Snapshot
 from supersnn.losses import TeacherOutputs
+from supersnn.nested import unflatten
 from supersnn.networks.base import ImageShape
 from supersnn.records.metrics import OF_MACHINES
-from supersnn.training import Snapshot, TeacherSource, train, train_in_parts
+from supersnn.teacher_outputs import TeacherSource
+from supersnn.training import train, train_in_parts
 
 DEVICE = os.environ.get("SUPERSNN_GPU_CHECK", "cuda")
 SIDE = 16

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from supersnn import checkpoint, training
+from supersnn import checkpoint, training_state
 from supersnn.data import TrainingData
 from tests.gpu.conftest import TAUGHT, Configured, without_time
 from tune.execution import trial
@@ -30,7 +30,7 @@ Metrics = dict[str, list[dict[str, float]]]
 def runner(device: torch.device, data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> TrialRunner:
     """What runs the trials, on the images of these checks; a turn is four batches."""
     monkeypatch.setattr(trial, "training_data", lambda *_: data)
-    monkeypatch.setattr(training, "_CHUNK", 4 * 16 * data.train.pixels[0].numel())
+    monkeypatch.setattr(training_state, "_CHUNK", 4 * 16 * data.train.pixels[0].numel())
     return TrialRunner(device.type)
 
 

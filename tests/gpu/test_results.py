@@ -15,10 +15,12 @@ from supersnn.networks.build import build
 from supersnn.numerics import numerics
 from supersnn.relation_loss import average_pooled
 from supersnn.shards import Shard
+from supersnn.streams import Turn
 from supersnn.teacher_cache import TeacherCache
 from supersnn.teacher_outputs import needed_outputs
 from supersnn.teachers import TeacherStore, recipe
-from supersnn.training import _Training, train
+from supersnn.training import train
+from supersnn.training_state import Training
 from tests.gpu.conftest import TAUGHT, Configured
 
 
@@ -48,10 +50,31 @@ def test_a_teachers_outputs_on_the_device_are_those_in_the_files(
             assert torch.equal(values.cpu(), expected)
 
 
+def test_trainings_on_streams_of_their_own_read_one_copy_of_a_view(
+    configured: Configured, data: TrainingData, device: torch.device, tmp_path: Path
+) -> None:
+    config = configured(**TAUGHT, teacher__epochs=1)
+    teacher = TeacherStore(tmp_path / "teachers").get(config, data, device)
+    kinds = needed_outputs(config.loss)
+    caches = [TeacherCache.open(tmp_path / "banks", teacher, data, config, kinds) for _ in range(3)]
+    rows = torch.arange(100)
+    for view in (0, 1):
+        found = []
+        for cache in caches:
+            with Turn(device, tf32=True, deterministic=False):
+                found.append(cache(rows, view, data.train.pixels[:100]).logits)
+        if device.type == "cuda":
+            assert all(cache._views[kind][1] is caches[0]._views[kind][1] for cache in caches for kind in kinds)
+            torch.cuda.synchronize(device)
+        (path,) = caches[0].folder.glob(f"*logits*{view}*.npy")
+        expected = torch.from_numpy(np.load(path)[:100]).float()
+        assert all(values is not None and torch.equal(values.cpu(), expected) for values in found)
+
+
 def test_a_captured_evaluation_finds_what_a_plain_one_finds(
     configured: Configured, data: TrainingData, device: torch.device
 ) -> None:
-    training = _Training(configured(), data, None, None, Shard(device=device))
+    training = Training(configured(), data, None, None, Shard(device=device))
     for _ in range(3):
         for _ in training.epoch_in_parts():
             pass

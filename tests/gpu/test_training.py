@@ -10,13 +10,14 @@ from torch import Tensor, nn
 
 from benchmarks.gpu.parts import build_student
 from benchmarks.gpu.setting import NotCapturedError, Setting, replace_neurons, seconds_a_step, steps_of
-from supersnn import training
+from supersnn import training_state
 from supersnn.data import TrainingData
 from supersnn.device_steps import DeviceSteps
 from supersnn.losses import TeacherOutputs
 from supersnn.neurons import LIF
 from supersnn.shards import Shard
-from supersnn.training import _Training, train, train_in_parts
+from supersnn.training import train, train_in_parts
+from supersnn.training_state import Training
 from tests.gpu.conftest import TAUGHT, Configured, Echo, assert_same, course, taking_turns
 
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -160,7 +161,7 @@ def test_a_training_that_is_closed_in_mid_epoch_harms_no_other(
     configured: Configured, data: TrainingData, device: torch.device, monkeypatch: pytest.MonkeyPatch, turns: int
 ) -> None:
     """The next one gets its memory at once, while steps of the first, replayed ones among them, are still launched."""
-    monkeypatch.setattr(training, "_CHUNK", 4 * 16 * data.train.pixels[0].numel())
+    monkeypatch.setattr(training_state, "_CHUNK", 4 * 16 * data.train.pixels[0].numel())
     config = configured(**EXACT, **TAUGHT, seed=7)
     expected, _ = course(config, data, device)
     for _ in range(3):
@@ -191,7 +192,7 @@ def test_no_step_waits_for_the_device(
     configured: Configured, data: TrainingData, cuda: torch.device, name: str
 ) -> None:
     """torch reports every operation that waits, in the steps before the capture as in the replayed ones."""
-    trained = _Training(case(name, configured, cuda), data, Echo(), None, Shard(device=cuda))
+    trained = Training(case(name, configured, cuda), data, Echo(), None, Shard(device=cuda))
     before = torch.cuda.get_sync_debug_mode()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

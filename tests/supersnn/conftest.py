@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from supersnn.config import TrainConfig
-from supersnn.config_model import parse, unflatten
+from supersnn.config_model import parse
 from supersnn.data import Images, TrainingData
+from supersnn.nested import unflatten
 from supersnn.networks.base import ImageShape
 
 

@@ -8,9 +8,11 @@ import pytest
 
 from supersnn import teacher_cache, teachers
 from supersnn.config import TrainConfig, load
-from supersnn.config_model import digest, flatten, parse, to_yaml, unflatten, with_values
+from supersnn.config_model import parse, to_yaml, with_values
 from supersnn.data import training_data
+from supersnn.digests import digest
 from supersnn.errors import UserError
+from supersnn.nested import flatten, unflatten
 
 PLAIN: dict[str, Any] = {"dataset": {"name": "digits"}, "student": {"architecture": "resnet8"}}
 

@@ -8,21 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supersnn.config_model import (
-    EXCLUDE_DEFAULT_FROM_DIGEST,
-    ConfigModel,
-    Positive,
-    digest,
-    flatten,
-    merge,
-    parse,
-    parse_yaml,
-    read_yaml,
-    to_yaml,
-    unflatten,
-    with_values,
-)
+from supersnn.config_model import ConfigModel, Positive, parse, to_yaml, with_values
+from supersnn.digests import EXCLUDE_DEFAULT_FROM_DIGEST, digest
 from supersnn.errors import UserError
+from supersnn.nested import flatten, merge, unflatten
+from supersnn.plain_yaml import parse_yaml, read_yaml
 
 
 class Wheel(ConfigModel):

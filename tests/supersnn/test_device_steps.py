@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from supersnn import training
+from supersnn import training_state
 from supersnn.config import TrainConfig
 from supersnn.data import TrainingData
 from supersnn.device_steps import DeviceSteps
@@ -48,7 +48,7 @@ def on_device(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         run(self, images, labels, outputs, values)
 
     monkeypatch.setattr(DeviceSteps, "run", recorded)
-    monkeypatch.setattr(training, "_steps_on_device", lambda _shard: True)
+    monkeypatch.setattr(training_state, "_steps_on_device", lambda _shard: True)
     return chunks
 
 
@@ -91,7 +91,7 @@ def test_the_steps_on_the_device_are_the_same(
 ) -> None:
     config = configured(**values)
     plain = results(config, bars)
-    monkeypatch.setattr(training, "_CHUNK", chunk)
+    monkeypatch.setattr(training_state, "_CHUNK", chunk)
     chunks = request.getfixturevalue("on_device")
     assert_same(results(config, bars), plain)
     assert chunks == [4] * 3 if chunk == 2**23 else [2, 2] * 3
@@ -116,7 +116,7 @@ def test_steps_that_grow_are_taken_from_the_host(
 def test_trainings_that_take_turns_do_not_disturb_each_other(
     configured: Configured, bars: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "_CHUNK", 16 * 64)
+    monkeypatch.setattr(training_state, "_CHUNK", 16 * 64)
     configs = [configured(seed=1), configured(seed=2, **TAUGHT), configured(seed=3, optimizer__name="adamw")]
     alone = [results(config, bars) for config in configs]
     torch.manual_seed(5)
@@ -147,7 +147,7 @@ def test_trainings_that_take_turns_do_not_disturb_each_other(
 def test_a_report_of_an_epoch_has_no_snapshot_once_the_next_has_begun(
     configured: Configured, bars: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "_CHUNK", 16 * 64)
+    monkeypatch.setattr(training_state, "_CHUNK", 16 * 64)
     parts = train_in_parts(configured(), bars)
     report = next(report for report in parts if report is not None)
     assert next(parts) is None
@@ -160,7 +160,7 @@ def test_a_training_that_is_closed_in_mid_epoch_waits_for_its_steps(
 ) -> None:
     """On a GPU its memory would be freed, and used by others, while launched steps still write to it."""
     done: list[bool] = []
-    monkeypatch.setattr(training, "_CHUNK", 16 * 64)
+    monkeypatch.setattr(training_state, "_CHUNK", 16 * 64)
     monkeypatch.setattr(Turn, "end", lambda _self: done.append(True))
     parts = train_in_parts(configured(), bars)
     assert [next(parts), next(parts)] == [None, None]
@@ -199,6 +199,6 @@ def test_the_network_is_built_in_the_turn(
 
     monkeypatch.setattr(Turn, "__enter__", noted("enter", Turn.__enter__))
     monkeypatch.setattr(Turn, "__exit__", noted("leave", Turn.__exit__))
-    monkeypatch.setattr(training, "build", noted("build", build))
+    monkeypatch.setattr(training_state, "build", noted("build", build))
     next(train_in_parts(configured(), bars))
     assert log[:3] == ["enter", "build", "leave"]

@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from supersnn.config import TrainConfig
-from supersnn.config_model import digest, flatten, with_values
+from supersnn.config_model import with_values
 from supersnn.data import TrainingData
+from supersnn.digests import digest
 from supersnn.errors import UserError
+from supersnn.nested import flatten
 from supersnn.networks.build import build
 from supersnn.teacher_outputs import as_teacher_outputs, compute_outputs, needed_outputs
 from supersnn.teachers import recipe

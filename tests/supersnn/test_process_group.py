@@ -17,14 +17,17 @@ from torch import Tensor
 
 from supersnn import process_group
 from supersnn.config import TrainConfig
-from supersnn.config_model import digest, to_yaml, unflatten
+from supersnn.config_model import to_yaml
 from supersnn.data import TrainingData
+from supersnn.digests import digest
+from supersnn.epoch_report import EpochReport
 from supersnn.errors import UserError
 from supersnn.losses import TeacherOutputs
+from supersnn.nested import unflatten
 from supersnn.process_group import check_shards
 from supersnn.teacher_sources import teacher_source_for
 from supersnn.teachers import recipe
-from supersnn.training import EpochReport, train
+from supersnn.training import train
 from tests.support.records import timeless
 
 Configured = Callable[..., TrainConfig]

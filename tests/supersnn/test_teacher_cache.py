@@ -8,13 +8,14 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from supersnn import teacher_cache
+from supersnn import device_copies, teacher_cache
 from supersnn.augment import normalise
 from supersnn.config import LossConfig, TrainConfig
 from supersnn.data import TrainingData
@@ -22,10 +23,18 @@ from supersnn.files import DamagedFile, sha256
 from supersnn.losses import TeacherOutputs
 from supersnn.networks.base import Network, Output
 from supersnn.teacher_cache import TeacherCache, is_complete
-from supersnn.teacher_outputs import FEATURES, LOGITS, OutputKind, compute_outputs, needed_outputs, output_kinds
+from supersnn.teacher_outputs import (
+    FEATURES,
+    LOGITS,
+    OutputKind,
+    TeacherSource,
+    compute_outputs,
+    needed_outputs,
+    output_kinds,
+)
 from supersnn.teacher_sources import OnlineTeacher, teacher_source_for
 from supersnn.teachers import Teacher, TeacherStore
-from supersnn.training import TeacherSource, train
+from supersnn.training import train
 from supersnn.views import augmented
 
 Configured = Callable[..., TrainConfig]
@@ -491,6 +500,26 @@ def test_a_gpus_way_to_read_the_files_finds_what_is_in_them(
             assert torch.equal(found, torch.from_numpy(stored).float())
         if kept:
             assert {number for number, _ in cache._views.values()} == {view}
-            held.append(cache._views[LOGITS][1])
+            held.append(cache._views[LOGITS][1].values)
     assert held == [] if not kept else (held[0] is held[1] and held[1] is not held[2])
     assert (cache._views == {}) == (kept == 0)
+
+
+def test_all_trainings_of_a_process_share_the_copy_of_a_view_on_a_device(
+    configured: Configured, bars: TrainingData, teacher: Teacher, tmp_path: Path
+) -> None:
+    """Run on the CPU: the trainings of a pack read the caches of their teachers in their own order."""
+    config, position = configured(**TAUGHT), torch.tensor([5, 0, 71])
+    one, other = (TeacherCache.open(tmp_path, teacher, bars, config, [LOGITS]) for _ in range(2))
+    for cache, view in ((one, 0), (other, 0), (other, 1)):
+        cache._on_device(LOGITS, view, position, position)
+        if view == 0:
+            shared = one._views[LOGITS][1]
+            assert cache._views[LOGITS][1] is shared
+    assert other._views[LOGITS][1] is not shared
+    copies, left = device_copies._COPIES, ref(shared)
+    assert {*copies.values()} >= {shared, other._views[LOGITS][1]}
+    one._on_device(LOGITS, 1, position, position)
+    assert one._views[LOGITS][1] is other._views[LOGITS][1]
+    del shared
+    assert left() is None  # nobody reads view 0 any more

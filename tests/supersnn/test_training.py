@@ -7,17 +7,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from supersnn import checkpoint, training
+from supersnn import checkpoint, training_state
 from supersnn.augment import normalise
 from supersnn.averaging import WeightAverage, share_of_step
 from supersnn.config import NetworkConfig, NeuronConfig, TrainConfig
 from supersnn.data import Images, TrainingData
+from supersnn.epoch_report import EpochReport, Snapshot
 from supersnn.errors import UserError
 from supersnn.losses import TeacherOutputs
 from supersnn.measurement import measure
 from supersnn.networks.base import ImageShape
 from supersnn.networks.build import build
-from supersnn.training import EpochReport, train
+from supersnn.teacher_outputs import TeacherSource
+from supersnn.training import train
 from supersnn.views import augmented
 
 Configured = Callable[..., TrainConfig]
@@ -55,9 +57,7 @@ def without_time(report: EpochReport) -> dict[str, float]:
     return {name: value for name, value in report.metrics.items() if name != "time/epoch_s"}
 
 
-def final(
-    config: TrainConfig, data: TrainingData, teacher_source: training.TeacherSource | None = None
-) -> training.Snapshot:
+def final(config: TrainConfig, data: TrainingData, teacher_source: TeacherSource | None = None) -> Snapshot:
     snapshots = [report.snapshot() for report in train(config, data, teacher_source)]
     return snapshots[-1]
 
@@ -295,6 +295,6 @@ def test_a_silent_student_ends_the_training(configured: Configured, bars: Traini
 def test_a_saturated_student_ends_the_training(
     configured: Configured, bars: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "SATURATED", 0.01)
+    monkeypatch.setattr(training_state, "SATURATED", 0.01)
     (report,) = train(configured(), bars)
     assert report.ended == "failed:saturated"

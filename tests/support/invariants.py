@@ -17,9 +17,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from supersnn.config import load
-from supersnn.config_model import parse, read_yaml
+from supersnn.config_model import parse
 from supersnn.evaluation import evaluate
 from supersnn.exported import load as load_export
+from supersnn.plain_yaml import read_yaml
 from supersnn.records.journal import read
 from supersnn.records.state import SweepState
 from supersnn.test_set import open_test

@@ -15,7 +15,8 @@ from supersnn import checkpoint, files
 from supersnn.config import TrainConfig
 from supersnn.config_model import parse
 from supersnn.data import training_data
-from supersnn.training import EpochReport, Snapshot, train
+from supersnn.epoch_report import EpochReport, Snapshot
+from supersnn.training import train
 from tests.support.records import timeless
 from tune.description.sweep import SweepConfig
 from tune.execution.checkpoints import CheckpointWriter, Patience, checkpoint_path

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from supersnn.config_model import digest, parse
+from supersnn.config_model import parse
+from supersnn.digests import digest
 from supersnn.errors import UserError
 from tune.description.devices import devices_text
 from tune.description.fixed import fixed_digest

@@ -11,9 +11,10 @@ from supersnn.checking import check
 from supersnn.config import TrainConfig
 from supersnn.config_model import with_values
 from supersnn.data import training_data
+from supersnn.epoch_report import EpochReport
 from supersnn.errors import UserError
 from supersnn.teacher_sources import teacher_source_for
-from supersnn.training import EpochReport, train
+from supersnn.training import train
 from tune.outcome.card import card
 from tune.outcome.export import median_seed, parse_trial, warnings_of
 from tune.outcome.final_result import FinalResult

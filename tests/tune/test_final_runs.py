@@ -9,10 +9,12 @@ from typing import Any, NoReturn
 import pytest
 
 from supersnn.config import TrainConfig
-from supersnn.config_model import digest, flatten, with_values
+from supersnn.config_model import with_values
+from supersnn.digests import digest
 from supersnn.errors import ExternalError, UserError
 from supersnn.files import DamagedFile, sha256
 from supersnn.measurement import measure
+from supersnn.nested import flatten
 from supersnn.networks.build import build
 from supersnn.records.events import TrialRanked, WinnerVerified
 from supersnn.records.state import SweepState

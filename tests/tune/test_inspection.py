@@ -8,9 +8,10 @@ import torch
 from PIL import Image
 
 from supersnn.config import TrainConfig
-from supersnn.config_model import merge, parse, to_yaml, unflatten
+from supersnn.config_model import parse, to_yaml
 from supersnn.data import DataSummary
 from supersnn.errors import UserError
+from supersnn.nested import merge, unflatten
 from tune.description.arms import resolve
 from tune.description.inspection import inspect_sweep, inspect_training, is_here
 from tune.description.sweep import SweepConfig, load

@@ -6,8 +6,9 @@ from typing import Any
 import optuna
 import pytest
 
-from supersnn.config_model import merge, parse, unflatten
+from supersnn.config_model import parse
 from supersnn.errors import UserError
+from supersnn.nested import merge, unflatten
 from tests.support.plugins import package
 from tune.description.arms import Arm, resolve
 from tune.description.inspection import inspect_sweep

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from supersnn import checkpoint, training
+from supersnn import checkpoint, training_state
 from supersnn.config import TrainConfig
 from supersnn.config_model import parse
 from supersnn.errors import UserError
@@ -187,7 +187,7 @@ def test_packed_trials_have_the_bits_that_they_have_alone(tmp_path: Path, monkey
     alone = jobs(tmp_path / "alone")
     for job in alone:
         assert [report.ended for report in TrialRunner("cpu").run(job)] == [None, "finished"]
-    monkeypatch.setattr(training, "_CHUNK", 32 * 64)  # a turn for every batch
+    monkeypatch.setattr(training_state, "_CHUNK", 32 * 64)  # a turn for every batch
     packed, runner, pack = jobs(tmp_path / "packed"), TrialRunner("cpu"), Pack(Places(3, "cpu"))
     for job in packed:
         pack.add(job.key, partial(runner.run_in_parts, job))

@@ -6,7 +6,8 @@ import pytest
 from rich.console import Console
 
 from supersnn.config import RelationLossConfig
-from supersnn.config_model import parse, parse_yaml, to_yaml
+from supersnn.config_model import parse, to_yaml
+from supersnn.plain_yaml import parse_yaml
 from supersnn.records.state import SweepState
 from supersnn.relations import RELATIONS
 from tune.description.arms import resolve

@@ -8,9 +8,11 @@ from typing import Any
 import optuna
 import pytest
 
-from supersnn.config_model import digest, parse, parse_yaml, to_yaml
+from supersnn.config_model import parse, to_yaml
 from supersnn.data import training_data
+from supersnn.digests import digest
 from supersnn.errors import UserError
+from supersnn.plain_yaml import parse_yaml
 from supersnn.records.events import DatasetSplit, SweepStarted, TrialStarted
 from tune.description.arms import resolve
 from tune.description.fixed import fixed_digest

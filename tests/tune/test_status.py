@@ -116,6 +116,22 @@ def test_throughput_is_that_of_the_search_and_not_of_the_teachers(folder: SweepF
     assert found["arms"]["direct"]["running"] == {"1": 2}
 
 
+def test_pauses_are_neither_spent_nor_part_of_the_throughput(folder: SweepFolder) -> None:
+    """A pause of 500 s before the first trial, and one of 1000 s between two trials."""
+    paused = list[Line]()
+    for position, (at, event, fields) in enumerate(FIRST):
+        shift = 500.0 * (position > 1) + 1000.0 * (position >= 8)
+        if position in (2, 8):
+            began = FIRST[position - 1][0] + 500.0 * (position == 8)
+            paused.append((began, "wait", {"reason": "all that is left is paused", "paused": True}))
+            paused.append((at + shift, "wait", {"reason": ""}))
+        paused.append((at + shift, event, fields))
+    assert paused[-1][0] == FIRST[-1][0] + 1500.0
+    found, without = summary(write(folder, paused)), summary(write(folder, FIRST))
+    for key in ("spent_s", "epochs_per_s", "trials_per_hour", "left_s"):
+        assert found[key] == pytest.approx(without[key]), key
+
+
 def test_downtime_is_not_spent_and_the_latest_driver_sets_the_throughput(folder: SweepFolder) -> None:
     found = summary(write(folder, [*FIRST, *SECOND]))
     assert found["spent_s"] == 80.0 + 30.0

@@ -6,8 +6,10 @@ from typing import get_args
 import pytest
 
 from supersnn.config import TrainConfig
-from supersnn.config_model import flatten, parse, read_yaml, to_yaml
+from supersnn.config_model import parse, to_yaml
 from supersnn.errors import UserError
+from supersnn.nested import flatten
+from supersnn.plain_yaml import read_yaml
 from supersnn.records.metrics import OBJECTIVES
 from tune.description.arms import resolve
 from tune.description.space import DEFAULTS

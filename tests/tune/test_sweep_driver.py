@@ -8,8 +8,10 @@ from unittest.mock import Mock, patch
 import optuna
 import pytest
 
-from supersnn.config_model import flatten, parse, read_yaml, to_yaml, with_values
+from supersnn.config_model import parse, to_yaml, with_values
 from supersnn.errors import UserError
+from supersnn.nested import flatten
+from supersnn.plain_yaml import read_yaml
 from supersnn.records.events import SCHEMA, AnyEvent, DatasetSplit, SweepClosed, SweepStarted, TrialStarted
 from supersnn.records.failure_events import DriverWaits
 from supersnn.records.journal import read

@@ -2,7 +2,8 @@
 
 import pytest
 
-from supersnn.config_model import digest, parse
+from supersnn.config_model import parse
+from supersnn.digests import digest
 from supersnn.errors import UserError
 from tune.description.sweep import ResourcesConfig
 from tune.description.time_span import seconds_of

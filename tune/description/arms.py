@@ -6,8 +6,9 @@ from itertools import product
 from typing import Any
 
 from supersnn.config import LOSS_TERMS, LossTerm, TrainConfig
-from supersnn.config_model import current_key, flatten, merge, parse, unflatten
+from supersnn.config_model import current_key, parse
 from supersnn.errors import UserError, nearest, prefix_errors
+from supersnn.nested import flatten, merge, unflatten
 from supersnn.networks.build import family, require_known
 from supersnn.own_losses import needs
 from tune.description import own_parts, references, relation_ranges, settings

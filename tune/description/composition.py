@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from supersnn.config_model import read_yaml, rename_keys
 from supersnn.errors import Origin, UserError
+from supersnn.nested import rename_keys
+from supersnn.plain_yaml import read_yaml
 
 Paths = Path | Sequence[Path]
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from supersnn.config_model import Scalar
 from supersnn.errors import UserError, shortened
+from supersnn.nested import Scalar
 from tune.description.space import SearchParameter, Values, allows
 
 MOST_COMBINATIONS = 20_000

@@ -1,6 +1,6 @@
 """What is fixed once a sweep has begun: all keys but a few that set how much is done, and on what machines."""
 
-from supersnn.config_model import digest
+from supersnn.digests import digest
 from tune.description.sweep import ResourcesConfig, SweepConfig
 
 MAY_CHANGE = (

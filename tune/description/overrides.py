@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from supersnn.config_model import parse_yaml
 from supersnn.errors import UserError, shortened
+from supersnn.plain_yaml import parse_yaml
 
 _BY_KEY = ("space", "set")
 """The sections whose own keys are dotted."""

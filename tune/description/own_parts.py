@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from supersnn import parts, plugins
 from supersnn.config import TrainConfig
-from supersnn.config_model import flatten
 from supersnn.errors import UserError, prefix_errors
+from supersnn.nested import flatten
 from supersnn.own_losses import needs
 from supersnn.own_metrics import check_metrics, name_of
 from supersnn.parts import is_import_path

@@ -5,8 +5,9 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from supersnn.config import LOSS_TERMS, TrainConfig
-from supersnn.config_model import Scalar, current_key, flatten
+from supersnn.config_model import current_key
 from supersnn.errors import UserError, nearest, shortened
+from supersnn.nested import Scalar, flatten
 from tune.description.conditions import allowed, enabling
 from tune.description.space import SearchParameter, allows
 from tune.description.sweep import ArmConfig, SweepConfig

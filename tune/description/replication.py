@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
 from supersnn.config import DatasetConfig
-from supersnn.config_model import ConfigModel, Count, Integer, Positive, merge
+from supersnn.config_model import ConfigModel, Count, Integer, Positive
+from supersnn.nested import merge
 from supersnn.records.contents import SweepContents
 
 if TYPE_CHECKING:

@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterable
 
 from analysis.arms import comparisons
-from supersnn.config_model import digest, flatten
+from supersnn.digests import digest
 from supersnn.errors import UserError, shortened
+from supersnn.nested import flatten
 from tune.description.replication import SEED_STEP, most_replicates, until
 from tune.description.sweep import NAME, SweepConfig
 

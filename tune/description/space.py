@@ -15,7 +15,8 @@ from optuna.distributions import (
 )
 from pydantic import ConfigDict, Field, model_validator
 
-from supersnn.config_model import ConfigModel, Integer, Number, Positive, Scalar
+from supersnn.config_model import ConfigModel, Integer, Number, Positive
+from supersnn.nested import Scalar
 
 Values = dict[str, Scalar]
 GRID_POINTS = 5

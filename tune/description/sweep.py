@@ -8,23 +8,11 @@ from pydantic import AfterValidator, ByteSize, Field, field_validator, model_val
 
 from supersnn import plugins
 from supersnn.config import DEFAULT_WEIGHTS, DatasetConfig, PartArguments, TrainConfig, with_expanded_paths
-from supersnn.config_model import (
-    EXCLUDE_DEFAULT_FROM_DIGEST,
-    EXCLUDE_FROM_DIGEST,
-    NO_ARGUMENTS,
-    ConfigModel,
-    Count,
-    Integer,
-    Name,
-    Number,
-    Positive,
-    Scalar,
-    current_key,
-    merge,
-    parse,
-)
+from supersnn.config_model import NO_ARGUMENTS, ConfigModel, Count, Integer, Name, Number, Positive, current_key, parse
+from supersnn.digests import EXCLUDE_DEFAULT_FROM_DIGEST, EXCLUDE_FROM_DIGEST
 from supersnn.environment import with_expanded
 from supersnn.errors import UserError, nearest, prefix_errors, shortened
+from supersnn.nested import Scalar, merge
 from supersnn.parts import is_import_path, one_of
 from supersnn.records.metrics import CONSTRAINABLE, OWN
 from tune.description.composition import Paths, compose

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from supersnn.config_model import Scalar, flatten
 from supersnn.errors import UserError, shortened
+from supersnn.nested import Scalar, flatten
 from tune.description.conditions import combinations, enabling, existing
 
 if TYPE_CHECKING:

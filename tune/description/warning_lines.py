@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from supersnn.config_model import flatten
+from supersnn.nested import flatten
 from tune.description.arms import Arm
 from tune.description.relation_ranges import KIND, SCALE, WEIGHT, outside
 from tune.description.space import SearchParameter, allows

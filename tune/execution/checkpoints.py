@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Self
 
 from supersnn import checkpoint
+from supersnn.epoch_report import EpochReport, Snapshot
 from supersnn.files import DamagedFile
-from supersnn.training import EpochReport, Snapshot
 from tune.storage import Storage
 
 LAST = 10.0

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from supersnn.config_model import digest
+from supersnn.digests import digest
 from supersnn.errors import UserError, described
 from supersnn.records.events import TeacherCached, TeacherTrained
 from supersnn.teacher_outputs import OutputKind

@@ -12,8 +12,8 @@ from typing import Any, Literal, TypeVar
 
 from supersnn import teacher_cache, teachers
 from supersnn.config import DatasetConfig, TrainConfig
-from supersnn.config_model import digest
 from supersnn.data import TrainingData, training_data
+from supersnn.digests import digest
 from supersnn.own_losses import needs as needs_of
 from supersnn.records.event_base import Event, now
 from supersnn.records.events import DatasetSplit, TeacherCached, TeacherTrained

@@ -8,9 +8,9 @@ from supersnn import teacher_cache, teachers
 from supersnn.config import TrainConfig
 from supersnn.data import TrainingData
 from supersnn.files import DamagedFile
+from supersnn.teacher_outputs import TeacherSource
 from supersnn.teacher_sources import teacher_source
 from supersnn.teachers import Progress, Teacher, TeacherStore
-from supersnn.training import TeacherSource
 from tune.storage import Storage
 
 TEACHERS, BANKS = "teachers", "banks"

@@ -13,11 +13,12 @@ from supersnn import checkpoint
 from supersnn.config import AugmentConfig, DatasetConfig, TrainConfig
 from supersnn.config_model import parse, with_values
 from supersnn.data import TrainingData, training_data
+from supersnn.epoch_report import Snapshot
 from supersnn.files import write_atomically
 from supersnn.gpus import gpu_facts
 from supersnn.nvml import GpuReadings
 from supersnn.records.metrics import with_means
-from supersnn.training import Snapshot, is_snapshot_of, train_in_parts
+from supersnn.training import is_snapshot_of, train_in_parts
 from tune.execution.checkpoints import CheckpointWriter, Patience, checkpoint_path, stored_checkpoint
 from tune.execution.device import working_device
 from tune.execution.teacher_storage import teacher_source_at

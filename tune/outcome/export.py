@@ -19,11 +19,12 @@ from analysis.statistics import t_interval
 from supersnn import checkpoint, plugins
 from supersnn.checking import tolerance
 from supersnn.config import DatasetConfig, TrainConfig
-from supersnn.config_model import parse, read_yaml, with_values
+from supersnn.config_model import parse, with_values
 from supersnn.data import TrainingData, training_data
 from supersnn.errors import UserError, nearest, shortened
 from supersnn.files import DamagedFile, sha256, write_atomically
 from supersnn.operations import AC_PJ, MAC_PJ
+from supersnn.plain_yaml import read_yaml
 from supersnn.records.events import TeacherRefitted
 from supersnn.records.metrics import INFERENCE, SYNAPTIC_OPS, VAL_ACCURACY
 from supersnn.records.search_state import SearchRecord

@@ -19,7 +19,7 @@ class FinalResult(BaseModel):
 
     Attributes:
         seed: of the training.
-        config: digest of the training's configuration (`supersnn.config_model.digest`); None in results of versions
+        config: digest of the training's configuration (`supersnn.digests.digest`); None in results of versions
             that stored none.
         metrics: by key; accuracies are fractions, operations and energy are for one image. Without a test they are
             those of the validation images. A loss that is not finite is None.

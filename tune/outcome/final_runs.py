@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from supersnn.config import TrainConfig
-from supersnn.config_model import digest, merge, with_values
+from supersnn.config_model import with_values
+from supersnn.digests import digest
 from supersnn.files import sha256
+from supersnn.nested import merge
 from supersnn.records.events import WinnerVerified
 from supersnn.records.state import SweepState
 from supersnn.test_set import append

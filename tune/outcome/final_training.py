@@ -8,12 +8,14 @@ from pathlib import Path
 from supersnn import checkpoint
 from supersnn.anytime import anytime, rows
 from supersnn.config import TrainConfig
-from supersnn.config_model import digest, flatten, parse
+from supersnn.config_model import parse
+from supersnn.digests import digest
 from supersnn.errors import shortened
 from supersnn.evaluation import evaluate
 from supersnn.export_formats import int8_format
 from supersnn.files import DamagedFile, sha256
 from supersnn.measurement import measure
+from supersnn.nested import flatten
 from supersnn.networks.build import build
 from supersnn.neurobench import neurobench
 from supersnn.records.events import WinnerVerified

@@ -8,14 +8,15 @@ from supersnn.checking import tolerance
 from supersnn.checkpoint import student_weights
 from supersnn.config import TrainConfig
 from supersnn.data import TrainingData
+from supersnn.epoch_report import EpochReport
 from supersnn.errors import UserError
 from supersnn.measurement import measure
 from supersnn.neurobench import neurobench
 from supersnn.operations import AC_PJ, MAC_PJ
 from supersnn.records.metrics import INFERENCE, VAL_ACCURACY
 from supersnn.teacher_cache import TeacherCache
+from supersnn.teacher_outputs import TeacherSource
 from supersnn.teachers import TeacherStore
-from supersnn.training import EpochReport, TeacherSource
 from tune.outcome import export_folder
 from tune.own_code import own_code
 from tune.versions import code_version, versions

@@ -24,7 +24,9 @@ from supersnn.records.state import SweepState
 from tune.description.searches import PlannedSearch
 from tune.description.space import Values
 from tune.description.sweep import SweepConfig
-from tune.search.arm_study import (
+from tune.search.arm_study import ArmStudy
+from tune.search.samplers import DESIGNED, sampler
+from tune.search.study_attributes import (
     DESIGNS,
     END,
     IDENTITY,
@@ -32,14 +34,12 @@ from tune.search.arm_study import (
     SPACE,
     TASK,
     WARM,
-    ArmStudy,
     existing_study,
     space_digest,
     start_designs,
 )
-from tune.search.samplers import DESIGNED, sampler
-from tune.search.studies import take_over
 from tune.search.tasks import SplitOf, no_splits, task
+from tune.search.warm_start import take_over
 
 LOST = "failed:its start is missing in the journal"
 """The end of a trial of which the journal has some events, but not its configuration."""
@@ -338,8 +338,8 @@ class _Replay(ArmStudy):
     def write(self, storage: BaseStorage, record: SearchRecord, identity: str) -> None:
         """Write the study to a database, and that of its rungs, in place of what is there."""
         _delete(self._study.study_name, storage)
-        if not self._one:
-            _copy(self._rungs, storage, record)
+        if not self._rungs.shared:
+            _copy(self._rungs.study, storage, record)
         _copy(self._study, storage, record).set_user_attr(IDENTITY, identity)
 
 

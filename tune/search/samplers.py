@@ -10,7 +10,7 @@ from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from supersnn.config_model import digest
+from supersnn.digests import digest
 from tune.description.arms import Arm
 from tune.description.own_search import own_sampler
 from tune.description.sweep import SweepConfig

@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from supersnn.config_model import flatten
 from supersnn.errors import UserError
+from supersnn.nested import flatten
 from supersnn.networks.build import family
 from supersnn.records.events import AnyEvent, EpochReported, TrialEnded, TrialStarted
 from supersnn.records.failure_events import AttemptFailed

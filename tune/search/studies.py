@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 import optuna
 import sqlalchemy
 from optuna.storages import BaseStorage, RDBStorage
-from optuna.study import Study
 
 from supersnn.config import TrainConfig
 from supersnn.credentials import masked
@@ -24,8 +23,9 @@ from tune.description.searches import PlannedSearch
 from tune.description.space import Values
 from tune.description.sweep import SweepConfig
 from tune.notices import WarmStarted
-from tune.search.arm_study import ArmStudy, Assignment, Counts, Outcome, existing_study
+from tune.search.arm_study import ArmStudy, Assignment, Counts, Outcome
 from tune.search.tasks import SplitOf, no_splits
+from tune.search.warm_start import take_over
 from tune.search.wishes import Wishes
 
 optuna.logging.set_verbosity(logging.WARNING)
@@ -259,30 +259,3 @@ class Studies:
                 f"{search}/{number}: this search has had {self._studies[search].counts.suggested} trials, from 0 on"
             )
         return params
-
-
-def take_over(study: ArmStudy, storage: BaseStorage, split_of: SplitOf = no_splits) -> list[WarmStarted]:
-    """Let a search learn from the studies of each earlier sweep under `search.warm_start`, once from each.
-
-    Returns what it has taken over now.
-
-    Args:
-        study: of the search.
-        storage: of the earlier studies.
-        split_of: finds the fingerprints of splits, this sweep's included.
-    """
-    search, taken = study.search, []
-    for earlier in search.sweep.search.warm_start:
-        if study.warm_started(earlier):
-            continue
-        if (known := earlier_study(earlier, search, storage)) is not None:
-            there = split_of(earlier, known.study_name.removeprefix(f"{earlier}/"))
-            here = split_of(search.sweep.name, search.name)
-            taken.append(study.warm_start(known, earlier, same_images=None in (there, here) or there == here))
-    return taken
-
-
-def earlier_study(sweep: str, search: PlannedSearch, storage: BaseStorage) -> Study | None:
-    """Return an earlier sweep's study of the same search, or else of its arm; None where there is neither."""
-    names = dict.fromkeys((search.name, search.arm.name))
-    return next((study for name in names if (study := existing_study(f"{sweep}/{name}", storage))), None)

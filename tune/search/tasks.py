@@ -6,7 +6,9 @@ from functools import cache
 from pydantic_core import to_jsonable_python
 
 from supersnn.config import AugmentConfig, LoopConfig, NetworkConfig, NeuronConfig
-from supersnn.config_model import EXCLUDE_DEFAULT_FROM_DIGEST, ConfigModel, Scalar, digest, flatten
+from supersnn.config_model import ConfigModel
+from supersnn.digests import EXCLUDE_DEFAULT_FROM_DIGEST, digest
+from supersnn.nested import Scalar, flatten
 from supersnn.records import journal
 from supersnn.records.state import SweepState
 from tune.description.searches import PlannedSearch

@@ -3,7 +3,8 @@
 import time
 from typing import Any
 
-from supersnn.config_model import parse, read_yaml
+from supersnn.config_model import parse
+from supersnn.plain_yaml import read_yaml
 from supersnn.records import steering
 from supersnn.records.nodes import slow_nodes
 from supersnn.records.search_state import SearchRecord

@@ -1,4 +1,4 @@
-"""How fast a sweep goes, from what its drivers did and when; downtime does not count."""
+"""How fast a sweep goes, from what its drivers did and when; downtime and pauses do not count."""
 
 from collections.abc import Sequence
 
@@ -10,8 +10,8 @@ def epochs_per_second(drivers: Sequence[DriverSession]) -> float | None:
 
     It is the rate of the latest driver that has trained any.
     """
-    trained = [session for session in drivers if session.epochs and session.last > session.training]
-    return trained[-1].epochs / (trained[-1].last - trained[-1].training) if trained else None
+    trained = [session for session in drivers if session.epochs and session.training_seconds > 0]
+    return trained[-1].epochs / trained[-1].training_seconds if trained else None
 
 
 def trials_per_hour(drivers: Sequence[DriverSession]) -> float | None:
@@ -19,5 +19,5 @@ def trials_per_hour(drivers: Sequence[DriverSession]) -> float | None:
 
     It is the rate of the latest driver under which any has ended.
     """
-    ended = [session for session in drivers if session.ended and session.searched > session.training]
-    return 3600 * ended[-1].ended / (ended[-1].searched - ended[-1].training) if ended else None
+    ended = [session for session in drivers if session.ended and session.search_seconds > 0]
+    return 3600 * ended[-1].ended / ended[-1].search_seconds if ended else None

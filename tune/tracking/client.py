@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from supersnn.config_model import digest
 from supersnn.credentials import masked
+from supersnn.digests import digest
 from supersnn.errors import UserError, shortened
 from tune.sqlite import fault_of, sqlite_path, sqlite_url
 from tune.tracking import database

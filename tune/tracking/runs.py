@@ -7,7 +7,7 @@ one of them. Keys do not depend on the levels, so that a sweep that is given mor
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from supersnn.config_model import digest
+from supersnn.digests import digest
 from supersnn.records.events import SweepStarted, WinnerVerified
 from supersnn.records.search_state import SearchRecord
 from supersnn.records.state import SweepState

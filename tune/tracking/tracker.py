@@ -19,8 +19,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
-from supersnn.config_model import digest
 from supersnn.credentials import masked
+from supersnn.digests import digest
 from supersnn.errors import UserError
 from supersnn.files import write_atomically
 from supersnn.records import journal, snapshot

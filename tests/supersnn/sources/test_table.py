@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 
 from supersnn.config import DatasetConfig, TrainConfig
-from supersnn.config_model import digest, parse
+from supersnn.config_model import parse
 from supersnn.data import inspect, training_data
+from supersnn.digests import digest
 from supersnn.errors import UserError
 from supersnn.sources.registry import read
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from supersnn.config import TrainConfig
-from supersnn.config_model import flatten
+from supersnn.nested import flatten
 from supersnn.records.events import (
     AnyEvent,
     DatasetSplit,

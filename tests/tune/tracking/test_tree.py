@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import pytest
 import yaml
 
-from supersnn.config_model import digest
+from supersnn.digests import digest
 from supersnn.records import snapshot
 from supersnn.records.event_base import Event
 from supersnn.records.events import (

@@ -5,7 +5,7 @@ import pytest
 
 from analysis import compare
 from analysis.answers import Answer
-from supersnn.config_model import digest
+from supersnn.digests import digest
 from tests.support.simulated_searches import searches
 from tune.tracking.client import own_note
 from tune.tracking.verdicts import LONGEST, _metrics, _note
