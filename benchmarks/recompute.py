@@ -3,7 +3,7 @@
     python -m benchmarks.recompute [--check benchmarks/RESULTS.md]
 
 Prints, each from what `evidence/` has of it: the method's tables and the comparisons that its text speaks of, the
-search's table, the section on equal sides, and the tables of the sweep of `configs/arms.yaml`. With `--check` nothing
+searches' tables, the section on equal sides, and the tables of the sweep of `configs/arms.yaml`. With `--check` nothing
 is printed but the lines that the file lacks, and the exit code is 1 if there are any. What has no committed evidence
 can only be measured again; RESULTS.md names it.
 """
@@ -13,11 +13,11 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from benchmarks import arms, method_text
+from benchmarks import arms, method_text, search_stock
 from benchmarks.common import figures, plain
 from benchmarks.evidence_file import read_evidence
 from benchmarks.method import Findings, Study, facts
-from benchmarks.search import FEW, kept, summary
+from benchmarks.search import FEW, SIDES, kept, summary
 from benchmarks.sides.evidence import section
 from benchmarks.trainings import Recorded
 
@@ -40,15 +40,17 @@ def findings(recorded: Recorded) -> Mapping[str, Findings]:
 
 
 def search(evidence: Path = EVIDENCE) -> Iterator[str]:
-    """Yield the lines on the best student found in a given time.
+    """Yield the lines on the best student found in a given time, beside Optuna and random search, and stock Ray Tune.
 
     Raises:
         SystemExit: the evidence lacks the time of a training.
     """
-    training, found = kept(evidence / "search.jsonl")
-    if training is None:
-        raise SystemExit(f"{evidence / 'search.jsonl'}: lacks the time of a training")
-    yield from figures(plain(summary("search", FEW, training, found)))
+    measured = {"search": (FEW, SIDES), "search_stock": (search_stock.PROBLEM, search_stock.COMPARED)}
+    for name, (problem, compared) in measured.items():
+        training, found = kept(evidence / f"{name}.jsonl")
+        if training is None:
+            raise SystemExit(f"{evidence / name}.jsonl: lacks the time of a training")
+        yield from figures(plain(summary(name, problem, training, found, compared)))
 
 
 def sweep_of_arms(evidence: Path = EVIDENCE) -> Iterator[str]:

@@ -27,7 +27,7 @@ def own_metrics(paths: Iterable[str], network: Network, data: TrainingData) -> d
         UserError: one cannot be imported, or returns something else than a finite number.
     """
     with evaluating(network), prefix_errors("train.metrics"):
-        return {name_of(path): _measured(path, network, data) for path in paths}
+        return {name_of(path): _measured(path, network.eval(), data) for path in paths}  # one may have changed the mode
 
 
 def check_metrics(paths: Iterable[str]) -> None:

@@ -134,8 +134,8 @@ class TeacherCache:
             return to_device(torch.from_numpy(values.take(position.numpy(), axis=0)), rows.device).float()
         kept = self._views.get(kind)
         if kept is None or kept[0] != view:
-            copy = device_copy(_file(self.folder, kind, view).absolute(), values, rows.device)
-            kept = self._views[kind] = view, copy
+            name = _file(self.folder, kind, view).absolute()  # its folder is named by all that the outputs depend on
+            kept = self._views[kind] = view, device_copy(name, values, rows.device)
         return kept[1].rows(rows).float()
 
     def __getstate__(self) -> dict[str, Any]:

@@ -50,25 +50,36 @@ def test_a_teachers_outputs_on_the_device_are_those_in_the_files(
             assert torch.equal(values.cpu(), expected)
 
 
-def test_trainings_on_streams_of_their_own_read_one_copy_of_a_view(
-    configured: Configured, data: TrainingData, device: torch.device, tmp_path: Path
+@pytest.mark.parametrize("delayed", ["copying", "reading"])
+def test_streams_share_one_copy_of_a_view(
+    configured: Configured, data: TrainingData, device: torch.device, tmp_path: Path, delayed: str
 ) -> None:
+    """A reader waits for the copy that another stream makes, and what is read is not overwritten once all let go."""
     config = configured(**TAUGHT, teacher__epochs=1)
     teacher = TeacherStore(tmp_path / "teachers").get(config, data, device)
     kinds = needed_outputs(config.loss)
-    caches = [TeacherCache.open(tmp_path / "banks", teacher, data, config, kinds) for _ in range(3)]
-    rows = torch.arange(100)
-    for view in (0, 1):
-        found = []
+    caches = [TeacherCache.open(tmp_path / "banks", teacher, data, config, kinds) for _ in range(2)]
+    turns = [Turn(device, tf32=True, deterministic=False) for _ in caches]
+    rows, found = torch.arange(100), []
+    for number, (cache, turn) in enumerate(zip(caches, turns, strict=True)):
+        with turn:
+            if device.type == "cuda" and (number == 0) == (delayed == "copying"):
+                torch.cuda._sleep(10**8)
+            found.append(cache(rows, 0, data.train.pixels[:100]).logits)
+    if device.type == "cuda":
+        views = [cache._views for cache in caches]
+        assert all(views[0][kind][1] is views[1][kind][1] for kind in kinds)
+        sizes = [view[kind][1].values.nbytes for view in views[:1] for kind in kinds]
+        del views
         for cache in caches:
-            with Turn(device, tf32=True, deterministic=False):
-                found.append(cache(rows, view, data.train.pixels[:100]).logits)
-        if device.type == "cuda":
-            assert all(cache._views[kind][1] is caches[0]._views[kind][1] for cache in caches for kind in kinds)
-            torch.cuda.synchronize(device)
-        (path,) = caches[0].folder.glob(f"*logits*{view}*.npy")
-        expected = torch.from_numpy(np.load(path)[:100]).float()
-        assert all(values is not None and torch.equal(values.cpu(), expected) for values in found)
+            cache._views.clear()
+        with turns[0]:
+            kept = [torch.full((size,), 255, dtype=torch.uint8, device=device) for size in sizes]
+        torch.cuda.synchronize(device)
+        assert len(kept) == len(sizes)
+    (path,) = caches[0].folder.glob("*logits*0*.npy")
+    expected = torch.from_numpy(np.load(path)[:100]).float()
+    assert all(values is not None and torch.equal(values.cpu(), expected) for values in found)
 
 
 def test_a_captured_evaluation_finds_what_a_plain_one_finds(

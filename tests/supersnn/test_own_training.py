@@ -231,3 +231,21 @@ def test_wrong_parts_are_one_line(source: str, kind: str, words: str, tmp_path: 
     with pytest.raises(AssertionError, match=words) as error:
         assert_part(path, kind)
     assert "\n" not in str(error.value)
+
+
+def test_a_metric_that_changes_the_networks_mode_changes_no_other(
+    tmp_path: Path, configured: Configured, bars: TrainingData
+) -> None:
+    module = package(
+        tmp_path,
+        """
+def first(network, images, data):
+    network.train()
+    return 0.0
+
+def second(network, images, data):
+    return float(network.training)
+""",
+    )
+    config = configured(train__metrics=[f"{module}:first", f"{module}:second"])
+    assert [report.metrics["own/second"] for report in train(config, bars)] == [0.0] * config.train.epochs

@@ -17,6 +17,7 @@ from tune import requests
 from tune.requests import Request, submit
 from tune.store import Store
 from tune.sweep_driver import SweepDriver
+from tune.sweep_record import SweepRecord
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 12))])
@@ -84,8 +85,6 @@ def dying(dice: random.Random, calls: int) -> Iterator[None]:
             return result
 
         return call
-
-    from tune.sweep_record import SweepRecord
 
     with (
         patch.object(requests, "delete", counted("delete", requests.delete)),

@@ -27,7 +27,7 @@ class ArmRungs:
     """
 
     def __init__(self, sweep: SweepConfig, own: Study, storage: BaseStorage) -> None:
-        self._sweep, self.study, self.shared = sweep, own, len(own.directions) == 1
+        self._sweep, self.study, self.shared = sweep, own, len(sweep.search.objectives) == 1
         if not self.shared:
             self.study = optuna.create_study(
                 study_name=f"{own.study_name}:rungs",

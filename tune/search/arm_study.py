@@ -1,4 +1,4 @@
-"""One search's Optuna study: asks for its trials, tells their values, and resumes them; independent of others."""
+"""One search's Optuna study: asks for its trials, tells their values, and resumes them. No other search matters."""
 
 import warnings
 from collections import deque
@@ -138,7 +138,8 @@ class ArmStudy:
             self.counts.epochs += max(epochs, int(trial.state.is_finished()))
             self._rungs.learn(trial.state, rung)
             if trial.state == TrialState.RUNNING and STOP in rung.user_attrs:
-                self._rungs.begin(stopped := Trial(self._study, trial._trial_id))
+                stopped = Trial(self._study, trial._trial_id)
+                self._rungs.begin(stopped)
                 constrain(stopped, rung.user_attrs.get(EXCESS, {}))
                 stopped.set_user_attr(END, "stopped")
                 self._tell(stopped, TrialState.PRUNED)
@@ -232,8 +233,8 @@ class ArmStudy:
     def _assign(self, trial: Trial, reported: int) -> Assignment:
         values = suggest(trial, self.arm.parameters, self._fixed)
         number = trial.number
-        self._live[number], self._reported[number] = trial, reported
         self._rungs.begin(trial)
+        self._live[number], self._reported[number] = trial, reported
         self.counts.running += 1
         request = trial.user_attrs.get(REQUEST)
         return Assignment(self.search, number, values, self.arm.config(values), reported, request)
@@ -334,7 +335,7 @@ class ArmStudy:
     @property
     def attributes(self) -> dict[str, Any]:
         """What the study keeps of itself."""
-        return dict(self._study.user_attrs)
+        return self._study.user_attrs
 
     def note(self, attribute: str, value: object) -> None:
         """Keep something of the study itself."""

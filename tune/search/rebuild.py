@@ -251,10 +251,10 @@ class _Replay(ArmStudy):
         """Keep the attributes of the study that is replaced, and the trials of its warm start up to number `first`."""
         for key in (TASK, DESIGNS, WARM):
             if key in before.user_attrs:
-                self._study.set_user_attr(key, before.user_attrs[key])
+                self.note(key, before.user_attrs[key])
         for trial in before.get_trials()[:first]:
             if WARM in trial.user_attrs:
-                self._add(self._in_this_space(trial))
+                self._put(self._in_this_space(trial))
 
     def _in_this_space(self, trial: FrozenTrial) -> FrozenTrial:
         """Return a trial of a warm start with the ranges that its values have in this space, which may be wider."""
@@ -264,7 +264,7 @@ class _Replay(ArmStudy):
 
     def mark_warm_started(self) -> None:
         """Keep later drivers from taking trials of the earlier sweeps over."""
-        self._study.set_user_attr(WARM, list(self._sweep.search.warm_start))
+        self.note(WARM, list(self._sweep.search.warm_start))
 
     def start(self, number: int, params: Values, request: str | None = None) -> None:
         """Take a trial's start, the first or another one; `request` gave its values."""
@@ -274,7 +274,7 @@ class _Replay(ArmStudy):
             lost = self._next in self._orphans
             self.counts.suggested += lost
             attributes = {END: LOST} if lost else {WARM: ""}
-            self._add(optuna.trial.create_trial(state=TrialState.FAIL, user_attrs=attributes))
+            self._put(optuna.trial.create_trial(state=TrialState.FAIL, user_attrs=attributes))
         self._study.enqueue_trial(dict(params), user_attrs={} if request is None else {REQUEST: request})
         own = sampler(self._sweep, self.arm, self.counts.suggested)
         stateful = self._sweep.search.sampler in ("qmc", "cmaes", "nsga2", "nsga3")
@@ -331,7 +331,7 @@ class _Replay(ArmStudy):
             end = "failed:its last epoch is missing in the journal"
         self.finish(number, end)
 
-    def _add(self, trial: FrozenTrial) -> None:
+    def _put(self, trial: FrozenTrial) -> None:
         self._study._storage.create_new_trial(self._study._study_id, template_trial=trial)
         self._next += 1
 
