@@ -22,6 +22,8 @@ from benchmarks.sides.evidence import section
 from benchmarks.trainings import Recorded
 
 EVIDENCE = Path(__file__).parent / "evidence"
+SEARCHES = {"search": (FEW, SIDES), "search_stock": (search_stock.PROBLEM, search_stock.COMPARED)}
+"""The benchmarks of searches that have evidence: what is searched, and the sides."""
 
 
 def method(evidence: Path = EVIDENCE) -> Iterator[str]:
@@ -39,18 +41,17 @@ def findings(recorded: Recorded) -> Mapping[str, Findings]:
     return {data: Study(data, recorded).final() for data in recorded.data_sets()}
 
 
-def search(evidence: Path = EVIDENCE) -> Iterator[str]:
-    """Yield the lines on the best student found in a given time, beside Optuna and random search, and stock Ray Tune.
+def search(name: str, evidence: Path = EVIDENCE) -> Iterator[str]:
+    """Yield the lines of a benchmark of `SEARCHES`: the best student found in a given time.
 
     Raises:
         SystemExit: the evidence lacks the time of a training.
     """
-    measured = {"search": (FEW, SIDES), "search_stock": (search_stock.PROBLEM, search_stock.COMPARED)}
-    for name, (problem, compared) in measured.items():
-        training, found = kept(evidence / f"{name}.jsonl")
-        if training is None:
-            raise SystemExit(f"{evidence / name}.jsonl: lacks the time of a training")
-        yield from figures(plain(summary(name, problem, training, found, compared)))
+    problem, compared = SEARCHES[name]
+    training, found = kept(evidence / f"{name}.jsonl")
+    if training is None:
+        raise SystemExit(f"{evidence / name}.jsonl: lacks the time of a training")
+    yield from figures(plain(summary(name, problem, training, found, compared)))
 
 
 def sweep_of_arms(evidence: Path = EVIDENCE) -> Iterator[str]:
@@ -61,7 +62,8 @@ def sweep_of_arms(evidence: Path = EVIDENCE) -> Iterator[str]:
 
 def lines(evidence: Path = EVIDENCE) -> Iterator[str]:
     """Yield every line that RESULTS.md must have, without the space around it."""
-    parts = (method(evidence), search(evidence), section(evidence / "sides.jsonl"), sweep_of_arms(evidence))
+    searches = (search(name, evidence) for name in SEARCHES)
+    parts = (method(evidence), *searches, section(evidence / "sides.jsonl"), sweep_of_arms(evidence))
     yield from (line.strip() for part in parts for line in part)
 
 

@@ -12,7 +12,7 @@ from benchmarks import arms, method_text
 from benchmarks.evidence_file import read_evidence
 from benchmarks.method import Findings
 from benchmarks.method_text import lead
-from benchmarks.recompute import EVIDENCE, findings, lacking, lines, method, search, sweep_of_arms
+from benchmarks.recompute import EVIDENCE, SEARCHES, findings, lacking, lines, method, search, sweep_of_arms
 from benchmarks.search import FEW, kept, summary
 from benchmarks.trainings import Recorded
 
@@ -60,9 +60,10 @@ def test_the_tables_of_the_method_have_no_other_line() -> None:
     assert {row for row in rows if not row.startswith(headings)} <= set(expected)
 
 
-def test_the_search_has_no_other_line() -> None:
-    section = between(RESULTS.read_text(encoding="utf-8"), "<!-- search -->", "<!-- end of search -->")
-    assert section.strip().endswith("\n".join(search()).strip())
+@pytest.mark.parametrize("name", SEARCHES)
+def test_the_searches_have_no_other_line(name: str) -> None:
+    section = between(RESULTS.read_text(encoding="utf-8"), f"<!-- {name} -->", f"<!-- end of {name} -->")
+    assert section.strip().endswith("\n".join(search(name)).strip())
 
 
 def test_one_family_adjusts_the_same_p_values_over_all_comparisons(found: Mapping[str, Findings]) -> None:
@@ -77,7 +78,7 @@ def test_one_family_adjusts_the_same_p_values_over_all_comparisons(found: Mappin
 
 
 def test_a_sweep_of_arms_counts_as_soon_as_it_is_packed(tmp_path: Path) -> None:
-    for name in ("method.jsonl", "search.jsonl"):
+    for name in ("method.jsonl", "search.jsonl", "search_stock.jsonl"):
         shutil.copyfile(EVIDENCE / name, tmp_path / name)
     assert list(sweep_of_arms(tmp_path)) == []
     folder = tmp_path / "sweep"
