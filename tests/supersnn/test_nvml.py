@@ -64,7 +64,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Iterator[Library]:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [100.0]
-    monkeypatch.setattr("supersnn.nvml.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("supersnn.nvml.time", SimpleNamespace(monotonic=lambda: now[0]))
     return now
 
 

@@ -161,7 +161,11 @@ def test_shards_train_as_the_whole_batch(compared: dict[str, dict[str, Any]], va
 def test_two_shards_train_as_the_whole_batch(configured: Configured, bars: TrainingData, store: Path) -> None:
     smooth = {**ALL_TERMS, "neuron__kind": "relu", "train__epochs": 1}
     (full,), (sharded,) = (list(reports(configured(**smooth, train__shards=n), bars, store)) for n in (1, 2))
-    assert timeless(sharded.metrics) == pytest.approx(timeless(full.metrics), rel=1e-5)
+    of_one, of_two = timeless(full.metrics), timeless(sharded.metrics)
+    for key, value in of_one.items():
+        counts = key.startswith("ops/")  # of values above zero, which rounding may bring to zero
+        assert of_two.pop(key) == pytest.approx(value, rel=1e-3 if counts else 1e-5), key
+    assert of_two == {}
     (tensors, meta), (found, found_meta) = full.snapshot(), sharded.snapshot()
     assert tensors.keys() == found.keys()
     assert meta.keys() == found_meta.keys()

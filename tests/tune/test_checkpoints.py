@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -49,7 +50,7 @@ def saved(work: Job) -> int:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Return what moves the writers' clock on."""
     now = [0.0]
-    monkeypatch.setattr("tune.execution.checkpoints.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("tune.execution.checkpoints.time", SimpleNamespace(monotonic=lambda: now[0]))
 
     def move(seconds: float) -> None:
         now[0] += seconds

@@ -1,6 +1,7 @@
 """Paused arms: they keep their trials, spend no hours, and go on where they were."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -43,11 +44,11 @@ def test_a_driver_that_waits_for_people_spends_no_hours(tmp_path: Path, monkeypa
         now += 50_000
         submit(store.sweep("one"), Request("resume"))
 
-    monkeypatch.setattr("tune.search.budget.time.monotonic", lambda: now)
+    monkeypatch.setattr("tune.search.budget.time", SimpleNamespace(monotonic=lambda: now))
     with driving(with_values(SWEEP, {"search.hours": 8.0}), store) as running:
         running.trials(3)
         running.ask(Request("pause"))
-        monkeypatch.setattr("tune.sweep_runner.time.sleep", sleep)
+        monkeypatch.setattr("tune.sweep_runner.time", SimpleNamespace(sleep=sleep))  # threads of others sleep on
         runner = SweepRunner(running.driver, LocalExecutor(), steering=running.steering)
         assert runner._wait_while_paused()
         assert not runner._wait_while_paused()

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -418,7 +419,7 @@ def test_downtime_is_not_counted_in_hours(tmp_path: Path) -> None:
 def test_paused_time_is_not_counted_in_hours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half an hour of work, a night of waiting, a quarter of an hour of work: alike now and for the next driver."""
     config, now, state = sweep(hours=0.7), 0.0, SweepState()
-    monkeypatch.setattr("tune.search.budget.time.monotonic", lambda: now)
+    monkeypatch.setattr("tune.search.budget.time", SimpleNamespace(monotonic=lambda: now))
     state.apply(SweepStarted(time=now))
     live = Budget(config, tmp_path, state)
     now = 1800.0
