@@ -26,7 +26,6 @@ def findings(sweep: Sweep, verdicts: pd.DataFrame) -> list[str]:
         *_constraints(sweep),
         *_equal_budgets(sweep),
         *attempts.findings(sweep),
-        *steered.findings(sweep),
         *_teacher_cost(sweep),
         *_teacher_strength(sweep),
         *_shrinkage(sweep),
@@ -38,14 +37,15 @@ def findings(sweep: Sweep, verdicts: pd.DataFrame) -> list[str]:
 def cautions(sweep: Sweep, verdicts: pd.DataFrame) -> list[str]:
     """Return what a reader of the numbers must know first.
 
-    That is failed runs, winners beyond the constraints, replicates that share a warm start, favoured arms, uneven
-    means, slow nodes.
+    That is failed runs, winners beyond the constraints, replicates that share a warm start, favoured arms, what was
+    changed while the sweep ran, uneven means, slow nodes.
     """
     return [
         *_failed_final_runs(sweep),
         *_winners_beyond(sweep),
         *_shared_warm_start(sweep),
         *steered.caution(sweep),
+        *steered.changes(sweep),
         *_uneven_arms(sweep),
         *_uneven_differences(verdicts),
         *slow(sweep),

@@ -8,8 +8,8 @@ from analysis.tables import Sweep
 from supersnn.records import steering
 from supersnn.records.searches import SearchId
 
-SHOWN = 6
-"""Requests that a sentence describes; the JSON has all."""
+SHOWN = 20
+"""Requests that a sentence describes, those first that change more than when a trial runs; the JSON has all."""
 
 
 def requests(sweep: Sweep) -> list[dict[str, Any]]:
@@ -55,13 +55,14 @@ def _equally(sweep: Sweep) -> bool:
     return all(set(given) == set(sweep.arms) and len(set(given.values())) == 1 for given in cells.values())
 
 
-def findings(sweep: Sweep) -> Iterator[str]:
-    """Say what else was changed while the sweep ran, and after how many trials."""
+def changes(sweep: Sweep) -> Iterator[str]:
+    """Say what else was changed while the sweep ran, after how many trials, and what that makes of the budgets."""
     rows = [row for row in requests(sweep) if row["refused"] is None and row["kind"] in _TEXTS]
     if not rows:
         return
+    first = sorted(range(len(rows)), key=lambda position: (rows[position]["kind"] in _ONLY_WHEN, position))[:SHOWN]
     more = f", and {len(rows) - SHOWN} more requests" if len(rows) > SHOWN else ""
-    shown = listed(f"{_TEXTS[row['kind']](row)} after {row['trials']} trials" for row in rows[:SHOWN])
+    shown = listed(f"{_TEXTS[rows[at]['kind']](rows[at])} after {rows[at]['trials']} trials" for at in sorted(first))
     yield f"The sweep was changed while it ran: {shown}{more}. {_budgets(sweep)}"
 
 
@@ -69,9 +70,12 @@ def _budgets(sweep: Sweep) -> str:
     """Return how many trials each search has had, without failed ones that were run again."""
     state = sweep.state
     counts = {name: len(search.trials) - len(steering.retried(state, name)) for name, search in state.searches.items()}
+    again = sum(len(search.trials) - counts[name] for name, search in state.searches.items())
+    without = f", without {again} failed one{'s' * (again > 1)} that ran again" if again else ""
     if len(set(counts.values())) == 1:
-        return f"All arms have had as many trials all the same: {next(iter(counts.values()))}."
-    return f"The arms have had different numbers of trials: {listed(f'{name} {n}' for name, n in counts.items())}."
+        return f"All arms have had as many trials all the same: {next(iter(counts.values()))}{without}."
+    had = listed(f"{name} {n}" for name, n in counts.items())
+    return f"The arms have had different numbers of trials{without}: {had}."
 
 
 def _change(row: dict[str, Any]) -> str:
@@ -91,6 +95,7 @@ def _text(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
+_ONLY_WHEN = ("pause", "resume", "stop")
 _TEXTS = {
     "change": _change,
     "pause": lambda row: f"{listed(row['searches'])} paused",

@@ -105,8 +105,9 @@ def _record(state: SweepState, search: str, number: int) -> TrialRecord:
         raise UserError(f"{shortened(search)}/{number}: the journal has no arm {shortened(search)!r}{hint}")
     record = state.trial(search, number)
     if record is None:
-        trials = len(state.searches[search].trials)
-        raise UserError(f"{search}/{number}: this arm has had {trials} trials, from 0 on")
+        trials = state.searches[search].trials
+        first = min(trials, default=0)
+        raise UserError(f"{search}/{number}: this arm has had {len(trials)} trials, from {first} on")
     return record
 
 

@@ -38,6 +38,12 @@ class Origin(str):
         return self
 
 
+def with_source(origin: str, source: str, keys: Collection[str]) -> Origin:
+    """Return an origin some keys of which are from another source, such as an option, after all files."""
+    files = origin._files if isinstance(origin, Origin) else {}
+    return Origin(origin, {**files, source: keys})
+
+
 def named(origin: str, key: str) -> str:
     """Return what an error about a dotted key names as its place: of an `Origin` with several files, one of them."""
     return origin.of(key) if isinstance(origin, Origin) else origin

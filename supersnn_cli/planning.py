@@ -23,7 +23,7 @@ def plan(
     from tune.description.allocation import allocation, without_pilot
 
     described = sweeps.load(config, tuple(set_))
-    origin = sweeps.origin_of(config)
+    origin = sweeps.origin_of(config, set_)
     target = _target(described, origin)
     if pilot is None:
         print_message(

@@ -30,7 +30,7 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Export a sweep's best student, or selected trials, as self-checking folders."""
-    from supersnn.errors import UserError
+    from supersnn.errors import UserError, prefix_errors
     from tune.outcome.export import Exporter, parse_trial, warnings_of
     from tune.store import Store
 
@@ -48,7 +48,9 @@ def export(
         print_result(rows, table_of, as_json)
         return
     if trial:
-        metrics = exporter.trial(*parse_trial(trial), to)
+        with prefix_errors("--trial", " "):
+            search, number = parse_trial(trial)
+        metrics = exporter.trial(search, number, to)
     else:
         metrics = exporter.arm(arm or exporter.best_arm(label), to, label)
     if metrics["reproduced"] is False:

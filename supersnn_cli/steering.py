@@ -44,12 +44,14 @@ def retry(
     sweep_name: SweepArgument, trial: TrialArgument, store: StoreOption = None, as_json: JsonOption = False
 ) -> None:
     """Run a failed trial again, as another trial with the same values; the failed one no longer counts as spent."""
+    from supersnn.records.steering import require_retriable
     from tune.outcome.export import parse_trial
     from tune.requests import Request
 
     folder, sweep = _sweep(sweep_name, store)
     arm, number = parse_trial(trial)
     _require_arm(folder, sweep, arm)
+    require_retriable(_state(folder, sweep), arm, number)
     _ask(folder, Request("retry", arm, trial=number), as_json)
 
 

@@ -53,7 +53,7 @@ def sweep(
     from tune.store import Store
 
     opened = Store.at(store, _shared_address(shared, local))
-    origin = sweeps.origin_of(config)
+    origin = sweeps.origin_of(config, set_)
     if dry_run:
         from tune.description.arms import resolve
         from tune.description.inspection import inspect_sweep

@@ -92,7 +92,7 @@ def teach(
     from tune.store import Store
 
     described = sweeps.load(config, tuple(set_))
-    searches = planned(described, resolve(described, sweeps.origin_of(config)))
+    searches = planned(described, resolve(described, sweeps.origin_of(config, set_)))
     ready = prepare(searches, Store.at(store).storage, LocalExecutor())
     rows = [event.model_dump(exclude={"event", "time"}) for prepared in ready for event in prepared.events()]
     print_result(rows, table_of, as_json)

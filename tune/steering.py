@@ -82,7 +82,9 @@ class Steering:
         try:
             event = self._granted(request)
         except UserError as error:
-            event = _event(request, refused=str(error))
+            event = _event(
+                request, [request.target] if request.target else [], values=request.values, refused=str(error)
+            )
         self._driver.record.write(event)
         if event.refused is None:
             self.taken += 1
@@ -123,16 +125,11 @@ class Steering:
         return _event(request, values=request.values, before=given, config=fixed_digest(after))
 
     def _retry(self, request: Request, searches: list[str]) -> RequestTaken:
-        key, state = f"{request.target}/{request.trial}", self._driver.record.state
         search = request.target if request.target in searches else ""
-        trial = None if request.trial is None else state.trial(search, request.trial)
-        if request.trial is None or trial is None:
-            raise UserError(f"{key}: there is no such trial")
-        if trial.state != "failed":
-            raise UserError(f"{key}: only a failed trial can be run again; this one has {trial.state or 'not ended'}")
-        if request.trial in steering.retried(state, search):
-            raise UserError(f"{key}: it is run again already")
-        self._require_time(key)
+        if request.trial is None:
+            raise UserError(f"{request.target}: expected the number of a trial")
+        trial = steering.require_retriable(self._driver.record.state, search, request.trial)
+        self._require_time(f"{search}/{request.trial}")
         return _event(request, [search], values=trial.params)
 
     def _searches(self, target: str) -> list[str]:

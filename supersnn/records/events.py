@@ -311,12 +311,12 @@ class PrecisionLooked(Event):
 class RequestTaken(Event):
     """A person's request was taken up by the driver. Each has an id, by which it is taken up once.
 
-    `kind` is what was asked for; `searches` names those that it is about, `trial` the one that is retried. `values` are
-    those of an enqueued trial, or of a change by dotted key of the sweep file; `before` are the values that the file
-    had for the same keys before they were changed, `config` the digest of what may not change otherwise
-    (`SweepStarted.config`) after a change.
-    `asked` is when the request was made, in Unix seconds by the clock of that machine, `by` who made it. `refused` is
-    the reason why nothing was changed, None where it was.
+    `kind` is what was asked for; `searches` names those that it is about (what was named, if it was refused), `trial`
+    the one that is retried. `values` are those of an enqueued trial, or of a change by dotted key of the sweep file;
+    `before` are the values that the file had for the same keys before they were changed, `config` the digest of what
+    may not change otherwise (`SweepStarted.config`) after a change. `asked` is when the request was made, in Unix
+    seconds by the clock of that machine, `by` who made it. `refused` is the reason why nothing was changed, None where
+    it was.
     """
 
     event: Literal["request"] = "request"

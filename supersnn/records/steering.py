@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from supersnn.errors import UserError
 from supersnn.records.events import RequestKind, RequestTaken
 from supersnn.records.state import SweepState
+from supersnn.records.trial_state import TrialRecord
 
 PLANNED = (
     "replicates", "search.trials", "search.hours", "search.gpu_hours", "search.stagnation", "verify.seeds",
@@ -57,6 +59,22 @@ def given(state: SweepState, search: str) -> list[RequestTaken]:
 def retried(state: SweepState, search: str) -> set[int]:
     """Return the failed trials of a search that are run again: they do not count as spent."""
     return {one.trial for one in granted(state, "retry") if search in one.searches and one.trial is not None}
+
+
+def require_retriable(state: SweepState, search: str, trial: int) -> TrialRecord:
+    """Return a failed trial of a search that may be run again.
+
+    Raises:
+        UserError: there is no such one, it has not failed, or it is run again already.
+    """
+    key, found = f"{search}/{trial}", state.trial(search, trial)
+    if found is None:
+        raise UserError(f"{key}: there is no such trial")
+    if found.state != "failed":
+        raise UserError(f"{key}: only a failed trial can be run again; this one has {found.state or 'not ended'}")
+    if trial in retried(state, search):
+        raise UserError(f"{key}: it is run again already")
+    return found
 
 
 def begun(state: SweepState) -> set[str]:

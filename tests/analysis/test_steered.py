@@ -41,7 +41,20 @@ def test_changes_stand_beside_the_budgets(tmp_path: Path) -> None:
     assert [row["refused"] for row in found["requests"]] == [None, None, None, "cannot be changed"]
     assert found["requests"][0]["by"] == "ada@lab"
     json.dumps(found)
+    assert sentence in found["cautions"]  # a terminal shows these
     assert not any("People gave" in text for text in found["cautions"])
+
+
+def test_what_changes_more_than_when_trials_run_is_named_first(tmp_path: Path) -> None:
+    pauses = [{"kind": kind, "searches": ["direct"]} for _ in range(12) for kind in ("pause", "resume")]
+    again = {"kind": "retry", "searches": ["direct"], "trial": 1, "values": {}}
+    change = {"kind": "change", "values": {"search.trials": 8}, "before": {"search.trials": 4}}
+    sweep = load.sweep(with_requests(tmp_path / "one", *pauses, again, change))
+    (sentence,) = [text for text in results(sweep)["cautions"] if "while it ran" in text]
+    assert "failed trial direct/1 run again after 12 trials" in sentence
+    assert "search.trials was changed from 4 to 8 after 12 trials, and 6 more requests." in sentence
+    assert sentence.count("paused") == 9
+    assert "trials, without 1 failed one that ran again: " in sentence
 
 
 def test_an_arm_that_people_favoured_is_marked(tmp_path: Path) -> None:

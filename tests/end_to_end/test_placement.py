@@ -66,7 +66,7 @@ def test_nodes_that_join_and_differ_get_nothing(cluster: Cluster, config: Path, 
         pytest.skip("needs the right to mount")
     store = tmp_path / "store"
     cluster.add_node(num_cpus=1)
-    long = ("train.epochs=120", "search.trials=1", "verify.seeds=1", "search.max_failures=0")
+    long = ("train.epochs=120", "search.trials=1", "verify.seeds=2", "search.max_failures=0")
     settings = [word for setting in long for word in ("--set", setting)]  # else the first node does all meanwhile
     driver = Driver(config, store, "--address", cluster.address, *settings)
     driver.wait_for_epochs(2)
@@ -81,7 +81,8 @@ def test_nodes_that_join_and_differ_get_nothing(cluster: Cluster, config: Path, 
     assert "it does not see what the driver writes to --store" in left_out(driver)[1]
     assert "it is looked at again later" in left_out(driver)[1], "the store may be mounted yet"
     invariants.assert_sweep(store, "tiny")
-    assert len(driver.events("start")) == len(driver.events("end")) + 1, "one trial was requeued"
+    requeued = len(driver.events("start")) - len(driver.events("end"))
+    assert requeued in (0, 1), "a teacher's preparation or a trial has met the first one"
     assert driver.failures() == []
 
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from supersnn.errors import UserError
-from supersnn.records.events import DatasetSplit, SweepStarted
+from supersnn.records.events import DatasetSplit, SweepStarted, TrialEnded, TrialStarted
 from tests.support import invariants
 from tests.support.cli import invoke, run_json
 from tests.support.driver import ON_A_CLUSTER, Driver
@@ -94,7 +94,13 @@ def test_mistakes_are_found_before_anything_is_asked(tiny: Path, tmp_path: Path)
     folder = Store(tmp_path / "store").sweep("tiny")
     folder.path.mkdir(parents=True)
     folder.config.write_text(steered(tiny).read_text(encoding="utf-8"), encoding="utf-8")
-    events = (SweepStarted(driver="a"), DatasetSplit(split="s"))
+    trial: dict[str, Any] = {"arm": "direct", "trial": 0}
+    events = (
+        SweepStarted(driver="a"),
+        DatasetSplit(split="s"),
+        TrialStarted(**trial, params={}, config={}),
+        TrialEnded(**trial, end="finished", epochs=1, value=0.5),
+    )
     folder.journal.write_text("".join(f"{event.model_dump_json(by_alias=True)}\n" for event in events))
     for words, fault in (
         (("enqueue", "tiny", "direkt", "optimizer.lr=0.1"), "no arm 'direkt' .did you mean 'direct'"),
@@ -104,6 +110,9 @@ def test_mistakes_are_found_before_anything_is_asked(tiny: Path, tmp_path: Path)
         (("change", "tiny", "search.trails=9"), "search.trails: unknown key"),
         (("pause", "tinny"), "no sweep 'tinny'"),
         (("retry", "tiny", "direct"), "direct: expected ARM/N"),
+        (("retry", "tiny", "direct/0"), "direct/0: only a failed trial can be run again; this one has finished"),
+        (("retry", "tiny", "direct/999"), "direct/999: there is no such trial"),
+        (("show", "tiny", "direct/2"), "direct/2: this arm has had 1 trials, from 0 on"),
     ):
         with pytest.raises(UserError, match=fault):
             raise invoke(*words, "--store", tmp_path / "store").exception or AssertionError

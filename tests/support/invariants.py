@@ -225,7 +225,12 @@ def best_in_study(trials: list[optuna.trial.FrozenTrial]) -> tuple[int, float] |
 
 def study_of(store: Path, sweep: str, search: str) -> list[optuna.trial.FrozenTrial]:
     """Return the trials of a search's study."""
-    return optuna.load_study(study_name=f"{sweep}/{search}", storage=Store(store).optuna_url).trials
+    storage = optuna.storages.RDBStorage(Store(store).optuna_url)
+    try:
+        return optuna.load_study(study_name=f"{sweep}/{search}", storage=storage).trials
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
 
 
 def mlflow_client(store: Path) -> MlflowClient:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from supersnn.config import load as load_training
-from supersnn.errors import UserError
+from supersnn.errors import UserError, named
 from tests.support.cli import invoke, run_json
 from tune.description.arms import resolve
 from tune.description.sweep import load, origin_of
@@ -81,6 +81,14 @@ def test_an_error_names_the_file_at_fault(text: str, fault: str, base: Path, mon
         resolve(load(files), origin_of(files))
     good = [write(Path(), "empty.yaml", "{}"), Path("base.yaml")]
     resolve(load(good), origin_of(good))
+
+
+def test_an_error_names_the_option_that_gave_the_key(base: Path, tmp_path: Path) -> None:
+    files = [base, write(tmp_path, "gpu.yaml", "search: {trials: 3}")]
+    for origin in (origin_of(files, ["search.warm_start=[nope]"]), origin_of(base, ["search.warm_start=[nope]"])):
+        assert named(origin, "search.warm_start") == "--set"
+    assert named(origin_of(files, ["search.warm_start=[nope]"]), "search.trials") == str(files[1])
+    assert named(origin_of(base, ["search.warm_start=[nope]"]), "search.trials") == str(base)
 
 
 def test_the_file_at_fault_may_be_the_first(base: Path, tmp_path: Path) -> None:

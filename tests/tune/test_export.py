@@ -78,7 +78,7 @@ def test_a_result_of_the_first_version_is_read(tmp_path: Path) -> None:
 def test_a_trial_is_named_arm_and_number() -> None:
     assert parse_trial("my.arm-2/14") == ("my.arm-2", 14)
     for wrong in ("direct", "direct/", "direct/x"):
-        with pytest.raises(UserError, match=f"--trial {wrong}: expected ARM/N"):
+        with pytest.raises(UserError, match=f"^{wrong}: expected ARM/N"):
             parse_trial(wrong)
 
 

@@ -168,7 +168,8 @@ def check_enqueued(where: str, values: Mapping[str, Scalar], arms: Mapping[str, 
         raise UserError(f"{where}: expected values of searched keys, found none")
     for key, value in values.items():
         if key not in searched:
-            raise UserError(f"{where}: {shortened(key)!r} is not searched by any arm{nearest(key, searched)}")
+            by = f"arm {next(iter(arms))}" if len(arms) == 1 else "any arm"
+            raise UserError(f"{where}: {shortened(key)!r} is not searched by {by}{nearest(key, searched)}")
         exists = False
         for arm in arms.values():
             parameter = arm.parameters.get(key)

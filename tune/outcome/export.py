@@ -375,4 +375,4 @@ def parse_trial(text: str) -> tuple[str, int]:
     try:
         return split_key(text)
     except ValueError:
-        raise UserError(f"--trial {text}: expected ARM/N, as direct/3") from None
+        raise UserError(f"{text}: expected ARM/N, as direct/3") from None

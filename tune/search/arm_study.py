@@ -321,6 +321,11 @@ class ArmStudy:
         trials = self._study.get_trials(deepcopy=False)
         return [trial for trial in trials if trial.state.is_finished() and WARM not in trial.user_attrs]
 
+    @property
+    def first(self) -> int:
+        """The number of the first own trial: those of a warm start come before it."""
+        return min(self._own, default=0)
+
     def params(self, number: int) -> Values | None:
         """Return the sampled values of a trial, None where there is no such one."""
         trials = self._study.get_trials(deepcopy=False)

@@ -253,9 +253,9 @@ class Studies:
         if search not in self._studies:
             known = shortened(", ".join(self._studies), 200)
             raise UserError(f"{search}/{number}: no such search; the searches are: {known}")
-        params = self._studies[search].params(number)
+        study = self._studies[search]
+        params = study.params(number)
         if params is None:
-            raise UserError(
-                f"{search}/{number}: this search has had {self._studies[search].counts.suggested} trials, from 0 on"
-            )
+            had = f"{study.counts.suggested} trials, from {study.first} on"
+            raise UserError(f"{search}/{number}: this search has had {had}")
         return params
