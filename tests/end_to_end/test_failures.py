@@ -187,7 +187,7 @@ def test_a_worker_that_hangs_or_is_killed(
     number: signal.Signals, kind: str, cluster: Cluster, sickly: Path, tmp_path: Path
 ) -> None:
     nodes = [add_node(cluster) for _ in range(2)]
-    values = ("resources.stall=30 s", "search.trials=2", "checkpoint.seconds=0")
+    values = ("resources.stall=30 s", "search.trials=3", "checkpoint.seconds=0")
     settings = [word for value in values for word in ("--set", value)]
     driver = Driver(sickly, tmp_path / "store", "--address", cluster.address, *settings)
     process, trial = process_of(driver)
