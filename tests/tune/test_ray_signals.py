@@ -4,6 +4,7 @@ import ctypes
 import os
 import signal
 import sys
+import time
 
 import pytest
 
@@ -50,3 +51,19 @@ def test_the_handler_is_there_after_ray_has_taken_it_away(termination: Terminati
         ctypes.CDLL(None).signal(signal.SIGTERM, None)
     os.kill(os.getpid(), signal.SIGTERM)  # ignored: the command is closing
     assert termination.exit_code(130) == 143
+
+
+def test_a_signal_in_the_middle_of_rays_end_interrupts_the_command(
+    termination: Termination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shutdown() -> None:
+        ctypes.CDLL(None).signal(signal.SIGTERM, None)
+        time.sleep(0.1)  # it goes on for a second or two
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.1)
+
+    monkeypatch.setattr(cluster.ray, "shutdown", shutdown)
+    with pytest.raises(KeyboardInterrupt):
+        cluster.leave()
+    assert termination.exit_code(130) == 143
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN, "while the command closes"

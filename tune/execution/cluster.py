@@ -45,6 +45,7 @@ from tune.execution.nodes import bundle, gpus_of
 from tune.execution.preflight import preflight, require_capacity
 from tune.execution.preparations import Preparations
 from tune.execution.searcher import DriverWork, SearchStopper, StudyScheduler, StudySearcher
+from tune.execution.signal_action import kept_action
 from tune.execution.task_pool import TaskPool
 from tune.execution.trial_watch import TrialWatch
 from tune.execution.tune_actors import adapted_tune
@@ -342,7 +343,7 @@ def _own_sigterm_handler() -> Iterator[None]:
 
 def leave() -> None:
     """Leave the cluster, which ends all processes of this driver; the handler of SIGTERM stays."""
-    with _own_sigterm_handler():
+    with _own_sigterm_handler(), kept_action(signal.SIGTERM):
         ray.shutdown()
 
 
