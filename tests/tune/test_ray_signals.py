@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+import ray
 
 from supersnn_cli.termination import Termination
 from tune.execution import cluster
@@ -62,7 +63,7 @@ def test_a_signal_in_the_middle_of_rays_end_interrupts_the_command(
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.1)
 
-    monkeypatch.setattr(cluster.ray, "shutdown", shutdown)
+    monkeypatch.setattr(ray, "shutdown", shutdown)
     with pytest.raises(KeyboardInterrupt):
         cluster.leave()
     assert termination.exit_code(130) == 143
