@@ -28,6 +28,10 @@ class Origin(str):
         origin._files = dict(files)
         return origin
 
+    def with_source(self, source: str, keys: Collection[str]) -> "Origin":
+        """Return this origin with keys that another source gives, such as an option, after all files."""
+        return Origin(self, {**self._files, source: keys})
+
     def of(self, key: str) -> str:
         """Return the last file that gave a dotted key, or most of it; all files where none gave any of it."""
         while key:
@@ -36,12 +40,6 @@ class Origin(str):
                     return file
             key = key.rpartition(".")[0]
         return self
-
-
-def with_source(origin: str, source: str, keys: Collection[str]) -> Origin:
-    """Return an origin some keys of which are from another source, such as an option, after all files."""
-    files = origin._files if isinstance(origin, Origin) else {}
-    return Origin(origin, {**files, source: keys})
 
 
 def named(origin: str, key: str) -> str:

@@ -109,7 +109,7 @@ class Steering:
                 check_enqueued(request.target, request.values, {arm.name: arm})
             return _event(request, searches, values=request.values)
         if request.kind == "retry":
-            return self._retry(request, searches)
+            return self._retry(request)
         return _event(request, searches)
 
     def _change(self, request: Request) -> RequestTaken:
@@ -124,13 +124,12 @@ class Steering:
         given = {key: changes.before_change(self._driver.given, key, known.get(key)) for key in request.values}
         return _event(request, values=request.values, before=given, config=fixed_digest(after))
 
-    def _retry(self, request: Request, searches: list[str]) -> RequestTaken:
-        search = request.target if request.target in searches else ""
+    def _retry(self, request: Request) -> RequestTaken:
         if request.trial is None:
             raise UserError(f"{request.target}: expected the number of a trial")
-        trial = steering.require_retriable(self._driver.record.state, search, request.trial)
-        self._require_time(f"{search}/{request.trial}")
-        return _event(request, [search], values=trial.params)
+        trial = steering.require_retriable(self._driver.record.state, request.target, request.trial)
+        self._require_time(f"{request.target}/{request.trial}")
+        return _event(request, [request.target], values=trial.params)
 
     def _searches(self, target: str) -> list[str]:
         """Return the searches that a target means: one by its name, or all of an arm, or all.

@@ -1,5 +1,7 @@
 """A small sweep and its studies, whose trials end as a test says."""
 
+from collections.abc import Iterable, Mapping
+
 import optuna
 
 from supersnn.config_model import parse
@@ -29,6 +31,17 @@ def studies(config: SweepConfig, storage: optuna.storages.BaseStorage | None = N
     found = Studies(config, planned(config), storage or optuna.storages.InMemoryStorage())
     found.warm_start()
     return found
+
+
+def train(live: Studies, key: str, epochs: Iterable[Mapping[str, float]]) -> int:
+    """Report the metrics of a trial's epochs until it is to stop, and close it; return how many epochs it has had."""
+    spent = 0
+    for spent, metrics in enumerate(epochs, start=1):
+        if live.report(key, spent, metrics):
+            live.finish(key, "stopped")
+            return spent
+    live.finish(key, "finished")
+    return spent
 
 
 def end(live: Studies, key: str, value: float, how: str = "finished", epoch: int = 9) -> None:

@@ -14,6 +14,7 @@ from supersnn.config_model import parse
 from supersnn.data import training_data
 from supersnn.records.metrics import SPIKE_RATE
 from supersnn.training import train
+from tests.support import studies
 from tune.description.arms import resolve
 from tune.description.searches import planned
 from tune.description.sweep import SweepConfig
@@ -67,13 +68,7 @@ def searched(order: Sequence[Curve], config: SweepConfig) -> tuple[float | None,
     for curve in order:
         assignment = live.next()
         assert assignment is not None
-        for epoch, metrics in enumerate(curve, start=1):
-            spent += 1
-            if live.report(assignment.key, epoch, metrics):
-                live.finish(assignment.key, "stopped")
-                break
-        else:
-            live.finish(assignment.key, "finished")
+        spent += studies.train(live, assignment.key, curve)
     best = live.best.get("direct")
     return (None if best is None else best[0]), spent
 

@@ -2,12 +2,14 @@
 
 import math
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import optuna
 import pytest
 
 from supersnn.config_model import parse
+from tests.support import studies
 from tune.description.searches import planned
 from tune.description.sweep import SweepConfig
 from tune.search.constrained_rungs import LEAST_FINISHED, ConstrainedRungs
@@ -145,6 +147,13 @@ def test_an_infeasible_trial_takes_no_feasible_one_off_the_front() -> None:
     assert not live.report(sparse.key, 1, {"val/accuracy": 0.5, "ops/synaptic": 50.0, "spikes/rate": 0.1})
 
 
+def curve(rate: float, final: float, noise: random.Random) -> Iterator[dict[str, float]]:
+    for epoch in range(1, EPOCHS + 1):
+        now = rate * (0.6 + 0.4 * epoch / EPOCHS)
+        accuracy = final * (1 - math.exp(-epoch / 2.5)) + noise.gauss(0, 0.01)
+        yield {"val/accuracy": accuracy, "spikes/rate": now, "energy/nj": 1000 * now}
+
+
 def searched(scheduler: str, seed: int, bounds: dict[str, float]) -> tuple[float | None, int]:
     """Search an arm whose accurate students fire too much, and fire more as they train; return its best, and epochs."""
     config = parse(SweepConfig, plain_sweep(scheduler, seed, bounds), "test")
@@ -154,16 +163,7 @@ def searched(scheduler: str, seed: int, bounds: dict[str, float]) -> tuple[float
         rate = 0.5 * math.exp(-1.2 * (threshold - 0.3))
         off = abs(math.log10(float(str(assignment.values["optimizer.lr"])) / 0.08))
         final = 0.95 - 0.08 * (threshold - 0.3) - 0.1 * off + noise.gauss(0, 0.004)
-        for epoch in range(1, EPOCHS + 1):
-            spent += 1
-            now = rate * (0.6 + 0.4 * epoch / EPOCHS)
-            accuracy = final * (1 - math.exp(-epoch / 2.5)) + noise.gauss(0, 0.01)
-            metrics = {"val/accuracy": accuracy, "spikes/rate": now, "energy/nj": 1000 * now}
-            if live.report(assignment.key, epoch, metrics):
-                live.finish(assignment.key, "stopped")
-                break
-        else:
-            live.finish(assignment.key, "finished")
+        spent += studies.train(live, assignment.key, curve(rate, final, noise))
     best = live.best.get("direct")
     return (None if best is None else best[0]), spent
 

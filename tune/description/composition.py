@@ -11,7 +11,7 @@ from supersnn.plain_yaml import read_yaml
 Paths = Path | Sequence[Path]
 
 
-def compose(paths: Paths, moved: Mapping[str, str]) -> tuple[dict[str, Any], str]:
+def compose(paths: Paths, moved: Mapping[str, str]) -> tuple[dict[str, Any], Origin]:
     """Return the data of one file or several, and what errors name as its origin.
 
     Sections are merged key by key. Everything else is replaced by the later file's value, and so is a search
@@ -36,8 +36,6 @@ def compose(paths: Paths, moved: Mapping[str, str]) -> tuple[dict[str, Any], str
     data: dict[str, Any] = {}
     for values in read.values():
         data = _merged(data, values, ())
-    if len(files) == 1:
-        return data, str(files[0])
     return data, Origin(" + ".join(read), {file: set(_keys(values)) for file, values in read.items()})
 
 

@@ -11,7 +11,7 @@ from supersnn.config import DEFAULT_WEIGHTS, DatasetConfig, PartArguments, Train
 from supersnn.config_model import NO_ARGUMENTS, ConfigModel, Count, Integer, Name, Number, Positive, current_key, parse
 from supersnn.digests import EXCLUDE_DEFAULT_FROM_DIGEST, EXCLUDE_FROM_DIGEST
 from supersnn.environment import with_expanded
-from supersnn.errors import UserError, nearest, prefix_errors, shortened, with_source
+from supersnn.errors import UserError, nearest, prefix_errors, shortened
 from supersnn.nested import Scalar, merge
 from supersnn.parts import is_import_path, one_of
 from supersnn.records.metrics import CONSTRAINABLE, OWN
@@ -358,4 +358,4 @@ def origin_of(paths: Paths, overrides: Iterable[str] = ()) -> str:
     """Return what errors name as the origin of a sweep that `load` has composed of some files and overrides."""
     origin = compose(paths, SweepConfig.MOVED_KEYS)[1]
     keys = [current_key(SweepConfig, key) for key, _ in map(parse_override, overrides)]
-    return with_source(origin, "--set", keys) if keys else origin
+    return origin.with_source("--set", keys)

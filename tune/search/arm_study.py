@@ -273,9 +273,9 @@ class ArmStudy:
         pruned_as = TrialState.PRUNED if self._rungs.shared else TrialState.FAIL
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            told = self._study.tell(trial, values, state=pruned_as if state == TrialState.PRUNED else state)
+            closed = self._study.tell(trial, values, state=pruned_as if state == TrialState.PRUNED else state)
             self._rungs.finish(trial.number, values[0] if values else None, state)
-        return told
+        return closed
 
     def _values(self, metrics: Mapping[str, float]) -> list[float]:
         """What a finished trial is judged by, an objective each."""

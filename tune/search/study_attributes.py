@@ -48,7 +48,7 @@ def end_of(trial: FrozenTrial) -> str:
 
 
 def constrain(trial: Trial, excesses: Mapping[str, float]) -> None:
-    """Set a trial's constraints, those that a driver has not set that died before it told the trial's end."""
+    """Set a trial's constraints, but those that an earlier driver has set already."""
     for metric, excess in excesses.items():
         if metric not in trial.constraints:
             trial.set_constraint(metric, excess)
